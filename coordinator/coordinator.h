@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// coordinator.h - the whole front of a cluster as one object: gRPC in, shard nodes behind, CLIP inside.
+//
+// The program reco-coordinator serves it over gRPC; a command line without a server runs it
+// inside its own process with coordinator_call(): the same handlers see the same bytes,
+// so both give the same answer.
+//
+// Thread-safety: start and stop belong to one thread; coordinator_call() and streams may be
+// used by any thread (a stream by one at a time).
+
+#ifndef RECO_COORDINATOR_COORDINATOR_H
+#define RECO_COORDINATOR_COORDINATOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/bytes.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+#include "proto/bus/bus.h"
+#include "proto/wire/api.h"
+#include "shaders/models/clip.h"
+
+struct coordinator;
+struct coordinator_stream;
+
+struct coordinator_node {
+    const char *query_endpoint;
+    const char *bulk_endpoint;
+};
+
+struct coordinator_params {
+    const char *data_directory;           // holds meta.json; NULL: no memories, encoding only
+    struct bus *bus;                      // NULL without nodes
+    const struct coordinator_node *nodes; // [node_count], in the order of their numbers
+    size_t node_count;                    // 0..NODES_MAX; with a data directory the N of its FORMAT
+    struct clip_params clip;
+    const char *listen; // "127.0.0.1:7700", port 0 picks one; NULL: coordinator_call() only
+};
+
+// Opens the model and the metadata, connects to the nodes, serves. Does not wait for nodes:
+// see coordinator_wait_nodes(). Errors of clip_open(), rpc_server_start() and the metadata.
+enum status coordinator_start(const struct coordinator_params *params, struct coordinator **out,
+                              struct reason *why) MUST_CHECK;
+
+// Health says NOT_SERVING, running calls get `grace_us` to finish, the rest is cancelled. Sets
+// *coordinator to NULL; NULL is allowed.
+void coordinator_stop(struct coordinator **coordinator, int64_t grace_us);
+
+// Port of the gRPC server; 0 without one.
+int coordinator_port(const struct coordinator *coordinator);
+
+// What the model is; valid as long as the coordinator.
+const struct clip_info *coordinator_clip_info(const struct coordinator *coordinator);
+
+// Waits until every node is up. STATUS_DEADLINE otherwise.
+enum status coordinator_wait_nodes(struct coordinator *coordinator, int64_t deadline_us) MUST_CHECK;
+
+// One unary call, exactly as over gRPC: request bytes in, reply bytes appended to `reply`.
+enum status coordinator_call(struct coordinator *coordinator, enum api_method method,
+                             struct bytes request, int64_t deadline_us, struct buffer *reply,
+                             struct reason *why) MUST_CHECK;
+
+// The client stream Memory.Ingest: open, send any number, finish (always ends *stream and sets it to
+// NULL). send waits while too much is on its way; after its failure finish tells why.
+enum status coordinator_stream_open(struct coordinator *coordinator, enum api_method method,
+                                    struct coordinator_stream **out, struct reason *why) MUST_CHECK;
+enum status coordinator_stream_send(struct coordinator_stream *stream,
+                                    struct bytes message) MUST_CHECK;
+enum status coordinator_stream_finish(struct coordinator_stream **stream, struct buffer *reply,
+                                      struct reason *why) MUST_CHECK;
+
+#endif

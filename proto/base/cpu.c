@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// cpu.c - what this CPU can do, and which kernels to use.
+//
+// CPUID is asked once. Wide registers count only when the operating system
+// saves them, which XCR0 tells. Compilers' own feature tests are not used:
+// gcc and clang know different names.
+
+#include "proto/base/cpu.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#define MODEL_BYTES 49 // CPUID gives 48
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct {
+    enum cpu_level level;
+    bool has_bf16;
+    bool has_sse42;
+    char model[MODEL_BYTES];
+} found;
+
+static const char *const level_names[] = {
+    [CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+
+#if defined(__x86_64__)
+
+#define ECX1_SSE42 (1u << 20)
+#define ECX1_OSXSAVE (1u << 27)
+#define ECX1_FMA (1u << 12)
+#define ECX1_AVX (1u << 28)
+#define ECX1_F16C (1u << 29)
+#define EBX7_AVX2 (1u << 5)
+#define EBX7_AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) // F, DQ, BW, VL
+#define EAX7_1_BF16 (1u << 5)
+#define XCR0_AVX 0x06u    // SSE and AVX registers
+#define XCR0_AVX512 0xe6u // and masks, upper halves, registers 16..31
+
+struct registers {
+    unsigned a, b, c, d;
+};
+
+// All zero for a leaf that the CPU does not have.
+static struct registers ask(unsigned leaf, unsigned sub_leaf)
+{
+    struct registers r = {0};
+    if (__get_cpuid_count(leaf, sub_leaf, &r.a, &r.b, &r.c, &r.d) == 0)
+        r = (struct registers){0};
+    return r;
+}
+
+// The registers that the operating system saves.
+static uint32_t saved_registers(void)
+{
+    uint32_t low;
+    uint32_t high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    (void)high;
+    return low;
+}
+
+static void look_at_model(void)
+{
+    char text[MODEL_BYTES] = {0};
+    for (unsigned i = 0; i < 3; i++) {
+        struct registers r = ask(0x80000002u + i, 0);
+        memcpy(text + 16 * (size_t)i, &r, sizeof(r));
+    }
+
+    // Some pad the name in front, some behind.
+    size_t begin = strspn(text, " ");
+    size_t end = strlen(text);
+    while (end > begin && text[end - 1] == ' ')
+        end--;
+    if (end > begin) {
+        memcpy(found.model, text + begin, end - begin);
+        found.model[end - begin] = '\0';
+    }
+}
+
+static void look_at_cpu(void)
+{
+    struct registers one = ask(1, 0);
+    struct registers seven = ask(7, 0);
+    found.has_sse42 = (one.c & ECX1_SSE42) != 0;
+
+    uint32_t saved = (one.c & ECX1_OSXSAVE) ? saved_registers() : 0;
+    const uint32_t wanted = ECX1_AVX | ECX1_FMA | ECX1_F16C;
+    if ((saved & XCR0_AVX) == XCR0_AVX && (one.c & wanted) == wanted && (seven.b & EBX7_AVX2))
+        found.level = CPU_AVX2;
+    if (found.level == CPU_AVX2 && (saved & XCR0_AVX512) == XCR0_AVX512 &&
+        (seven.b & EBX7_AVX512) == EBX7_AVX512)
+        found.level = CPU_AVX512;
+    found.has_bf16 = found.level == CPU_AVX512 && seven.a >= 1 && (ask(7, 1).a & EAX7_1_BF16) != 0;
+    look_at_model();
+}
+
+#else
+
+static void look_at_cpu(void)
+{
+}
+
+#endif
+
+static void look(void)
+{
+    memcpy(found.model, "unknown", sizeof("unknown"));
+    look_at_cpu();
+
+    const char *wish = getenv("RECO_CPU");
+    for (size_t i = 0; wish && i < sizeof(level_names) / sizeof(level_names[0]); i++) {
+        if (strcmp(wish, level_names[i]) == 0 && (enum cpu_level)i < found.level)
+            found.level = (enum cpu_level)i;
+    }
+    found.has_bf16 = found.has_bf16 && found.level == CPU_AVX512;
+    if (wish && strcmp(wish, level_names[CPU_SCALAR]) == 0)
+        found.has_sse42 = false;
+}
+
+enum cpu_level cpu_best(void)
+{
+    (void)pthread_once(&once, look);
+    return found.level;
+}
+
+const char *cpu_level_name(enum cpu_level level)
+{
+    return level_names[level];
+}
+
+bool cpu_has_bf16(void)
+{
+    (void)pthread_once(&once, look);
+    return found.has_bf16;
+}
+
+bool cpu_has_sse42(void)
+{
+    (void)pthread_once(&once, look);
+    return found.has_sse42;
+}
+
+int cpu_count(void)
+{
+    cpu_set_t usable;
+    if (sched_getaffinity(0, sizeof(usable), &usable) == 0 && CPU_COUNT(&usable) > 0)
+        return CPU_COUNT(&usable);
+
+    // More processors than a cpu_set_t has bits.
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (int)online : 1;
+}
+
+const char *cpu_model(void)
+{
+    (void)pthread_once(&once, look);
+    return found.model;
+}

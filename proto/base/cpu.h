@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// cpu.h - what this CPU can do, and which kernels to use.
+//
+// Thread-safety: pure after the first call, which is safe anywhere.
+
+#ifndef RECO_PROTO_BASE_CPU_H
+#define RECO_PROTO_BASE_CPU_H
+
+#include <stdbool.h>
+
+// CPU_TARGET("avx2,fma") before a function lets it use these instructions; the
+// caller first asks cpu_best().
+#if defined(__GNUC__)
+#define CPU_TARGET(instructions) __attribute__((target(instructions)))
+#else
+#define CPU_TARGET(instructions)
+#endif
+
+enum cpu_level {
+    CPU_SCALAR = 0,
+    CPU_AVX2 = 1,   // AVX2, FMA, F16C
+    CPU_AVX512 = 2, // and F, BW, DQ, VL
+};
+
+// The best level of this CPU and operating system, lowered by the environment
+// variable RECO_CPU (scalar, avx2, avx512) when it names a lower one.
+enum cpu_level cpu_best(void);
+const char *cpu_level_name(enum cpu_level level); // "scalar", "avx2", "avx512"
+bool cpu_has_bf16(void);
+bool cpu_has_sse42(void);    // false also under RECO_CPU=scalar
+int cpu_count(void);         // usable by this process (affinity), at least 1
+const char *cpu_model(void); // "AMD EPYC ..." or "unknown"
+
+#endif

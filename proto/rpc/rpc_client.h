@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// rpc_client.h - a gRPC client that waits: one call at a time, unary or client stream.
+//
+// Thread-safety: none; a client and its streams belong to one thread. Only
+// rpc_client_interrupt() may be called by another thread or a signal's watcher.
+
+#ifndef RECO_PROTO_RPC_RPC_CLIENT_H
+#define RECO_PROTO_RPC_RPC_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/bytes.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+struct rpc_client;
+struct rpc_stream;
+
+// Prepares a channel; connecting happens with the first call. STATUS_INVALID for an address that
+// is not HOST:PORT.
+enum status rpc_client_open(const char *address, struct rpc_client **out,
+                            struct reason *why) MUST_CHECK;
+void rpc_client_close(struct rpc_client **client); // NULL is allowed
+
+struct rpc_client_call {
+    const char *path;       // "/reco.v1.Search/Search"
+    struct text request_id; // sent as x-request-id; empty: none
+    int64_t deadline_us;    // DEADLINE_NONE
+};
+
+// Sends `request`, waits for the reply and appends it to `reply`. On failure the server's status,
+// with its message (and the field of a BadRequest detail) in `why`. STATUS_UNAVAILABLE
+// naming the address when nobody answers there.
+enum status rpc_client_unary(struct rpc_client *client, const struct rpc_client_call *call,
+                             struct bytes request, struct buffer *reply,
+                             struct reason *why) MUST_CHECK;
+
+// A client stream: open, send any number of messages, finish. After a failed send, finish
+// tells the server's reason. rpc_stream_finish always ends *stream and sets it to NULL.
+enum status rpc_stream_open(struct rpc_client *client, const struct rpc_client_call *call,
+                            struct rpc_stream **out, struct reason *why) MUST_CHECK;
+enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message) MUST_CHECK;
+enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply,
+                              struct reason *why) MUST_CHECK;
+
+// grpc.health.v1.Health/Check of the whole server: OK when it is SERVING, else STATUS_UNAVAILABLE.
+enum status rpc_client_health(struct rpc_client *client, int64_t deadline_us,
+                              struct reason *why) MUST_CHECK;
+
+// Cancels the call that is waiting, if any; it ends with STATUS_CANCELLED.
+void rpc_client_interrupt(struct rpc_client *client);
+
+#endif

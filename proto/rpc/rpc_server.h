@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// rpc_server.h - a gRPC server: calls come out as events, answers go in.
+//
+// Poller threads own gRPC's completion queues and only push events into one bounded queue;
+// one owner thread takes them out and makes every call below, so that no call ever has
+// two owners. Health (grpc.health.v1 Check), reflection (v1alpha) and unknown methods
+// (UNIMPLEMENTED at once) are answered inside.
+//
+// Life of a call, seen by the owner:
+//   CALL (unary: with its message) -> rpc_call_finish() -> DONE, the call is gone
+//   CALL (client stream) -> rpc_call_read() -> MESSAGE -> rpc_call_read() ... -> END -> finish -> DONE
+//   CANCELLED may come once, any time before DONE: the client is gone or its deadline has passed;
+//   finish is still required.
+//
+// Thread-safety: one owner thread for all functions but start and stop, which belong to the
+// thread that made it (stop after the owner has ended).
+
+#ifndef RECO_PROTO_RPC_RPC_SERVER_H
+#define RECO_PROTO_RPC_RPC_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/bytes.h"
+#include "proto/base/limits.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+#define RPC_CALLS_MAX 256 // calls at once; more are told RESOURCE_EXHAUSTED
+#define RPC_METADATA_BYTES_MAX 8192
+
+struct rpc_server;
+struct rpc_call;
+
+struct rpc_method {
+    const char *path; // "/reco.v1.Search/Search"
+    bool client_streams;
+};
+
+struct rpc_server_params {
+    const char *address; // "127.0.0.1:7700"; port 0 picks a free one
+    const struct rpc_method *methods;
+    size_t method_count;
+    struct bytes descriptor_set; // for reflection; must outlive the server
+};
+
+// Binds and starts. SO_REUSEPORT is off. STATUS_UNAVAILABLE when the address is taken,
+// STATUS_INVALID when it is none, or not loopback (this build has no TLS yet).
+enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_server **out,
+                             struct reason *why) MUST_CHECK;
+
+// Cancels what still runs, waits for it, ends the threads, sets *server to NULL.
+void rpc_server_stop(struct rpc_server **server);
+
+int rpc_server_port(const struct rpc_server *server);
+
+// What health says: SERVING or NOT_SERVING. Not serving: new calls are UNAVAILABLE.
+void rpc_server_set_serving(struct rpc_server *server, bool serving);
+
+// Calls that have begun and are not DONE.
+size_t rpc_server_running(const struct rpc_server *server);
+
+enum rpc_event_kind {
+    RPC_CALL,      // a new call; unary: message is set
+    RPC_MESSAGE,   // the next message of a stream
+    RPC_END,       // the client sends no more
+    RPC_CANCELLED, //
+    RPC_DONE,      // the last event; the call is freed after the next rpc_server_next()
+};
+
+struct rpc_event {
+    enum rpc_event_kind kind;
+    struct rpc_call *call;
+    struct bytes message; // valid until rpc_call_read() or rpc_call_finish() of this call
+};
+
+// Readable while rpc_server_next() may have something.
+int rpc_server_fd(const struct rpc_server *server);
+
+// Takes the next event; false when there is none.
+bool rpc_server_next(struct rpc_server *server, struct rpc_event *event);
+
+size_t rpc_call_method(const struct rpc_call *call);          // index into params.methods
+int64_t rpc_call_deadline_us(const struct rpc_call *call);    // monotonic; DEADLINE_NONE
+struct text rpc_call_request_id(const struct rpc_call *call); // metadata x-request-id, or empty
+void rpc_call_set_context(struct rpc_call *call, void *context);
+void *rpc_call_context(const struct rpc_call *call);
+
+// Asks for the next message of a stream: MESSAGE or END follows.
+void rpc_call_read(struct rpc_call *call);
+
+// Answers and ends the call. OK: `reply` is the message (taken over, emptied). Else the status
+// with why->text as its message and google.rpc.Status details (BadRequest for a
+// field, RetryInfo for EXHAUSTED and UNAVAILABLE, ErrorInfo always) in
+// grpc-status-details-bin. The client's request id goes back as metadata x-request-id.
+void rpc_call_finish(struct rpc_call *call, enum status status, struct buffer *reply,
+                     const struct reason *why);
+
+#endif

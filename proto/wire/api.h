@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// api.h - the public messages of proto/reco.proto as plain structs, and their bytes.
+//
+// The server decodes requests and encodes replies; the client does the reverse.
+// Decoding checks every maximum of proto/base/limits.h and every range in one
+// place; a failure names the field as the client wrote it ("options.k"), the
+// value, and what is allowed. What a decoded struct points to lives in the arena
+// or in the message's bytes, which must outlive the struct. A zero struct is a
+// request with every default.
+//
+// Thread-safety: pure functions.
+
+#ifndef RECO_PROTO_WIRE_API_H
+#define RECO_PROTO_WIRE_API_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/arena.h"
+#include "proto/base/bytes.h"
+#include "proto/base/embedding.h"
+#include "proto/base/limits.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+// X(constant, service, method, client streams?)
+#define API_METHODS(X)                                                                             \
+    X(ENCODE_IMAGE, "reco.v1.Encoder", "EncodeImage", false)                                       \
+    X(ENCODE_TEXT, "reco.v1.Encoder", "EncodeText", false)                                         \
+    X(TOKENIZE, "reco.v1.Encoder", "Tokenize", false)                                              \
+    X(SEARCH, "reco.v1.Search", "Search", false)                                                   \
+    X(REFINE_IMAGE, "reco.v1.Refiner", "RefineImage", false)                                       \
+    X(REFINE_TEXT, "reco.v1.Refiner", "RefineText", false)                                         \
+    X(REFINE_EMBEDDING, "reco.v1.Refiner", "RefineEmbedding", false)                               \
+    X(COMPILE_LABELS, "reco.v1.Classifier", "CompileLabels", false)                                \
+    X(CLASSIFY, "reco.v1.Classifier", "Classify", false)                                           \
+    X(EXPLAIN, "reco.v1.Classifier", "Explain", false)                                             \
+    X(MEMORY_CREATE, "reco.v1.Memory", "Create", false)                                            \
+    X(MEMORY_DESCRIBE, "reco.v1.Memory", "Describe", false)                                        \
+    X(MEMORY_LIST, "reco.v1.Memory", "List", false)                                                \
+    X(MEMORY_INGEST, "reco.v1.Memory", "Ingest", true)                                             \
+    X(MEMORY_DELETE, "reco.v1.Memory", "Delete", false)                                            \
+    X(MEMORY_DROP, "reco.v1.Memory", "Drop", false)                                                \
+    X(CLUSTER_LIST_NODES, "reco.v1.Cluster", "ListNodes", false)
+
+#define API_ENUM(name, service, method, stream) API_##name,
+enum api_method { API_METHODS(API_ENUM) API_METHOD_COUNT };
+#undef API_ENUM
+
+struct api_method_info {
+    const char *service; // "reco.v1.Search"
+    const char *name;    // "Search"
+    const char *path;    // "/reco.v1.Search/Search"
+    bool client_streams;
+};
+
+const struct api_method_info *api_method_info(enum api_method method);
+
+// The FileDescriptorSet of reco.proto and what it imports, for reflection.
+struct bytes api_descriptor_set(void);
+
+enum api_modality { // of a query option
+    API_MODALITY_DEFAULT = 0,
+    API_MODALITY_IMAGE = 1,
+    API_MODALITY_TEXT = 2,
+};
+
+enum api_fusion {
+    API_FUSION_DEFAULT = 0,
+    API_FUSION_NONE = 1,
+    API_FUSION_MEAN = 2,
+    API_FUSION_WEIGHTED = 3,
+};
+
+enum api_index {
+    API_INDEX_AUTO = 0,
+    API_INDEX_EXACT = 1,
+    API_INDEX_IVF = 2,
+};
+
+enum api_profile {
+    API_PROFILE_DEFAULT = 0,
+    API_PROFILE_HF = 1,
+    API_PROFILE_OPENAI = 2,
+};
+
+struct api_options {
+    struct text memory; // empty: "default"
+    uint32_t k;
+    enum api_modality over;
+    enum api_fusion fusion;
+    float min_similarity;
+    float min_coverage;
+    const struct text *exclude_keys;
+    size_t exclude_count;
+    enum api_index index;
+    enum api_profile profile;
+    float min_pair_similarity;
+};
+
+enum api_input {
+    API_INPUT_NONE = 0,
+    API_INPUT_IMAGE,
+    API_INPUT_TEXT,
+    API_INPUT_EMBEDDING,
+};
+
+// SearchRequest, Refine*Request and ClassifyRequest: one struct, since they ask
+// the same thing for different answers. Members that a message lacks stay zero.
+struct api_query_request {
+    enum api_input input;
+    struct bytes image;
+    struct text text;
+    const float *embedding; // [embedding_count]
+    size_t embedding_count;
+    enum api_modality embedding_modality;
+    struct api_options options;
+    struct text label_set_id; // the rest: Classify and Explain only
+    const struct text *labels;
+    size_t label_count;
+    const struct text *templates;
+    size_t template_count;
+    uint32_t top; // 0: 5
+};
+
+struct api_labels_request { // CompileLabels
+    const struct text *labels;
+    size_t label_count;
+    const struct text *templates;
+    size_t template_count;
+    struct api_options options;
+};
+
+struct api_encode_image_request {
+    const struct bytes *images;
+    size_t count;
+    enum api_profile profile;
+};
+
+struct api_texts_request { // EncodeText and Tokenize
+    const struct text *texts;
+    size_t count;
+};
+
+struct api_create_request {
+    struct text name;
+    struct text space;
+    uint32_t vshards;
+    bool replace;
+    bool building;
+};
+
+struct api_name_request { // Describe, Drop
+    struct text name;
+};
+
+struct api_ingest_record {
+    struct text key;
+    struct bytes image;
+    const float *image_embedding; // [image_count]
+    size_t image_count;
+    struct text caption;
+    const float *text_embedding; // [text_count]
+    size_t text_count;
+    const struct text *tags;
+    size_t tag_count;
+    struct text source;
+};
+
+struct api_ingest_request {
+    struct text memory;
+    const struct api_ingest_record *records;
+    size_t count;
+    bool finish;
+};
+
+struct api_delete_request {
+    struct text memory;
+    const struct text *keys;
+    size_t key_count;
+    const uint64_t *ids;
+    size_t id_count;
+};
+
+// --- replies
+
+struct api_timings { // milliseconds
+    float decode, preprocess, encode, queue, fanout;
+    const float *shard;
+    size_t shard_count;
+    float merge, fetch, fuse, labels, total;
+};
+
+struct api_neighbours { // parallel arrays of `count`; NULL arrays are left out
+    size_t count;
+    const uint64_t *ids;
+    const float *scores;
+    const struct text *keys;
+    const struct text *captions;
+    const struct text *sources;
+    const float *weights;
+    const float *effects;
+};
+
+struct api_labels {
+    size_t count;
+    const struct text *labels;
+    const float *scores;
+};
+
+// SearchReply, RefineReply, ClassifyReply and CompileLabelsReply: one struct;
+// members that a message lacks are not encoded and stay zero when decoded.
+struct api_answer {
+    struct text request_id;
+    struct text space;
+    struct text memory;
+    uint32_t generation;
+    float coverage;
+    const struct text *degraded;
+    size_t degraded_count;
+    struct api_timings timings;
+    struct text index;
+    uint64_t records;
+    const float *embedding; // Refine
+    size_t embedding_count;
+    float gate;
+    struct text gate_reason;
+    struct api_neighbours neighbours;
+    struct api_labels plain; // Classify
+    struct api_labels refined;
+    struct text label_set_id; // CompileLabels
+    uint32_t label_count;
+};
+
+struct api_encode_reply {
+    struct text request_id;
+    struct text space;
+    uint32_t dimension;
+    const float *embeddings; // [count * dimension]
+    size_t float_count;
+    struct api_timings timings;
+};
+
+struct api_tokenize_reply {
+    struct text request_id;
+    const uint32_t *counts;
+    size_t count;
+    const uint32_t *ids;
+    size_t id_count;
+};
+
+struct api_memory_info {
+    struct text name;
+    uint32_t generation;
+    struct text state;
+    struct text space;
+    uint32_t dimension;
+    uint32_t vshards;
+    uint64_t records;
+    uint64_t bytes;
+    struct text index;
+};
+
+struct api_memory_list {
+    const struct api_memory_info *memories;
+    size_t count;
+};
+
+struct api_ingest_reply {
+    struct text request_id;
+    struct text memory;
+    uint32_t generation;
+    uint64_t stored;
+    uint64_t duplicates;
+    const struct text *failed_keys;
+    const struct text *failed_reasons;
+    size_t failed_listed;
+    uint64_t failed;
+};
+
+struct api_delete_reply {
+    struct text request_id;
+    uint64_t deleted;
+    const struct text *missing_keys;
+    size_t missing_key_count;
+    const uint64_t *missing_ids;
+    size_t missing_id_count;
+};
+
+struct api_drop_reply {
+    struct text request_id;
+    uint64_t records;
+};
+
+struct api_node_info {
+    uint32_t index;
+    struct text address;
+    struct text state;
+    uint64_t records;
+    uint64_t bytes;
+    uint32_t in_flight;
+    float ping_ms;
+    bool read_only;
+};
+
+struct api_node_list {
+    struct text version;
+    struct text space;
+    const struct api_node_info *nodes;
+    size_t count;
+};
+
+// `method` chooses the message for those structs that serve several.
+enum status api_encode_query(enum api_method method, const struct api_query_request *message,
+                             struct buffer *out) MUST_CHECK;
+enum status api_decode_query(enum api_method method, struct bytes message, struct arena *arena,
+                             struct api_query_request *out, struct reason *why) MUST_CHECK;
+enum status api_encode_answer(enum api_method method, const struct api_answer *message,
+                              struct buffer *out) MUST_CHECK;
+enum status api_decode_answer(enum api_method method, struct bytes message, struct arena *arena,
+                              struct api_answer *out, struct reason *why) MUST_CHECK;
+
+#define API_CODEC(name)                                                                            \
+    enum status api_encode_##name(const struct api_##name *message, struct buffer *out)            \
+        MUST_CHECK;                                                                                \
+    enum status api_decode_##name(struct bytes message, struct arena *arena,                       \
+                                  struct api_##name *out, struct reason *why) MUST_CHECK;
+
+API_CODEC(labels_request)
+API_CODEC(encode_image_request)
+API_CODEC(texts_request)
+API_CODEC(create_request)
+API_CODEC(name_request)
+API_CODEC(ingest_request)
+API_CODEC(delete_request)
+API_CODEC(encode_reply)
+API_CODEC(tokenize_reply)
+API_CODEC(memory_info)
+API_CODEC(memory_list)
+API_CODEC(ingest_reply)
+API_CODEC(delete_reply)
+API_CODEC(drop_reply)
+API_CODEC(node_list)
+
+#endif

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// shard_msg.h - the messages between coordinator and node as plain structs, and their bytes.
+//
+// One struct for each message of proto/shard.proto. Decoding checks every count
+// and length against proto/base/limits.h before it is believed; what a decoded
+// struct points to lives in the arena given (or, for rows, in the frame). Encoding
+// writes into a buffer of the caller's. Arrays named with a count are parallel.
+//
+// Thread-safety: pure functions.
+
+#ifndef RECO_PROTO_WIRE_SHARD_MSG_H
+#define RECO_PROTO_WIRE_SHARD_MSG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/arena.h"
+#include "proto/base/bytes.h"
+#include "proto/base/embedding.h"
+#include "proto/base/limits.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+#define SHARD_VERSION 1000u // major * 1000 + minor
+#define SHARD_TAG_SEPARATOR '\x1f'
+
+enum shard_type {
+    SHARD_NOTHING = 0,
+    SHARD_HELLO = 1,
+    SHARD_PING = 2,
+    SHARD_CANCEL = 3,
+    SHARD_SEARCH = 4,
+    SHARD_FETCH = 5,
+    SHARD_WRITE = 6,
+    SHARD_DELETE = 7,
+    SHARD_HAS = 8,
+    SHARD_CREATE = 9,
+    SHARD_DROP = 10,
+    SHARD_STATS = 11,
+    SHARD_BULK = 12,
+    SHARD_BULK_COMMIT = 13,
+};
+
+struct shard_envelope {
+    uint32_t version;
+    enum shard_type type;
+    bool reply;
+    uint64_t request_id;
+    uint64_t deadline_us; // left; 0 = none
+    enum status status;   // of a reply
+    struct text field;    // of a failed reply
+    struct text text;
+    struct text trace;
+    uint32_t body_crc;
+    uint32_t rows_crc;
+    uint32_t credits;
+};
+
+struct shard_ping_reply {
+    uint32_t queue_depth;
+    uint64_t records;
+    uint64_t bytes;
+    bool read_only;
+};
+
+struct shard_hello_reply {
+    uint32_t node;
+    uint32_t credits;
+    struct text program;
+};
+
+struct shard_search_request {
+    uint32_t generation;
+    enum modality modality;
+    uint32_t dimension;
+    uint32_t row_count;
+    uint32_t k;
+    bool want_payload;
+    const uint64_t *exclude_ids;
+    size_t exclude_count;
+    const float *rows; // frame 2: [row_count][dimension]; aligned copy in the arena
+};
+
+struct shard_search_reply {
+    const uint32_t *counts; // [row_count]
+    size_t row_count;
+    const uint64_t *ids; // [hit_count]
+    const float *scores;
+    const float *pair_scores;
+    size_t hit_count;
+    uint64_t records;
+    uint32_t queue_us;
+    uint32_t search_us;
+    uint32_t vshards;
+    const uint16_t *payload; // frame 2: fp16 [hit_count][dimension], NULL without
+};
+
+struct shard_fetch_request {
+    uint32_t generation;
+    const uint64_t *ids;
+    size_t count;
+    bool want_documents;
+    bool want_image_rows;
+    bool want_text_rows;
+};
+
+struct shard_fetch_reply {
+    size_t count;
+    const uint32_t *found;
+    const struct text *keys; // NULL without documents
+    const struct text *captions;
+    const struct text *sources;
+    const struct text *tags;
+    const uint16_t
+        *rows; // frame 2: for each id the image row (if asked), then the text row (if asked)
+};
+
+struct shard_write_request {
+    uint32_t generation;
+    uint32_t dimension;
+    size_t count;
+    const struct text *keys;
+    const struct text *captions;
+    const struct text *sources;
+    const struct text *tags;
+    const uint16_t *rows; // frame 2: fp16 [count][2][dimension]: image, text
+};
+
+struct shard_write_reply {
+    size_t count; // 0 when every record is stored
+    const uint32_t *status;
+    const struct text *reasons;
+    uint64_t stored;
+    uint64_t duplicates;
+    uint64_t sequence;
+};
+
+struct shard_ids_request { // DELETE and HAS
+    uint32_t generation;
+    const uint64_t *ids;
+    size_t count;
+};
+
+struct shard_flags_reply { // of DELETE and HAS: 1 or 0 for each id
+    const uint32_t *flags;
+    size_t count;
+};
+
+struct shard_create_request {
+    uint32_t generation;
+    uint32_t dimension;
+    uint32_t vshards;
+    const uint32_t *own;
+    size_t own_count;
+};
+
+struct shard_generation_request { // DROP, BULK_COMMIT, STATS
+    uint32_t generation;
+};
+
+struct shard_stats_reply {
+    uint64_t records; // of a DROP reply: records that went
+    uint64_t bytes;
+    uint64_t rows_bytes;
+    uint64_t sequence;
+    bool read_only;
+    uint32_t dimension;
+};
+
+// Frame 0. Decoding copies nothing: texts point into `frame`. STATUS_INVALID for
+// malformed bytes or values out of range, STATUS_UNSUPPORTED for another major
+// version (out->request_id and type are then set, so that it can be answered).
+enum status shard_encode_envelope(const struct shard_envelope *envelope,
+                                  struct buffer *out) MUST_CHECK;
+enum status shard_decode_envelope(struct bytes frame, struct arena *arena,
+                                  struct shard_envelope *out, struct reason *why) MUST_CHECK;
+
+// Frames 1 (body) and 2 (rows). `rows` is the caller's and is not part of the
+// body; encode functions write the body only. Decoders take frame 2 where the
+// message has rows and check its length against the body's counts. STATUS_INVALID
+// names the field; STATUS_NO_MEMORY when the arena's budget is spent.
+#define SHARD_CODEC(name)                                                                          \
+    enum status shard_encode_##name(const struct shard_##name *message, struct buffer *out)        \
+        MUST_CHECK;                                                                                \
+    enum status shard_decode_##name(struct bytes body, struct bytes rows, struct arena *arena,     \
+                                    struct shard_##name *out, struct reason *why) MUST_CHECK;
+
+SHARD_CODEC(hello_reply)
+SHARD_CODEC(ping_reply)
+SHARD_CODEC(search_request)
+SHARD_CODEC(search_reply) // rows: any multiple of the hit count; the caller checks the dimension
+SHARD_CODEC(fetch_request)
+SHARD_CODEC(fetch_reply)
+SHARD_CODEC(write_request)
+SHARD_CODEC(write_reply)
+SHARD_CODEC(ids_request)
+SHARD_CODEC(flags_reply)
+SHARD_CODEC(create_request)
+SHARD_CODEC(generation_request)
+SHARD_CODEC(stats_reply)
+
+#endif
