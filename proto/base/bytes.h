@@ -64,7 +64,8 @@ void buffer_deinit(struct buffer *buffer);
 enum status bytes_read_file(const char *path, size_t bytes_max, struct buffer *out) MUST_CHECK;
 
 // Writes a file so that after a crash either the old or the new one is there:
-// temporary file, fsync, rename, fsync of the folder. STATUS_IO.
+// temporary file, fsync, rename, fsync of the folder. The old file's permissions
+// stay; a symbolic link is replaced, not followed. STATUS_IO.
 enum status bytes_replace_file(const char *path, const void *data, size_t count) MUST_CHECK;
 
 #endif

@@ -2,7 +2,8 @@
 // half.h - IEEE 754 binary16 and bfloat16 from and to float.
 //
 // float to half rounds to nearest, ties to even, the same bits as F16C and as
-// numpy; overflow gives infinity, NaN stays NaN.
+// numpy; overflow gives infinity. A NaN keeps its sign and the upper bits of its
+// payload and comes out quiet, in both directions.
 //
 // Thread-safety: pure.
 

@@ -95,6 +95,10 @@ enum status json_parse(const void *data, size_t bytes, struct json **out, struct
     if (bytes > JSON_BYTES_MAX)
         return reason_set(why, STATUS_INVALID, NULL, "has %zu bytes; at most %u are allowed", bytes,
                           JSON_BYTES_MAX);
+    const char *zero = bytes > 0 ? memchr(data, 0, bytes) : NULL;
+    if (zero) // jansson skips one behind a number
+        return reason_set(why, STATUS_INVALID, NULL, "has a NUL byte at offset %zu",
+                          (size_t)(zero - (const char *)data));
     enum status status = check_size(data, bytes, why);
     if (status != STATUS_OK)
         return status;

@@ -208,6 +208,9 @@ void json_put_float(struct json_writer *writer, float value)
         if (strtof(number, NULL) == value)
             break;
     }
+    // A reader takes "-0" for the whole number 0, which has no sign.
+    if (value == 0.0f && signbit(value))
+        (void)snprintf(number, sizeof(number), "-0.0");
     put(writer, number, strlen(number));
 }
 

@@ -112,6 +112,25 @@ void log_line(enum log_level level, const char *event, const char *format, ...)
     errno = saved_errno;
 }
 
+// The letter behind the backslash for a character that has a short form, or 0.
+static char short_form(unsigned char c)
+{
+    switch (c) {
+    case '"':
+        return '"';
+    case '\\':
+        return '\\';
+    case '\n':
+        return 'n';
+    case '\r':
+        return 'r';
+    case '\t':
+        return 't';
+    default:
+        return 0;
+    }
+}
+
 // Writes the form that the `step` bytes at `at` take inside quotes (step 0: an
 // ill-formed byte) and returns its length, at most 6.
 static size_t quote_one(const unsigned char *at, size_t step, char form[8])
@@ -122,12 +141,12 @@ static size_t quote_one(const unsigned char *at, size_t step, char form[8])
     else if (step != 1)
         control = ' ';
 
-    const char *special = strchr("\"\"\\\\\nn\rr\tt", (int)control);
+    char letter = short_form(at[0]);
     if (step == 0) {
         memcpy(form, "\xef\xbf\xbd", 4); // U+FFFD
-    } else if (step == 1 && special) {
+    } else if (letter) {
         form[0] = '\\';
-        form[1] = special[1];
+        form[1] = letter;
         form[2] = '\0';
     } else if (control < 0x20 || (control >= 0x7f && control < 0xa0)) {
         (void)snprintf(form, 8, "\\u%04x", control & 0xffu);

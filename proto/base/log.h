@@ -6,6 +6,8 @@
 // of key=value pairs whose text values are quoted by the caller with %s only
 // after log_quote().
 //
+// A line is cut at 4,096 bytes; control characters left in it become '?'.
+//
 // Thread-safety: safe; a line is written with one write().
 
 #ifndef RECO_PROTO_BASE_LOG_H

@@ -40,7 +40,7 @@
     X(DENIED, 14, 7, "permission denied")                                                          \
     X(INTERNAL, 15, 13, "internal error")
 
-#define STATUS_ENUM(name, number, grpc, text) STATUS_##name = number,
+#define STATUS_ENUM(name, number, grpc, text) STATUS_##name = (number),
 enum status { STATUS_TABLE(STATUS_ENUM) };
 #undef STATUS_ENUM
 

@@ -16,7 +16,8 @@ typedef void (*thread_body)(struct thread *self, void *context);
 
 // Starts a thread named `name` (at most 15 bytes are shown by the system) and
 // waits for its thread_ready(). Returns the status given there; after a failure
-// the thread has ended and *out is unchanged. Signals are blocked in it.
+// the thread has ended and *out is unchanged; STATUS_EXHAUSTED when the system
+// has no more threads. Signals are blocked in it.
 enum status thread_start(const char *name, thread_body body, void *context,
                          struct thread **out) MUST_CHECK;
 

@@ -3,7 +3,7 @@
 //
 // A dealer keeps two connections to every peer (queries and bulk), greets with HELLO, and
 // asks PING four times a second. A peer is up once it has answered HELLO, and down when
-// nothing at all came from it for 750 ms or its socket broke; all that waits for it then
+// a PING has had no answer for 600 ms or its socket broke; all that waits for it then
 // fails with STATUS_UNAVAILABLE at once. It is greeted again until it comes back. A
 // frozen process, a killed one and a cut cable look the same here and are noticed within 1 s.
 //
@@ -34,7 +34,7 @@
 #define DEALER_PEERS_MAX NODES_MAX
 #define DEALER_WAITING_MAX 1024  // requests of one peer and class without a credit
 #define DEALER_PING_US 250000    // between two PINGs
-#define DEALER_SILENCE_US 750000 // without a sign of life: down
+#define DEALER_SILENCE_US 600000 // a PING unanswered for so long: down
 #define DEALER_EXTRA_FDS_MAX 8
 
 struct dealer;

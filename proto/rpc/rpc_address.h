@@ -24,4 +24,8 @@ struct rpc_address {
 enum status rpc_address_parse(const char *text, struct rpc_address *out,
                               struct reason *why) MUST_CHECK;
 
+// After a server could not listen at a loopback address: tries the same to find out why, and
+// returns STATUS_UNAVAILABLE with the system's words.
+enum status rpc_address_not_bound(const struct rpc_address *address, struct reason *why) MUST_CHECK;
+
 #endif

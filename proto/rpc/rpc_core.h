@@ -24,6 +24,9 @@
 void rpc_core_begin(void);
 void rpc_core_end(void);
 
+// A number for the list of arguments of a server or a channel.
+grpc_arg rpc_core_arg(const char *key, int value);
+
 // --- messages
 
 // A received message in one piece: a view of gRPC's only slice, or a copy of many.
@@ -55,7 +58,7 @@ bool rpc_core_is_request_id(struct text id);
 
 // --- times
 
-gpr_timespec rpc_core_timespec(int64_t deadline_us);  // from clock.h's deadline
+gpr_timespec rpc_core_timespec(int64_t deadline_us); // from clock.h's deadline
 int64_t rpc_core_deadline_us(gpr_timespec timespec); // and back
 
 // --- names of our statuses, as ErrorInfo carries them

@@ -48,6 +48,10 @@
 enum api_method { API_METHODS(API_ENUM) API_METHOD_COUNT };
 #undef API_ENUM
 
+// An arena's budget for decoding a message of this length: enough for every message that is
+// allowed. A hostile one is refused before it takes more.
+#define API_ARENA_BYTES(message_bytes) ((size_t)4 * (message_bytes) + ((size_t)16 << 20))
+
 struct api_method_info {
     const char *service; // "reco.v1.Search"
     const char *name;    // "Search"
@@ -173,6 +177,7 @@ struct api_ingest_request {
     const struct api_ingest_record *records;
     size_t count;
     bool finish;
+    bool skip_existing;
 };
 
 struct api_delete_request {
@@ -260,6 +265,8 @@ struct api_memory_info {
     uint64_t records;
     uint64_t bytes;
     struct text index;
+    const struct text *degraded;
+    size_t degraded_count;
 };
 
 struct api_memory_list {
@@ -277,6 +284,7 @@ struct api_ingest_reply {
     const struct text *failed_reasons;
     size_t failed_listed;
     uint64_t failed;
+    uint64_t skipped;
 };
 
 struct api_delete_reply {

@@ -25,6 +25,11 @@
 #define SHARD_VERSION 1000u // major * 1000 + minor
 #define SHARD_TAG_SEPARATOR '\x1f'
 
+// An arena's budget for decoding a body and rows of these lengths: texts of a few bytes
+// take 64 bytes and their views, and a message has at most 4 * FETCH_IDS_MAX of them.
+#define SHARD_ARENA_BYTES(body_bytes, rows_bytes)                                                  \
+    ((size_t)4 * (body_bytes) + (size_t)(rows_bytes) + ((size_t)16 << 20))
+
 enum shard_type {
     SHARD_NOTHING = 0,
     SHARD_HELLO = 1,
@@ -62,6 +67,10 @@ struct shard_ping_reply {
     uint64_t records;
     uint64_t bytes;
     bool read_only;
+};
+
+struct shard_hello {
+    struct text program; // "reco-coordinator 0.1.0"
 };
 
 struct shard_hello_reply {
@@ -168,9 +177,9 @@ struct shard_stats_reply {
     uint32_t dimension;
 };
 
-// Frame 0. Decoding copies nothing: texts point into `frame`. STATUS_INVALID for
-// malformed bytes or values out of range, STATUS_UNSUPPORTED for another major
-// version (out->request_id and type are then set, so that it can be answered).
+// Frame 0. Texts live in the arena. STATUS_INVALID for malformed bytes or values out
+// of range; STATUS_UNSUPPORTED for another major version or an unknown type (*out is then
+// set, so that it can be answered). An unknown status is read as STATUS_INTERNAL.
 enum status shard_encode_envelope(const struct shard_envelope *envelope,
                                   struct buffer *out) MUST_CHECK;
 enum status shard_decode_envelope(struct bytes frame, struct arena *arena,
@@ -179,13 +188,15 @@ enum status shard_decode_envelope(struct bytes frame, struct arena *arena,
 // Frames 1 (body) and 2 (rows). `rows` is the caller's and is not part of the
 // body; encode functions write the body only. Decoders take frame 2 where the
 // message has rows and check its length against the body's counts. STATUS_INVALID
-// names the field; STATUS_NO_MEMORY when the arena's budget is spent.
+// names the field; STATUS_NO_MEMORY when the arena's budget is spent: SHARD_ARENA_BYTES
+// is enough for every message that is allowed.
 #define SHARD_CODEC(name)                                                                          \
     enum status shard_encode_##name(const struct shard_##name *message, struct buffer *out)        \
         MUST_CHECK;                                                                                \
     enum status shard_decode_##name(struct bytes body, struct bytes rows, struct arena *arena,     \
                                     struct shard_##name *out, struct reason *why) MUST_CHECK;
 
+SHARD_CODEC(hello)
 SHARD_CODEC(hello_reply)
 SHARD_CODEC(ping_reply)
 SHARD_CODEC(search_request)

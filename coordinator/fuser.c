@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// A hit is compared only with kept ones whose score is as good as equal, so collapsing
+// costs next to nothing: hits come best first, and equal pairs have equal scores.
+
+#include "coordinator/fuser.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+
+#define SAME_SCORE 1e-6f    // fp16 rows of one picture score the same; different ones do not
+#define SAME_PAYLOAD 0.9999 // cosine: the same text, or the same picture
+
+// Cosine of two rows that came from unit vectors through fp16.
+static double cosine(const float *a, const float *b, uint32_t dimension)
+{
+    double product = 0;
+    double squares_a = 0;
+    double squares_b = 0;
+    for (uint32_t i = 0; i < dimension; i++) {
+        product += (double)a[i] * (double)b[i];
+        squares_a += (double)a[i] * (double)a[i];
+        squares_b += (double)b[i] * (double)b[i];
+    }
+    double lengths = sqrt(squares_a * squares_b);
+    return lengths > 0 ? product / lengths : 0;
+}
+
+static bool repeats_a_kept_one(const struct fuser_hit *hits, size_t index, uint32_t dimension,
+                               const struct fuser_result *result)
+{
+    for (uint32_t i = result->count; i-- > 0;) {
+        const struct fuser_hit *kept = &hits[result->kept[i]];
+        if (kept->score - hits[index].score > SAME_SCORE)
+            return false;
+        if (cosine(kept->payload, hits[index].payload, dimension) > SAME_PAYLOAD)
+            return true;
+    }
+    return false;
+}
+
+// What hygiene took away, for the reason.
+struct dropped {
+    size_t dissimilar;
+    size_t mismatched;
+    size_t repeated;
+};
+
+static void explain_empty(const struct fuser_params *params, size_t count,
+                          const struct dropped *dropped, struct fuser_result *out)
+{
+    if (count == 0)
+        (void)snprintf(out->reason, sizeof(out->reason), "plain CLIP: no neighbour was found");
+    else if (dropped->mismatched == 0)
+        (void)snprintf(out->reason, sizeof(out->reason),
+                       "plain CLIP: no neighbour reaches the minimum similarity %.3f",
+                       (double)params->min_similarity);
+    else
+        (void)snprintf(out->reason, sizeof(out->reason),
+                       "plain CLIP: the pairs of all %zu neighbours disagree "
+                       "(minimum pair similarity %.3f)",
+                       dropped->mismatched, (double)params->min_pair_similarity);
+}
+
+// How far `score` is on the way from the floor to the ceiling, 0..1.
+static double gate_of(const struct fuser_params *params, float score)
+{
+    double way = ((double)score - params->gate_floor) / (params->gate_ceiling - params->gate_floor);
+    return fmin(fmax(way, 0), 1);
+}
+
+static void set_gate(const struct fuser_params *params, const struct fuser_hit *hits,
+                     const struct dropped *dropped, struct fuser_result *out)
+{
+    double best = (double)hits[out->kept[0]].score;
+    out->gate = gate_of(params, hits[out->kept[0]].score);
+    if (out->gate <= 0)
+        (void)snprintf(out->reason, sizeof(out->reason),
+                       "plain CLIP: the best neighbour scores %.3f, not above %.3f", best,
+                       params->gate_floor);
+    else
+        (void)snprintf(out->reason, sizeof(out->reason),
+                       "best neighbour scores %.3f; %u used, dropped %zu dissimilar, "
+                       "%zu mismatched, %zu repeated",
+                       best, out->count, dropped->dissimilar, dropped->mismatched,
+                       dropped->repeated);
+}
+
+void fuser_select(const struct fuser_params *params, const struct fuser_hit *hits, size_t count,
+                  uint32_t dimension, struct fuser_result *out)
+{
+    assert(params && out && (hits || count == 0));
+    assert(params->k >= 1 && params->k <= K_MAX);
+    assert(params->gate_ceiling > params->gate_floor);
+
+    // A floor of 0 means no floor: negative scores stay, as the interface says.
+    bool has_floor = params->min_similarity < 0 || params->min_similarity > 0;
+    bool has_pair_floor = params->min_pair_similarity < 0 || params->min_pair_similarity > 0;
+    struct dropped dropped = {0};
+    *out = (struct fuser_result){0};
+    for (size_t i = 0; i < count && out->count < params->k; i++) {
+        if (has_floor && hits[i].score < params->min_similarity)
+            dropped.dissimilar++;
+        else if (has_pair_floor && hits[i].pair_score < params->min_pair_similarity)
+            dropped.mismatched++;
+        else if (repeats_a_kept_one(hits, i, dimension, out))
+            dropped.repeated++;
+        else
+            out->kept[out->count++] = (uint32_t)i;
+    }
+    if (out->count == 0) {
+        explain_empty(params, count, &dropped, out);
+        return;
+    }
+
+    float scores[K_MAX];
+    double weights[K_MAX];
+    for (uint32_t i = 0; i < out->count; i++)
+        scores[i] = hits[out->kept[i]].score;
+    fusion_weights(&params->fusion, scores, out->count, weights);
+    for (uint32_t i = 0; i < out->count; i++)
+        out->weights[i] = (float)weights[i];
+    if (params->fusion.mode == FUSION_NONE)
+        (void)snprintf(out->reason, sizeof(out->reason), "plain CLIP: fusion is none");
+    else
+        set_gate(params, hits, &dropped, out);
+}
+
+enum status fuser_refine(const struct fuser_params *params, const float *query, uint32_t dimension,
+                         const struct fuser_hit *hits, const struct fuser_result *selection,
+                         uint32_t without, float *result)
+{
+    assert(params && query && selection && result);
+    assert(without == FUSER_ALL || without < selection->count);
+
+    float scores[K_MAX];
+    const float *payload[K_MAX];
+    struct fusion_neighbours neighbours = {.scores = scores, .payload = payload};
+    for (uint32_t i = 0; i < selection->count; i++) {
+        if (i == without)
+            continue;
+        scores[neighbours.count] = hits[selection->kept[i]].score;
+        payload[neighbours.count++] = hits[selection->kept[i]].payload;
+    }
+
+    // The gate follows the best neighbour that is left.
+    double gate = selection->gate;
+    if (without == 0 && neighbours.count > 0)
+        gate = gate_of(params, scores[0]);
+    return fusion_refine(&params->fusion, query, dimension, &neighbours, gate, result);
+}

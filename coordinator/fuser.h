@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// fuser.h - from raw hits to a refined embedding: neighbour hygiene, gate, fusion.
+//
+// Hygiene, in this order, on the hits of one query, best first:
+//   1. below `min_similarity`: dropped;
+//   2. pair score (the hit's own image against its own text) below `min_pair_similarity`: dropped;
+//   3. the same pair again (score within 1e-6 and payload cosine above 0.9999): only the first stays;
+//   4. the best k stay.
+// Gate: 0 when no neighbour stays; else how far the best score lies on the way from the gate's
+// floor to its ceiling, 0..1.
+//
+// Thread-safety: none; a fuser belongs to one thread (the compute thread).
+
+#ifndef RECO_COORDINATOR_FUSER_H
+#define RECO_COORDINATOR_FUSER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/limits.h"
+#include "proto/base/status.h"
+#include "shaders/models/fusion.h"
+
+#define FUSER_REASON_BYTES 160
+
+struct fuser_params {
+    struct fusion_params fusion;
+    uint32_t k;                // neighbours kept, 1..K_MAX
+    float min_similarity;      // -1..1; 0: no floor
+    float min_pair_similarity; // -1..1; 0: no floor
+    double gate_floor;         // best score at which the gate is 0
+    double gate_ceiling;       // best score at which it is 1; > floor
+};
+
+struct fuser_hit {
+    uint64_t id;
+    float score;
+    float pair_score;
+    const float *payload; // [dimension]
+};
+
+struct fuser_result {
+    uint32_t count;                  // kept neighbours
+    uint32_t kept[K_MAX];            // their indices among the hits, best first
+    float weights[K_MAX];            // their shares; sum to 1
+    double gate;                     // 0..1
+    char reason[FUSER_REASON_BYTES]; // why the gate is what it is, for people
+};
+
+// Chooses neighbours and gate for one query with `count` hits sorted best first (hygiene
+// only looks at payloads; without fusion they are still collapsed).
+void fuser_select(const struct fuser_params *params, const struct fuser_hit *hits, size_t count,
+                  uint32_t dimension, struct fuser_result *out);
+
+// The refined embedding for a selection; without = index into kept[] of a neighbour that is left out
+// (weights and gate are then made anew), or FUSER_ALL. STATUS_INVALID as fusion_refine().
+#define FUSER_ALL UINT32_MAX
+enum status fuser_refine(const struct fuser_params *params, const float *query, uint32_t dimension,
+                         const struct fuser_hit *hits, const struct fuser_result *selection,
+                         uint32_t without, float *result) MUST_CHECK;
+
+#endif

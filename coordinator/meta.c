@@ -1,0 +1,637 @@
+// SPDX-License-Identifier: Apache-2.0
+// meta.c - the table of memories in RAM and as one JSON file.
+//
+//   {"format": 1, "next_generation": 3,
+//    "generations": [{"generation": 1, "memory": "birds", "state": "serving",
+//                     "space": "...:512", "dimension": 512, "vshards": 64}],
+//    "aliases": [{"name": "birds", "generation": 1}]}
+//
+// A change is made on a copy of the table, the copy is written, and only then takes the
+// table's place: a full disk leaves everything as it was.
+
+#include "coordinator/meta.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/json.h"
+#include "proto/base/mem.h"
+
+#define META_FORMAT 1
+#define META_FILE_BYTES_MAX (8u << 20) // 4,096 generations need about 2 MiB
+#define META_PATH_BYTES 4352           // the longest data directory and "/meta.json"
+
+struct alias {
+    char name[MEMORY_NAME_BYTES_MAX + 1];
+    uint32_t generation;
+};
+
+struct table {
+    uint32_t next;  // number of the next generation
+    uint32_t count; // generations, 0..META_GENERATIONS_MAX
+    uint32_t alias_count;
+    struct meta_generation *generations; // [count], sorted by memory, then number
+    struct alias *aliases;               // [alias_count]
+};
+
+struct meta {
+    char path[META_PATH_BYTES]; // of meta.json; empty without a data directory
+    struct table table;
+};
+
+static const char *const state_names[] = {
+    [META_BUILDING] = "building",
+    [META_SERVING] = "serving",
+    [META_DROPPING] = "dropping",
+};
+#define STATE_COUNT (sizeof(state_names) / sizeof(state_names[0]))
+
+const char *meta_state_name(enum meta_state state)
+{
+    assert((size_t)state < STATE_COUNT);
+
+    return state_names[state];
+}
+
+// ---------------------------------------------------------------- names
+
+static bool is_letter_or_digit(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+static bool is_name(struct text name)
+{
+    if (name.bytes < 1 || name.bytes > MEMORY_NAME_BYTES_MAX || !is_letter_or_digit(name.data[0]))
+        return false;
+    for (size_t i = 1; i < name.bytes; i++)
+        if (!is_letter_or_digit(name.data[i]) && !memchr("._-", name.data[i], 3))
+            return false;
+    return true;
+}
+
+enum status meta_check_name(struct text name, struct reason *why)
+{
+    if (is_name(name))
+        return STATUS_OK;
+    return reason_set(why, STATUS_INVALID, "name",
+                      "'%.*s' is no name of a memory: 1..%d letters, digits, '.', '_' and '-', "
+                      "the first a letter or digit",
+                      (int)(name.bytes < 160 ? name.bytes : 160), name.data ? name.data : "",
+                      MEMORY_NAME_BYTES_MAX);
+}
+
+// Reads a number of 1..UINT32_MAX in plain digits.
+static bool read_number(struct text text, uint32_t *out)
+{
+    uint64_t value = 0;
+    if (text.bytes < 1 || text.bytes > 10 || text.data[0] == '0')
+        return false;
+    for (size_t i = 0; i < text.bytes; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+        value = value * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    if (value > UINT32_MAX)
+        return false;
+    *out = (uint32_t)value;
+    return true;
+}
+
+enum status meta_parse_space(struct text space, uint32_t *dimension, struct reason *why)
+{
+    size_t colon = space.bytes;
+    while (colon > 0 && space.data[colon - 1] != ':')
+        colon--;
+    uint32_t value = 0;
+    if (space.bytes <= SPACE_BYTES_MAX && colon > 1 &&
+        is_name((struct text){space.data, colon - 1}) &&
+        read_number((struct text){space.data + colon, space.bytes - colon}, &value) &&
+        value <= DIMENSION_MAX) {
+        *dimension = value;
+        return STATUS_OK;
+    }
+    return reason_set(why, STATUS_INVALID, "space",
+                      "'%.*s' is no space: NAME:DIMENSION with letters, digits, '.', '_', '-' and "
+                      "a dimension of 1..%d",
+                      (int)(space.bytes < 160 ? space.bytes : 160), space.data ? space.data : "",
+                      DIMENSION_MAX);
+}
+
+// Splits NAME or NAME@GENERATION; *number is 0 without one.
+static enum status split_name(struct text full, struct text *name, uint32_t *number,
+                              struct reason *why)
+{
+    *name = full.bytes == 0 ? text_of(META_NAME_DEFAULT) : full;
+    *number = 0;
+    const char *at = memchr(name->data, '@', name->bytes);
+    if (at) {
+        struct text digits = {at + 1, (size_t)(name->data + name->bytes - at - 1)};
+        name->bytes = (size_t)(at - name->data);
+        if (!read_number(digits, number))
+            return reason_set(why, STATUS_INVALID, "memory",
+                              "'%.*s' is no generation: NAME@GENERATION wants a number from 1",
+                              (int)(digits.bytes < 160 ? digits.bytes : 160), digits.data);
+    }
+    return meta_check_name(*name, why);
+}
+
+// ---------------------------------------------------------------- the table
+
+static int compare_generations(const void *a, const void *b)
+{
+    const struct meta_generation *left = a;
+    const struct meta_generation *right = b;
+    int order = strcmp(left->memory, right->memory);
+    if (order != 0)
+        return order;
+    return left->number < right->number ? -1 : left->number > right->number;
+}
+
+static void table_deinit(struct table *table)
+{
+    mem_free(table->generations);
+    mem_free(table->aliases);
+    *table = (struct table){0};
+}
+
+// A copy with room for one more of each.
+static struct table table_copy(const struct table *table)
+{
+    struct table copy = *table;
+    copy.generations = mem_alloc_array((size_t)table->count + 1, sizeof(table->generations[0]));
+    copy.aliases = mem_alloc_array((size_t)table->alias_count + 1, sizeof(table->aliases[0]));
+    if (table->count > 0)
+        memcpy(copy.generations, table->generations, table->count * sizeof(table->generations[0]));
+    if (table->alias_count > 0)
+        memcpy(copy.aliases, table->aliases, table->alias_count * sizeof(table->aliases[0]));
+    return copy;
+}
+
+static struct meta_generation *table_at(const struct table *table, uint32_t number)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        if (table->generations[i].number == number)
+            return &table->generations[i];
+    return NULL;
+}
+
+static struct alias *table_alias(const struct table *table, struct text name)
+{
+    for (uint32_t i = 0; i < table->alias_count; i++)
+        if (text_equal(text_of(table->aliases[i].name), name))
+            return &table->aliases[i];
+    return NULL;
+}
+
+// Points the name of a generation at it.
+static void table_point(struct table *table, const struct meta_generation *generation)
+{
+    struct alias *alias = table_alias(table, text_of(generation->memory));
+    if (!alias) {
+        alias = &table->aliases[table->alias_count++];
+        memcpy(alias->name, generation->memory, sizeof(alias->name));
+    }
+    alias->generation = generation->number;
+}
+
+// After `memory` lost the generation it pointed at: the newest other one that serves, or none.
+static void table_fall_back(struct table *table, const char *memory)
+{
+    struct alias *alias = table_alias(table, text_of(memory));
+    const struct meta_generation *newest = NULL;
+    for (uint32_t i = 0; i < table->count; i++)
+        if (strcmp(table->generations[i].memory, memory) == 0 &&
+            table->generations[i].state == META_SERVING)
+            newest = &table->generations[i];
+    if (newest)
+        table_point(table, newest);
+    else if (alias)
+        *alias = table->aliases[--table->alias_count];
+}
+
+static void write_table(struct json_writer *json, const struct table *table)
+{
+    json_begin_object(json);
+    json_name(json, "format");
+    json_put_int(json, META_FORMAT);
+    json_name(json, "next_generation");
+    json_put_uint(json, table->next);
+    json_name(json, "generations");
+    json_begin_array(json);
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct meta_generation *generation = &table->generations[i];
+        json_begin_object(json);
+        json_name(json, "generation");
+        json_put_uint(json, generation->number);
+        json_name(json, "memory");
+        json_put_cstr(json, generation->memory);
+        json_name(json, "state");
+        json_put_cstr(json, meta_state_name(generation->state));
+        json_name(json, "space");
+        json_put_cstr(json, generation->space);
+        json_name(json, "dimension");
+        json_put_uint(json, generation->dimension);
+        json_name(json, "vshards");
+        json_put_uint(json, generation->vshards);
+        json_end_object(json);
+    }
+    json_end_array(json);
+    json_name(json, "aliases");
+    json_begin_array(json);
+    for (uint32_t i = 0; i < table->alias_count; i++) {
+        json_begin_object(json);
+        json_name(json, "name");
+        json_put_cstr(json, table->aliases[i].name);
+        json_name(json, "generation");
+        json_put_uint(json, table->aliases[i].generation);
+        json_end_object(json);
+    }
+    json_end_array(json);
+    json_end_object(json);
+}
+
+// Writes *next and lets it take the table's place; else drops it.
+static enum status commit(struct meta *meta, struct table *next, struct reason *why)
+{
+    if (next->count > 0)
+        qsort(next->generations, next->count, sizeof(next->generations[0]), compare_generations);
+
+    enum status status = STATUS_FAILED_PRECONDITION;
+    if (meta->path[0] == '\0') {
+        (void)reason_set(why, status, "data", "there is no data directory to keep memories in");
+    } else {
+        struct json_writer json = {0};
+        write_table(&json, next);
+        status = json.failed ? STATUS_NO_MEMORY
+                             : bytes_replace_file(meta->path, json.out.data, json.out.count);
+        json_writer_deinit(&json);
+        if (status != STATUS_OK)
+            (void)reason_set(why, status, "data", "cannot write %s", meta->path);
+    }
+    if (status != STATUS_OK) {
+        table_deinit(next);
+        return status;
+    }
+    table_deinit(&meta->table);
+    meta->table = *next;
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------- reading the file
+
+static bool member_number(const struct json *object, const char *name, int64_t max, uint32_t *out)
+{
+    int64_t value = 0;
+    if (!json_int(json_member(object, name), &value) || value < 1 || value > max)
+        return false;
+    *out = (uint32_t)value;
+    return true;
+}
+
+static bool member_text(const struct json *object, const char *name, char *out, size_t room)
+{
+    struct text text = json_text(json_member(object, name));
+    if (text.bytes == 0 || text.bytes >= room || memchr(text.data, '\0', text.bytes))
+        return false;
+    memcpy(out, text.data, text.bytes);
+    out[text.bytes] = '\0';
+    return true;
+}
+
+static bool read_state(const struct json *object, enum meta_state *out)
+{
+    struct text text = json_text(json_member(object, "state"));
+    for (size_t i = 0; i < STATE_COUNT; i++)
+        if (text_equal(text, text_of(state_names[i]))) {
+            *out = (enum meta_state)i;
+            return true;
+        }
+    return false;
+}
+
+static bool read_generation(const struct json *object, const struct table *table,
+                            struct meta_generation *out)
+{
+    uint32_t dimension = 0;
+    return member_number(object, "generation", UINT32_MAX, &out->number) &&
+           out->number < table->next && !table_at(table, out->number) &&
+           member_text(object, "memory", out->memory, sizeof(out->memory)) &&
+           is_name(text_of(out->memory)) && read_state(object, &out->state) &&
+           member_text(object, "space", out->space, sizeof(out->space)) &&
+           meta_parse_space(text_of(out->space), &dimension, NULL) == STATUS_OK &&
+           member_number(object, "dimension", DIMENSION_MAX, &out->dimension) &&
+           dimension == out->dimension &&
+           member_number(object, "vshards", VSHARDS_MAX, &out->vshards);
+}
+
+static bool read_alias(const struct json *object, const struct table *table, struct alias *out)
+{
+    if (!member_text(object, "name", out->name, sizeof(out->name)) ||
+        !member_number(object, "generation", UINT32_MAX, &out->generation) ||
+        table_alias(table, text_of(out->name)))
+        return false;
+    const struct meta_generation *generation = table_at(table, out->generation);
+    return generation && generation->state == META_SERVING &&
+           strcmp(generation->memory, out->name) == 0;
+}
+
+static enum status read_table(const struct json *document, struct table *table, struct reason *why)
+{
+    int64_t format = 0;
+    if (!json_int(json_member(document, "format"), &format) || format < 1)
+        return reason_set(why, STATUS_CORRUPT, "meta.json: format", "it must be a number from 1");
+    if (format > META_FORMAT)
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "meta.json: format",
+                          "it is %lld and this program reads up to %d: use a newer one",
+                          (long long)format, META_FORMAT);
+    if (!member_number(document, "next_generation", UINT32_MAX, &table->next))
+        return reason_set(why, STATUS_CORRUPT, "meta.json: next_generation",
+                          "it must be a number of 1..%u", UINT32_MAX);
+
+    const struct json *generations = json_member(document, "generations");
+    const struct json *aliases = json_member(document, "aliases");
+    if (!json_is_array(generations) || json_count(generations) > META_GENERATIONS_MAX ||
+        !json_is_array(aliases) || json_count(aliases) > json_count(generations))
+        return reason_set(why, STATUS_CORRUPT, "meta.json",
+                          "generations and aliases must be arrays of at most %d",
+                          META_GENERATIONS_MAX);
+
+    table->generations =
+        mem_alloc_array(json_count(generations) + 1, sizeof(table->generations[0]));
+    table->aliases = mem_alloc_array(json_count(aliases) + 1, sizeof(table->aliases[0]));
+    for (size_t i = 0; i < json_count(generations); i++) {
+        if (!read_generation(json_element(generations, i), table,
+                             &table->generations[table->count]))
+            return reason_set(why, STATUS_CORRUPT, "meta.json: generations",
+                              "element %zu is not a whole generation of its own", i);
+        table->count++;
+    }
+    for (size_t i = 0; i < json_count(aliases); i++) {
+        if (!read_alias(json_element(aliases, i), table, &table->aliases[table->alias_count]))
+            return reason_set(why, STATUS_CORRUPT, "meta.json: aliases",
+                              "element %zu does not name a serving generation of its own", i);
+        table->alias_count++;
+    }
+    qsort(table->generations, table->count, sizeof(table->generations[0]), compare_generations);
+    return STATUS_OK;
+}
+
+enum status meta_open(const char *directory, struct meta **out, struct reason *why)
+{
+    assert(out);
+
+    struct meta *meta = mem_alloc(sizeof(*meta));
+    meta->table.next = 1;
+    enum status status = STATUS_OK;
+    if (directory) {
+        int bytes = snprintf(meta->path, sizeof(meta->path), "%s/meta.json", directory);
+        if (bytes < 0 || (size_t)bytes >= sizeof(meta->path))
+            status = reason_set(why, STATUS_INVALID, "data", "the path %s is too long", directory);
+    }
+    if (directory && status == STATUS_OK) {
+        struct json *document = NULL;
+        status = json_parse_file(meta->path, META_FILE_BYTES_MAX, &document, why);
+        if (status == STATUS_NOT_FOUND)
+            status = STATUS_OK; // a new directory
+        else if (status == STATUS_OK)
+            status = read_table(document, &meta->table, why);
+        else if (status == STATUS_INVALID)
+            status = STATUS_CORRUPT;
+        json_destroy(&document);
+    }
+    if (status != STATUS_OK) {
+        meta_close(&meta);
+        return status;
+    }
+    *out = meta;
+    return STATUS_OK;
+}
+
+void meta_close(struct meta **meta)
+{
+    assert(meta);
+
+    if (!*meta)
+        return;
+    table_deinit(&(*meta)->table);
+    mem_free(*meta);
+    *meta = NULL;
+}
+
+// ---------------------------------------------------------------- looking up
+
+static enum status not_found(struct text name, uint32_t number, struct reason *why)
+{
+    if (number != 0)
+        return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory %.*s@%u",
+                          (int)name.bytes, name.data, number);
+    return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory '%.*s'", (int)name.bytes,
+                      name.data);
+}
+
+// NAME@GENERATION.
+static enum status find_pinned(const struct meta *meta, struct text name, uint32_t number,
+                               enum meta_use use, const struct meta_generation **out,
+                               struct reason *why)
+{
+    const struct meta_generation *found = table_at(&meta->table, number);
+    if (!found || !text_equal(text_of(found->memory), name))
+        return not_found(name, number, why);
+    bool fits = found->state == META_SERVING || use == META_FOR_DESCRIBE ||
+                (use == META_FOR_WRITE && found->state == META_BUILDING);
+    if (!fits)
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "memory", "%s@%u is %s, not serving",
+                          found->memory, number, meta_state_name(found->state));
+    *out = found;
+    return STATUS_OK;
+}
+
+enum status meta_find(const struct meta *meta, struct text name, enum meta_use use,
+                      struct meta_generation *out, struct reason *why)
+{
+    assert(meta && out);
+
+    struct text memory;
+    uint32_t number;
+    enum status status = split_name(name, &memory, &number, why);
+    if (status != STATUS_OK)
+        return status;
+
+    const struct meta_generation *found = NULL;
+    const struct alias *alias = table_alias(&meta->table, memory);
+    struct meta_generation building;
+    if (number != 0) {
+        status = find_pinned(meta, memory, number, use, &found, why);
+        if (status != STATUS_OK)
+            return status;
+    } else if (alias) {
+        found = table_at(&meta->table, alias->generation);
+    } else if (meta_find_building(meta, memory, &building) == STATUS_OK) {
+        if (use == META_FOR_QUERY)
+            return reason_set(why, STATUS_NOT_FOUND, "memory",
+                              "memory '%s' is still being built (generation %u) and serves when "
+                              "that is finished",
+                              building.memory, building.number);
+        found = &building;
+    }
+    if (!found)
+        return not_found(memory, 0, why);
+    *out = *found;
+    return STATUS_OK;
+}
+
+enum status meta_find_building(const struct meta *meta, struct text memory,
+                               struct meta_generation *out)
+{
+    assert(meta && out);
+
+    for (uint32_t i = 0; i < meta->table.count; i++) {
+        const struct meta_generation *generation = &meta->table.generations[i];
+        if (generation->state == META_BUILDING && text_equal(text_of(generation->memory), memory)) {
+            *out = *generation;
+            return STATUS_OK;
+        }
+    }
+    return STATUS_NOT_FOUND;
+}
+
+enum status meta_find_drop(const struct meta *meta, struct text name, uint32_t *numbers,
+                           size_t *count, struct reason *why)
+{
+    assert(meta && numbers && count);
+
+    struct text memory;
+    uint32_t number;
+    enum status status = split_name(name, &memory, &number, why);
+    if (status != STATUS_OK)
+        return status;
+
+    size_t found = 0;
+    for (uint32_t i = 0; i < meta->table.count; i++) {
+        const struct meta_generation *generation = &meta->table.generations[i];
+        if (text_equal(text_of(generation->memory), memory) &&
+            (number == 0 || generation->number == number))
+            numbers[found++] = generation->number;
+    }
+    if (found == 0)
+        return not_found(memory, number, why);
+    *count = found;
+    return STATUS_OK;
+}
+
+size_t meta_list(const struct meta *meta, const struct meta_generation **out)
+{
+    assert(meta && out);
+
+    *out = meta->table.generations;
+    return meta->table.count;
+}
+
+const struct meta_generation *meta_at(const struct meta *meta, uint32_t number)
+{
+    assert(meta);
+
+    return table_at(&meta->table, number);
+}
+
+// ---------------------------------------------------------------- changes
+
+enum status meta_reserve(struct meta *meta, uint32_t *number, struct reason *why)
+{
+    assert(meta && number);
+
+    if (meta->table.next == UINT32_MAX)
+        return reason_set(why, STATUS_EXHAUSTED, "name", "all numbers of generations are used up");
+    struct table next = table_copy(&meta->table);
+    uint32_t reserved = next.next++;
+    enum status status = commit(meta, &next, why);
+    if (status == STATUS_OK)
+        *number = reserved;
+    return status;
+}
+
+enum status meta_add(struct meta *meta, const struct meta_generation *generation,
+                     struct reason *why)
+{
+    assert(meta && generation);
+    assert(generation->number >= 1 && generation->number < meta->table.next);
+    assert(!table_at(&meta->table, generation->number));
+
+    if (meta->table.count >= META_GENERATIONS_MAX)
+        return reason_set(why, STATUS_EXHAUSTED, "name",
+                          "there are %u generations; drop some (at most %d)", meta->table.count,
+                          META_GENERATIONS_MAX);
+    struct table next = table_copy(&meta->table);
+    next.generations[next.count++] = *generation;
+    if (generation->state == META_SERVING)
+        table_point(&next, generation);
+    return commit(meta, &next, why);
+}
+
+static enum status no_generation(uint32_t number, struct reason *why)
+{
+    return reason_set(why, STATUS_NOT_FOUND, "memory", "generation %u is gone", number);
+}
+
+enum status meta_serve(struct meta *meta, uint32_t number, struct reason *why)
+{
+    assert(meta);
+
+    struct table next = table_copy(&meta->table);
+    struct meta_generation *found = table_at(&next, number);
+    if (!found || found->state == META_DROPPING) {
+        table_deinit(&next);
+        return no_generation(number, why);
+    }
+    found->state = META_SERVING;
+    table_point(&next, found);
+    return commit(meta, &next, why);
+}
+
+enum status meta_drop(struct meta *meta, uint32_t number, struct reason *why)
+{
+    assert(meta);
+
+    struct table next = table_copy(&meta->table);
+    struct meta_generation *found = table_at(&next, number);
+    if (!found || found->state == META_DROPPING) {
+        table_deinit(&next);
+        return found ? STATUS_OK : no_generation(number, why);
+    }
+    found->state = META_DROPPING;
+    const struct alias *alias = table_alias(&next, text_of(found->memory));
+    if (alias && alias->generation == number)
+        table_fall_back(&next, found->memory);
+    return commit(meta, &next, why);
+}
+
+enum status meta_remove(struct meta *meta, uint32_t number, struct reason *why)
+{
+    assert(meta);
+
+    const struct meta_generation *found = table_at(&meta->table, number);
+    if (!found)
+        return no_generation(number, why);
+    assert(found->state == META_DROPPING);
+
+    struct table next = table_copy(&meta->table);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < next.count; i++)
+        if (next.generations[i].number != number)
+            next.generations[kept++] = next.generations[i];
+    next.count = kept;
+    return commit(meta, &next, why);
+}
+
+void meta_touch(struct meta *meta, uint32_t number)
+{
+    assert(meta);
+
+    struct meta_generation *found = table_at(&meta->table, number);
+    if (found)
+        found->changes++;
+}

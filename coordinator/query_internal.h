@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// query_internal.h - what the files of the query share.
+//
+// Thread-safety: as query.h.
+
+#ifndef RECO_COORDINATOR_QUERY_INTERNAL_H
+#define RECO_COORDINATOR_QUERY_INTERNAL_H
+
+#include "coordinator/merge.h"
+#include "coordinator/placement.h"
+#include "coordinator/query.h"
+#include "proto/base/arena.h"
+#include "proto/wire/shard_msg.h"
+
+#define QUERY_TEXT_BYTES 256        // of one reason for being degraded
+#define QUERY_INLINE_BYTES 65536u   // payload that may come with the hits, from all nodes
+#define QUERY_ARENA_BYTES ((size_t)256 << 20)
+
+enum query_state {
+    QUERY_ENCODE,
+    QUERY_SEARCH,
+    QUERY_PAYLOAD,
+    QUERY_FUSE,
+    QUERY_DOCUMENTS,
+    QUERY_DONE,
+};
+
+// One node's part.
+struct query_node {
+    bool asked;
+    bool answered; // its reply is good and counts
+    uint32_t vshards;
+    int64_t left_us; // of the time to answer, when it was asked
+    struct shard_search_reply reply;
+    const uint32_t *starts; // [row_count + 1] first hit of each row in the reply
+};
+
+// The other modality's rows of all hits, each record once.
+struct query_payload {
+    size_t count;
+    uint64_t *ids;   // [count] ascending
+    uint32_t *nodes; // [count] who has it
+    uint8_t *have;   // [count] the row is there
+    uint16_t *halves; // [count][dimension]
+    float *floats;    // [count][dimension]
+};
+
+// Part of a FETCH: ids[first .. first + count) of the list, all on one node.
+struct query_chunk {
+    uint32_t node;
+    uint32_t first;
+    uint32_t count;
+};
+
+// A FETCH from several nodes: places[i] is what ids[i] is for.
+struct query_fetch {
+    uint64_t *ids;
+    uint32_t *places;
+    struct query_chunk *chunks;
+    size_t chunk_count;
+};
+
+struct query {
+    struct query_params params;
+    struct question question;
+    struct query_result result;
+    enum query_state state;
+    struct arena *arena;
+    char *input; // copy of image or text
+    float *plain;
+    float *refined;
+    uint32_t k_fetch;
+    bool inline_payload;
+    int64_t soft_us;
+    struct timer timer;
+    struct fanout_ask ask;
+    struct compute_job job;
+    struct text job_text; // what job.texts points to
+    struct bytes job_file; // and job.images
+    enum status file_status;
+    struct reason file_why;
+    bool job_is_out;
+    bool is_orphan; // destroyed while the job was out
+    int64_t step_us; // when the step began
+    size_t not_found; // nodes that do not know the generation
+
+    struct query_node nodes[NODES_MAX];
+    struct query_payload payload;
+    struct query_fetch fetch;
+    struct fuser_hit *hits;   // [row_count * k_fetch]
+    uint32_t *hit_nodes;      // parallel: who has it
+    uint32_t *hit_places;     // parallel: index in that node's row list
+    uint32_t *hit_starts;     // [row_count + 1]
+    struct fuser_result *selections;
+    struct query_document *documents;
+};
+
+// Adds a line to `degraded`; further ones than fit are dropped.
+void query_degrade(struct query *query, const char *format, ...) PRINTF_LIKE(2, 3);
+
+// Takes a node out of the answer, naming why.
+void query_lose_node(struct query *query, uint32_t node, enum status status, struct text text);
+
+// --- query_hits.c
+
+// Copies what a SEARCH reply says into the query. STATUS_CORRUPT when it does not fit the question.
+enum status query_hits_accept(struct query *query, const struct fanout_reply *reply,
+                              struct reason *why) MUST_CHECK;
+
+// Merges the replies of all nodes that count; those with bad lists are lost. Then builds the
+// payload's table, keeping rows that are there already. STATUS_NO_MEMORY.
+enum status query_hits_merge(struct query *query) MUST_CHECK;
+
+// Drops hits without payload and points the others to theirs.
+void query_hits_settle(struct query *query);
+
+void query_hits_free(struct query_payload *payload);
+
+// --- query_fetch.c
+
+// Asks for all payload rows that are missing. True when something is on its way; then
+// query_fetch_payload_reply() gets each reply.
+bool query_fetch_payload(struct query *query);
+void query_fetch_payload_reply(struct query *query, const struct fanout_reply *reply);
+
+// The same for the documents of row 0's selection.
+bool query_fetch_documents(struct query *query);
+void query_fetch_documents_reply(struct query *query, const struct fanout_reply *reply);
+
+#endif

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// bus_internal.h - what bus_*.c share: the inside of a bus.
+
+#ifndef RECO_PROTO_BUS_BUS_INTERNAL_H
+#define RECO_PROTO_BUS_BUS_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "proto/bus/bus.h"
+
+#define BUS_ZAP_DOMAIN "reco"
+
+struct bus_zap;
+
+struct bus {
+    void *context;
+    bool has_keys;
+    struct bus_keys keys;
+    struct bus_zap *zap; // NULL without keys
+};
+
+// Binds the handler that lets in only the holder of `coordinator_public`, and starts its thread.
+enum status bus_zap_start(void *context, const char *coordinator_public, struct bus_zap **out,
+                          struct reason *why) MUST_CHECK;
+void bus_zap_stop(struct bus_zap **zap);
+
+// Tries a random key on a server of this bus. STATUS_INTERNAL when it is let in or nobody asks the handler.
+enum status bus_zap_test(struct bus *bus, struct reason *why) MUST_CHECK;
+
+#endif

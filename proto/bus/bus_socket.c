@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+// Options, and why (research on libzmq 4.3.4): IMMEDIATE, or a DEALER without a connection swallows
+// messages; LINGER 0, or closing hangs; no ZMTP heartbeats, which kill live peers whose
+// queue is full; high-water marks far above the credits, which keep queues short;
+// ROUTER_MANDATORY, or replies to vanished peers are dropped without a word.
+
+#include "proto/bus/bus_socket.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/hash.h"
+#include "proto/base/limits.h"
+#include "proto/base/mem.h"
+#include "proto/bus/bus_internal.h"
+
+#define HIGH_WATER 16384
+#define HANDSHAKE_MS 1000
+#define CONNECT_MS 1000
+#define RECONNECT_MS 50
+#define RECONNECT_MAX_MS 400
+#define MONITOR_NAME_BYTES 64
+#define ENVELOPE_ARENA_BYTES 65536 // an envelope of 8 KiB unpacks into far less
+
+struct option {
+    int name;
+    int value;
+};
+
+static bool set_options(void *socket, const struct option *options, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (zmq_setsockopt(socket, options[i].name, &options[i].value, sizeof(int)) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool set_common(void *socket)
+{
+    const struct option options[] = {
+        {ZMQ_LINGER, 0},
+        {ZMQ_IMMEDIATE, 1},
+        {ZMQ_SNDHWM, HIGH_WATER},
+        {ZMQ_RCVHWM, HIGH_WATER},
+        {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
+        {ZMQ_CONNECT_TIMEOUT, CONNECT_MS},
+        {ZMQ_RECONNECT_IVL, RECONNECT_MS},
+        {ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS},
+        {ZMQ_TCP_KEEPALIVE, 1},
+        {ZMQ_BACKLOG, 1024},
+    };
+    const int64_t message_max = ROWS_BYTES_MAX;
+    return set_options(socket, options, sizeof(options) / sizeof(options[0])) &&
+           zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &message_max, sizeof(message_max)) == 0;
+}
+
+static bool set_key(void *socket, int option, const char *key)
+{
+    return zmq_setsockopt(socket, option, key, BUS_KEY_BYTES - 1) == 0;
+}
+
+static bool set_server_keys(const struct bus *bus, void *socket)
+{
+    const int one = 1;
+    return zmq_setsockopt(socket, ZMQ_CURVE_SERVER, &one, sizeof(one)) == 0 &&
+           zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, BUS_ZAP_DOMAIN, strlen(BUS_ZAP_DOMAIN)) == 0 &&
+           set_key(socket, ZMQ_CURVE_SECRETKEY, bus->keys.node_secret);
+}
+
+static bool set_client_keys(const struct bus *bus, void *socket)
+{
+    return set_key(socket, ZMQ_CURVE_SERVERKEY, bus->keys.node_public) &&
+           set_key(socket, ZMQ_CURVE_PUBLICKEY, bus->keys.coordinator_public) &&
+           set_key(socket, ZMQ_CURVE_SECRETKEY, bus->keys.coordinator_secret);
+}
+
+static bool is_inproc(const char *endpoint)
+{
+    return strncmp(endpoint, "inproc://", 9) == 0;
+}
+
+static enum status check_endpoint(const char *endpoint, bool has_key, struct reason *why)
+{
+    if (!is_inproc(endpoint) && strncmp(endpoint, "tcp://", 6) != 0)
+        return reason_set(why, STATUS_INVALID, "endpoint",
+                          "'%s' is no endpoint: tcp://ADDRESS:PORT or inproc://NAME", endpoint);
+    if (strlen(endpoint) >= BUS_ENDPOINT_BYTES)
+        return reason_set(why, STATUS_INVALID, "endpoint", "an endpoint has at most %d characters",
+                          BUS_ENDPOINT_BYTES - 1);
+    if (!is_inproc(endpoint) && !has_key)
+        return reason_set(
+            why, STATUS_INVALID, "endpoint",
+            "'%s' needs the keys of the cluster; without them only inproc:// is allowed", endpoint);
+    return STATUS_OK;
+}
+
+static enum status open_failed(void **socket, const char *endpoint, struct reason *why)
+{
+    int error = zmq_errno();
+    bus_socket_close(socket);
+    enum status status =
+        error == EADDRINUSE || error == EADDRNOTAVAIL ? STATUS_UNAVAILABLE : STATUS_INVALID;
+    return reason_set(why, status, "endpoint", "%s: %s", endpoint, zmq_strerror(error));
+}
+
+enum status bus_socket_bind(struct bus *bus, const char *endpoint, void **out,
+                            char bound[BUS_ENDPOINT_BYTES], struct reason *why)
+{
+    assert(bus && endpoint && out);
+
+    enum status status =
+        check_endpoint(endpoint, bus->has_keys && bus->keys.node_secret[0] != '\0', why);
+    if (status != STATUS_OK)
+        return status;
+
+    const int one = 1;
+    char real[BUS_ENDPOINT_BYTES] = "";
+    size_t real_bytes = sizeof(real);
+    void *socket = zmq_socket(bus->context, ZMQ_ROUTER);
+    if (!socket || !set_common(socket) ||
+        zmq_setsockopt(socket, ZMQ_ROUTER_MANDATORY, &one, sizeof(one)) != 0 ||
+        (!is_inproc(endpoint) && !set_server_keys(bus, socket)) ||
+        zmq_bind(socket, endpoint) != 0 ||
+        zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &real_bytes) != 0)
+        return open_failed(&socket, endpoint, why);
+    if (bound)
+        memcpy(bound, real, sizeof(real));
+    *out = socket;
+    return STATUS_OK;
+}
+
+enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out,
+                               struct reason *why)
+{
+    assert(bus && endpoint && out);
+
+    enum status status =
+        check_endpoint(endpoint, bus->has_keys && bus->keys.coordinator_secret[0] != '\0', why);
+    if (status != STATUS_OK)
+        return status;
+
+    void *socket = zmq_socket(bus->context, ZMQ_DEALER);
+    if (!socket || !set_common(socket) || (!is_inproc(endpoint) && !set_client_keys(bus, socket)) ||
+        zmq_connect(socket, endpoint) != 0)
+        return open_failed(&socket, endpoint, why);
+    *out = socket;
+    return STATUS_OK;
+}
+
+void bus_socket_close(void **socket)
+{
+    if (*socket)
+        (void)zmq_close(*socket);
+    *socket = NULL;
+}
+
+enum status bus_socket_monitor(struct bus *bus, void *socket, const char *name, void **out)
+{
+    char endpoint[MONITOR_NAME_BYTES];
+    (void)snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%s", name);
+    if (zmq_socket_monitor(socket, endpoint, ZMQ_EVENT_DISCONNECTED) != 0)
+        return STATUS_INTERNAL;
+    void *monitor = zmq_socket(bus->context, ZMQ_PAIR);
+    const int zero = 0;
+    if (!monitor || zmq_setsockopt(monitor, ZMQ_LINGER, &zero, sizeof(zero)) != 0 ||
+        zmq_connect(monitor, endpoint) != 0) {
+        bus_socket_close(&monitor);
+        return STATUS_INTERNAL;
+    }
+    *out = monitor;
+    return STATUS_OK;
+}
+
+bool bus_socket_is_broken(void *monitor)
+{
+    bool broken = false;
+    char frame[BUS_ENDPOINT_BYTES * 2];
+    // Two frames an event: its number and value, and the address.
+    while (zmq_recv(monitor, frame, sizeof(frame), ZMQ_DONTWAIT) >= 0)
+        broken = true;
+    return broken;
+}
+
+// Receives all frames of one message; more than there is room for are thrown away.
+// False when there is no message.
+static bool receive_frames(void *socket, bool from_router, struct bus_message *message, bool *fits)
+{
+    int more = 1;
+    size_t index = from_router ? 0 : 1;
+    *fits = true;
+    for (bool first = true; more; first = false, index++) {
+        zmq_msg_t frame;
+        (void)zmq_msg_init(&frame);
+        if (zmq_msg_recv(&frame, socket, first ? ZMQ_DONTWAIT : 0) < 0) {
+            (void)zmq_msg_close(&frame);
+            return !first;
+        }
+        more = zmq_msg_more(&frame);
+        size_t bytes = zmq_msg_size(&frame);
+        if (index == 0 && bytes <= BUS_IDENTITY_BYTES_MAX) {
+            memcpy(message->identity, zmq_msg_data(&frame), bytes);
+            message->identity_bytes = bytes;
+        } else if (index >= 1 && index <= 3) {
+            (void)zmq_msg_init(&message->frames[index - 1]);
+            (void)zmq_msg_move(&message->frames[index - 1], &frame);
+            message->frame_count = index;
+        } else {
+            *fits = false;
+        }
+        (void)zmq_msg_close(&frame);
+    }
+    return true;
+}
+
+static struct bytes frame_bytes(struct bus_message *message, size_t index)
+{
+    if (index >= message->frame_count)
+        return (struct bytes){NULL, 0};
+    return (struct bytes){zmq_msg_data(&message->frames[index]),
+                          zmq_msg_size(&message->frames[index])};
+}
+
+static enum status align_rows(struct bus_message *message, struct reason *why)
+{
+    if (message->rows.count == 0 || (uintptr_t)message->rows.data % BUS_ROWS_ALIGNMENT == 0)
+        return STATUS_OK;
+    message->aligned = mem_try_alloc_aligned(BUS_ROWS_ALIGNMENT, message->rows.count);
+    if (!message->aligned)
+        return reason_set(why, STATUS_NO_MEMORY, "rows", "no memory for %zu bytes of rows",
+                          message->rows.count);
+    memcpy(message->aligned, message->rows.data, message->rows.count);
+    message->rows.data = message->aligned;
+    return STATUS_OK;
+}
+
+static enum status check_frames(struct bus_message *message, bool fits, struct reason *why)
+{
+    struct bytes head = frame_bytes(message, 0);
+    if (!fits || message->frame_count == 0 || head.count > ENVELOPE_BYTES_MAX)
+        return reason_set(why, STATUS_INVALID, "envelope",
+                          "a message has 1 to 3 frames, the first at most %u bytes",
+                          ENVELOPE_BYTES_MAX);
+
+    struct arena *arena = arena_create(ENVELOPE_ARENA_BYTES);
+    enum status status = shard_decode_envelope(head, arena, &message->envelope, why);
+    arena_destroy(&arena);
+    if (status != STATUS_OK)
+        return status;
+
+    message->body = frame_bytes(message, 1);
+    message->rows = frame_bytes(message, 2);
+    if (message->body.count > BODY_BYTES_MAX)
+        return reason_set(why, STATUS_INVALID, "body", "a body has at most %u bytes",
+                          BODY_BYTES_MAX);
+    if (hash_crc32c(0, message->body.data, message->body.count) != message->envelope.body_crc)
+        return reason_set(why, STATUS_CORRUPT, "body", "the CRC of the body is wrong");
+    if (hash_crc32c(0, message->rows.data, message->rows.count) != message->envelope.rows_crc)
+        return reason_set(why, STATUS_CORRUPT, "rows", "the CRC of the rows is wrong");
+    return align_rows(message, why);
+}
+
+enum status bus_message_receive(void *socket, bool from_router, struct bus_message *message,
+                                struct reason *why)
+{
+    bool fits;
+
+    message->identity_bytes = 0;
+    message->envelope = (struct shard_envelope){0};
+    message->frame_count = 0;
+    message->aligned = NULL;
+    if (!receive_frames(socket, from_router, message, &fits))
+        return STATUS_NOT_FOUND;
+    enum status status = check_frames(message, fits, why);
+    if (status != STATUS_OK)
+        bus_message_deinit(message);
+    return status;
+}
+
+void bus_message_deinit(struct bus_message *message)
+{
+    for (size_t i = 0; i < message->frame_count; i++)
+        (void)zmq_msg_close(&message->frames[i]);
+    message->frame_count = 0;
+    mem_free(message->aligned);
+    message->aligned = NULL;
+}
+
+static uint32_t frame_crc(zmq_msg_t *frame)
+{
+    return frame ? hash_crc32c(0, zmq_msg_data(frame), zmq_msg_size(frame)) : hash_crc32c(0, "", 0);
+}
+
+enum status bus_message_send(void *socket, struct bus_outgoing *outgoing)
+{
+    zmq_msg_t *rows = outgoing->rows && zmq_msg_size(outgoing->rows) > 0 ? outgoing->rows : NULL;
+    zmq_msg_t *body = outgoing->body && zmq_msg_size(outgoing->body) > 0 ? outgoing->body : NULL;
+    struct buffer head = {.count_max = ENVELOPE_BYTES_MAX};
+
+    outgoing->envelope.version = SHARD_VERSION;
+    outgoing->envelope.body_crc = frame_crc(body);
+    outgoing->envelope.rows_crc = frame_crc(rows);
+    enum status status = shard_encode_envelope(&outgoing->envelope, &head);
+    if (status != STATUS_OK) {
+        buffer_deinit(&head);
+        return status;
+    }
+
+    // Only the first frame can be refused; ZeroMQ then takes the rest of the message.
+    bool has_more = body || rows;
+    int sent = 0;
+    if (outgoing->identity)
+        sent = zmq_send(socket, outgoing->identity, outgoing->identity_bytes,
+                        ZMQ_SNDMORE | ZMQ_DONTWAIT);
+    if (sent >= 0)
+        sent = zmq_send(socket, head.data, head.count, ZMQ_DONTWAIT | (has_more ? ZMQ_SNDMORE : 0));
+    buffer_deinit(&head);
+    if (sent < 0)
+        return STATUS_UNAVAILABLE;
+    if (has_more && !body)
+        (void)zmq_send(socket, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT);
+    if (body)
+        (void)zmq_msg_send(body, socket, ZMQ_DONTWAIT | (rows ? ZMQ_SNDMORE : 0));
+    if (rows)
+        (void)zmq_msg_send(rows, socket, ZMQ_DONTWAIT);
+    return STATUS_OK;
+}

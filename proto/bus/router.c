@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread waits for its two sockets and for the queue of replies. A request in flight stands in one
+// list, so that CANCEL finds it by its asker and number, and the credits of an asker can
+// be counted; there are at most FLIGHT_MAX of them, and the queue of replies has room for
+// all, so that a reply never waits.
+
+#include "proto/bus/router.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "proto/base/queue.h"
+#include "proto/base/thread.h"
+#include "proto/bus/bus_socket.h"
+
+#define FLIGHT_MAX 4096 // requests of all askers
+#define BURST 64        // messages taken from one socket before the other has its turn
+#define PROGRAM "reco"
+
+struct flight {
+    struct router_request request; // first: the handler's pointer is the flight's
+    struct router *router;
+    struct flight *previous;
+    struct flight *next;
+    struct bus_message message;
+    atomic_bool cancelled;
+
+    enum status status; // of the reply
+    struct reason why;
+    struct buffer body;
+    void *rows;
+    size_t rows_bytes;
+};
+
+struct router {
+    struct router_params params;
+    void *sockets[2]; // query, bulk
+    char endpoints[2][BUS_ENDPOINT_BYTES];
+    struct queue *replies; // of struct flight
+    atomic_bool stopping;
+    struct flight *first; // in flight
+    size_t flight_count;
+    struct thread *thread;
+};
+
+static void free_flight(struct flight *flight)
+{
+    bus_message_deinit(&flight->message);
+    buffer_deinit(&flight->body);
+    mem_free(flight->rows);
+    mem_free(flight);
+}
+
+static void link_flight(struct router *router, struct flight *flight)
+{
+    flight->next = router->first;
+    flight->previous = NULL;
+    if (router->first)
+        router->first->previous = flight;
+    router->first = flight;
+    router->flight_count++;
+}
+
+static void unlink_flight(struct router *router, struct flight *flight)
+{
+    if (flight->previous)
+        flight->previous->next = flight->next;
+    else
+        router->first = flight->next;
+    if (flight->next)
+        flight->next->previous = flight->previous;
+    router->flight_count--;
+}
+
+static bool same_asker(const struct flight *flight, const struct bus_message *message, bool bulk)
+{
+    return flight->request.bulk == bulk &&
+           flight->message.identity_bytes == message->identity_bytes &&
+           memcmp(flight->message.identity, message->identity, message->identity_bytes) == 0;
+}
+
+static struct bus_outgoing reply_to(const struct bus_message *message, enum status status,
+                                    const struct reason *why, uint32_t credits)
+{
+    struct bus_outgoing outgoing = {
+        .identity = message->identity,
+        .identity_bytes = message->identity_bytes,
+        .envelope = {.type = message->envelope.type,
+                     .reply = true,
+                     .request_id = message->envelope.request_id,
+                     .status = status,
+                     .credits = credits},
+    };
+    if (status != STATUS_OK && why) {
+        outgoing.envelope.field = text_of(why->field);
+        outgoing.envelope.text = text_of(why->text);
+    }
+    return outgoing;
+}
+
+static void send_reply(struct router *router, bool bulk, struct bus_outgoing *outgoing)
+{
+    if (bus_message_send(router->sockets[bulk], outgoing) != STATUS_OK)
+        log_debug("reply_dropped", "node=%u request=%llu reason=\"the asker is gone\"",
+                  router->params.node, (unsigned long long)outgoing->envelope.request_id);
+}
+
+static void refuse(struct router *router, bool bulk, const struct bus_message *message,
+                   enum status status, const struct reason *why)
+{
+    struct bus_outgoing outgoing = reply_to(message, status, why, router->params.credits);
+    send_reply(router, bulk, &outgoing);
+}
+
+static void answer_small(struct router *router, bool bulk, const struct bus_message *message,
+                         const struct buffer *body)
+{
+    struct bus_outgoing outgoing = reply_to(message, STATUS_OK, NULL, router->params.credits);
+    zmq_msg_t frame;
+    if (zmq_msg_init_size(&frame, body->count) != 0)
+        return;
+    memcpy(zmq_msg_data(&frame), body->data, body->count);
+    outgoing.body = &frame;
+    send_reply(router, bulk, &outgoing);
+    (void)zmq_msg_close(&frame);
+}
+
+static void answer_hello(struct router *router, bool bulk, const struct bus_message *message)
+{
+    struct shard_hello_reply hello = {.node = router->params.node,
+                                      .credits = router->params.credits,
+                                      .program = text_of(PROGRAM)};
+    struct buffer body = {0};
+    if (shard_encode_hello_reply(&hello, &body) == STATUS_OK)
+        answer_small(router, bulk, message, &body);
+    buffer_deinit(&body);
+}
+
+static void answer_ping(struct router *router, bool bulk, const struct bus_message *message)
+{
+    struct shard_ping_reply load = {0};
+    struct buffer body = {0};
+    if (router->params.load)
+        router->params.load(router->params.context, &load);
+    if (shard_encode_ping_reply(&load, &body) == STATUS_OK)
+        answer_small(router, bulk, message, &body);
+    buffer_deinit(&body);
+}
+
+static void cancel(struct router *router, bool bulk, const struct bus_message *message)
+{
+    for (struct flight *flight = router->first; flight; flight = flight->next) {
+        if (flight->message.envelope.request_id == message->envelope.request_id &&
+            same_asker(flight, message, bulk))
+            atomic_store(&flight->cancelled, true);
+    }
+}
+
+static enum status check_credits(const struct router *router, bool bulk,
+                                 const struct bus_message *message, struct reason *why)
+{
+    uint32_t taken = 0;
+    for (const struct flight *flight = router->first; flight; flight = flight->next) {
+        if (!same_asker(flight, message, bulk))
+            continue;
+        if (flight->message.envelope.request_id == message->envelope.request_id)
+            return reason_set(why, STATUS_INVALID, "request_id", "%llu is in flight already",
+                              (unsigned long long)message->envelope.request_id);
+        taken++;
+    }
+    if (taken >= router->params.credits || router->flight_count >= FLIGHT_MAX)
+        return reason_set(why, STATUS_EXHAUSTED, NULL,
+                          "%u requests are in flight, the node takes %u at once", taken,
+                          router->params.credits);
+    return STATUS_OK;
+}
+
+// Hands a request to the handler, which owns it from then on. False when it is refused.
+static bool hand_on(struct router *router, bool bulk, struct flight *flight)
+{
+    struct reason why = {0};
+    const struct shard_envelope *envelope = &flight->message.envelope;
+    enum status status = check_credits(router, bulk, &flight->message, &why);
+    if (status != STATUS_OK) {
+        refuse(router, bulk, &flight->message, status, &why);
+        return false;
+    }
+
+    int64_t now = clock_now_us();
+    uint64_t left = envelope->deadline_us;
+    bool endless =
+        left == 0 || left > (uint64_t)INT64_MAX / 4; // what does not fit is as good as none
+    flight->request = (struct router_request){
+        .type = envelope->type,
+        .bulk = bulk,
+        .received_us = now,
+        .deadline_us = endless ? DEADLINE_NONE : now + (int64_t)left,
+        .trace = envelope->trace,
+        .body = flight->message.body,
+        .rows = flight->message.rows,
+    };
+    link_flight(router, flight);
+    router->params.handle(router->params.context, &flight->request);
+    return true;
+}
+
+// Whether the handler owns the flight afterwards.
+static bool take_request(struct router *router, bool bulk, struct flight *flight)
+{
+    struct bus_message *message = &flight->message;
+    static const struct reason nothing = {.field = "type", .text = "this is no request"};
+
+    if (message->envelope.reply)
+        return false;
+    switch ((int)message->envelope.type) {
+    case SHARD_HELLO:
+        answer_hello(router, bulk, message);
+        return false;
+    case SHARD_PING:
+        answer_ping(router, bulk, message);
+        return false;
+    case SHARD_CANCEL:
+        cancel(router, bulk, message);
+        return false;
+    case SHARD_NOTHING:
+        refuse(router, bulk, message, STATUS_UNSUPPORTED, &nothing);
+        return false;
+    default:
+        return hand_on(router, bulk, flight);
+    }
+}
+
+static void refuse_bad(struct router *router, bool bulk, const struct bus_message *message,
+                       enum status status, const struct reason *why)
+{
+    log_warn("bad_message", "node=%u status=\"%s\" field=%s reason=\"%s\"", router->params.node,
+             status_text(status), why->field, why->text);
+    if (message->envelope.request_id != 0)
+        refuse(router, bulk, message, status, why);
+}
+
+// A flight is made before its message is received: small frames live inside it and must not move.
+static void read_socket(struct router *router, bool bulk)
+{
+    for (int i = 0; i < BURST; i++) {
+        struct flight *flight = mem_alloc(sizeof(*flight));
+        struct reason why = {0};
+        flight->router = router;
+        atomic_init(&flight->cancelled, false);
+        enum status status =
+            bus_message_receive(router->sockets[bulk], true, &flight->message, &why);
+        if (status == STATUS_OK) {
+            if (!take_request(router, bulk, flight))
+                free_flight(flight);
+            continue;
+        }
+        if (status != STATUS_NOT_FOUND)
+            refuse_bad(router, bulk, &flight->message, status, &why);
+        mem_free(flight);
+        if (status == STATUS_NOT_FOUND)
+            return;
+    }
+}
+
+static void free_frame(void *data, void *hint)
+{
+    (void)hint;
+    mem_free(data);
+}
+
+// Makes a frame that owns `data`. Afterwards *data is NULL.
+static void frame_of(zmq_msg_t *frame, void **data, size_t bytes)
+{
+    if (*data && bytes > 0 && zmq_msg_init_data(frame, *data, bytes, free_frame, NULL) == 0) {
+        *data = NULL;
+        return;
+    }
+    (void)zmq_msg_init(frame);
+}
+
+static void send_answers(struct router *router)
+{
+    void *item;
+    while ((item = queue_try_pop(router->replies)) != NULL) {
+        if (item == router) // the word that it stops
+            continue;
+        struct flight *flight = item;
+        bool bulk = flight->request.bulk;
+        struct bus_outgoing outgoing =
+            reply_to(&flight->message, flight->status, &flight->why, router->params.credits);
+        zmq_msg_t body;
+        zmq_msg_t rows;
+        void *body_data = flight->body.data;
+        frame_of(&body, &body_data, flight->body.count);
+        flight->body = (struct buffer){.data = body_data};
+        frame_of(&rows, &flight->rows, flight->rows_bytes);
+        outgoing.body = &body;
+        outgoing.rows = &rows;
+        send_reply(router, bulk, &outgoing);
+        (void)zmq_msg_close(&body);
+        (void)zmq_msg_close(&rows);
+        unlink_flight(router, flight);
+        free_flight(flight);
+    }
+}
+
+static void router_body(struct thread *self, void *context)
+{
+    struct router *router = context;
+
+    thread_ready(self, STATUS_OK);
+    bool stopping = false;
+    while (!stopping || router->flight_count > 0) {
+        zmq_pollitem_t items[] = {
+            {NULL, queue_fd(router->replies), ZMQ_POLLIN, 0},
+            {router->sockets[0], 0, ZMQ_POLLIN, 0},
+            {router->sockets[1], 0, ZMQ_POLLIN, 0},
+        };
+        // While stopping only replies count.
+        (void)zmq_poll(items, stopping ? 1 : 3, -1);
+        send_answers(router);
+        stopping = atomic_load(&router->stopping);
+        for (int bulk = 0; bulk < 2 && !stopping; bulk++) {
+            if (items[bulk + 1].revents & ZMQ_POLLIN)
+                read_socket(router, bulk);
+        }
+    }
+}
+
+static void destroy(struct router *router)
+{
+    bus_socket_close(&router->sockets[0]);
+    bus_socket_close(&router->sockets[1]);
+    queue_destroy(&router->replies);
+    mem_free(router);
+}
+
+enum status router_start(const struct router_params *params, struct router **out,
+                         struct reason *why)
+{
+    assert(params && params->handle && out);
+
+    struct router *router = mem_alloc(sizeof(*router));
+    router->params = *params;
+    if (router->params.credits == 0)
+        router->params.credits = ROUTER_CREDITS_DEFAULT;
+    atomic_init(&router->stopping, false);
+    router->replies = queue_create(FLIGHT_MAX + 1, true); // and the word that it stops
+    enum status status = STATUS_OK;
+    if (!router->replies)
+        status = reason_set(why, STATUS_EXHAUSTED, NULL, "no file descriptor is left");
+    if (status == STATUS_OK)
+        status = bus_socket_bind(params->bus, params->query_endpoint, &router->sockets[0],
+                                 router->endpoints[0], why);
+    if (status == STATUS_OK)
+        status = bus_socket_bind(params->bus, params->bulk_endpoint, &router->sockets[1],
+                                 router->endpoints[1], why);
+    if (status == STATUS_OK) {
+        status = thread_start("reco-router", router_body, router, &router->thread);
+        if (status != STATUS_OK)
+            (void)reason_set(why, status, NULL, "the router's thread cannot be started");
+    }
+    if (status != STATUS_OK) {
+        destroy(router);
+        return status;
+    }
+    *out = router;
+    return STATUS_OK;
+}
+
+void router_stop(struct router **router)
+{
+    assert(router);
+
+    if (!*router)
+        return;
+    atomic_store(&(*router)->stopping, true);
+    enum status status = queue_push((*router)->replies, *router);
+    assert(status == STATUS_OK); // it has room for every flight and for this
+    (void)status;
+    thread_join(&(*router)->thread);
+    destroy(*router);
+    *router = NULL;
+}
+
+const char *router_query_endpoint(const struct router *router)
+{
+    return router->endpoints[0];
+}
+
+const char *router_bulk_endpoint(const struct router *router)
+{
+    return router->endpoints[1];
+}
+
+bool router_is_cancelled(const struct router_request *request)
+{
+    const struct flight *flight = (const struct flight *)request;
+    return atomic_load(&flight->cancelled) || atomic_load(&flight->router->stopping) ||
+           clock_left_us(request->deadline_us) == 0;
+}
+
+void router_reply(struct router_request **request, const struct router_answer *answer)
+{
+    assert(request && *request && answer);
+
+    struct flight *flight = (struct flight *)*request;
+    *request = NULL;
+    flight->status = answer->status;
+    if (answer->why)
+        flight->why = *answer->why;
+    if (answer->body) {
+        flight->body = *answer->body;
+        *answer->body = (struct buffer){0};
+    }
+    flight->rows = answer->rows;
+    flight->rows_bytes = answer->rows_bytes;
+    enum status status = queue_push(flight->router->replies, flight);
+    assert(status == STATUS_OK); // it has room for every flight
+    (void)status;
+}

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+// One call on the server, from the moment a client has called to the moment its object is free.
+//
+//          armed               REQUEST comes back            rpc_call_finish()
+//   FREE --------> ARMED ------------------------> OPEN -------------------------> ENDING
+//    ^               |      starts CLOSE            |  ^     starts FINISH           |
+//    |               | server shuts down            +--+ READ, SEND                  | all tags back
+//    |               v                                                               v
+//    +---------------+<---------------- next rpc_server_next() <------------------ (DONE)
+//
+// CLOSE is a batch of its own, started first: only so does gRPC tell at once that the client has
+// gone or that the deadline has passed. It also comes back after FINISH; DONE waits for
+// both and for a READ that was still waiting, so nothing of gRPC's points here afterwards.
+// gRPC's batches of one call must not run into each other: only the owner starts them.
+
+#include <assert.h>
+#include <string.h>
+
+#include <grpc/slice.h>
+#include <grpc/status.h>
+
+#include "proto/base/arena.h"
+#include "proto/base/clock.h"
+#include "proto/base/mem.h"
+#include "proto/rpc/rpc_internal.h"
+
+#define DETAILS_ARENA_BYTES 16384
+#define OPS_MAX 3
+
+// --- batches
+
+static void start(struct rpc_call *call, const grpc_op *ops, size_t count, enum rpc_tag_kind kind)
+{
+    assert((call->under_way & 1u << kind) == 0);
+
+    call->under_way |= 1u << kind;
+    grpc_call_error error = grpc_call_start_batch(call->grpc, ops, count, &call->tags[kind], NULL);
+    assert(error == GRPC_CALL_OK); // anything else is a wrong batch
+    (void)error;
+}
+
+static bool is_under_way(const struct rpc_call *call, enum rpc_tag_kind kind)
+{
+    return (call->under_way & 1u << kind) != 0;
+}
+
+// Adds the initial metadata, once per call. *id must be ended after the batch has started.
+static size_t add_greeting(struct rpc_call *call, grpc_op *op, grpc_metadata *id)
+{
+    if (call->greeted)
+        return 0;
+
+    call->greeted = true;
+    op->op = GRPC_OP_SEND_INITIAL_METADATA;
+    op->data.send_initial_metadata.metadata = id;
+    op->data.send_initial_metadata.count = call->request_id[0] != '\0' ? 1 : 0;
+    return 1;
+}
+
+void rpc_call_open(struct rpc_call *call)
+{
+    assert(call->state == RPC_CALL_ARMED);
+
+    call->state = RPC_CALL_OPEN;
+    grpc_op op;
+    memset(&op, 0, sizeof(op));
+    op.op = GRPC_OP_RECV_CLOSE_ON_SERVER;
+    op.data.recv_close_on_server.cancelled = &call->close_cancelled;
+    start(call, &op, 1, RPC_TAG_CLOSE);
+}
+
+void rpc_call_send(struct rpc_call *call, struct buffer *message)
+{
+    assert(call->inner);
+    assert(call->state == RPC_CALL_OPEN);
+    assert(!call->sent && !call->cancelled);
+
+    grpc_op ops[OPS_MAX];
+    memset(ops, 0, sizeof(ops));
+    grpc_metadata id =
+        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id, strlen(call->request_id));
+    size_t count = add_greeting(call, ops, &id);
+
+    call->sent = rpc_core_give(message);
+    ops[count].op = GRPC_OP_SEND_MESSAGE;
+    ops[count++].data.send_message.send_message = call->sent;
+    start(call, ops, count, RPC_TAG_SEND);
+    rpc_core_entry_deinit(&id);
+}
+
+// --- the answer
+
+static bool may_retry(enum status status)
+{
+    return status == STATUS_EXHAUSTED || status == STATUS_UNAVAILABLE;
+}
+
+// Packs google.rpc.Status. Without memory for it the details stay empty: the code and the message
+// still tell the client what happened.
+static void pack_details(enum status status, const struct reason *why, struct text message,
+                         struct buffer *out)
+{
+    struct rpc_msg_status details = {
+        .code = status_grpc_code(status),
+        .message = message,
+        .reason = text_of(rpc_core_status_name(status)),
+        .domain = text_of(RPC_ERROR_DOMAIN),
+        .retry_us = may_retry(status) ? RPC_RETRY_US : 0,
+    };
+    if (why && why->field[0] != '\0') {
+        details.field = text_of(why->field);
+        details.violation = message;
+    }
+
+    struct arena *arena = arena_create(DETAILS_ARENA_BYTES);
+    if (rpc_msg_encode_status(arena, &details, out) != STATUS_OK)
+        out->count = 0;
+    arena_destroy(&arena);
+}
+
+static void finish_with_error(struct rpc_call *call, enum status status, const struct reason *why)
+{
+    struct text message = text_of(status_text(status));
+    if (why && why->text[0] != '\0')
+        message = text_of(why->text);
+
+    struct buffer packed = {.count = 0};
+    pack_details(status, why, message, &packed);
+
+    grpc_op ops[OPS_MAX];
+    memset(ops, 0, sizeof(ops));
+    grpc_metadata id =
+        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id, strlen(call->request_id));
+    grpc_metadata details = rpc_core_entry(RPC_DETAILS_KEY, packed.data, packed.count);
+    grpc_slice text = grpc_slice_from_copied_buffer(message.data, message.bytes);
+    size_t count = add_greeting(call, ops, &id);
+
+    ops[count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
+    ops[count].data.send_status_from_server.status = (grpc_status_code)status_grpc_code(status);
+    ops[count].data.send_status_from_server.status_details = &text;
+    ops[count].data.send_status_from_server.trailing_metadata = &details;
+    ops[count++].data.send_status_from_server.trailing_metadata_count = packed.count > 0 ? 1 : 0;
+    start(call, ops, count, RPC_TAG_FINISH);
+
+    grpc_slice_unref(text);
+    rpc_core_entry_deinit(&details);
+    rpc_core_entry_deinit(&id);
+    buffer_deinit(&packed);
+}
+
+// The end of a call that went well: `reply` and OK, or for an inner stream that has sent its
+// messages already (reply is NULL) OK alone.
+static void finish_well(struct rpc_call *call, struct buffer *reply)
+{
+    grpc_op ops[OPS_MAX];
+    memset(ops, 0, sizeof(ops));
+    grpc_metadata id =
+        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id, strlen(call->request_id));
+    size_t count = add_greeting(call, ops, &id);
+
+    if (reply || !call->inner) {
+        call->sent = rpc_core_give(reply);
+        ops[count].op = GRPC_OP_SEND_MESSAGE;
+        ops[count++].data.send_message.send_message = call->sent;
+    }
+    ops[count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
+    ops[count++].data.send_status_from_server.status = GRPC_STATUS_OK;
+    start(call, ops, count, RPC_TAG_FINISH);
+    rpc_core_entry_deinit(&id);
+}
+
+static void finish(struct rpc_call *call, enum status status, struct buffer *reply,
+                   const struct reason *why)
+{
+    assert(call->state == RPC_CALL_OPEN);
+    assert(!is_under_way(call, RPC_TAG_SEND)); // gRPC takes one sender at a time
+
+    struct reason ours = {.field = ""};
+    if (call->out_of_memory) {
+        status = reason_set(&ours, STATUS_NO_MEMORY, NULL, "no memory for the message");
+        why = &ours;
+    } else if (status == STATUS_OK && reply && reply->count > MESSAGE_BYTES_MAX) {
+        status = reason_set(&ours, STATUS_EXHAUSTED, NULL,
+                            "the reply has %zu bytes; at most %u are allowed", reply->count,
+                            MESSAGE_BYTES_MAX);
+        why = &ours;
+    }
+
+    call->state = RPC_CALL_ENDING;
+    rpc_core_message_deinit(&call->message);
+    if (status == STATUS_OK)
+        finish_well(call, reply);
+    else
+        finish_with_error(call, status, why);
+    if (reply)
+        buffer_deinit(reply);
+}
+
+// --- completions
+
+// DONE, or free, once nothing is under way.
+static bool end_if_over(struct rpc_call *call, struct rpc_event *event)
+{
+    if (call->state != RPC_CALL_ENDING || call->under_way != 0)
+        return false;
+    if (call->inner) {
+        rpc_server_release(call);
+        return false;
+    }
+    assert(!call->server->done);
+    call->server->running--;
+    call->server->done = call;
+    *event = (struct rpc_event){.kind = RPC_DONE, .call = call};
+    return true;
+}
+
+// The client is gone. The owner hears of it, once, unless it has answered already.
+static bool cancel(struct rpc_call *call, struct rpc_event *event)
+{
+    if (call->state != RPC_CALL_OPEN || call->cancelled)
+        return end_if_over(call, event);
+
+    call->cancelled = true;
+    if (call->inner) {
+        // A message under way fails at once, and then the call ends.
+        if (!is_under_way(call, RPC_TAG_SEND))
+            finish(call, STATUS_CANCELLED, NULL, NULL);
+        return false;
+    }
+    *event = (struct rpc_event){.kind = RPC_CANCELLED, .call = call};
+    return true;
+}
+
+bool rpc_call_closed(struct rpc_call *call, struct rpc_event *event)
+{
+    if (call->close_cancelled)
+        return cancel(call, event);
+    return end_if_over(call, event);
+}
+
+// Takes the message that has been read. False when it is the end of the stream or of the call.
+static bool take_message(struct rpc_call *call)
+{
+    if (!call->received)
+        return false;
+    if (rpc_core_flatten(&call->received, &call->message) != STATUS_OK) {
+        call->out_of_memory = true;
+        return false;
+    }
+    return true;
+}
+
+bool rpc_call_has_read(struct rpc_call *call, bool success, struct rpc_event *event)
+{
+    if (call->state != RPC_CALL_OPEN || call->cancelled) {
+        if (call->received)
+            grpc_byte_buffer_destroy(call->received);
+        call->received = NULL;
+        return end_if_over(call, event);
+    }
+
+    if (take_message(call)) {
+        if (call->inner) {
+            rpc_reflection_message(call);
+            return false;
+        }
+        *event =
+            (struct rpc_event){.kind = RPC_MESSAGE, .call = call, .message = call->message.bytes};
+        return true;
+    }
+
+    // A message that is too long or half there ends like a stream, but has failed.
+    if (!success || call->out_of_memory || grpc_call_failed_before_recv_message(call->grpc))
+        return cancel(call, event);
+    call->ended = true;
+    if (call->inner) {
+        finish(call, STATUS_OK, NULL, NULL);
+        return false;
+    }
+    *event = (struct rpc_event){.kind = RPC_END, .call = call};
+    return true;
+}
+
+bool rpc_call_has_sent(struct rpc_call *call, bool success, struct rpc_event *event)
+{
+    grpc_byte_buffer_destroy(call->sent);
+    call->sent = NULL;
+    if (call->cancelled || !success) {
+        call->cancelled = true;
+        finish(call, STATUS_CANCELLED, NULL, NULL);
+        return end_if_over(call, event);
+    }
+
+    if (call->server->rows[call->row].kind == RPC_ROW_REFLECTION)
+        rpc_call_read(call);
+    else
+        rpc_health_update(call);
+    return false;
+}
+
+bool rpc_call_has_finished(struct rpc_call *call, struct rpc_event *event)
+{
+    if (call->sent)
+        grpc_byte_buffer_destroy(call->sent);
+    call->sent = NULL;
+    return end_if_over(call, event);
+}
+
+// --- what the owner does with a call
+
+size_t rpc_call_method(const struct rpc_call *call)
+{
+    assert(call);
+    return call->row;
+}
+
+int64_t rpc_call_deadline_us(const struct rpc_call *call)
+{
+    assert(call);
+    return call->deadline_us;
+}
+
+struct text rpc_call_request_id(const struct rpc_call *call)
+{
+    assert(call);
+    return text_of(call->request_id);
+}
+
+void rpc_call_set_context(struct rpc_call *call, void *context)
+{
+    assert(call);
+    call->context = context;
+}
+
+void *rpc_call_context(const struct rpc_call *call)
+{
+    assert(call);
+    return call->context;
+}
+
+void rpc_call_read(struct rpc_call *call)
+{
+    assert(call);
+    assert(call->state == RPC_CALL_OPEN);
+    assert(!call->ended);
+
+    rpc_core_message_deinit(&call->message);
+    if (call->cancelled)
+        return;
+
+    grpc_op op;
+    memset(&op, 0, sizeof(op));
+    op.op = GRPC_OP_RECV_MESSAGE;
+    op.data.recv_message.recv_message = &call->received;
+    start(call, &op, 1, RPC_TAG_READ);
+}
+
+void rpc_call_finish(struct rpc_call *call, enum status status, struct buffer *reply,
+                     const struct reason *why)
+{
+    assert(call && !call->inner);
+    finish(call, status, reply, why);
+}
+
+void rpc_call_answer(struct rpc_call *call, enum status status, struct buffer *reply,
+                     const struct reason *why)
+{
+    assert(call && call->inner);
+    finish(call, status, reply, why);
+}
+
+void rpc_call_abandon(struct rpc_call *call, const struct reason *why)
+{
+    assert(call);
+    if (call->state == RPC_CALL_OPEN && !is_under_way(call, RPC_TAG_SEND))
+        finish(call, STATUS_UNAVAILABLE, NULL, why);
+}

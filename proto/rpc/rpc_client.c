@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each call is an exchange: its gRPC object and what comes back. Everything that comes back is
+// asked for in one batch at the start, so the server's reason arrives however the
+// sending goes. The thread that calls waits on the client's own completion queue by tag.
+//
+//   unary          RECEIVE{SEND_INITIAL, SEND_MESSAGE, SEND_CLOSE, all RECV} -> wait -> result
+//   client stream  RECEIVE{SEND_INITIAL, all RECV}; SEND{SEND_MESSAGE} -> wait, ...;
+//                  SEND{SEND_CLOSE} -> wait; wait for RECEIVE -> result
+//
+// An address is local or tunnelled: there is no TLS yet, so proxies of the environment are not used.
+
+#include "proto/rpc/rpc_client.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <string.h>
+
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/time.h>
+
+#include "proto/base/arena.h"
+#include "proto/base/clock.h"
+#include "proto/base/limits.h"
+#include "proto/base/mem.h"
+#include "proto/rpc/rpc_address.h"
+#include "proto/rpc/rpc_core.h"
+#include "proto/rpc/rpc_server.h"
+#include "proto/wire/rpc/rpc_msg.h"
+
+#define CONNECT_MS 5000     // one attempt to connect
+#define BACKOFF_MIN_MS 100  // until the next one, growing
+#define BACKOFF_MAX_MS 1000 //
+#define KEEPALIVE_MS 30000  // a server that is silent during a call is asked whether it lives
+#define KEEPALIVE_TIMEOUT_MS 20000
+#define OPS_MAX 6
+
+static const char *const health_path = "/grpc.health.v1.Health/Check";
+
+struct rpc_client {
+    char *address;
+    grpc_channel *channel;
+    grpc_completion_queue *queue;
+    pthread_mutex_t lock; // protects the next two
+    grpc_call *waiting;   // what an interrupt cancels
+    bool interrupted;     // this call has been
+};
+
+struct exchange {
+    struct rpc_client *client;
+    grpc_call *grpc;
+    grpc_metadata_array initial;
+    grpc_metadata_array trailing;
+    grpc_byte_buffer *sent;
+    grpc_byte_buffer *received;
+    grpc_status_code code;
+    grpc_slice text;
+    char receive_tag; // only their addresses matter
+    char send_tag;
+};
+
+struct rpc_stream {
+    struct exchange exchange;
+    bool failed; // a send did not go through
+};
+
+// --- client
+
+enum status rpc_client_open(const char *address, struct rpc_client **out, struct reason *why)
+{
+    assert(address);
+    assert(out);
+
+    struct rpc_address read;
+    enum status status = rpc_address_parse(address, &read, why);
+    if (status != STATUS_OK)
+        return status;
+    if (read.port == 0)
+        return reason_set(why, STATUS_INVALID, "address", "%s: nobody can listen at port 0",
+                          address);
+
+    rpc_core_begin();
+    grpc_arg list[] = {
+        rpc_core_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)MESSAGE_BYTES_MAX),
+        rpc_core_arg(GRPC_ARG_MAX_METADATA_SIZE, RPC_METADATA_BYTES_MAX),
+        rpc_core_arg(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
+        rpc_core_arg(GRPC_ARG_ENABLE_RETRIES, 0),
+        rpc_core_arg(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
+        rpc_core_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), // a new client tries anew
+        rpc_core_arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS),
+        rpc_core_arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, BACKOFF_MIN_MS),
+        rpc_core_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS),
+        rpc_core_arg(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
+        rpc_core_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, KEEPALIVE_TIMEOUT_MS),
+        rpc_core_arg(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
+        rpc_core_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
+        rpc_core_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
+        rpc_core_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
+    };
+    grpc_channel_args args = {sizeof(list) / sizeof(list[0]), list};
+    grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
+
+    struct rpc_client *client = mem_alloc(sizeof(*client));
+    client->address = mem_copy_text(address);
+    client->channel = grpc_channel_create(address, credentials, &args);
+    client->queue = grpc_completion_queue_create_for_pluck(NULL);
+    grpc_channel_credentials_release(credentials);
+    int error = pthread_mutex_init(&client->lock, NULL);
+    assert(error == 0);
+    (void)error;
+    *out = client;
+    return STATUS_OK;
+}
+
+void rpc_client_close(struct rpc_client **client)
+{
+    assert(client);
+
+    struct rpc_client *closing = *client;
+    *client = NULL;
+    if (!closing)
+        return;
+    assert(!closing->waiting); // streams are finished first
+
+    grpc_channel_destroy(closing->channel);
+    grpc_completion_queue_shutdown(closing->queue);
+    grpc_completion_queue_destroy(closing->queue);
+    (void)pthread_mutex_destroy(&closing->lock);
+    mem_free(closing->address);
+    mem_free(closing);
+    rpc_core_end();
+}
+
+void rpc_client_interrupt(struct rpc_client *client)
+{
+    assert(client);
+
+    (void)pthread_mutex_lock(&client->lock);
+    if (client->waiting) {
+        client->interrupted = true;
+        (void)grpc_call_cancel(client->waiting, NULL);
+    }
+    (void)pthread_mutex_unlock(&client->lock);
+}
+
+// --- one exchange
+
+static void start(struct exchange *exchange, const grpc_op *ops, size_t count, void *tag)
+{
+    grpc_call_error error = grpc_call_start_batch(exchange->grpc, ops, count, tag, NULL);
+    assert(error == GRPC_CALL_OK); // anything else is a wrong batch
+    (void)error;
+}
+
+// Waits for a batch; whether it went through. It always comes back: at the deadline at the latest,
+// after an interrupt, or when the connection is lost.
+static bool wait(struct exchange *exchange, void *tag)
+{
+    grpc_event event = grpc_completion_queue_pluck(exchange->client->queue, tag,
+                                                   gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    assert(event.type == GRPC_OP_COMPLETE);
+    return event.success != 0;
+}
+
+// The sending operations of a message.
+static size_t add_message(struct exchange *exchange, struct bytes message, grpc_op *op)
+{
+    // A copy: gRPC may still write after a cancelled call has come back.
+    grpc_slice slice = grpc_slice_from_copied_buffer((const char *)message.data, message.count);
+    exchange->sent = grpc_raw_byte_buffer_create(&slice, 1);
+    grpc_slice_unref(slice);
+    op->op = GRPC_OP_SEND_MESSAGE;
+    op->data.send_message.send_message = exchange->sent;
+    return 1;
+}
+
+static void drop_sent(struct exchange *exchange)
+{
+    if (exchange->sent)
+        grpc_byte_buffer_destroy(exchange->sent);
+    exchange->sent = NULL;
+}
+
+// Opens the call and starts RECEIVE; `request` is all that will be sent, or NULL for a stream.
+static enum status begin(struct exchange *exchange, struct rpc_client *client,
+                         const struct rpc_client_call *call, const struct bytes *request,
+                         struct reason *why)
+{
+    if (call->request_id.bytes > 0 && !rpc_core_is_request_id(call->request_id))
+        return reason_set(why, STATUS_INVALID, "request id",
+                          "an id of %zu bytes; allowed are 1..%d printable ASCII bytes without "
+                          "spaces",
+                          call->request_id.bytes, REQUEST_ID_BYTES_MAX);
+
+    memset(exchange, 0, sizeof(*exchange));
+    exchange->client = client;
+    exchange->code = GRPC_STATUS_UNKNOWN;
+    exchange->text = grpc_empty_slice();
+    grpc_metadata_array_init(&exchange->initial);
+    grpc_metadata_array_init(&exchange->trailing);
+    grpc_slice path = grpc_slice_from_copied_string(call->path);
+    exchange->grpc =
+        grpc_channel_create_call(client->channel, NULL, GRPC_PROPAGATE_DEFAULTS, client->queue,
+                                 path, NULL, rpc_core_timespec(call->deadline_us), NULL);
+    grpc_slice_unref(path);
+
+    (void)pthread_mutex_lock(&client->lock);
+    assert(!client->waiting); // one call at a time
+    client->waiting = exchange->grpc;
+    client->interrupted = false;
+    (void)pthread_mutex_unlock(&client->lock);
+
+    grpc_op ops[OPS_MAX];
+    memset(ops, 0, sizeof(ops));
+    grpc_metadata id =
+        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id.data, call->request_id.bytes);
+    size_t count = 0;
+    ops[count].op = GRPC_OP_SEND_INITIAL_METADATA;
+    ops[count].data.send_initial_metadata.metadata = &id;
+    ops[count++].data.send_initial_metadata.count = call->request_id.bytes > 0 ? 1 : 0;
+    if (request) {
+        count += add_message(exchange, *request, &ops[count]);
+        ops[count++].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
+    }
+    ops[count].op = GRPC_OP_RECV_INITIAL_METADATA;
+    ops[count++].data.recv_initial_metadata.recv_initial_metadata = &exchange->initial;
+    ops[count].op = GRPC_OP_RECV_MESSAGE;
+    ops[count++].data.recv_message.recv_message = &exchange->received;
+    ops[count].op = GRPC_OP_RECV_STATUS_ON_CLIENT;
+    ops[count].data.recv_status_on_client.trailing_metadata = &exchange->trailing;
+    ops[count].data.recv_status_on_client.status = &exchange->code;
+    ops[count++].data.recv_status_on_client.status_details = &exchange->text;
+    start(exchange, ops, count, &exchange->receive_tag);
+    rpc_core_entry_deinit(&id);
+    return STATUS_OK;
+}
+
+static void end(struct exchange *exchange)
+{
+    struct rpc_client *client = exchange->client;
+    (void)pthread_mutex_lock(&client->lock);
+    client->waiting = NULL;
+    (void)pthread_mutex_unlock(&client->lock);
+
+    drop_sent(exchange);
+    if (exchange->received)
+        grpc_byte_buffer_destroy(exchange->received);
+    grpc_slice_unref(exchange->text);
+    grpc_metadata_array_destroy(&exchange->initial);
+    grpc_metadata_array_destroy(&exchange->trailing);
+    grpc_call_unref(exchange->grpc);
+}
+
+// --- results
+
+// A failure that the server explained: our own status, text and field.
+static enum status explained(const struct exchange *exchange, struct bytes packed,
+                             struct reason *why)
+{
+    enum status status = status_from_grpc_code((int)exchange->code);
+    struct arena *arena = arena_create(RPC_MSG_ARENA_BYTES);
+    struct rpc_msg_status details;
+    if (rpc_msg_decode_status(arena, packed, &details, NULL) == STATUS_OK) {
+        if (text_equal(details.domain, text_of(RPC_ERROR_DOMAIN)))
+            (void)rpc_core_status_named(details.reason, (int)exchange->code, &status);
+        char field[REASON_FIELD_BYTES] = "";
+        size_t bytes =
+            details.field.bytes < sizeof(field) ? details.field.bytes : sizeof(field) - 1;
+        if (bytes > 0)
+            memcpy(field, details.field.data, bytes);
+        (void)reason_set(why, status, field, "%.*s", (int)details.message.bytes,
+                         details.message.data);
+    } else {
+        (void)reason_set(why, status, NULL, "%.*s", (int)GRPC_SLICE_LENGTH(exchange->text),
+                         (const char *)GRPC_SLICE_START_PTR(exchange->text));
+    }
+    arena_destroy(&arena);
+    return status;
+}
+
+static enum status failure(const struct exchange *exchange, struct reason *why)
+{
+    struct rpc_client *client = exchange->client;
+    struct bytes packed;
+    if (rpc_core_metadata(&exchange->trailing, RPC_DETAILS_KEY, &packed))
+        return explained(exchange, packed, why);
+
+    (void)pthread_mutex_lock(&client->lock);
+    bool interrupted = client->interrupted;
+    (void)pthread_mutex_unlock(&client->lock);
+
+    int bytes = (int)GRPC_SLICE_LENGTH(exchange->text);
+    const char *text = (const char *)GRPC_SLICE_START_PTR(exchange->text);
+    enum status status = status_from_grpc_code((int)exchange->code);
+    if (exchange->code == GRPC_STATUS_UNAVAILABLE)
+        return reason_set(why, status, NULL, "%s does not answer: %.*s", client->address, bytes,
+                          text);
+    if (exchange->code == GRPC_STATUS_DEADLINE_EXCEEDED)
+        return reason_set(why, status, NULL, "%s has not answered before the deadline",
+                          client->address);
+    if (exchange->code == GRPC_STATUS_CANCELLED && interrupted)
+        return reason_set(why, status, NULL, "the call was interrupted");
+    return reason_set(why, status, NULL, "%s says: %.*s", client->address, bytes, text);
+}
+
+// Appends the reply's bytes; nothing on failure.
+static enum status take_reply(const struct exchange *exchange, struct buffer *reply,
+                              struct reason *why)
+{
+    if (!exchange->received)
+        return reason_set(why, STATUS_INTERNAL, NULL, "%s sent no reply message",
+                          exchange->client->address);
+
+    size_t total = grpc_byte_buffer_length(exchange->received);
+    if (buffer_reserve(reply, total) != STATUS_OK)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for a reply of %zu bytes", total);
+
+    enum status status = STATUS_OK;
+    const grpc_slice_buffer *slices = &exchange->received->data.raw.slice_buffer;
+    for (size_t i = 0; i < slices->count && status == STATUS_OK; i++)
+        status = buffer_append(reply, GRPC_SLICE_START_PTR(slices->slices[i]),
+                               GRPC_SLICE_LENGTH(slices->slices[i]));
+    assert(status == STATUS_OK); // there is room
+    return status;
+}
+
+// What a finished RECEIVE means. Ends the exchange.
+static enum status result(struct exchange *exchange, struct buffer *reply, struct reason *why)
+{
+    enum status status = exchange->code == GRPC_STATUS_OK ? take_reply(exchange, reply, why)
+                                                          : failure(exchange, why);
+    end(exchange);
+    return status;
+}
+
+// --- calls
+
+enum status rpc_client_unary(struct rpc_client *client, const struct rpc_client_call *call,
+                             struct bytes request, struct buffer *reply, struct reason *why)
+{
+    assert(client);
+    assert(call && call->path);
+    assert(reply);
+
+    struct exchange exchange;
+    enum status status = begin(&exchange, client, call, &request, why);
+    if (status != STATUS_OK)
+        return status;
+    (void)wait(&exchange, &exchange.receive_tag);
+    return result(&exchange, reply, why);
+}
+
+enum status rpc_stream_open(struct rpc_client *client, const struct rpc_client_call *call,
+                            struct rpc_stream **out, struct reason *why)
+{
+    assert(client);
+    assert(call && call->path);
+    assert(out);
+
+    struct rpc_stream *stream = mem_alloc(sizeof(*stream));
+    enum status status = begin(&stream->exchange, client, call, NULL, why);
+    if (status != STATUS_OK) {
+        mem_free(stream);
+        return status;
+    }
+    *out = stream;
+    return STATUS_OK;
+}
+
+enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message)
+{
+    assert(stream);
+
+    if (stream->failed)
+        return STATUS_UNAVAILABLE;
+
+    struct exchange *exchange = &stream->exchange;
+    grpc_op op;
+    memset(&op, 0, sizeof(op));
+    (void)add_message(exchange, message, &op);
+    start(exchange, &op, 1, &exchange->send_tag);
+    stream->failed = !wait(exchange, &exchange->send_tag);
+    drop_sent(exchange);
+    return stream->failed ? STATUS_UNAVAILABLE : STATUS_OK;
+}
+
+enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply, struct reason *why)
+{
+    assert(stream && *stream);
+    assert(reply);
+
+    struct rpc_stream *finishing = *stream;
+    *stream = NULL;
+    struct exchange *exchange = &finishing->exchange;
+    if (!finishing->failed) {
+        grpc_op op;
+        memset(&op, 0, sizeof(op));
+        op.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
+        start(exchange, &op, 1, &exchange->send_tag);
+        (void)wait(exchange, &exchange->send_tag);
+    }
+    (void)wait(exchange, &exchange->receive_tag);
+    enum status status = result(exchange, reply, why);
+    mem_free(finishing);
+    return status;
+}
+
+enum status rpc_client_health(struct rpc_client *client, int64_t deadline_us, struct reason *why)
+{
+    assert(client);
+
+    struct buffer request = {.count = 0};
+    struct buffer reply = {.count = 0};
+    const struct rpc_client_call call = {.path = health_path, .deadline_us = deadline_us};
+    enum status status = rpc_msg_encode_health_request((struct text){NULL, 0}, &request);
+    if (status == STATUS_OK)
+        status = rpc_client_unary(client, &call, (struct bytes){request.data, request.count},
+                                  &reply, why);
+    if (status == STATUS_OK) {
+        struct arena *arena = arena_create(RPC_MSG_ARENA_BYTES);
+        enum rpc_msg_serving serving;
+        status = rpc_msg_decode_health_reply(arena, (struct bytes){reply.data, reply.count},
+                                             &serving, why);
+        if (status == STATUS_OK && serving != RPC_MSG_SERVING)
+            status =
+                reason_set(why, STATUS_UNAVAILABLE, NULL, "%s is not serving", client->address);
+        arena_destroy(&arena);
+    }
+    buffer_deinit(&request);
+    buffer_deinit(&reply);
+    return status;
+}

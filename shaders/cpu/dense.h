@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// dense.h - matrix products with prepared weights: target = f(source * weights^T + bias).
+//
+// A product is cut into tiles of DENSE_ROWS rows and blocks of columns, and each
+// tile of a block is one call of oneDNN with one fixed shape on one thread. So a
+// row's bits depend neither on the other rows of its batch, nor on its place among
+// them, nor on the number of threads. That all rows of a tile are treated alike is
+// checked for every shape when it is first prepared; where oneDNN's choice for this
+// CPU does not hold to it, smaller tiles are taken.
+//
+// Thread-safety: none. One thread at a time uses a dense and its matrices; the team
+// may be shared with the other operations of that thread.
+
+#ifndef RECO_SHADERS_CPU_DENSE_H
+#define RECO_SHADERS_CPU_DENSE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+#include "shaders/cpu/team.h"
+
+#define DENSE_ROWS 16u
+#define DENSE_SIZE_MAX 65536u // rows of weights, and of one row
+
+struct dense;
+struct dense_matrix;
+
+enum dense_epilogue {
+    DENSE_PLAIN,      // target = x
+    DENSE_QUICK_GELU, // target = x / (1 + e^(-1.702 x))
+    DENSE_GELU,       // target = x / 2 * (1 + erf(x / sqrt(2)))
+    DENSE_ADD,        // target = target + x
+};
+
+struct dense_params {
+    const float *weights; // [columns][depth]
+    const float *bias;    // [columns], or NULL
+    uint32_t columns;     // 1..DENSE_SIZE_MAX
+    uint32_t depth;       // 1..DENSE_SIZE_MAX
+    enum dense_epilogue epilogue;
+};
+
+// `team` is borrowed until dense_close().
+enum status dense_open(struct team *team, struct dense **out, struct reason *why) MUST_CHECK;
+
+// Frees *dense, whose matrices must be gone, and sets it to NULL. NULL is allowed.
+void dense_close(struct dense **dense);
+
+// Prepares weights and copies the bias; nothing of `params` is kept. STATUS_INVALID
+// for a size out of range, STATUS_NO_MEMORY, STATUS_INTERNAL when oneDNN refuses.
+enum status dense_prepare(struct dense *dense, const struct dense_params *params,
+                          struct dense_matrix **out, struct reason *why) MUST_CHECK;
+void dense_free(struct dense_matrix **matrix);
+
+uint32_t dense_columns(const struct dense_matrix *matrix);
+uint32_t dense_depth(const struct dense_matrix *matrix);
+
+// Multiplies `rows` rows. Both arrays must have room for the next multiple of
+// DENSE_ROWS rows: rows behind `rows` are read and written, and mean nothing.
+// source: [rows][depth], target: [rows][columns]; they must not overlap.
+enum status dense_run(struct dense *dense, const struct dense_matrix *matrix, const float *source,
+                      size_t rows, float *target, struct reason *why) MUST_CHECK;
+
+#endif

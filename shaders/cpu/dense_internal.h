@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// dense_internal.h - one shape of product in oneDNN, whose interface differs by version.
+//
+// Thread-safety: a product may run on all workers at once; each worker passes its
+// own number.
+
+#ifndef RECO_SHADERS_CPU_DENSE_INTERNAL_H
+#define RECO_SHADERS_CPU_DENSE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/status.h"
+#include "shaders/cpu/dense.h"
+
+struct dense_engine;  // oneDNN's engine and one stream for each worker
+struct dense_product; // one shape, ready to run
+struct dense_block;   // the weights of one block of columns in a product's layout
+
+struct dense_shape {
+    uint32_t rows;    // of a tile
+    uint32_t depth;   // floats in a row of the source
+    uint32_t columns; // of the block
+    uint32_t stride;  // floats from one row of the target to the next
+    enum dense_epilogue epilogue;
+    bool has_bias;
+};
+
+enum status dense_engine_create(uint32_t workers, struct dense_engine **out) MUST_CHECK;
+void dense_engine_destroy(struct dense_engine **engine);
+
+enum status dense_product_create(struct dense_engine *engine, const struct dense_shape *shape,
+                                 struct dense_product **out) MUST_CHECK;
+void dense_product_destroy(struct dense_product **product);
+
+// weights: [columns][depth], bias: [columns] or NULL; both are copied.
+enum status dense_block_create(struct dense_engine *engine, const struct dense_product *product,
+                               const float *weights, const float *bias,
+                               struct dense_block **out) MUST_CHECK;
+void dense_block_destroy(struct dense_block **block);
+
+// One tile. False when oneDNN fails. source: [rows][depth]; target: [rows][stride].
+bool dense_product_run(struct dense_engine *engine, struct dense_product *product,
+                       const struct dense_block *block, const float *source, float *target,
+                       uint32_t worker);
+
+// Keeps oneDNN from starting threads of its own in the calling thread.
+void dense_engine_enter(void);
+
+#endif

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// clip_internal.h - what the files of the CLIP model share.
+//
+// Thread-safety: as clip.h.
+
+#ifndef RECO_SHADERS_MODELS_CLIP_INTERNAL_H
+#define RECO_SHADERS_MODELS_CLIP_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "proto/base/hash.h"
+#include "shaders/models/clip.h"
+#include "shaders/models/clip_config.h"
+#include "shaders/models/weights.h"
+#include "shaders/ops/ops.h"
+
+#define CLIP_BATCH_ROWS 1024u // tokens of one batch, or one sequence where that is longer
+#define CLIP_SPACE_BYTES 80   // "<64 digits>:<dimension>" and a NUL
+
+// The files of a model in memory. Empty ones were not there.
+struct clip_files {
+    const char *name;
+    struct bytes config;
+    struct bytes preprocessor;
+    struct bytes vocab;
+    struct bytes merges;
+    struct bytes reco;
+};
+
+struct clip_layer {
+    struct ops_view norm1_gain;
+    struct ops_view norm1_bias;
+    struct ops_view norm2_gain;
+    struct ops_view norm2_bias;
+    struct ops_matrix *qkv;
+    struct ops_matrix *out; // adds to the residual stream
+    struct ops_matrix *fc1; // with the activation
+    struct ops_matrix *fc2; // adds to the residual stream
+};
+
+// One transformer with its place to work.
+struct clip_stack {
+    struct clip_tower shape;
+    struct clip_layer *layer;      // [shape.layers]
+    struct ops_buffer *parameters; // gains, biases, embeddings
+    size_t parameters_used;        // elements handed out
+    size_t parameters_count;
+
+    size_t rows_max;           // of a batch
+    size_t wide;               // columns of `z`
+    struct ops_buffer *x;      // [rows_max][width], the residual stream
+    struct ops_buffer *y;      // [rows_max][width]
+    struct ops_buffer *z;      // [rows_max][wide]
+    struct ops_buffer *read_x; // [rows_max][width]: the rows that are read out
+    struct ops_buffer *read_y;
+    struct ops_buffer *starts; // uint32_t [rows_max + 1]
+    struct ops_buffer *reads;  // uint32_t [rows_max]
+
+    struct ops_view last_gain; // normalisation before the projection
+    struct ops_view last_bias;
+    struct ops_matrix *projection;
+};
+
+struct clip_text_encoder {
+    struct clip_stack stack;
+    struct ops_view table;
+    struct ops_view positions;
+    struct ops_buffer *ids;    // uint32_t [rows_max]
+    struct ops_buffer *places; // uint32_t [rows_max]
+    uint32_t *staging;         // [4 * rows_max + 1]: ids, places, starts, reads of a batch
+};
+
+struct clip_image_encoder {
+    struct clip_stack stack;
+    struct ops_view first; // class token
+    struct ops_view positions;
+    struct ops_view pre_gain;
+    struct ops_view pre_bias;
+    struct ops_matrix *patches;
+    struct ops_buffer *pixels; // [batch][3][S][S]
+    uint32_t batch;            // pictures at a time
+    uint32_t *staging;         // [2 * batch + 1]: starts, reads
+};
+
+struct clip {
+    struct ops *ops;
+    struct clip_config config;
+    struct clip_text_encoder text;
+    struct clip_image_encoder image;
+    struct tokenizer *tokenizer;       // NULL without vocab.json
+    struct image_params *image_params; // NULL without preprocessor_config.json
+    struct clip_info info;
+    char name[CLIP_NAME_BYTES];
+    char space[CLIP_SPACE_BYTES];
+    char template_text[CLIP_TEMPLATE_BYTES];
+};
+
+// Reads tensors by name and remembers which were used.
+struct clip_loader {
+    struct ops *ops;
+    const struct weights *weights;
+    bool *used;     // [weights_count()]
+    float *staging; // grows to the largest tensor
+    size_t staging_count;
+    struct reason *why;
+};
+
+// Opens a model from files in memory; `weights` is only read during the call. Without
+// vocabulary there is no tokenizer and clip_encode_texts() fails: for tests.
+enum status clip_open_files(const struct clip_params *params, const struct clip_files *files,
+                            const struct weights *weights, struct clip **out,
+                            struct reason *why) MUST_CHECK;
+
+// --- clip_load.c
+
+// Finds a tensor and checks its shape. STATUS_NOT_FOUND, STATUS_INVALID.
+enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_t rank,
+                           const uint64_t *shape, const struct weights_tensor **out) MUST_CHECK;
+
+// A tensor's values as floats, with the file's name in what goes wrong.
+enum status clip_load_values(struct clip_loader *loader, const struct weights_tensor *tensor,
+                             float *target) MUST_CHECK;
+
+// A vector or table into the stack's parameters.
+enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack, const char *name,
+                           size_t rows, size_t columns, struct ops_view *out) MUST_CHECK;
+
+// The stack's layers, last normalisation and projection; buffers for `longest` rows or more.
+struct clip_stack_names {
+    const char *tower;      // "text_model"
+    const char *last_norm;  // "final_layer_norm"
+    const char *projection; // "text_projection"
+};
+struct clip_stack_sizes {
+    size_t longest;    // rows of the longest sequence
+    size_t wide;       // columns that `z` needs besides its own
+    size_t parameters; // elements of parameters besides its own
+    uint32_t dimension;
+};
+enum status clip_load_stack(struct clip_loader *loader, const struct clip_stack_names *names,
+                            const struct clip_stack_sizes *sizes,
+                            struct clip_stack *stack) MUST_CHECK;
+void clip_stack_free(struct ops *ops, struct clip_stack *stack);
+
+// A product's weights [columns][depth] from `name`.weight and, with `bias`, `name`.bias.
+struct clip_matrix_names {
+    const char *prefix;
+    const char *names[3]; // up to three matrices, one above the other
+    uint32_t count;
+    bool bias;
+};
+enum status clip_load_matrix(struct clip_loader *loader, const struct clip_matrix_names *names,
+                             uint32_t columns, uint32_t depth, enum ops_epilogue epilogue,
+                             struct ops_matrix **out) MUST_CHECK;
+
+// --- clip_stack.c
+
+// Runs the sequences in `x` through all layers and writes the unit embeddings of the
+// rows named in `reads` ([sequences], one in each) to `embeddings`.
+struct clip_stack_run {
+    size_t rows;
+    uint32_t sequences;
+    uint32_t longest;
+    bool causal;
+};
+enum status clip_stack_run(struct ops *ops, const struct clip_stack *stack,
+                           const struct clip_stack_run *run, float *embeddings,
+                           struct reason *why) MUST_CHECK;
+
+// --- clip_text.c, clip_image.c
+
+enum status clip_text_load(struct clip_loader *loader, const struct clip_config *config,
+                           struct clip_text_encoder *out) MUST_CHECK;
+void clip_text_free(struct ops *ops, struct clip_text_encoder *encoder);
+
+enum status clip_image_load(struct clip_loader *loader, const struct clip_config *config,
+                            struct clip_image_encoder *out) MUST_CHECK;
+void clip_image_free(struct ops *ops, struct clip_image_encoder *encoder);
+
+// Encodes token ids: text t is ids[t * stride .. + counts[t]]. It is read at its first
+// end token (or largest id, see clip_config.h) and not run beyond. STATUS_INVALID for an
+// id outside the vocabulary, a text too long, or without an end token.
+struct clip_ids {
+    const uint32_t *ids;
+    const uint32_t *counts;
+    size_t stride;
+    size_t texts;
+};
+enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float *embeddings,
+                            struct reason *why) MUST_CHECK;
+
+// --- clip_space.c
+
+// Hashes what decides which embeddings are comparable; writes clip->space.
+void clip_space_compute(struct clip *clip, const struct clip_files *files,
+                        const struct weights *weights, const bool *used);
+
+// --- clip_files.c
+
+// Files of the embedded reco-tiny.
+void clip_files_embedded(struct clip_files *files, struct bytes *weights);
+
+// reco.json; absent keys keep what `clip` has. STATUS_INVALID.
+enum status clip_files_read_reco(struct bytes file, struct clip *clip,
+                                 struct reason *why) MUST_CHECK;
+
+// Opens the model in a directory.
+enum status clip_files_open_directory(const struct clip_params *params, struct clip **out,
+                                      struct reason *why) MUST_CHECK;
+
+#endif

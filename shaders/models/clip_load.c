@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading: names and shapes of tensors to parameters and prepared products. Every
+// tensor's shape is checked against config.json before a value is read.
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/mem.h"
+#include "shaders/models/clip_internal.h"
+
+#define NAME_BYTES 128
+
+static void shape_text(const uint64_t *shape, uint32_t rank, char *text, size_t room)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < rank && used + 24 < room; i++)
+        used += (size_t)snprintf(text + used, room - used, "%s%llu", i > 0 ? "," : "",
+                                 (unsigned long long)shape[i]);
+}
+
+enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_t rank,
+                           const uint64_t *shape, const struct weights_tensor **out)
+{
+    const struct weights_tensor *tensor = weights_find(loader->weights, name);
+    if (!tensor)
+        return reason_set(loader->why, STATUS_NOT_FOUND, "model.safetensors",
+                          "has no tensor %s, which config.json asks for", name);
+    if (tensor->rank != rank ||
+        (rank > 0 && memcmp(tensor->shape, shape, rank * sizeof(shape[0])) != 0)) {
+        char has[128];
+        char wanted[128];
+        shape_text(tensor->shape, tensor->rank, has, sizeof(has));
+        shape_text(shape, rank, wanted, sizeof(wanted));
+        return reason_set(loader->why, STATUS_INVALID, "model.safetensors",
+                          "%s has shape [%s]; config.json needs [%s]", name, has, wanted);
+    }
+    loader->used[tensor - weights_at(loader->weights, 0)] = true;
+    *out = tensor;
+    return STATUS_OK;
+}
+
+static enum status stage(struct clip_loader *loader, size_t count)
+{
+    if (count <= loader->staging_count)
+        return STATUS_OK;
+    mem_free(loader->staging);
+    loader->staging_count = 0;
+    loader->staging = mem_try_alloc_array(count, sizeof(float));
+    if (!loader->staging)
+        return reason_set(loader->why, STATUS_NO_MEMORY, "model.safetensors",
+                          "no memory for a tensor of %zu numbers", count);
+    loader->staging_count = count;
+    return STATUS_OK;
+}
+
+enum status clip_load_values(struct clip_loader *loader, const struct weights_tensor *tensor,
+                             float *target)
+{
+    assert(tensor);
+
+    struct reason inner = {0};
+    enum status status = weights_read(tensor, target, &inner);
+    if (status != STATUS_OK)
+        return reason_set(loader->why, status, "model.safetensors", "%s %s", tensor->name,
+                          inner.text);
+    return STATUS_OK;
+}
+
+enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack, const char *name,
+                           size_t rows, size_t columns, struct ops_view *out)
+{
+    const struct weights_tensor *tensor = NULL;
+    const uint64_t shape[2] = {rows, columns};
+    bool is_vector = rows == 1;
+    enum status status =
+        clip_load_find(loader, name, is_vector ? 1 : 2, is_vector ? shape + 1 : shape, &tensor);
+    if (status == STATUS_OK)
+        status = stage(loader, rows * columns);
+    if (status == STATUS_OK)
+        status = clip_load_values(loader, tensor, loader->staging);
+    if (status != STATUS_OK)
+        return status;
+
+    assert(tensor->count <= stack->parameters_count - stack->parameters_used);
+    status = ops_upload(loader->ops, stack->parameters, stack->parameters_used, loader->staging,
+                        tensor->count, loader->why);
+    if (status != STATUS_OK)
+        return status;
+    *out = (struct ops_view){stack->parameters, stack->parameters_used, rows, columns};
+    stack->parameters_used += tensor->count;
+    return STATUS_OK;
+}
+
+static enum status load_weights(struct clip_loader *loader, const char *name, uint32_t columns,
+                                uint32_t depth, float *target)
+{
+    const uint64_t shape[2] = {columns, depth};
+    const struct weights_tensor *tensor = NULL;
+    enum status status = clip_load_find(loader, name, 2, shape, &tensor);
+    if (status == STATUS_OK)
+        status = clip_load_values(loader, tensor, target);
+    return status;
+}
+
+static enum status load_bias(struct clip_loader *loader, const char *name, uint32_t columns,
+                             float *target)
+{
+    const uint64_t shape[1] = {columns};
+    const struct weights_tensor *tensor = NULL;
+    enum status status = clip_load_find(loader, name, 1, shape, &tensor);
+    if (status == STATUS_OK)
+        status = clip_load_values(loader, tensor, target);
+    return status;
+}
+
+enum status clip_load_matrix(struct clip_loader *loader, const struct clip_matrix_names *names,
+                             uint32_t columns, uint32_t depth, enum ops_epilogue epilogue,
+                             struct ops_matrix **out)
+{
+    assert(names->count >= 1 && names->count <= 3 && columns % names->count == 0);
+
+    uint32_t each = columns / names->count;
+    size_t weights_count = (size_t)columns * depth;
+    enum status status = stage(loader, weights_count + columns);
+    if (status != STATUS_OK)
+        return status;
+    float *bias = loader->staging + weights_count;
+    for (uint32_t i = 0; i < names->count && status == STATUS_OK; i++) {
+        char name[NAME_BYTES];
+        (void)snprintf(name, sizeof(name), "%s%s.weight", names->prefix, names->names[i]);
+        status =
+            load_weights(loader, name, each, depth, loader->staging + (size_t)i * each * depth);
+        if (status == STATUS_OK && names->bias) {
+            (void)snprintf(name, sizeof(name), "%s%s.bias", names->prefix, names->names[i]);
+            status = load_bias(loader, name, each, bias + (size_t)i * each);
+        }
+    }
+    if (status != STATUS_OK)
+        return status;
+    return ops_matrix_create(loader->ops,
+                             &(struct ops_matrix_params){
+                                 .weights = loader->staging,
+                                 .bias = names->bias ? bias : NULL,
+                                 .columns = columns,
+                                 .depth = depth,
+                                 .epilogue = epilogue,
+                             },
+                             out, loader->why);
+}
+
+// --- a stack of layers
+
+static enum status load_norm(struct clip_loader *loader, struct clip_stack *stack,
+                             const char *prefix, const char *norm, struct ops_view *gain,
+                             struct ops_view *bias)
+{
+    char name[NAME_BYTES];
+    (void)snprintf(name, sizeof(name), "%s%s.weight", prefix, norm);
+    enum status status = clip_load_rows(loader, stack, name, 1, stack->shape.width, gain);
+    if (status != STATUS_OK)
+        return status;
+    (void)snprintf(name, sizeof(name), "%s%s.bias", prefix, norm);
+    return clip_load_rows(loader, stack, name, 1, stack->shape.width, bias);
+}
+
+static enum status load_layer(struct clip_loader *loader, struct clip_stack *stack,
+                              const char *prefix, struct clip_layer *layer)
+{
+    const struct clip_tower *shape = &stack->shape;
+    enum ops_epilogue activation = shape->activation == CLIP_QUICK_GELU ? OPS_QUICK_GELU : OPS_GELU;
+    const struct clip_matrix_names qkv = {
+        prefix, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, 3, true};
+    const struct clip_matrix_names out = {prefix, {"self_attn.out_proj"}, 1, true};
+    const struct clip_matrix_names fc1 = {prefix, {"mlp.fc1"}, 1, true};
+    const struct clip_matrix_names fc2 = {prefix, {"mlp.fc2"}, 1, true};
+
+    enum status status =
+        load_norm(loader, stack, prefix, "layer_norm1", &layer->norm1_gain, &layer->norm1_bias);
+    if (status == STATUS_OK)
+        status =
+            load_norm(loader, stack, prefix, "layer_norm2", &layer->norm2_gain, &layer->norm2_bias);
+    if (status == STATUS_OK)
+        status =
+            clip_load_matrix(loader, &qkv, 3 * shape->width, shape->width, OPS_PLAIN, &layer->qkv);
+    if (status == STATUS_OK)
+        status = clip_load_matrix(loader, &out, shape->width, shape->width, OPS_ADD, &layer->out);
+    if (status == STATUS_OK)
+        status = clip_load_matrix(loader, &fc1, shape->mlp, shape->width, activation, &layer->fc1);
+    if (status == STATUS_OK)
+        status = clip_load_matrix(loader, &fc2, shape->width, shape->mlp, OPS_ADD, &layer->fc2);
+    return status;
+}
+
+static size_t greatest(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static enum status alloc_stack(struct clip_loader *loader, const struct clip_stack_sizes *sizes,
+                               struct clip_stack *stack)
+{
+    size_t width = stack->shape.width;
+    stack->rows_max =
+        ops_rows_padded(loader->ops, greatest(sizes->longest, (size_t)CLIP_BATCH_ROWS));
+    stack->wide =
+        greatest(greatest(3 * width, stack->shape.mlp), greatest(sizes->wide, sizes->dimension));
+    // Four vectors of normalisation in a layer, and the last two.
+    stack->parameters_count = sizes->parameters + (4 * (size_t)stack->shape.layers + 2) * width;
+
+    const struct {
+        struct ops_buffer **buffer;
+        size_t count;
+    } wanted[] = {
+        {&stack->parameters, stack->parameters_count}, {&stack->x, stack->rows_max * width},
+        {&stack->y, stack->rows_max * width},          {&stack->z, stack->rows_max * stack->wide},
+        {&stack->read_x, stack->rows_max * width},     {&stack->read_y, stack->rows_max * width},
+        {&stack->starts, stack->rows_max + 1},         {&stack->reads, stack->rows_max},
+    };
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        enum status status = ops_alloc(loader->ops, wanted[i].count, wanted[i].buffer, loader->why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+enum status clip_load_stack(struct clip_loader *loader, const struct clip_stack_names *names,
+                            const struct clip_stack_sizes *sizes, struct clip_stack *stack)
+{
+    // Before memory is taken for a size, the file must have shown a tensor of it.
+    char prefix[NAME_BYTES];
+    const uint64_t fc1[2] = {stack->shape.mlp, stack->shape.width};
+    const struct weights_tensor *tensor = NULL;
+    (void)snprintf(prefix, sizeof(prefix), "%s.encoder.layers.0.mlp.fc1.weight", names->tower);
+    enum status status = clip_load_find(loader, prefix, 2, fc1, &tensor);
+    if (status == STATUS_OK)
+        status = alloc_stack(loader, sizes, stack);
+    if (status != STATUS_OK)
+        return status;
+    stack->layer = mem_alloc_array(stack->shape.layers, sizeof(stack->layer[0]));
+    for (uint32_t i = 0; i < stack->shape.layers; i++) {
+        (void)snprintf(prefix, sizeof(prefix), "%s.encoder.layers.%u.", names->tower, i);
+        status = load_layer(loader, stack, prefix, &stack->layer[i]);
+        if (status != STATUS_OK)
+            return status;
+    }
+    (void)snprintf(prefix, sizeof(prefix), "%s.", names->tower);
+    status =
+        load_norm(loader, stack, prefix, names->last_norm, &stack->last_gain, &stack->last_bias);
+    if (status != STATUS_OK)
+        return status;
+    const struct clip_matrix_names projection = {"", {names->projection}, 1, false};
+    return clip_load_matrix(loader, &projection, sizes->dimension, stack->shape.width, OPS_PLAIN,
+                            &stack->projection);
+}
+
+void clip_stack_free(struct ops *ops, struct clip_stack *stack)
+{
+    for (uint32_t i = 0; stack->layer && i < stack->shape.layers; i++) {
+        ops_matrix_destroy(ops, &stack->layer[i].qkv);
+        ops_matrix_destroy(ops, &stack->layer[i].out);
+        ops_matrix_destroy(ops, &stack->layer[i].fc1);
+        ops_matrix_destroy(ops, &stack->layer[i].fc2);
+    }
+    mem_free(stack->layer);
+    stack->layer = NULL;
+    ops_matrix_destroy(ops, &stack->projection);
+    ops_free(ops, &stack->parameters);
+    ops_free(ops, &stack->x);
+    ops_free(ops, &stack->y);
+    ops_free(ops, &stack->z);
+    ops_free(ops, &stack->read_x);
+    ops_free(ops, &stack->read_y);
+    ops_free(ops, &stack->starts);
+    ops_free(ops, &stack->reads);
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening: parse the small files, check every shape, prepare the weights for the
+// device, hash the space. The mapped weights are let go at the end: the device has
+// its own copy by then.
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/json.h"
+#include "proto/base/mem.h"
+#include "shaders/models/clip_internal.h"
+#include "shaders/models/image.h"
+#include "shaders/models/tokenizer.h"
+
+#define DEFAULT_TEMPLATE "a photo of a {}."
+
+// Gives on what a reader said, with the file's name where it named no field.
+static enum status in_file(const char *file, enum status status, const struct reason *inner,
+                           struct reason *why)
+{
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    return reason_set(why, status, inner->field[0] ? inner->field : file, "%s", inner->text);
+}
+
+static enum status read_config(const struct clip_files *files, struct clip *clip,
+                               struct reason *why)
+{
+    struct json *document = NULL;
+    struct reason inner = {0};
+    enum status status = json_parse(files->config.data, files->config.count, &document, &inner);
+    status = in_file("config.json", status, &inner, why);
+    if (status == STATUS_OK)
+        status = clip_config_parse(document, &clip->config, why);
+    json_destroy(&document);
+    return status;
+}
+
+static enum status read_preprocessor(const struct clip_files *files, struct clip *clip,
+                                     struct reason *why)
+{
+    if (!files->preprocessor.data)
+        return STATUS_OK;
+    clip->image_params = mem_alloc(sizeof(*clip->image_params));
+    struct reason inner = {0};
+    enum status status = image_params_parse(files->preprocessor, clip->config.image_size,
+                                            clip->image_params, &inner);
+    return in_file("preprocessor_config.json", status, &inner, why);
+}
+
+static enum status open_tokenizer(const struct clip_files *files, struct clip *clip,
+                                  struct reason *why)
+{
+    if (!files->vocab.data)
+        return STATUS_OK;
+    const struct clip_config *config = &clip->config;
+    struct reason inner = {0};
+    enum status status =
+        tokenizer_open(files->vocab, files->merges, config->context, &clip->tokenizer, &inner);
+    if (status != STATUS_OK)
+        return in_file("vocab.json", status, &inner, why);
+    uint32_t count = tokenizer_vocab_count(clip->tokenizer);
+    if (count > config->vocabulary)
+        return reason_set(why, STATUS_INVALID, "vocab.json",
+                          "has %u tokens, but text_config.vocab_size is %u", count,
+                          config->vocabulary);
+    uint32_t end = tokenizer_end_id(clip->tokenizer);
+    if (config->end_token != 2 && config->end_token != end)
+        return reason_set(why, STATUS_INVALID, "vocab.json",
+                          "%s is %u, but text_config.eos_token_id is %u", TOKENIZER_END, end,
+                          config->end_token);
+    return STATUS_OK;
+}
+
+static enum status read_logit_scale(struct clip_loader *loader, struct clip *clip)
+{
+    const struct weights_tensor *tensor = NULL;
+    float value;
+    enum status status = clip_load_find(loader, "logit_scale", 0, NULL, &tensor);
+    if (status == STATUS_OK)
+        status = clip_load_values(loader, tensor, &value);
+    if (status != STATUS_OK)
+        return status;
+    clip->info.logit_scale = exp((double)value);
+    return STATUS_OK;
+}
+
+static enum status load(struct clip *clip, const struct clip_files *files,
+                        const struct weights *weights, struct reason *why)
+{
+    struct clip_loader loader = {
+        .ops = clip->ops,
+        .weights = weights,
+        .used = mem_alloc_array(weights_count(weights) + 1, sizeof(bool)),
+        .why = why,
+    };
+    enum status status = clip_text_load(&loader, &clip->config, &clip->text);
+    if (status == STATUS_OK)
+        status = clip_image_load(&loader, &clip->config, &clip->image);
+    if (status == STATUS_OK)
+        status = read_logit_scale(&loader, clip);
+    if (status == STATUS_OK)
+        clip_space_compute(clip, files, weights, loader.used);
+    mem_free(loader.staging);
+    mem_free(loader.used);
+    return status;
+}
+
+static void describe(struct clip *clip, const struct clip_files *files)
+{
+    (void)snprintf(clip->name, sizeof(clip->name), "%s", files->name);
+    (void)snprintf(clip->template_text, sizeof(clip->template_text), "%s", DEFAULT_TEMPLATE);
+    clip->info = (struct clip_info){
+        .name = clip->name,
+        .device = ops_name(clip->ops),
+        .space = clip->space,
+        .dimension = clip->config.dimension,
+        .context = clip->config.context,
+        .image_size = clip->config.image_size,
+        .image = clip->image_params,
+        .fusion_beta = 2.0,
+        .fusion_temperature = 20.0,
+        .template_text = clip->template_text,
+    };
+}
+
+static enum status open_into(struct clip *clip, const struct clip_params *params,
+                             const struct clip_files *files, const struct weights *weights,
+                             struct reason *why)
+{
+    enum status status =
+        ops_open(params->device ? params->device : "auto",
+                 params->threads > 0 ? (uint32_t)params->threads : 0, &clip->ops, why);
+    if (status == STATUS_OK)
+        status = read_config(files, clip, why);
+    if (status == STATUS_OK)
+        status = read_preprocessor(files, clip, why);
+    if (status == STATUS_OK)
+        status = open_tokenizer(files, clip, why);
+    if (status != STATUS_OK)
+        return status;
+    describe(clip, files);
+    status = clip_files_read_reco(files->reco, clip, why);
+    if (status == STATUS_OK)
+        status = load(clip, files, weights, why);
+    return status;
+}
+
+enum status clip_open_files(const struct clip_params *params, const struct clip_files *files,
+                            const struct weights *weights, struct clip **out, struct reason *why)
+{
+    assert(params);
+    assert(files && files->name);
+    assert(weights);
+    assert(out);
+
+    struct clip *clip = mem_alloc(sizeof(*clip));
+    enum status status = open_into(clip, params, files, weights, why);
+    if (status != STATUS_OK) {
+        clip_close(&clip);
+        return status;
+    }
+    *out = clip;
+    return STATUS_OK;
+}
+
+enum status clip_open(const struct clip_params *params, struct clip **out, struct reason *why)
+{
+    assert(params);
+    assert(out);
+
+    if (params->threads < 0)
+        return reason_set(why, STATUS_INVALID, "threads", "%d: 0 or more are possible",
+                          params->threads);
+    if (params->directory)
+        return clip_files_open_directory(params, out, why);
+
+    struct clip_files files;
+    struct bytes file;
+    clip_files_embedded(&files, &file);
+    struct weights *weights = NULL;
+    enum status status = weights_open_bytes(file, &weights, why);
+    if (status == STATUS_OK)
+        status = clip_open_files(params, &files, weights, out, why);
+    weights_close(&weights);
+    return status;
+}
+
+void clip_close(struct clip **clip_in)
+{
+    assert(clip_in);
+
+    struct clip *clip = *clip_in;
+    if (!clip)
+        return;
+    if (clip->ops) {
+        clip_text_free(clip->ops, &clip->text);
+        clip_image_free(clip->ops, &clip->image);
+    }
+    ops_close(&clip->ops);
+    tokenizer_close(&clip->tokenizer);
+    mem_free(clip->image_params);
+    mem_free(clip);
+    *clip_in = NULL;
+}
+
+const struct clip_info *clip_info(const struct clip *clip)
+{
+    assert(clip);
+
+    return &clip->info;
+}
+
+const struct tokenizer *clip_tokenizer(const struct clip *clip)
+{
+    assert(clip);
+
+    return clip->tokenizer;
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// The name of an embedding space: SHA-256 over everything that decides an embedding,
+// in one fixed order, each part with its length before it, so that no two inputs give
+// the same stream. Device, precision, batch and what is done with transparency or EXIF
+// are left out: embeddings made either way may be compared.
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/bytes.h"
+#include "proto/base/hash.h"
+#include "shaders/models/clip_internal.h"
+#include "shaders/models/image.h"
+
+static void add_part(struct hash_sha256 *hash, const void *data, size_t bytes)
+{
+    uint8_t length[8];
+    bytes_put_u64_le(length, bytes);
+    hash_sha256_update(hash, length, sizeof(length));
+    if (bytes > 0)
+        hash_sha256_update(hash, data, bytes);
+}
+
+static void add_text(struct hash_sha256 *hash, const char *text)
+{
+    add_part(hash, text, strlen(text));
+}
+
+static void add_number(struct hash_sha256 *hash, uint64_t number)
+{
+    uint8_t bytes[8];
+    bytes_put_u64_le(bytes, number);
+    add_part(hash, bytes, sizeof(bytes));
+}
+
+// A number by its bits as float: what the arithmetic uses.
+static void add_float(struct hash_sha256 *hash, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    add_number(hash, bits);
+}
+
+static void add_double(struct hash_sha256 *hash, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    add_number(hash, bits);
+}
+
+static void add_tower(struct hash_sha256 *hash, const struct clip_tower *tower)
+{
+    add_number(hash, tower->width);
+    add_number(hash, tower->mlp);
+    add_number(hash, tower->layers);
+    add_number(hash, tower->heads);
+    add_text(hash, clip_config_activation_name(tower->activation));
+    add_float(hash, tower->epsilon);
+}
+
+static void add_architecture(struct hash_sha256 *hash, const struct clip_config *config)
+{
+    add_text(hash, "clip");
+    add_number(hash, config->dimension);
+    add_tower(hash, &config->text);
+    add_number(hash, config->vocabulary);
+    add_number(hash, config->context);
+    add_number(hash, config->end_token);
+    add_tower(hash, &config->image);
+    add_number(hash, config->image_size);
+    add_number(hash, config->patch_size);
+}
+
+static void add_tensors(struct hash_sha256 *hash, const struct weights *weights, const bool *used)
+{
+    for (size_t i = 0; i < weights_count(weights); i++) {
+        if (!used[i])
+            continue;
+        const struct weights_tensor *tensor = weights_at(weights, i);
+        add_text(hash, tensor->name);
+        add_text(hash, tensor->dtype_name);
+        add_number(hash, tensor->rank);
+        for (uint32_t d = 0; d < tensor->rank; d++)
+            add_number(hash, tensor->shape[d]);
+        add_part(hash, tensor->data, tensor->bytes);
+    }
+}
+
+// The numbers that make pixels of a decoded picture; the profile, which says what is
+// done with transparency and EXIF, is left out.
+static void add_preprocessing(struct hash_sha256 *hash, const struct image_params *params)
+{
+    if (!params) {
+        add_text(hash, "no pictures");
+        return;
+    }
+    add_number(hash, params->size);
+    add_number(hash, (uint64_t)params->crop);
+    add_number(hash, (uint64_t)params->filter);
+    add_double(hash, params->rescale);
+    for (int i = 0; i < 3; i++) {
+        add_float(hash, params->mean[i]);
+        add_float(hash, params->std[i]);
+    }
+}
+
+void clip_space_compute(struct clip *clip, const struct clip_files *files,
+                        const struct weights *weights, const bool *used)
+{
+    struct hash_sha256 hash;
+    hash_sha256_init(&hash);
+    add_text(&hash, "reco space 1");
+    add_architecture(&hash, &clip->config);
+    add_tensors(&hash, weights, used);
+    add_part(&hash, files->vocab.data, files->vocab.count);
+    add_part(&hash, files->merges.data, files->merges.count);
+    add_preprocessing(&hash, clip->image_params);
+
+    uint8_t digest[HASH_SHA256_BYTES];
+    char text[HASH_SHA256_HEX_BYTES];
+    hash_sha256_final(&hash, digest);
+    hash_hex(digest, sizeof(digest), text);
+    (void)snprintf(clip->space, sizeof(clip->space), "%s:%" PRIu32, text, clip->config.dimension);
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// fusion.h - a query embedding refined by the other modality's embeddings of its neighbours.
+//
+// Training-free fusion, with q the query, n_i the payload rows and s_i the scores:
+//   mean      refined = normalise(q + beta * sum(n_i) / k)
+//   weighted  refined = normalise(q + beta * sum(softmax(temperature * s)_i * n_i))
+// and the gate g: result = normalise(q + g * (refined - q)); g = 0 gives q's own bits.
+// Iscen, Caron, Fathi, Schmid, "Retrieval-Enhanced Contrastive Vision-Text Models", ICLR
+// 2024, section 3.2 trains a transformer for this place; its equation (2) with equal weights is mean.
+//
+// Sums are made in double, neighbours in the order given, so the bits do not depend on
+// where the neighbours came from.
+//
+// Thread-safety: pure functions.
+
+#ifndef RECO_SHADERS_MODELS_FUSION_H
+#define RECO_SHADERS_MODELS_FUSION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/limits.h"
+#include "proto/base/status.h"
+
+#define FUSION_BETA_DEFAULT 2.0
+#define FUSION_TEMPERATURE_DEFAULT 20.0
+
+enum fusion_mode {
+    FUSION_NONE,
+    FUSION_MEAN,
+    FUSION_WEIGHTED,
+};
+
+// "none", "mean", "weighted".
+const char *fusion_mode_name(enum fusion_mode mode);
+
+struct fusion_params {
+    enum fusion_mode mode;
+    double beta;        // > 0
+    double temperature; // >= 0; weighted only
+};
+
+struct fusion_neighbours {
+    size_t count;                // 0..K_WIRE_MAX
+    const float *scores;         // [count]
+    const float *const *payload; // [count] pointers to [dimension]
+};
+
+// Writes each neighbour's share to weights [count]; they sum to 1. Mean: all alike.
+void fusion_weights(const struct fusion_params *params, const float *scores, size_t count,
+                    double *weights);
+
+// result [dimension] = the gated, refined, unit embedding; `gate` 0..1. With mode NONE, no
+// neighbour or gate 0 it is the query's bits. query and result may be the same array.
+// STATUS_INVALID, result unchanged, when query and payload cancel out to length 0.
+enum status fusion_refine(const struct fusion_params *params, const float *query,
+                          uint32_t dimension, const struct fusion_neighbours *neighbours,
+                          double gate, float *result) MUST_CHECK;
+
+#endif

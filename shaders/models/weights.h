@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// weights.h - named tensors in a safetensors file.
+//
+// The file is eight bytes of header length (little-endian), a JSON header that gives
+// each tensor a dtype, a shape and a range of bytes, then the bytes. Everything in
+// the header is checked against the file when it is opened: dtypes are known, shapes
+// and ranges agree, ranges lie inside the file, do not overlap and leave no gap. So
+// whoever holds a tensor may read all of it. Bytes are not copied: a file is mapped.
+//
+// A file that shrinks while it is mapped kills the process that reads it, as with
+// every mapping; replace weights by rename, never in place.
+//
+// Thread-safety: an open file may be read by many threads.
+
+#ifndef RECO_SHADERS_MODELS_WEIGHTS_H
+#define RECO_SHADERS_MODELS_WEIGHTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/bytes.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+#define WEIGHTS_HEADER_BYTES_MAX (16u << 20) // 65,536 tensors need about 12 MB
+#define WEIGHTS_TENSORS_MAX 65536u
+#define WEIGHTS_RANK_MAX 8u
+#define WEIGHTS_NAME_BYTES_MAX 512u
+
+struct weights;
+
+enum weights_dtype {
+    WEIGHTS_F32,
+    WEIGHTS_F16,
+    WEIGHTS_BF16,
+    WEIGHTS_OTHER, // known to the format, not readable as floats
+};
+
+struct weights_tensor {
+    const char *name;
+    enum weights_dtype dtype;
+    const char *dtype_name; // as in the file: "F32", "I64"
+    uint32_t rank;
+    uint64_t shape[WEIGHTS_RANK_MAX];
+    size_t count;        // product of the shape; 1 for rank 0
+    const uint8_t *data; // any alignment
+    size_t bytes;
+};
+
+// Maps a file. STATUS_NOT_FOUND, STATUS_IO, STATUS_CORRUPT for one that breaks the
+// format, STATUS_UNSUPPORTED for a dtype that this version does not know.
+enum status weights_open(const char *path, struct weights **out, struct reason *why) MUST_CHECK;
+
+// The same from memory, which must stay as long as *out.
+enum status weights_open_bytes(struct bytes file, struct weights **out,
+                               struct reason *why) MUST_CHECK;
+
+// Frees *weights with all its tensors and sets it to NULL. NULL is allowed.
+void weights_close(struct weights **weights);
+
+size_t weights_count(const struct weights *weights);
+
+// The tensor `index` in the order of the names' bytes; it lives as long as `weights`.
+const struct weights_tensor *weights_at(const struct weights *weights, size_t index);
+
+// NULL when there is none of that name.
+const struct weights_tensor *weights_find(const struct weights *weights, const char *name);
+
+// Writes the tensor's `count` values as floats. STATUS_UNSUPPORTED for WEIGHTS_OTHER,
+// STATUS_CORRUPT when a value is not finite; the target is then partly written.
+enum status weights_read(const struct weights_tensor *tensor, float *target,
+                         struct reason *why) MUST_CHECK;
+
+#endif

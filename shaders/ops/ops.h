@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// ops.h - the operations that models are made of, on whatever device is there.
+//
+// A model prepares its weights once, allocates buffers once, then uploads a batch,
+// calls operations in order and downloads the result. Buffers belong to the device.
+// Operations take effect in the order of the calls; a backend may put them off until
+// ops_download(), which waits.
+//
+// Promise: a row's result depends on its own sequence only, to the last bit; not on
+// the batch around it, its place in it, or the number of threads. One device gives
+// the same bits every time; two devices agree within rounding.
+//
+// Sizes that do not fit together are bugs of the model and asserted here, once for
+// all backends; models check what they read from files before.
+//
+// Thread-safety: none. One thread at a time uses an ops and what it made.
+
+#ifndef RECO_SHADERS_OPS_OPS_H
+#define RECO_SHADERS_OPS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+#define OPS_SIZE_MAX 65536u // columns and depth of a matrix
+
+struct ops;
+struct ops_buffer; // memory of the device, of 4-byte elements
+struct ops_matrix; // weights and bias prepared for products
+
+// Rows of floats (or of uint32_t where an operation says so) that lie one after the
+// other in a buffer, from its element `offset` on.
+struct ops_view {
+    struct ops_buffer *buffer;
+    size_t offset;
+    size_t rows;
+    size_t columns;
+};
+
+enum ops_epilogue {
+    OPS_PLAIN,      // target = x
+    OPS_QUICK_GELU, // target = x / (1 + e^(-1.702 x))
+    OPS_GELU,       // target = x / 2 * (1 + erf(x / sqrt(2)))
+    OPS_ADD,        // target = target + x
+};
+
+struct ops_matrix_params {
+    const float *weights; // [columns][depth], of the host; only read during the call
+    const float *bias;    // [columns], or NULL
+    uint32_t columns;     // 1..OPS_SIZE_MAX
+    uint32_t depth;       // 1..OPS_SIZE_MAX
+    enum ops_epilogue epilogue;
+};
+
+struct ops_layernorm {
+    struct ops_view source;
+    struct ops_view gain; // one row
+    struct ops_view bias; // one row
+    float epsilon;
+    struct ops_view target; // may be the source
+};
+
+struct ops_attention {
+    struct ops_view source; // rows of queries, keys and values: 3 * width columns
+    struct ops_view starts; // uint32_t, one row of sequences + 1: where each begins, and the end
+    uint32_t heads;
+    uint32_t longest; // rows of the longest sequence
+    bool causal;      // a row sees itself and the rows before it only
+    struct ops_view target;
+};
+
+struct ops_embed_tokens {
+    struct ops_view table;     // [vocabulary][width]
+    struct ops_view positions; // [context][width]
+    struct ops_view ids;       // uint32_t, one row: the table's row
+    struct ops_view places;    // uint32_t, one row: the position's row
+    struct ops_view target;
+};
+
+struct ops_patchify {
+    struct ops_view pixels; // [images * 3 * size][size]
+    uint32_t patch;         // the target's columns are 3 * patch * patch
+    struct ops_view target; // [images * (size / patch)^2][...], patches from left to right by rows
+};
+
+struct ops_embed_patches {
+    struct ops_view patches;   // [images * grid][width]
+    struct ops_view first;     // one row: what every image begins with, the class token
+    struct ops_view positions; // [grid + 1][width]
+    struct ops_view target;    // [images * (grid + 1)][width]
+};
+
+struct ops_gather {
+    struct ops_view source;
+    struct ops_view rows;   // uint32_t, one row: which rows of the source
+    struct ops_view target; // as many rows
+};
+
+// Opens a device. "auto" and "cpu" are the CPU with `threads` threads, 0 for as many as this
+// process may use. STATUS_UNSUPPORTED for a device that this build has no backend for.
+enum status ops_open(const char *device, uint32_t threads, struct ops **out,
+                     struct reason *why) MUST_CHECK;
+
+// Frees *ops, whose buffers and matrices must be gone, and sets it to NULL. NULL is allowed.
+void ops_close(struct ops **ops);
+
+const char *ops_name(const struct ops *ops); // "cpu"
+
+// Buffers that products read or write need room for this many rows, a multiple of the
+// device's tile: the rows behind the live ones are read and written and mean nothing.
+size_t ops_rows_padded(const struct ops *ops, size_t rows);
+
+// `count` elements, all zero. STATUS_NO_MEMORY.
+enum status ops_alloc(struct ops *ops, size_t count, struct ops_buffer **out,
+                      struct reason *why) MUST_CHECK;
+void ops_free(struct ops *ops, struct ops_buffer **buffer); // NULL is allowed
+
+// Copies `count` elements of 4 bytes to and from the element `offset`.
+enum status ops_upload(struct ops *ops, struct ops_buffer *buffer, size_t offset, const void *data,
+                       size_t count, struct reason *why) MUST_CHECK;
+enum status ops_download(struct ops *ops, const struct ops_buffer *buffer, size_t offset,
+                         void *data, size_t count, struct reason *why) MUST_CHECK;
+
+// Prepares weights for products. STATUS_INVALID for a size out of range, STATUS_NO_MEMORY.
+enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *params,
+                              struct ops_matrix **out, struct reason *why) MUST_CHECK;
+void ops_matrix_destroy(struct ops *ops, struct ops_matrix **matrix); // NULL is allowed
+uint32_t ops_matrix_columns(const struct ops_matrix *matrix);
+
+// target = epilogue(source * weights^T + bias). Source and target must not overlap.
+enum status ops_product(struct ops *ops, const struct ops_matrix *matrix, struct ops_view source,
+                        struct ops_view target, struct reason *why) MUST_CHECK;
+
+enum status ops_layernorm(struct ops *ops, const struct ops_layernorm *args,
+                          struct reason *why) MUST_CHECK;
+enum status ops_attention(struct ops *ops, const struct ops_attention *args,
+                          struct reason *why) MUST_CHECK;
+enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *args,
+                             struct reason *why) MUST_CHECK;
+enum status ops_patchify(struct ops *ops, const struct ops_patchify *args,
+                         struct reason *why) MUST_CHECK;
+enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *args,
+                              struct reason *why) MUST_CHECK;
+enum status ops_gather(struct ops *ops, const struct ops_gather *args,
+                       struct reason *why) MUST_CHECK;
+
+// Scales every row to unit length in place. STATUS_INTERNAL when a row is not finite or zero.
+enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *why) MUST_CHECK;
+
+#endif

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// A short list under a mutex. Each generation counts its users; the shelf is one of them.
+
+#include "shard_node/shelf.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+
+#define PATH_BYTES 4096
+
+struct shelf {
+    struct store *store;
+    char directory[PATH_BYTES];
+
+    pthread_mutex_t lock; // everything below
+    struct shelf_generation *first;
+    uint32_t *dropped;
+    size_t dropped_count;
+};
+
+static void path_of(const struct shelf *shelf, uint32_t number, char path[PATH_BYTES + 16])
+{
+    snprintf(path, PATH_BYTES + 16, "%s/%" PRIu32, shelf->directory, number);
+}
+
+// --- opening
+
+struct opening {
+    struct shelf *shelf;
+    enum status status;
+    struct reason *why;
+};
+
+static void link_generation(struct shelf *shelf, const struct store_generation *about,
+                            struct rows *rows)
+{
+    struct shelf_generation *generation = mem_alloc(sizeof(*generation));
+    generation->about = *about;
+    generation->rows = rows;
+    generation->references = 1;
+    pthread_mutex_lock(&shelf->lock);
+    generation->next = shelf->first;
+    shelf->first = generation;
+    pthread_mutex_unlock(&shelf->lock);
+}
+
+static void note_dropped(struct shelf *shelf, uint32_t number)
+{
+    pthread_mutex_lock(&shelf->lock);
+    shelf->dropped = mem_grow(shelf->dropped, shelf->dropped_count + 1, sizeof(number));
+    shelf->dropped[shelf->dropped_count++] = number;
+    pthread_mutex_unlock(&shelf->lock);
+}
+
+static void delete_files(const struct shelf *shelf, uint32_t number)
+{
+    char path[PATH_BYTES + 16];
+    path_of(shelf, number, path);
+    struct reason why = {0};
+    if (rows_delete_files(path, &why) != STATUS_OK) {
+        char quoted[LOG_QUOTE_BYTES];
+        log_warn("rows_not_deleted", "generation=%" PRIu32 " error=%s", number,
+                 log_quote(why.text, quoted));
+    }
+}
+
+static void open_generation(void *context, const struct store_generation *about)
+{
+    struct opening *opening = context;
+    struct shelf *shelf = opening->shelf;
+    if (opening->status != STATUS_OK)
+        return;
+    if (about->dropped) {
+        note_dropped(shelf, about->number);
+        delete_files(shelf, about->number);
+        return;
+    }
+    char path[PATH_BYTES + 16];
+    path_of(shelf, about->number, path);
+    struct rows *rows = NULL;
+    opening->status = shelf_fill(shelf->store, about, path, &rows, opening->why);
+    if (opening->status == STATUS_OK)
+        link_generation(shelf, about, rows);
+}
+
+enum status shelf_open(struct store *store, const char *directory, struct shelf **out,
+                       struct reason *why)
+{
+    struct shelf *shelf = mem_alloc(sizeof(*shelf));
+    shelf->store = store;
+    pthread_mutex_init(&shelf->lock, NULL);
+
+    struct opening opening = {.shelf = shelf, .status = STATUS_OK, .why = why};
+    const int used = snprintf(shelf->directory, sizeof(shelf->directory), "%s", directory);
+    if (used < 1 || used >= PATH_BYTES - 16)
+        opening.status = reason_set(why, STATUS_INVALID, "directory",
+                                    "the path has %d bytes; at most %d", used, PATH_BYTES - 17);
+    else if (mkdir(directory, 0700) != 0 && errno != EEXIST)
+        opening.status =
+            reason_set(why, STATUS_IO, "rows", "cannot make %s: %s", directory, strerror(errno));
+    enum status status = opening.status;
+    if (status == STATUS_OK)
+        status = store_list_generations(store, open_generation, &opening, why);
+    if (status == STATUS_OK)
+        status = opening.status;
+    if (status != STATUS_OK) {
+        shelf_close(&shelf);
+        return status;
+    }
+    *out = shelf;
+    return STATUS_OK;
+}
+
+static void free_generation(struct shelf_generation *generation)
+{
+    rows_close(&generation->rows);
+    mem_free(generation);
+}
+
+void shelf_close(struct shelf **shelf_pointer)
+{
+    struct shelf *shelf = *shelf_pointer;
+    if (!shelf)
+        return;
+    while (shelf->first) {
+        struct shelf_generation *generation = shelf->first;
+        assert(generation->references == 1);
+        shelf->first = generation->next;
+        free_generation(generation);
+    }
+    mem_free(shelf->dropped);
+    pthread_mutex_destroy(&shelf->lock);
+    mem_free(shelf);
+    *shelf_pointer = NULL;
+}
+
+// --- use
+
+struct shelf_generation *shelf_acquire(struct shelf *shelf, uint32_t number)
+{
+    pthread_mutex_lock(&shelf->lock);
+    struct shelf_generation *generation = shelf->first;
+    while (generation && generation->about.number != number)
+        generation = generation->next;
+    if (generation)
+        generation->references++;
+    pthread_mutex_unlock(&shelf->lock);
+    return generation;
+}
+
+void shelf_release(struct shelf *shelf, struct shelf_generation **generation_pointer)
+{
+    struct shelf_generation *generation = *generation_pointer;
+    if (!generation)
+        return;
+    pthread_mutex_lock(&shelf->lock);
+    assert(generation->references > 0);
+    const bool last = --generation->references == 0;
+    pthread_mutex_unlock(&shelf->lock);
+    if (last) { // the shelf gave it up before: it was dropped
+        delete_files(shelf, generation->about.number);
+        free_generation(generation);
+    }
+    *generation_pointer = NULL;
+}
+
+static int compare_vshards(const void *a, const void *b)
+{
+    const uint16_t x = *(const uint16_t *)a;
+    const uint16_t y = *(const uint16_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+bool shelf_owns(const struct shelf_generation *generation, uint32_t vshard)
+{
+    const uint16_t key = (uint16_t)vshard;
+    return vshard < generation->about.vshards &&
+           bsearch(&key, generation->about.own, generation->about.own_count, sizeof(key),
+                   compare_vshards) != NULL;
+}
+
+bool shelf_was_dropped(struct shelf *shelf, uint32_t number)
+{
+    bool dropped = false;
+    pthread_mutex_lock(&shelf->lock);
+    for (size_t i = 0; i < shelf->dropped_count; i++)
+        dropped = dropped || shelf->dropped[i] == number;
+    pthread_mutex_unlock(&shelf->lock);
+    return dropped;
+}
+
+static size_t count_generations(struct shelf *shelf)
+{
+    pthread_mutex_lock(&shelf->lock);
+    size_t count = shelf->dropped_count;
+    for (const struct shelf_generation *at = shelf->first; at; at = at->next)
+        count++;
+    pthread_mutex_unlock(&shelf->lock);
+    return count;
+}
+
+enum status shelf_add(struct shelf *shelf, const struct store_generation *about, struct reason *why)
+{
+    if (count_generations(shelf) >= SHELF_GENERATIONS_MAX)
+        return reason_set(why, STATUS_EXHAUSTED, "generation",
+                          "this node has seen %d generations; it remembers no more",
+                          SHELF_GENERATIONS_MAX);
+
+    char path[PATH_BYTES + 16];
+    path_of(shelf, about->number, path);
+    const struct rows_params params = {.directory = path,
+                                       .generation = about->number,
+                                       .dimension = about->dimension,
+                                       .store_identity = store_identity(shelf->store)};
+    struct rows *rows = NULL;
+    enum status status = rows_create(&params, &rows, why);
+    if (status == STATUS_OK)
+        status = rows_checkpoint(rows, store_sequence(shelf->store), why);
+    if (status != STATUS_OK) {
+        rows_close(&rows);
+        return status;
+    }
+    link_generation(shelf, about, rows);
+    return STATUS_OK;
+}
+
+uint64_t shelf_remove(struct shelf *shelf, uint32_t number, bool dropped)
+{
+    pthread_mutex_lock(&shelf->lock);
+    struct shelf_generation **at = &shelf->first;
+    while (*at && (*at)->about.number != number)
+        at = &(*at)->next;
+    struct shelf_generation *generation = *at;
+    if (generation)
+        *at = generation->next;
+    pthread_mutex_unlock(&shelf->lock);
+
+    if (dropped)
+        note_dropped(shelf, number);
+    if (!generation)
+        return 0;
+    const uint64_t records = rows_live_count(generation->rows);
+    shelf_release(shelf, &generation);
+    return records;
+}
+
+enum status shelf_checkpoint(struct shelf *shelf, struct shelf_generation *generation, bool always,
+                             struct reason *why)
+{
+    if (generation->changes == 0 || (!always && generation->changes < SHELF_CHECKPOINT_RECORDS))
+        return STATUS_OK;
+    const enum status status = rows_checkpoint(generation->rows, store_sequence(shelf->store), why);
+    if (status == STATUS_OK)
+        generation->changes = 0;
+    return status;
+}
+
+// Only the writer links and unlinks, so it may walk without the lock.
+enum status shelf_checkpoint_all(struct shelf *shelf, struct reason *why)
+{
+    enum status status = STATUS_OK;
+    for (struct shelf_generation *at = shelf->first; at; at = at->next) {
+        const enum status one = shelf_checkpoint(shelf, at, true, why);
+        if (one != STATUS_OK)
+            status = one;
+    }
+    return status;
+}
+
+void shelf_totals(struct shelf *shelf, uint64_t *records, uint64_t *bytes)
+{
+    *records = 0;
+    *bytes = 0;
+    pthread_mutex_lock(&shelf->lock);
+    for (struct shelf_generation *at = shelf->first; at; at = at->next) {
+        *records += rows_live_count(at->rows);
+        *bytes += rows_bytes(at->rows);
+    }
+    pthread_mutex_unlock(&shelf->lock);
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// shelf.h - the generations that a node holds, each with its rows.
+//
+// A generation stays alive while somebody has acquired it, also when it is dropped meanwhile: a
+// search that began before the drop ends on the rows it began with.
+//
+// Thread-safety: acquire, release, find and totals by any thread; all else by the writer.
+
+#ifndef RECO_SHARD_NODE_SHELF_H
+#define RECO_SHARD_NODE_SHELF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/limits.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+#include "shard_node/rows.h"
+#include "shard_node/store.h"
+
+#define SHELF_GENERATIONS_MAX 4096 // alive and dropped
+// Dead slots that make an opening write the rows anew: more than a quarter, and worth it.
+#define SHELF_COMPACT_SHARE 4
+#define SHELF_COMPACT_SLOTS 4096
+// Records behind a checkpoint that an opening looks up one by one; for more the rows are made anew.
+#define SHELF_TOUCHED_MAX 1000000u
+#define SHELF_CHECKPOINT_RECORDS 50000u // written or deleted between two checkpoints
+
+struct shelf;
+
+struct shelf_generation {
+    struct store_generation about; // `own` ascending
+    struct rows *rows;
+    uint64_t changes;    // writer's: since the last checkpoint
+    uint32_t references; // the shelf's
+    struct shelf_generation *next;
+};
+
+// Opens all generations of the store below `directory`, bringing rows up to what the store has, or
+// making them anew where they are missing, damaged or too far behind. The store must outlive it.
+enum status shelf_open(struct store *store, const char *directory, struct shelf **out,
+                       struct reason *why) MUST_CHECK;
+
+// Everything acquired must have been released. Sets *shelf to NULL; NULL is allowed.
+void shelf_close(struct shelf **shelf);
+
+// NULL when there is no such generation (any more).
+struct shelf_generation *shelf_acquire(struct shelf *shelf, uint32_t number);
+void shelf_release(struct shelf *shelf, struct shelf_generation **generation);
+
+bool shelf_owns(const struct shelf_generation *generation, uint32_t vshard);
+
+// Whether the number was used and dropped.
+bool shelf_was_dropped(struct shelf *shelf, uint32_t number);
+
+// Begins a generation with empty rows; the store does not know it yet.
+enum status shelf_add(struct shelf *shelf, const struct store_generation *about,
+                      struct reason *why) MUST_CHECK;
+
+// Takes it off the shelf and remembers that the number was dropped, if it was; files go when nobody
+// uses them any more. Returns how many records it had.
+uint64_t shelf_remove(struct shelf *shelf, uint32_t number, bool dropped);
+
+// Makes the rows of a generation survive a crash as they are now; with `always` false only when
+// SHELF_CHECKPOINT_RECORDS changed.
+enum status shelf_checkpoint(struct shelf *shelf, struct shelf_generation *generation, bool always,
+                             struct reason *why) MUST_CHECK;
+
+// All generations that changed.
+enum status shelf_checkpoint_all(struct shelf *shelf, struct reason *why) MUST_CHECK;
+
+void shelf_totals(struct shelf *shelf, uint64_t *records, uint64_t *rows_bytes);
+
+// For shelf_fill.c: rows with everything that the store has, by whichever way is shortest.
+enum status shelf_fill(struct store *store, const struct store_generation *about,
+                       const char *directory, struct rows **out, struct reason *why) MUST_CHECK;
+
+#endif

@@ -1,0 +1,4 @@
+if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/reco_fuzz.cmake)
+    include(${CMAKE_CURRENT_SOURCE_DIR}/reco_fuzz.cmake)
+    reco_fuzz(weights fuzz_weights.c reco_models)
+endif()

@@ -1,0 +1,6 @@
+reco_test(test_golden_clip_tiny test_golden_clip_tiny.c reco_models reco_image reco_reference_clip reco_test_support)
+# Models of full size: 1.3 and 0.8 GB of memory.
+foreach(model b32 l14-2)
+    reco_test(test_golden_clip_${model} test_golden_clip_random.c reco_models reco_image reco_reference_clip reco_test_support)
+    target_compile_definitions(test_golden_clip_${model} PRIVATE GOLDEN="random-${model}")
+endforeach()

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: an address is either understood exactly or refused with words that name it, and
+// nothing but this machine counts as loopback.
+//
+// Method: tables of good and bad texts.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "proto/rpc/rpc_address.h"
+
+static const struct {
+    const char *text;
+    const char *host;
+    int port;
+    bool loopback;
+} good[] = {
+    {"127.0.0.1:7700", "127.0.0.1", 7700, true},
+    {"127.255.0.9:0", "127.255.0.9", 0, true},
+    {"localhost:65535", "localhost", 65535, true},
+    {"[::1]:80", "::1", 80, true},
+    {"10.0.0.1:80", "10.0.0.1", 80, false},
+    {"0.0.0.0:80", "0.0.0.0", 80, false},
+    {"[::]:80", "::", 80, false},
+    {"[::ffff:127.0.0.1]:80", "::ffff:127.0.0.1", 80, false},
+    {"node-7.rack.example:7700", "node-7.rack.example", 7700, false},
+    {"localhost.example:1", "localhost.example", 1, false},
+};
+
+static const char *const bad[] = {
+    "",
+    ":",
+    ":7700",
+    "127.0.0.1",
+    "127.0.0.1:",
+    "127.0.0.1:65536",
+    "127.0.0.1:-1",
+    "127.0.0.1:+1",
+    "127.0.0.1:1x",
+    "127.0.0.1: 1",
+    "127.0.0.1:000080",
+    "127.0.0:80",
+    "127.0.0.256:80",
+    "::1:80",
+    "[::1]",
+    "[::1:80",
+    "[]:80",
+    "[127.0.0.1]:80",
+    "[fe80::1%eth0]:80",
+    "unix:/run/reco.sock",
+    "dns:///localhost:80",
+    "a b:80",
+    ".example:80",
+    "-x:80",
+    "h\xc3\xb6st:80",
+};
+
+Test(rpc_address, understands_names_and_both_kinds_of_numbers)
+{
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        struct rpc_address read;
+        cr_assert(eq(int, rpc_address_parse(good[i].text, &read, NULL), STATUS_OK), "%s",
+                  good[i].text);
+        cr_expect(eq(str, read.host, (char *)good[i].host));
+        cr_expect(eq(int, read.port, good[i].port));
+        cr_expect(eq(int, read.loopback, good[i].loopback), "%s", good[i].text);
+    }
+}
+
+Test(rpc_address, refuses_everything_else_by_name_and_leaves_the_result_alone)
+{
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct rpc_address read = {.host = "before", .port = -7};
+        struct reason why = {.field = ""};
+        cr_expect(eq(int, rpc_address_parse(bad[i], &read, &why), STATUS_INVALID), "%s", bad[i]);
+        cr_expect(eq(str, why.field, (char *)"address"));
+        cr_expect(ne(ptr, strstr(why.text, bad[i]), NULL), "%s", bad[i]);
+        cr_expect(eq(int, read.port, -7));
+        cr_expect(eq(str, read.host, (char *)"before"));
+    }
+}
+
+Test(rpc_address, refuses_a_host_longer_than_a_name_can_be)
+{
+    char text[RPC_ADDRESS_HOST_BYTES_MAX + 8];
+    memset(text, 'a', sizeof(text));
+    memcpy(text + RPC_ADDRESS_HOST_BYTES_MAX, ":80", 4);
+    struct rpc_address read;
+    cr_expect(eq(int, rpc_address_parse(text, &read, NULL), STATUS_OK));
+
+    memcpy(text + RPC_ADDRESS_HOST_BYTES_MAX + 1, ":80", 4);
+    text[RPC_ADDRESS_HOST_BYTES_MAX] = 'a';
+    cr_expect(eq(int, rpc_address_parse(text, &read, NULL), STATUS_INVALID));
+}

@@ -1,0 +1,1 @@
+# Tests of the messages: limits and scanner, the public ones, those between coordinator and node.

@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# setup.sh - installs what reco needs to build (and, with --tests, to be tested) on Debian.
+#
+# usage: tools/setup.sh [--tests]
+# Quick, and needs no network, when everything is there already.
+set -eu
+
+usage() {
+    sed -n '3,7s/^# \{0,1\}//p' "$0"
+}
+
+build="gcc g++ cmake ninja-build pkg-config libgrpc-dev protobuf-compiler libprotobuf-c-dev
+protobuf-c-compiler libzmq3-dev libsodium-dev librocksdb-dev libdnnl-dev libjpeg-dev libpng-dev libwebp-dev
+libgif-dev libutf8proc-dev libjansson-dev libxxhash-dev libarchive-dev zlib1g-dev python3"
+tests="libcriterion-dev clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 python3-grpcio"
+
+wanted=$build
+for argument in "$@"; do
+    case $argument in
+        --tests) wanted="$build $tests" ;;
+        --help) usage; exit 0 ;;
+        *) echo "setup.sh: unknown argument '$argument'; allowed: --tests, --help" >&2; exit 2 ;;
+    esac
+done
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "setup.sh: this is not Debian or Ubuntu, so nothing was installed. reco needs, by Debian's names:"
+    echo "$wanted" | tr '\n' ' ' | fold -s -w 90
+    echo
+    echo "Going on; CMake will name what it misses."
+    exit 0
+fi
+
+missing=
+for package in $wanted; do
+    state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$state" = installed ] || missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+    echo "setup: every package is there"
+    exit 0
+fi
+
+become=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "setup.sh: these packages are missing, and only root may install them:$missing" >&2
+        exit 1
+    fi
+    become=sudo
+fi
+echo "setup: installing$missing"
+$become apt-get update -qq
+# shellcheck disable=SC2086 # one word each
+$become env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+echo "setup: done"
