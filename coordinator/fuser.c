@@ -87,7 +87,7 @@ static void set_gate(const struct fuser_params *params, const struct fuser_hit *
 }
 
 void fuser_select(const struct fuser_params *params, const struct fuser_hit *hits, size_t count,
-                  uint32_t dimension, struct fuser_result *out)
+                  struct fuser_result *out)
 {
     assert(params && out && (hits || count == 0));
     assert(params->k >= 1 && params->k <= K_MAX);
@@ -103,7 +103,7 @@ void fuser_select(const struct fuser_params *params, const struct fuser_hit *hit
             dropped.dissimilar++;
         else if (has_pair_floor && hits[i].pair_score < params->min_pair_similarity)
             dropped.mismatched++;
-        else if (repeats_a_kept_one(hits, i, dimension, out))
+        else if (repeats_a_kept_one(hits, i, params->dimension, out))
             dropped.repeated++;
         else
             out->kept[out->count++] = (uint32_t)i;
@@ -126,7 +126,7 @@ void fuser_select(const struct fuser_params *params, const struct fuser_hit *hit
         set_gate(params, hits, &dropped, out);
 }
 
-enum status fuser_refine(const struct fuser_params *params, const float *query, uint32_t dimension,
+enum status fuser_refine(const struct fuser_params *params, const float *query,
                          const struct fuser_hit *hits, const struct fuser_result *selection,
                          uint32_t without, float *result)
 {
@@ -147,5 +147,5 @@ enum status fuser_refine(const struct fuser_params *params, const float *query, 
     double gate = selection->gate;
     if (without == 0 && neighbours.count > 0)
         gate = gate_of(params, scores[0]);
-    return fusion_refine(&params->fusion, query, dimension, &neighbours, gate, result);
+    return fusion_refine(&params->fusion, query, params->dimension, &neighbours, gate, result);
 }

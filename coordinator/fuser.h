@@ -26,6 +26,7 @@
 
 struct fuser_params {
     struct fusion_params fusion;
+    uint32_t dimension;        // floats of an embedding; the query sets it
     uint32_t k;                // neighbours kept, 1..K_MAX
     float min_similarity;      // -1..1; 0: no floor
     float min_pair_similarity; // -1..1; 0: no floor
@@ -51,12 +52,12 @@ struct fuser_result {
 // Chooses neighbours and gate for one query with `count` hits sorted best first (hygiene
 // only looks at payloads; without fusion they are still collapsed).
 void fuser_select(const struct fuser_params *params, const struct fuser_hit *hits, size_t count,
-                  uint32_t dimension, struct fuser_result *out);
+                  struct fuser_result *out);
 
 // The refined embedding for a selection; without = index into kept[] of a neighbour that is left out
 // (weights and gate are then made anew), or FUSER_ALL. STATUS_INVALID as fusion_refine().
 #define FUSER_ALL UINT32_MAX
-enum status fuser_refine(const struct fuser_params *params, const float *query, uint32_t dimension,
+enum status fuser_refine(const struct fuser_params *params, const float *query,
                          const struct fuser_hit *hits, const struct fuser_result *selection,
                          uint32_t without, float *result) MUST_CHECK;
 

@@ -39,11 +39,11 @@ struct query_params {
     const float *rows;               // [row_count][dimension], copied
     uint32_t row_count;              // 1 for image and text
     uint32_t dimension;
-    enum modality over;   // the side that is searched
-    bool needs_neighbours; // Search: no shard is an error; else plain CLIP is an answer
-    bool wants_documents; // keys, captions and sources of row 0's neighbours
-    int64_t deadline_us;  // DEADLINE_NONE
-    struct text trace;    // request id, copied
+    enum modality over;          // the side that is searched
+    bool needs_neighbours;       // Search: no shard is an error; else plain CLIP is an answer
+    bool wants_documents;        // keys, captions and sources of row 0's neighbours
+    int64_t deadline_us;         // DEADLINE_NONE
+    struct text trace;           // request id, copied
     void (*done)(void *context); // once, never from query_start(); may destroy the query
     void *context;
 };
@@ -63,12 +63,12 @@ struct query_result {
     const float *plain;   // [row_count][dimension]
     const float *refined; // [row_count][dimension]
     const struct fuser_params *fuser;
-    const struct fuser_hit *hits;            // all rows
-    const uint32_t *hit_starts;              // [row_count + 1]
-    const struct fuser_result *selections;   // [row_count]
-    const struct query_document *documents;  // of selections[0]; NULL unless wanted
-    float coverage;                          // answered vshards / all
-    uint64_t records;                        // searched
+    const struct fuser_hit *hits;           // all rows
+    const uint32_t *hit_starts;             // [row_count + 1]
+    const struct fuser_result *selections;  // [row_count]
+    const struct query_document *documents; // of selections[0]; NULL unless wanted
+    float coverage;                         // answered vshards / all
+    uint64_t records;                       // searched
     struct text degraded[QUERY_DEGRADED_MAX];
     size_t degraded_count;
     float shard_ms[NODES_MAX];

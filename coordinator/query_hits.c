@@ -68,8 +68,8 @@ enum status query_hits_accept(struct query *query, const struct fanout_reply *re
     if (status != STATUS_OK)
         return status;
 
-    uint32_t *starts = arena_alloc_array(query->arena, (size_t)query->params.row_count + 1,
-                                         sizeof(*starts));
+    uint32_t *starts =
+        arena_alloc_array(query->arena, (size_t)query->params.row_count + 1, sizeof(*starts));
     if (!starts)
         return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for its hits");
     starts[0] = 0;
@@ -78,6 +78,11 @@ enum status query_hits_accept(struct query *query, const struct fanout_reply *re
     node->reply = decoded;
     node->starts = starts;
     node->answered = true;
+    if (decoded.vshards < node->vshards) {
+        query_degrade(query, "node %u answered for %u of %u vshards", reply->node, decoded.vshards,
+                      node->vshards);
+        node->vshards = decoded.vshards;
+    }
     return STATUS_OK;
 }
 
@@ -139,7 +144,7 @@ void query_hits_free(struct query_payload *payload)
 {
     mem_free(payload->ids);
     mem_free(payload->nodes);
-    mem_free(payload->have);
+    mem_free(payload->known);
     mem_free(payload->halves);
     mem_free(payload->floats);
     *payload = (struct query_payload){0};
@@ -166,10 +171,10 @@ static bool alloc_payload(struct query_payload *payload, size_t count, uint32_t 
 {
     payload->ids = mem_try_alloc_array(count, sizeof(payload->ids[0]));
     payload->nodes = mem_try_alloc_array(count, sizeof(payload->nodes[0]));
-    payload->have = mem_try_alloc_array(count, sizeof(payload->have[0]));
+    payload->known = mem_try_alloc_array(count, sizeof(payload->known[0]));
     payload->halves = mem_try_alloc_array(count * dimension, sizeof(payload->halves[0]));
     payload->floats = mem_try_alloc_array(count * dimension, sizeof(payload->floats[0]));
-    return payload->ids && payload->nodes && payload->have && payload->halves && payload->floats;
+    return payload->ids && payload->nodes && payload->known && payload->halves && payload->floats;
 }
 
 // Rows that are known already: from the table before, or from the reply that brought the hit.
@@ -180,17 +185,17 @@ static void fill_known(struct query *query, const struct query_payload *before)
     size_t row_bytes = dimension * sizeof(payload->halves[0]);
     for (size_t i = 0; i < payload->count; i++) {
         size_t old = find_id(before, payload->ids[i]);
-        payload->have[i] = old != SIZE_MAX && before->have[old];
-        if (payload->have[i])
+        payload->known[i] = old == SIZE_MAX ? QUERY_UNKNOWN : before->known[old];
+        if (payload->known[i] == QUERY_HAVE)
             memcpy(payload->halves + i * dimension, before->halves + old * dimension, row_bytes);
     }
     for (uint32_t i = 0; i < query->hit_starts[query->params.row_count]; i++) {
         const uint16_t *rows = query->nodes[query->hit_nodes[i]].reply.payload;
         size_t at = find_id(payload, query->hits[i].id);
         payload->nodes[at] = query->hit_nodes[i];
-        if (!rows || payload->have[at])
+        if (!rows || payload->known[at] != QUERY_UNKNOWN)
             continue;
-        payload->have[at] = 1;
+        payload->known[at] = QUERY_HAVE;
         memcpy(payload->halves + at * dimension, rows + (size_t)query->hit_places[i] * dimension,
                row_bytes);
     }
@@ -253,13 +258,15 @@ void query_hits_settle(struct query *query)
 {
     struct query_payload *payload = &query->payload;
     uint32_t kept = 0;
+    uint32_t dropped = 0;
     for (uint32_t row = 0; row < query->params.row_count; row++) {
         uint32_t from = query->hit_starts[row];
         uint32_t to = query->hit_starts[row + 1];
         query->hit_starts[row] = kept;
         for (uint32_t i = from; i < to; i++) {
             size_t at = find_id(payload, query->hits[i].id);
-            if (!payload->have[at])
+            dropped += payload->known[at] == QUERY_UNKNOWN;
+            if (payload->known[at] != QUERY_HAVE)
                 continue;
             query->hits[kept] = query->hits[i];
             query->hits[kept].payload = payload->floats + at * query->params.dimension;
@@ -267,4 +274,7 @@ void query_hits_settle(struct query *query)
         }
     }
     query->hit_starts[query->params.row_count] = kept;
+    if (dropped > 0)
+        query_degrade(query, "%u hits are left out: their embeddings did not come in time",
+                      dropped);
 }

@@ -12,8 +12,8 @@
 #include "proto/base/arena.h"
 #include "proto/wire/shard_msg.h"
 
-#define QUERY_TEXT_BYTES 256        // of one reason for being degraded
-#define QUERY_INLINE_BYTES 65536u   // payload that may come with the hits, from all nodes
+#define QUERY_TEXT_BYTES 256      // of one reason for being degraded
+#define QUERY_INLINE_BYTES 65536u // payload that may come with the hits, from all nodes
 #define QUERY_ARENA_BYTES ((size_t)256 << 20)
 
 enum query_state {
@@ -35,12 +35,18 @@ struct query_node {
     const uint32_t *starts; // [row_count + 1] first hit of each row in the reply
 };
 
+enum query_known {
+    QUERY_UNKNOWN = 0,
+    QUERY_HAVE = 1, // the row is there
+    QUERY_GONE = 2, // its record was deleted meanwhile
+};
+
 // The other modality's rows of all hits, each record once.
 struct query_payload {
     size_t count;
-    uint64_t *ids;   // [count] ascending
-    uint32_t *nodes; // [count] who has it
-    uint8_t *have;   // [count] the row is there
+    uint64_t *ids;    // [count] ascending
+    uint32_t *nodes;  // [count] who has it
+    uint8_t *known;   // [count] enum query_known
     uint16_t *halves; // [count][dimension]
     float *floats;    // [count][dimension]
 };
@@ -75,22 +81,25 @@ struct query {
     struct timer timer;
     struct fanout_ask ask;
     struct compute_job job;
-    struct text job_text; // what job.texts points to
+    struct text job_text;  // what job.texts points to
     struct bytes job_file; // and job.images
     enum status file_status;
     struct reason file_why;
     bool job_is_out;
-    bool is_orphan; // destroyed while the job was out
-    int64_t step_us; // when the step began
-    size_t not_found; // nodes that do not know the generation
+    bool is_orphan;       // destroyed while the job was out
+    int64_t step_us;      // when the step began
+    size_t not_found;     // nodes that do not know the generation
+    size_t losses;        // nodes lost so far
+    size_t losses_before; // when the payload was asked for
+    float *late_refined;  // what a fusion that came too late still writes to
 
     struct query_node nodes[NODES_MAX];
     struct query_payload payload;
     struct query_fetch fetch;
-    struct fuser_hit *hits;   // [row_count * k_fetch]
-    uint32_t *hit_nodes;      // parallel: who has it
-    uint32_t *hit_places;     // parallel: index in that node's row list
-    uint32_t *hit_starts;     // [row_count + 1]
+    struct fuser_hit *hits; // [row_count * k_fetch]
+    uint32_t *hit_nodes;    // parallel: who has it
+    uint32_t *hit_places;   // parallel: index in that node's row list
+    uint32_t *hit_starts;   // [row_count + 1]
     struct fuser_result *selections;
     struct query_document *documents;
 };
@@ -111,15 +120,16 @@ enum status query_hits_accept(struct query *query, const struct fanout_reply *re
 // payload's table, keeping rows that are there already. STATUS_NO_MEMORY.
 enum status query_hits_merge(struct query *query) MUST_CHECK;
 
-// Drops hits without payload and points the others to theirs.
+// Drops hits without payload (naming how many, but for deleted records) and points the others to
+// theirs.
 void query_hits_settle(struct query *query);
 
 void query_hits_free(struct query_payload *payload);
 
 // --- query_fetch.c
 
-// Asks for all payload rows that are missing. True when something is on its way; then
-// query_fetch_payload_reply() gets each reply.
+// Asks for all payload rows that are missing; a node that cannot be asked is lost. True when
+// something is on its way; then query_fetch_payload_reply() gets each reply.
 bool query_fetch_payload(struct query *query);
 void query_fetch_payload_reply(struct query *query, const struct fanout_reply *reply);
 

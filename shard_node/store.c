@@ -37,6 +37,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are stored as th
 #define DISK_CHECK_US 1000000
 #define DISK_RELEASE_PERCENT 5u
 #define RECOVERY_TOLERATES_TORN_TAIL 0 // rocksdb::WALRecoveryMode
+// RocksDB keeps a text log of its own and aborts when it writes to it after an earlier failure (disk
+// full): headers at opening only, never a line later. What matters comes back as errors.
+#define INFO_LOG_SILENT 5
 #define META_FORMAT "format"
 #define META_IDENTITY "identity"
 #define META_SEQUENCE "sequence"
@@ -96,11 +99,12 @@ static void check_disk(struct store *store)
         return;
 
     struct statvfs disk;
-    if (statvfs(store->directory, &disk) != 0 || disk.f_blocks == 0)
+    if (statvfs(store->directory, &disk) != 0 || disk.f_blocks == disk.f_bfree)
         return; // unknown is not full; a write that does not fit fails by itself
 
-    const uint64_t total = disk.f_blocks;
-    const uint64_t used_percent = (total - disk.f_bavail) * 100 / total;
+    // As df counts: what is reserved for root belongs to neither side.
+    const uint64_t used = disk.f_blocks - disk.f_bfree;
+    const uint64_t used_percent = used * 100 / (used + disk.f_bavail);
     const uint32_t threshold =
         store->disk_is_full && store->disk_full_percent > DISK_RELEASE_PERCENT
             ? store->disk_full_percent - DISK_RELEASE_PERCENT
@@ -286,7 +290,7 @@ static void make_options(struct store *store)
     rocksdb_options_set_max_total_wal_size(store->options, WAL_BYTES_MAX);
     rocksdb_options_set_bytes_per_sync(store->options, 1u << 20);
     rocksdb_options_set_wal_recovery_mode(store->options, RECOVERY_TOLERATES_TORN_TAIL);
-    rocksdb_options_set_info_log_level(store->options, 2); // warnings
+    rocksdb_options_set_info_log_level(store->options, INFO_LOG_SILENT);
     rocksdb_options_set_keep_log_file_num(store->options, 4);
     rocksdb_options_set_max_manifest_file_size(store->options, 16u << 20);
     rocksdb_options_set_stats_dump_period_sec(store->options, 0);
@@ -443,6 +447,27 @@ uint64_t store_bytes(const struct store *store)
             if (rocksdb_property_int_cf(store->db, store->family[f], properties[p], &bytes) == 0)
                 sum += bytes;
         }
+    }
+    return sum;
+}
+
+uint64_t store_generation_bytes(struct store *store, uint32_t number)
+{
+    char from[4];
+    char to[4];
+    bytes_put_u32_be((uint8_t *)from, number);
+    bytes_put_u32_be((uint8_t *)to, number + 1);
+    const char *const starts[] = {from};
+    const char *const limits[] = {to};
+    const size_t lengths[] = {sizeof(from)};
+    uint64_t sum = 0;
+    for (int f = STORE_VEC; f <= STORE_LOG; f++) {
+        uint64_t bytes = 0;
+        char *error = NULL;
+        rocksdb_approximate_sizes_cf(store->db, store->family[f], 1, starts, lengths, limits,
+                                     lengths, &bytes, &error);
+        if (store_translate(error, "estimating sizes", NULL) == STATUS_OK)
+            sum += bytes;
     }
     return sum;
 }

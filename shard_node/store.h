@@ -48,6 +48,9 @@ uint64_t store_sequence(const struct store *store); // last log sequence that is
 bool store_is_read_only(const struct store *store);
 uint64_t store_bytes(const struct store *store); // on disk and in memtables, about
 
+// Of one generation, in files, about; what is still in memtables is not counted.
+uint64_t store_generation_bytes(struct store *store, uint32_t number);
+
 // What follows from a failure outside of the store that leaves it ahead of what derives from it.
 void store_set_read_only(struct store *store, const char *reason);
 

@@ -15,6 +15,7 @@ enum status bus_open(const struct bus_keys *keys, struct bus **out, struct reaso
     assert(out);
 
     struct bus *bus = mem_alloc(sizeof(*bus));
+    atomic_init(&bus->next_monitor, 0);
     bus->context = zmq_ctx_new();
     if (!bus->context) {
         mem_free(bus);
@@ -27,9 +28,8 @@ enum status bus_open(const struct bus_keys *keys, struct bus **out, struct reaso
         bus->has_keys = true;
         bus->keys = *keys;
         status = bus_zap_start(bus->context, keys->coordinator_public, &bus->zap, why);
-        // Only a bus with a node's secret can have servers to test.
-        if (status == STATUS_OK && keys->node_secret[0] != '\0')
-            status = bus_zap_test(bus, why);
+        if (status == STATUS_OK)
+            status = bus_zap_test(bus->context, bus->zap, why);
     }
     if (status != STATUS_OK) {
         bus_close(&bus);

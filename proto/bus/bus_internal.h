@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // bus_internal.h - what bus_*.c share: the inside of a bus.
+//
+// Thread-safety: after bus_open() a bus does not change, but for the counter.
 
 #ifndef RECO_PROTO_BUS_BUS_INTERNAL_H
 #define RECO_PROTO_BUS_BUS_INTERNAL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "proto/bus/bus.h"
@@ -16,7 +19,8 @@ struct bus {
     void *context;
     bool has_keys;
     struct bus_keys keys;
-    struct bus_zap *zap; // NULL without keys
+    struct bus_zap *zap;      // NULL without keys
+    atomic_uint next_monitor; // gives each its own name
 };
 
 // Binds the handler that lets in only the holder of `coordinator_public`, and starts its thread.
@@ -24,7 +28,8 @@ enum status bus_zap_start(void *context, const char *coordinator_public, struct 
                           struct reason *why) MUST_CHECK;
 void bus_zap_stop(struct bus_zap **zap);
 
-// Tries a random key on a server of this bus. STATUS_INTERNAL when it is let in or nobody asks the handler.
-enum status bus_zap_test(struct bus *bus, struct reason *why) MUST_CHECK;
+// Tries a random key on a server of this context. STATUS_INTERNAL when it is let in or nobody asks
+// the handler.
+enum status bus_zap_test(void *context, struct bus_zap *zap, struct reason *why) MUST_CHECK;
 
 #endif

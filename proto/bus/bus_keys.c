@@ -71,12 +71,28 @@ static enum status write_key(const char *directory, const struct key_file *file,
     if (status != STATUS_OK)
         return status;
     (void)snprintf(line, sizeof(line), "%s\n", file->key);
+    // The mask belongs to the process; keys are made at its start, before its threads.
     mode_t before = umask(077);
     status = bytes_replace_file(path, line, strlen(line));
     (void)umask(before);
     if (status != STATUS_OK)
         return reason_set(why, status, "keys", "%s cannot be written: %s", path,
                           status_text(status));
+    return STATUS_OK;
+}
+
+// A public key that does not belong to its secret locks everyone out, with no word why.
+static enum status check_pair(const char *directory, const struct key_file *public_file,
+                              const struct key_file *secret_file, struct reason *why)
+{
+    char expected[BUS_KEY_BYTES];
+    if (public_file->key[0] == '\0' || secret_file->key[0] == '\0')
+        return STATUS_OK;
+    if (zmq_curve_public(expected, secret_file->key) != 0)
+        return reason_set(why, STATUS_UNSUPPORTED, "keys", "this ZeroMQ is built without CURVE");
+    if (strcmp(expected, public_file->key) != 0)
+        return reason_set(why, STATUS_CORRUPT, "keys", "%s/%s does not belong to %s", directory,
+                          public_file->name, secret_file->name);
     return STATUS_OK;
 }
 
@@ -88,6 +104,21 @@ static enum status create_pair(const char *directory, const struct key_file *pub
         return reason_set(why, STATUS_UNSUPPORTED, "keys", "this ZeroMQ is built without CURVE");
     enum status status = write_key(directory, secret_file, why);
     return status == STATUS_OK ? write_key(directory, public_file, why) : status;
+}
+
+// Either half may be missing afterwards, where `create` is false.
+static enum status load_pair(const char *directory, bool create, const struct key_file *public_file,
+                             const struct key_file *secret_file, struct reason *why)
+{
+    enum status status = read_key(directory, public_file, why);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+        return status;
+    status = read_key(directory, secret_file, why);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+        return status;
+    if (create && public_file->key[0] == '\0')
+        return create_pair(directory, public_file, secret_file, why);
+    return check_pair(directory, public_file, secret_file, why);
 }
 
 enum status bus_keys_load(const char *directory, bool create, struct bus_keys *out,
@@ -105,16 +136,9 @@ enum status bus_keys_load(const char *directory, bool create, struct bus_keys *o
         return reason_set(why, STATUS_IO, "keys", "%s cannot be made: %s", directory,
                           strerror(errno)); // NOLINT(concurrency-mt-unsafe): text only
     for (int pair = 0; pair < 4; pair += 2) {
-        for (int i = pair; i < pair + 2; i++) {
-            enum status status = read_key(directory, &files[i], why);
-            if (status != STATUS_OK && status != STATUS_NOT_FOUND)
-                return status;
-        }
-        if (create && files[pair].key[0] == '\0') {
-            enum status status = create_pair(directory, &files[pair], &files[pair + 1], why);
-            if (status != STATUS_OK)
-                return status;
-        }
+        enum status status = load_pair(directory, create, &files[pair], &files[pair + 1], why);
+        if (status != STATUS_OK)
+            return status;
     }
     if (keys.coordinator_public[0] == '\0' ||
         (keys.node_secret[0] == '\0' && keys.coordinator_secret[0] == '\0') ||

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Options, and why (research on libzmq 4.3.4): IMMEDIATE, or a DEALER without a connection swallows
+// Options, and why (measured with libzmq 4.3.4): IMMEDIATE, or a DEALER without a connection swallows
 // messages; LINGER 0, or closing hangs; no ZMTP heartbeats, which kill live peers whose
-// queue is full; high-water marks far above the credits, which keep queues short;
+// queue is full; high-water marks above the credits, which keep queues short;
 // ROUTER_MANDATORY, or replies to vanished peers are dropped without a word.
 
 #include "proto/bus/bus_socket.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,13 +17,15 @@
 #include "proto/base/mem.h"
 #include "proto/bus/bus_internal.h"
 
-#define HIGH_WATER 16384
+#define HIGH_WATER (4 * BUS_CREDITS_MAX)
 #define HANDSHAKE_MS 1000
 #define CONNECT_MS 1000
 #define RECONNECT_MS 50
-#define RECONNECT_MAX_MS 400
+#define RECONNECT_MAX_MS 500 // a node that returns is noticed within a second
 #define MONITOR_NAME_BYTES 64
-#define ENVELOPE_ARENA_BYTES 65536 // an envelope of 8 KiB unpacks into far less
+#define MONITOR_EVENT_BYTES 6                   // event u16 and value u32, in the host's order
+#define FRAME_BYTES_MAX (ROWS_BYTES_MAX + 1024) // CURVE counts its own bytes as well
+#define ENVELOPE_ARENA_BYTES 65536              // an envelope of 8 KiB unpacks into far less
 
 struct option {
     int name;
@@ -51,8 +54,9 @@ static bool set_common(void *socket)
         {ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS},
         {ZMQ_TCP_KEEPALIVE, 1},
         {ZMQ_BACKLOG, 1024},
+        {ZMQ_IPV6, 1},
     };
-    const int64_t message_max = ROWS_BYTES_MAX;
+    const int64_t message_max = FRAME_BYTES_MAX;
     return set_options(socket, options, sizeof(options) / sizeof(options[0])) &&
            zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &message_max, sizeof(message_max)) == 0;
 }
@@ -77,20 +81,21 @@ static bool set_client_keys(const struct bus *bus, void *socket)
            set_key(socket, ZMQ_CURVE_SECRETKEY, bus->keys.coordinator_secret);
 }
 
-static bool is_inproc(const char *endpoint)
+bool bus_endpoint_is_inproc(const char *endpoint)
 {
     return strncmp(endpoint, "inproc://", 9) == 0;
 }
 
 static enum status check_endpoint(const char *endpoint, bool has_key, struct reason *why)
 {
-    if (!is_inproc(endpoint) && strncmp(endpoint, "tcp://", 6) != 0)
+    if (!bus_endpoint_is_inproc(endpoint) && strncmp(endpoint, "tcp://", 6) != 0)
         return reason_set(why, STATUS_INVALID, "endpoint",
                           "'%s' is no endpoint: tcp://ADDRESS:PORT or inproc://NAME", endpoint);
     if (strlen(endpoint) >= BUS_ENDPOINT_BYTES)
-        return reason_set(why, STATUS_INVALID, "endpoint", "an endpoint has at most %d characters",
-                          BUS_ENDPOINT_BYTES - 1);
-    if (!is_inproc(endpoint) && !has_key)
+        return reason_set(why, STATUS_INVALID, "endpoint",
+                          "'%.40s...' has %zu characters; allowed: at most %d", endpoint,
+                          strlen(endpoint), BUS_ENDPOINT_BYTES - 1);
+    if (!bus_endpoint_is_inproc(endpoint) && !has_key)
         return reason_set(
             why, STATUS_INVALID, "endpoint",
             "'%s' needs the keys of the cluster; without them only inproc:// is allowed", endpoint);
@@ -100,9 +105,12 @@ static enum status check_endpoint(const char *endpoint, bool has_key, struct rea
 static enum status open_failed(void **socket, const char *endpoint, struct reason *why)
 {
     int error = zmq_errno();
+    enum status status = STATUS_INVALID;
+    if (error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES)
+        status = STATUS_UNAVAILABLE;
+    else if (!*socket)
+        status = STATUS_EXHAUSTED;
     bus_socket_close(socket);
-    enum status status =
-        error == EADDRINUSE || error == EADDRNOTAVAIL ? STATUS_UNAVAILABLE : STATUS_INVALID;
     return reason_set(why, status, "endpoint", "%s: %s", endpoint, zmq_strerror(error));
 }
 
@@ -122,31 +130,54 @@ enum status bus_socket_bind(struct bus *bus, const char *endpoint, void **out,
     void *socket = zmq_socket(bus->context, ZMQ_ROUTER);
     if (!socket || !set_common(socket) ||
         zmq_setsockopt(socket, ZMQ_ROUTER_MANDATORY, &one, sizeof(one)) != 0 ||
-        (!is_inproc(endpoint) && !set_server_keys(bus, socket)) ||
+        (!bus_endpoint_is_inproc(endpoint) && !set_server_keys(bus, socket)) ||
         zmq_bind(socket, endpoint) != 0 ||
         zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &real_bytes) != 0)
         return open_failed(&socket, endpoint, why);
-    if (bound)
-        memcpy(bound, real, sizeof(real));
+    memcpy(bound, real, sizeof(real));
     *out = socket;
     return STATUS_OK;
 }
 
-enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out,
+// The monitor is made before the connection, so that it misses nothing of it.
+static bool open_monitor(struct bus *bus, void *socket, void **monitor)
+{
+    char name[MONITOR_NAME_BYTES];
+    (void)snprintf(name, sizeof(name), "inproc://monitor-%u",
+                   atomic_fetch_add(&bus->next_monitor, 1));
+    const int events =
+        ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+    const int zero = 0;
+    if (zmq_socket_monitor(socket, name, events) != 0)
+        return false;
+
+    *monitor = zmq_socket(bus->context, ZMQ_PAIR);
+    return *monitor && zmq_setsockopt(*monitor, ZMQ_LINGER, &zero, sizeof(zero)) == 0 &&
+           zmq_connect(*monitor, name) == 0;
+}
+
+enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out, void **monitor,
                                struct reason *why)
 {
-    assert(bus && endpoint && out);
+    assert(bus && endpoint && out && monitor);
 
     enum status status =
         check_endpoint(endpoint, bus->has_keys && bus->keys.coordinator_secret[0] != '\0', why);
     if (status != STATUS_OK)
         return status;
 
+    bool inproc = bus_endpoint_is_inproc(endpoint);
+    void *watch = NULL;
     void *socket = zmq_socket(bus->context, ZMQ_DEALER);
-    if (!socket || !set_common(socket) || (!is_inproc(endpoint) && !set_client_keys(bus, socket)) ||
-        zmq_connect(socket, endpoint) != 0)
-        return open_failed(&socket, endpoint, why);
+    if (!socket || !set_common(socket) ||
+        (!inproc && (!set_client_keys(bus, socket) || !open_monitor(bus, socket, &watch))) ||
+        zmq_connect(socket, endpoint) != 0) {
+        status = open_failed(&socket, endpoint, why);
+        bus_socket_close(&watch);
+        return status;
+    }
     *out = socket;
+    *monitor = watch;
     return STATUS_OK;
 }
 
@@ -157,31 +188,22 @@ void bus_socket_close(void **socket)
     *socket = NULL;
 }
 
-enum status bus_socket_monitor(struct bus *bus, void *socket, const char *name, void **out)
+struct bus_news bus_socket_news(void *monitor)
 {
-    char endpoint[MONITOR_NAME_BYTES];
-    (void)snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%s", name);
-    if (zmq_socket_monitor(socket, endpoint, ZMQ_EVENT_DISCONNECTED) != 0)
-        return STATUS_INTERNAL;
-    void *monitor = zmq_socket(bus->context, ZMQ_PAIR);
-    const int zero = 0;
-    if (!monitor || zmq_setsockopt(monitor, ZMQ_LINGER, &zero, sizeof(zero)) != 0 ||
-        zmq_connect(monitor, endpoint) != 0) {
-        bus_socket_close(&monitor);
-        return STATUS_INTERNAL;
+    struct bus_news news = {0};
+    uint8_t event[MONITOR_EVENT_BYTES];
+    char address[BUS_ENDPOINT_BYTES];
+    // Each event has two frames; of a longer address only the beginning is kept.
+    while (zmq_recv(monitor, event, sizeof(event), ZMQ_DONTWAIT) == MONITOR_EVENT_BYTES) {
+        uint16_t kind;
+        memcpy(&kind, event, sizeof(kind));
+        news.connected = news.connected || kind == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+        news.lost = news.lost || kind == ZMQ_EVENT_DISCONNECTED;
+        news.refused = news.refused || kind == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+        if (zmq_recv(monitor, address, sizeof(address), ZMQ_DONTWAIT) < 0)
+            break;
     }
-    *out = monitor;
-    return STATUS_OK;
-}
-
-bool bus_socket_is_broken(void *monitor)
-{
-    bool broken = false;
-    char frame[BUS_ENDPOINT_BYTES * 2];
-    // Two frames an event: its number and value, and the address.
-    while (zmq_recv(monitor, frame, sizeof(frame), ZMQ_DONTWAIT) >= 0)
-        broken = true;
-    return broken;
+    return news;
 }
 
 // Receives all frames of one message; more than there is room for are thrown away.
@@ -190,7 +212,6 @@ static bool receive_frames(void *socket, bool from_router, struct bus_message *m
 {
     int more = 1;
     size_t index = from_router ? 0 : 1;
-    *fits = true;
     for (bool first = true; more; first = false, index++) {
         zmq_msg_t frame;
         (void)zmq_msg_init(&frame);
@@ -244,17 +265,19 @@ static enum status check_frames(struct bus_message *message, bool fits, struct r
                           "a message has 1 to 3 frames, the first at most %u bytes",
                           ENVELOPE_BYTES_MAX);
 
-    struct arena *arena = arena_create(ENVELOPE_ARENA_BYTES);
-    enum status status = shard_decode_envelope(head, arena, &message->envelope, why);
-    arena_destroy(&arena);
+    message->arena = arena_create(ENVELOPE_ARENA_BYTES);
+    enum status status = shard_decode_envelope(head, message->arena, &message->envelope, why);
     if (status != STATUS_OK)
         return status;
 
     message->body = frame_bytes(message, 1);
     message->rows = frame_bytes(message, 2);
     if (message->body.count > BODY_BYTES_MAX)
-        return reason_set(why, STATUS_INVALID, "body", "a body has at most %u bytes",
-                          BODY_BYTES_MAX);
+        return reason_set(why, STATUS_INVALID, "body", "%zu bytes; allowed: at most %u",
+                          message->body.count, BODY_BYTES_MAX);
+    if (message->rows.count > ROWS_BYTES_MAX)
+        return reason_set(why, STATUS_INVALID, "rows", "%zu bytes; allowed: at most %u",
+                          message->rows.count, ROWS_BYTES_MAX);
     if (hash_crc32c(0, message->body.data, message->body.count) != message->envelope.body_crc)
         return reason_set(why, STATUS_CORRUPT, "body", "the CRC of the body is wrong");
     if (hash_crc32c(0, message->rows.data, message->rows.count) != message->envelope.rows_crc)
@@ -265,11 +288,15 @@ static enum status check_frames(struct bus_message *message, bool fits, struct r
 enum status bus_message_receive(void *socket, bool from_router, struct bus_message *message,
                                 struct reason *why)
 {
-    bool fits;
+    assert(socket && message);
 
+    bool fits = true;
     message->identity_bytes = 0;
     message->envelope = (struct shard_envelope){0};
+    message->body = (struct bytes){NULL, 0};
+    message->rows = (struct bytes){NULL, 0};
     message->frame_count = 0;
+    message->arena = NULL;
     message->aligned = NULL;
     if (!receive_frames(socket, from_router, message, &fits))
         return STATUS_NOT_FOUND;
@@ -286,11 +313,12 @@ void bus_message_deinit(struct bus_message *message)
     message->frame_count = 0;
     mem_free(message->aligned);
     message->aligned = NULL;
+    arena_destroy(&message->arena);
 }
 
 static uint32_t frame_crc(zmq_msg_t *frame)
 {
-    return frame ? hash_crc32c(0, zmq_msg_data(frame), zmq_msg_size(frame)) : hash_crc32c(0, "", 0);
+    return frame ? hash_crc32c(0, zmq_msg_data(frame), zmq_msg_size(frame)) : 0; // of no bytes: 0
 }
 
 enum status bus_message_send(void *socket, struct bus_outgoing *outgoing)
@@ -303,6 +331,12 @@ enum status bus_message_send(void *socket, struct bus_outgoing *outgoing)
     outgoing->envelope.body_crc = frame_crc(body);
     outgoing->envelope.rows_crc = frame_crc(rows);
     enum status status = shard_encode_envelope(&outgoing->envelope, &head);
+    if (status == STATUS_INVALID) {
+        // A reason that is not UTF-8: its status is still worth to be told.
+        outgoing->envelope.field = (struct text){NULL, 0};
+        outgoing->envelope.text = (struct text){NULL, 0};
+        status = shard_encode_envelope(&outgoing->envelope, &head);
+    }
     if (status != STATUS_OK) {
         buffer_deinit(&head);
         return status;

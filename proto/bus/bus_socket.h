@@ -16,6 +16,7 @@
 
 #include <zmq.h>
 
+#include "proto/base/arena.h"
 #include "proto/base/bytes.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
@@ -24,23 +25,32 @@
 
 #define BUS_IDENTITY_BYTES_MAX 255
 #define BUS_ROWS_ALIGNMENT 64
+#define BUS_CREDITS_MAX 256 // high-water marks stand at four times as many
 
-// Makes a ROUTER that is bound to `endpoint`, or a DEALER that connects to it. `bound` (may be NULL)
-// receives the endpoint with the real port. STATUS_INVALID for an endpoint that cannot be,
-// or tcp:// without keys; STATUS_UNAVAILABLE when it is taken.
+bool bus_endpoint_is_inproc(const char *endpoint);
+
+// Makes a ROUTER that is bound to `endpoint`. `bound` receives the endpoint with the real port.
+// STATUS_INVALID for an endpoint that cannot be, or tcp:// without keys; STATUS_UNAVAILABLE
+// when it is taken.
 enum status bus_socket_bind(struct bus *bus, const char *endpoint, void **out,
                             char bound[BUS_ENDPOINT_BYTES], struct reason *why) MUST_CHECK;
-enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out,
+
+// Makes a DEALER that connects to `endpoint`, and *monitor, which tells what becomes of the
+// connection; NULL for inproc://, which has no such news.
+enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out, void **monitor,
                                struct reason *why) MUST_CHECK;
 void bus_socket_close(void **socket); // NULL is allowed
 
-// A PAIR socket on which the connection's events arrive; bus_socket_is_broken() reads them.
-enum status bus_socket_monitor(struct bus *bus, void *socket, const char *name,
-                               void **out) MUST_CHECK;
-// Whether an event since the last call says that the connection was lost.
-bool bus_socket_is_broken(void *monitor);
+// What the monitor has told since the last call.
+struct bus_news {
+    bool connected; // messages can be sent from now on
+    bool lost;      // a connection that was there broke
+    bool refused;   // the node does not know our key
+};
+struct bus_news bus_socket_news(void *monitor);
 
-// A message that was received; its texts and frames point into its own memory.
+// A message that was received; its texts and frames point into its own memory, and its frames
+// must not move, so it stays where it is.
 struct bus_message {
     uint8_t identity[BUS_IDENTITY_BYTES_MAX]; // of a ROUTER's peer
     size_t identity_bytes;
@@ -49,13 +59,14 @@ struct bus_message {
     struct bytes rows; // starts at a multiple of BUS_ROWS_ALIGNMENT
     zmq_msg_t frames[3];
     size_t frame_count;
-    void *aligned; // copy of the rows where the frame was not aligned
+    struct arena *arena; // of the envelope's texts
+    void *aligned;       // copy of the rows where the frame was not aligned
 };
 
 // Takes one message from a socket without waiting. STATUS_OK; STATUS_NOT_FOUND when there is none;
-// STATUS_INVALID, STATUS_CORRUPT or STATUS_UNSUPPORTED for a bad one: then the identity is set, and
-// message->envelope.request_id is set or 0, so that it can be answered. Only after OK
-// has the caller to end it with bus_message_deinit().
+// STATUS_INVALID, STATUS_CORRUPT, STATUS_NO_MEMORY or STATUS_UNSUPPORTED for a bad one: then the
+// identity is set, and type and request_id of the envelope are set or 0, so that it can be
+// answered. Only after OK has the caller to end it with bus_message_deinit().
 enum status bus_message_receive(void *socket, bool from_router, struct bus_message *message,
                                 struct reason *why) MUST_CHECK;
 void bus_message_deinit(struct bus_message *message);
@@ -64,7 +75,7 @@ void bus_message_deinit(struct bus_message *message);
 struct bus_outgoing {
     const uint8_t *identity; // for a ROUTER; NULL for a DEALER
     size_t identity_bytes;
-    struct shard_envelope envelope; // its CRCs are set here
+    struct shard_envelope envelope; // its version and CRCs are set here
     zmq_msg_t *body;                // NULL or empty: none
     zmq_msg_t *rows;
 };

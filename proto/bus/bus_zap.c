@@ -4,7 +4,7 @@
 // which is why the handler is tested before the bus is used.
 
 #include <stdatomic.h>
-#include <stdio.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include <zmq.h>
@@ -21,6 +21,7 @@
 #define ZAP_FRAME_BYTES 256
 #define KEY_RAW_BYTES 32
 #define TEST_US 5000000
+#define TEST_STEP_MS 5
 
 struct bus_zap {
     void *handler;
@@ -134,10 +135,11 @@ enum status bus_zap_start(void *context, const char *coordinator_public, struct 
         return reason_set(why, STATUS_INVALID, "keys", "coordinator.public is not a CURVE key");
     }
     if (!open_sockets(zap, context)) {
+        const char *error = zmq_strerror(zmq_errno());
         close_sockets(zap);
         mem_free(zap);
         return reason_set(why, STATUS_INTERNAL, "keys", "the ZAP handler cannot be bound: %s",
-                          zmq_strerror(zmq_errno()));
+                          error);
     }
     enum status status = thread_start("reco-zap", zap_body, zap, &zap->thread);
     if (status != STATUS_OK) {
@@ -160,53 +162,57 @@ void bus_zap_stop(struct bus_zap **zap)
     *zap = NULL;
 }
 
-// A server like a node's, and a client with a key nobody knows.
-static bool open_probe(struct bus *bus, void **server, void **client)
+// --- the test
+
+static bool set_text(void *socket, int option, const char *text)
 {
-    char public_key[BUS_KEY_BYTES];
-    char secret_key[BUS_KEY_BYTES];
-    char server_key[BUS_KEY_BYTES];
+    return zmq_setsockopt(socket, option, text, strlen(text)) == 0;
+}
+
+// A server like a node's, and a client whose key nobody knows. Both have keys of their own.
+static bool open_probe(void *context, void **server, void **client)
+{
+    char keys[2][2][BUS_KEY_BYTES]; // server, client; public, secret
     char endpoint[BUS_ENDPOINT_BYTES];
     size_t endpoint_bytes = sizeof(endpoint);
     const int one = 1;
     const int zero = 0;
 
-    *server = zmq_socket(bus->context, ZMQ_ROUTER);
-    *client = zmq_socket(bus->context, ZMQ_DEALER);
-    return *server && *client && zmq_curve_keypair(public_key, secret_key) == 0 &&
-           zmq_curve_public(server_key, bus->keys.node_secret) == 0 &&
+    *server = zmq_socket(context, ZMQ_ROUTER);
+    *client = zmq_socket(context, ZMQ_DEALER);
+    return *server && *client && zmq_curve_keypair(keys[0][0], keys[0][1]) == 0 &&
+           zmq_curve_keypair(keys[1][0], keys[1][1]) == 0 &&
            zmq_setsockopt(*server, ZMQ_LINGER, &zero, sizeof(zero)) == 0 &&
            zmq_setsockopt(*client, ZMQ_LINGER, &zero, sizeof(zero)) == 0 &&
            zmq_setsockopt(*server, ZMQ_CURVE_SERVER, &one, sizeof(one)) == 0 &&
-           zmq_setsockopt(*server, ZMQ_ZAP_DOMAIN, BUS_ZAP_DOMAIN, strlen(BUS_ZAP_DOMAIN)) == 0 &&
-           zmq_setsockopt(*server, ZMQ_CURVE_SECRETKEY, bus->keys.node_secret, BUS_KEY_BYTES - 1) ==
-               0 &&
-           zmq_setsockopt(*client, ZMQ_CURVE_SERVERKEY, server_key, BUS_KEY_BYTES - 1) == 0 &&
-           zmq_setsockopt(*client, ZMQ_CURVE_PUBLICKEY, public_key, BUS_KEY_BYTES - 1) == 0 &&
-           zmq_setsockopt(*client, ZMQ_CURVE_SECRETKEY, secret_key, BUS_KEY_BYTES - 1) == 0 &&
+           set_text(*server, ZMQ_ZAP_DOMAIN, BUS_ZAP_DOMAIN) &&
+           set_text(*server, ZMQ_CURVE_SECRETKEY, keys[0][1]) &&
+           set_text(*client, ZMQ_CURVE_SERVERKEY, keys[0][0]) &&
+           set_text(*client, ZMQ_CURVE_PUBLICKEY, keys[1][0]) &&
+           set_text(*client, ZMQ_CURVE_SECRETKEY, keys[1][1]) &&
            zmq_bind(*server, "tcp://127.0.0.1:*") == 0 &&
            zmq_getsockopt(*server, ZMQ_LAST_ENDPOINT, endpoint, &endpoint_bytes) == 0 &&
            zmq_connect(*client, endpoint) == 0 && zmq_send(*client, "let me in", 9, 0) == 9;
 }
 
-enum status bus_zap_test(struct bus *bus, struct reason *why)
+enum status bus_zap_test(void *context, struct bus_zap *zap, struct reason *why)
 {
     void *server = NULL;
     void *client = NULL;
-    unsigned refused_before = atomic_load(&bus->zap->refused);
+    unsigned refused_before = atomic_load(&zap->refused);
     enum status status = STATUS_OK;
 
-    if (!open_probe(bus, &server, &client))
-        status = reason_set(why, STATUS_INTERNAL, "keys", "the probe of the ZAP handler failed: %s",
+    if (!open_probe(context, &server, &client))
+        status = reason_set(why, STATUS_INTERNAL, "keys", "the ZAP handler cannot be tested: %s",
                             zmq_strerror(zmq_errno()));
 
     int64_t deadline = clock_deadline_in_us(TEST_US);
-    while (status == STATUS_OK && atomic_load(&bus->zap->refused) == refused_before) {
+    while (status == STATUS_OK && atomic_load(&zap->refused) == refused_before) {
         zmq_pollitem_t item = {server, 0, ZMQ_POLLIN, 0};
-        if (zmq_poll(&item, 1, 5) > 0)
+        if (zmq_poll(&item, 1, TEST_STEP_MS) > 0)
             status = reason_set(why, STATUS_INTERNAL, "keys",
                                 "a client with an unknown key was let in: refusing to start");
-        else if (clock_left_us(deadline) == 0)
+        else if (clock_passed(deadline))
             status =
                 reason_set(why, STATUS_INTERNAL, "keys",
                            "nobody asked the ZAP handler about an unknown key: refusing to start");

@@ -71,8 +71,9 @@ void dealer_peer_info(const struct dealer *dealer, uint32_t peer, struct dealer_
 struct dealer_reply {
     uint32_t peer;
     uint64_t ticket;
-    enum status status; // the node's, or DEADLINE, UNAVAILABLE, CORRUPT (bad frames) made here
-    struct text field;  // of a failure
+    enum status
+        status; // the node's, or DEADLINE, UNAVAILABLE, CORRUPT (bad frames), NO_MEMORY made here
+    struct text field; // of a failure
     struct text text;
     struct bytes body;
     struct bytes rows;
@@ -95,7 +96,8 @@ struct dealer_request {
 
 // Puts a request on its way; `done` is called exactly once, from dealer_poll(), unless it is
 // cancelled. *ticket names it. STATUS_UNAVAILABLE when the peer is down, STATUS_EXHAUSTED
-// when its queue is full, STATUS_DEADLINE when it has passed; `done` is then never called.
+// when its queue is full, STATUS_DEADLINE when it has passed, STATUS_INVALID when body or rows
+// are larger than a frame may be, STATUS_NO_MEMORY; `done` is then never called.
 enum status dealer_send(struct dealer *dealer, const struct dealer_request *request,
                         uint64_t *ticket) MUST_CHECK;
 

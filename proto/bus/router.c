@@ -2,7 +2,8 @@
 // The thread waits for its two sockets and for the queue of replies. A request in flight stands in one
 // list, so that CANCEL finds it by its asker and number, and the credits of an asker can
 // be counted; there are at most FLIGHT_MAX of them, and the queue of replies has room for
-// all, so that a reply never waits.
+// all, so that a reply never waits. A request that nobody waits for any more holds no credit: its
+// asker has given the credit to another one already.
 
 #include "proto/bus/router.h"
 
@@ -21,6 +22,9 @@
 #define FLIGHT_MAX 4096 // requests of all askers
 #define BURST 64        // messages taken from one socket before the other has its turn
 #define PROGRAM "reco"
+#define LAST_REPLIES_MS 200 // for what was sent just before the sockets are closed
+
+_Static_assert(ROUTER_CREDITS_MAX <= BUS_CREDITS_MAX, "queues may fill up");
 
 struct flight {
     struct router_request request; // first: the handler's pointer is the flight's
@@ -45,6 +49,7 @@ struct router {
     atomic_bool stopping;
     struct flight *first; // in flight
     size_t flight_count;
+    struct flight *spare; // for the next message; NULL: none
     struct thread *thread;
 };
 
@@ -87,10 +92,12 @@ static bool same_asker(const struct flight *flight, const struct bus_message *me
 static struct bus_outgoing reply_to(const struct bus_message *message, enum status status,
                                     const struct reason *why, uint32_t credits)
 {
+    // What a newer version asked for has no name here.
+    bool known = message->envelope.type <= SHARD_BULK_COMMIT;
     struct bus_outgoing outgoing = {
         .identity = message->identity,
         .identity_bytes = message->identity_bytes,
-        .envelope = {.type = message->envelope.type,
+        .envelope = {.type = known ? message->envelope.type : SHARD_NOTHING,
                      .reply = true,
                      .request_id = message->envelope.request_id,
                      .status = status,
@@ -171,7 +178,7 @@ static enum status check_credits(const struct router *router, bool bulk,
         if (flight->message.envelope.request_id == message->envelope.request_id)
             return reason_set(why, STATUS_INVALID, "request_id", "%llu is in flight already",
                               (unsigned long long)message->envelope.request_id);
-        taken++;
+        taken += !router_is_cancelled(&flight->request);
     }
     if (taken >= router->params.credits || router->flight_count >= FLIGHT_MAX)
         return reason_set(why, STATUS_EXHAUSTED, NULL,
@@ -204,6 +211,10 @@ static bool hand_on(struct router *router, bool bulk, struct flight *flight)
         .body = flight->message.body,
         .rows = flight->message.rows,
     };
+    if (clock_passed(flight->request.deadline_us)) {
+        refuse(router, bulk, &flight->message, STATUS_DEADLINE, NULL);
+        return false;
+    }
     link_flight(router, flight);
     router->params.handle(router->params.context, &flight->request);
     return true;
@@ -244,27 +255,33 @@ static void refuse_bad(struct router *router, bool bulk, const struct bus_messag
         refuse(router, bulk, message, status, why);
 }
 
-// A flight is made before its message is received: small frames live inside it and must not move.
+// Takes one message. A flight is made before its message is received: small frames live inside it
+// and must not move. False when there is none.
+static bool read_message(struct router *router, bool bulk)
+{
+    struct flight *flight = router->spare ? router->spare : mem_alloc(sizeof(*flight));
+    struct reason why = {{0}, {0}};
+    router->spare = NULL;
+    *flight = (struct flight){.router = router};
+    atomic_init(&flight->cancelled, false);
+
+    enum status status = bus_message_receive(router->sockets[bulk], true, &flight->message, &why);
+    if (status == STATUS_OK) {
+        if (!take_request(router, bulk, flight))
+            free_flight(flight);
+        return true;
+    }
+    if (status != STATUS_NOT_FOUND)
+        refuse_bad(router, bulk, &flight->message, status, &why);
+    router->spare = flight;
+    return status != STATUS_NOT_FOUND;
+}
+
 static void read_socket(struct router *router, bool bulk)
 {
-    for (int i = 0; i < BURST; i++) {
-        struct flight *flight = mem_alloc(sizeof(*flight));
-        struct reason why = {0};
-        flight->router = router;
-        atomic_init(&flight->cancelled, false);
-        enum status status =
-            bus_message_receive(router->sockets[bulk], true, &flight->message, &why);
-        if (status == STATUS_OK) {
-            if (!take_request(router, bulk, flight))
-                free_flight(flight);
-            continue;
-        }
-        if (status != STATUS_NOT_FOUND)
-            refuse_bad(router, bulk, &flight->message, status, &why);
-        mem_free(flight);
-        if (status == STATUS_NOT_FOUND)
+    for (int i = 0; i < BURST; i++)
+        if (!read_message(router, bulk))
             return;
-    }
 }
 
 static void free_frame(void *data, void *hint)
@@ -283,30 +300,48 @@ static void frame_of(zmq_msg_t *frame, void **data, size_t bytes)
     (void)zmq_msg_init(frame);
 }
 
+// What does not fit into frames cannot be sent; its asker must hear of it all the same.
+static void check_size(struct flight *flight)
+{
+    if (flight->body.count <= BODY_BYTES_MAX && flight->rows_bytes <= ROWS_BYTES_MAX)
+        return;
+
+    flight->status = reason_set(
+        &flight->why, STATUS_INTERNAL, NULL, "a reply of %zu + %zu bytes; allowed: at most %u + %u",
+        flight->body.count, flight->rows_bytes, BODY_BYTES_MAX, ROWS_BYTES_MAX);
+    log_error("reply_too_large", "reason=\"%s\"", flight->why.text);
+    buffer_deinit(&flight->body);
+    mem_free(flight->rows);
+    flight->rows = NULL;
+    flight->rows_bytes = 0;
+}
+
+static void send_answer(struct router *router, struct flight *flight)
+{
+    check_size(flight);
+    struct bus_outgoing outgoing =
+        reply_to(&flight->message, flight->status, &flight->why, router->params.credits);
+    zmq_msg_t body;
+    zmq_msg_t rows;
+    void *body_data = flight->body.data;
+    frame_of(&body, &body_data, flight->body.count);
+    flight->body = (struct buffer){.data = body_data};
+    frame_of(&rows, &flight->rows, flight->rows_bytes);
+    outgoing.body = &body;
+    outgoing.rows = &rows;
+    send_reply(router, flight->request.bulk, &outgoing);
+    (void)zmq_msg_close(&body);
+    (void)zmq_msg_close(&rows);
+    unlink_flight(router, flight);
+    free_flight(flight);
+}
+
 static void send_answers(struct router *router)
 {
-    void *item;
-    while ((item = queue_try_pop(router->replies)) != NULL) {
-        if (item == router) // the word that it stops
-            continue;
-        struct flight *flight = item;
-        bool bulk = flight->request.bulk;
-        struct bus_outgoing outgoing =
-            reply_to(&flight->message, flight->status, &flight->why, router->params.credits);
-        zmq_msg_t body;
-        zmq_msg_t rows;
-        void *body_data = flight->body.data;
-        frame_of(&body, &body_data, flight->body.count);
-        flight->body = (struct buffer){.data = body_data};
-        frame_of(&rows, &flight->rows, flight->rows_bytes);
-        outgoing.body = &body;
-        outgoing.rows = &rows;
-        send_reply(router, bulk, &outgoing);
-        (void)zmq_msg_close(&body);
-        (void)zmq_msg_close(&rows);
-        unlink_flight(router, flight);
-        free_flight(flight);
-    }
+    void *item = NULL;
+    while ((item = queue_try_pop(router->replies)) != NULL)
+        if (item != router) // the word that it stops
+            send_answer(router, item);
 }
 
 static void router_body(struct thread *self, void *context)
@@ -334,16 +369,25 @@ static void router_body(struct thread *self, void *context)
 
 static void destroy(struct router *router)
 {
-    bus_socket_close(&router->sockets[0]);
-    bus_socket_close(&router->sockets[1]);
+    const int linger = LAST_REPLIES_MS;
+    for (int i = 0; i < 2; i++) {
+        if (router->sockets[i])
+            (void)zmq_setsockopt(router->sockets[i], ZMQ_LINGER, &linger, sizeof(linger));
+        bus_socket_close(&router->sockets[i]);
+    }
     queue_destroy(&router->replies);
+    mem_free(router->spare);
     mem_free(router);
 }
 
 enum status router_start(const struct router_params *params, struct router **out,
                          struct reason *why)
 {
-    assert(params && params->handle && out);
+    assert(params && params->bus && params->handle && out);
+
+    if (params->credits > ROUTER_CREDITS_MAX)
+        return reason_set(why, STATUS_INVALID, "credits", "%u; allowed: 1..%d", params->credits,
+                          ROUTER_CREDITS_MAX);
 
     struct router *router = mem_alloc(sizeof(*router));
     router->params = *params;

@@ -26,6 +26,7 @@
 #include "proto/wire/shard_msg.h"
 
 #define ROUTER_CREDITS_DEFAULT 64 // requests of one socket at once
+#define ROUTER_CREDITS_MAX 256    // queues hold four times as many
 
 struct router;
 

@@ -281,6 +281,17 @@ bool rpc_call_has_read(struct rpc_call *call, bool success, struct rpc_event *ev
     return true;
 }
 
+void rpc_call_abandon(struct rpc_call *call)
+{
+    assert(call && call->server->stopping);
+
+    if (call->state != RPC_CALL_OPEN || is_under_way(call, RPC_TAG_SEND))
+        return;
+    struct reason why = {.field = ""};
+    enum status status = reason_set(&why, STATUS_UNAVAILABLE, NULL, "the server is stopping");
+    finish(call, status, NULL, &why);
+}
+
 bool rpc_call_has_sent(struct rpc_call *call, bool success, struct rpc_event *event)
 {
     grpc_byte_buffer_destroy(call->sent);
@@ -291,7 +302,9 @@ bool rpc_call_has_sent(struct rpc_call *call, bool success, struct rpc_event *ev
         return end_if_over(call, event);
     }
 
-    if (call->server->rows[call->row].kind == RPC_ROW_REFLECTION)
+    if (call->server->stopping)
+        rpc_call_abandon(call);
+    else if (call->server->rows[call->row].kind == RPC_ROW_REFLECTION)
         rpc_call_read(call);
     else
         rpc_health_update(call);
@@ -367,11 +380,4 @@ void rpc_call_answer(struct rpc_call *call, enum status status, struct buffer *r
 {
     assert(call && call->inner);
     finish(call, status, reply, why);
-}
-
-void rpc_call_abandon(struct rpc_call *call, const struct reason *why)
-{
-    assert(call);
-    if (call->state == RPC_CALL_OPEN && !is_under_way(call, RPC_TAG_SEND))
-        finish(call, STATUS_UNAVAILABLE, NULL, why);
 }

@@ -29,10 +29,12 @@
 #include "proto/rpc/rpc_server.h"
 #include "proto/wire/rpc/rpc_msg.h"
 
-#define CONNECT_MS 5000     // one attempt to connect
-#define BACKOFF_MIN_MS 100  // until the next one, growing
-#define BACKOFF_MAX_MS 1000 //
-#define KEEPALIVE_MS 30000  // a server that is silent during a call is asked whether it lives
+#define CONNECT_MS 5000          // one attempt to connect
+#define BACKOFF_MIN_MS 100       // until the next one, growing
+#define BACKOFF_MAX_MS 1000      //
+#define CONNECT_STEP_US 50000    // an interrupt is seen within
+#define SECOND_ATTEMPT_US 250000 // after the first has failed
+#define KEEPALIVE_MS 30000       // a server that is silent during a call is asked whether it lives
 #define KEEPALIVE_TIMEOUT_MS 20000
 #define OPS_MAX 6
 
@@ -42,8 +44,9 @@ struct rpc_client {
     char *address;
     grpc_channel *channel;
     grpc_completion_queue *queue;
-    pthread_mutex_t lock; // protects the next two
-    grpc_call *waiting;   // what an interrupt cancels
+    pthread_mutex_t lock; // protects the rest
+    bool busy;            // a call has begun
+    grpc_call *waiting;   // what an interrupt cancels; NULL while still connecting
     bool interrupted;     // this call has been
 };
 
@@ -121,7 +124,7 @@ void rpc_client_close(struct rpc_client **client)
     *client = NULL;
     if (!closing)
         return;
-    assert(!closing->waiting); // streams are finished first
+    assert(!closing->busy); // streams are finished first
 
     grpc_channel_destroy(closing->channel);
     grpc_completion_queue_shutdown(closing->queue);
@@ -137,11 +140,45 @@ void rpc_client_interrupt(struct rpc_client *client)
     assert(client);
 
     (void)pthread_mutex_lock(&client->lock);
-    if (client->waiting) {
-        client->interrupted = true;
+    client->interrupted = client->busy;
+    if (client->waiting)
         (void)grpc_call_cancel(client->waiting, NULL);
-    }
     (void)pthread_mutex_unlock(&client->lock);
+}
+
+// --- connecting
+
+static bool is_interrupted(struct rpc_client *client)
+{
+    (void)pthread_mutex_lock(&client->lock);
+    bool interrupted = client->interrupted;
+    (void)pthread_mutex_unlock(&client->lock);
+    return interrupted;
+}
+
+// Waits until the connection is there or cannot be had; the call then tells which.
+//
+// A call on a connection that has failed would fail at once. So a second attempt gets its time first:
+// the server may be just starting, and gRPC 1.51 now and then takes a good attempt for a failed
+// one when many threads connect (it reads errno of connect() after other system calls).
+static void connect_first(struct rpc_client *client, int64_t deadline_us)
+{
+    int64_t until_us = deadline_us;
+    bool failed = false;
+    grpc_connectivity_state state = grpc_channel_check_connectivity_state(client->channel, 1);
+    while (state != GRPC_CHANNEL_READY && !clock_passed(until_us) && !is_interrupted(client)) {
+        if (state == GRPC_CHANNEL_TRANSIENT_FAILURE && !failed) {
+            failed = true;
+            int64_t second_us = clock_deadline_in_us(SECOND_ATTEMPT_US);
+            until_us = second_us < deadline_us ? second_us : deadline_us;
+        }
+        int64_t step_us = clock_deadline_in_us(CONNECT_STEP_US);
+        gpr_timespec step = rpc_core_timespec(step_us < until_us ? step_us : until_us);
+        grpc_channel_watch_connectivity_state(client->channel, state, step, client->queue, client);
+        (void)grpc_completion_queue_pluck(client->queue, client, gpr_inf_future(GPR_CLOCK_REALTIME),
+                                          NULL);
+        state = grpc_channel_check_connectivity_state(client->channel, 1);
+    }
 }
 
 // --- one exchange
@@ -155,7 +192,7 @@ static void start(struct exchange *exchange, const grpc_op *ops, size_t count, v
 
 // Waits for a batch; whether it went through. It always comes back: at the deadline at the latest,
 // after an interrupt, or when the connection is lost.
-static bool wait(struct exchange *exchange, void *tag)
+static bool wait_for(struct exchange *exchange, void *tag)
 {
     grpc_event event = grpc_completion_queue_pluck(exchange->client->queue, tag,
                                                    gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
@@ -182,6 +219,14 @@ static void drop_sent(struct exchange *exchange)
     exchange->sent = NULL;
 }
 
+static void set_idle(struct rpc_client *client)
+{
+    (void)pthread_mutex_lock(&client->lock);
+    client->waiting = NULL;
+    client->busy = false;
+    (void)pthread_mutex_unlock(&client->lock);
+}
+
 // Opens the call and starts RECEIVE; `request` is all that will be sent, or NULL for a stream.
 static enum status begin(struct exchange *exchange, struct rpc_client *client,
                          const struct rpc_client_call *call, const struct bytes *request,
@@ -192,6 +237,18 @@ static enum status begin(struct exchange *exchange, struct rpc_client *client,
                           "an id of %zu bytes; allowed are 1..%d printable ASCII bytes without "
                           "spaces",
                           call->request_id.bytes, REQUEST_ID_BYTES_MAX);
+
+    (void)pthread_mutex_lock(&client->lock);
+    assert(!client->busy); // one call at a time
+    client->busy = true;
+    client->interrupted = false;
+    (void)pthread_mutex_unlock(&client->lock);
+    connect_first(client, call->deadline_us);
+    if (clock_passed(call->deadline_us)) { // gRPC might still let a quick call through
+        set_idle(client);
+        return reason_set(why, STATUS_DEADLINE, NULL, "%s has not answered before the deadline",
+                          client->address);
+    }
 
     memset(exchange, 0, sizeof(*exchange));
     exchange->client = client;
@@ -206,9 +263,9 @@ static enum status begin(struct exchange *exchange, struct rpc_client *client,
     grpc_slice_unref(path);
 
     (void)pthread_mutex_lock(&client->lock);
-    assert(!client->waiting); // one call at a time
     client->waiting = exchange->grpc;
-    client->interrupted = false;
+    if (client->interrupted)
+        (void)grpc_call_cancel(exchange->grpc, NULL);
     (void)pthread_mutex_unlock(&client->lock);
 
     grpc_op ops[OPS_MAX];
@@ -238,11 +295,7 @@ static enum status begin(struct exchange *exchange, struct rpc_client *client,
 
 static void end(struct exchange *exchange)
 {
-    struct rpc_client *client = exchange->client;
-    (void)pthread_mutex_lock(&client->lock);
-    client->waiting = NULL;
-    (void)pthread_mutex_unlock(&client->lock);
-
+    set_idle(exchange->client);
     drop_sent(exchange);
     if (exchange->received)
         grpc_byte_buffer_destroy(exchange->received);
@@ -286,10 +339,6 @@ static enum status failure(const struct exchange *exchange, struct reason *why)
     if (rpc_core_metadata(&exchange->trailing, RPC_DETAILS_KEY, &packed))
         return explained(exchange, packed, why);
 
-    (void)pthread_mutex_lock(&client->lock);
-    bool interrupted = client->interrupted;
-    (void)pthread_mutex_unlock(&client->lock);
-
     int bytes = (int)GRPC_SLICE_LENGTH(exchange->text);
     const char *text = (const char *)GRPC_SLICE_START_PTR(exchange->text);
     enum status status = status_from_grpc_code((int)exchange->code);
@@ -299,7 +348,7 @@ static enum status failure(const struct exchange *exchange, struct reason *why)
     if (exchange->code == GRPC_STATUS_DEADLINE_EXCEEDED)
         return reason_set(why, status, NULL, "%s has not answered before the deadline",
                           client->address);
-    if (exchange->code == GRPC_STATUS_CANCELLED && interrupted)
+    if (exchange->code == GRPC_STATUS_CANCELLED && is_interrupted(client))
         return reason_set(why, status, NULL, "the call was interrupted");
     return reason_set(why, status, NULL, "%s says: %.*s", client->address, bytes, text);
 }
@@ -347,7 +396,7 @@ enum status rpc_client_unary(struct rpc_client *client, const struct rpc_client_
     enum status status = begin(&exchange, client, call, &request, why);
     if (status != STATUS_OK)
         return status;
-    (void)wait(&exchange, &exchange.receive_tag);
+    (void)wait_for(&exchange, &exchange.receive_tag);
     return result(&exchange, reply, why);
 }
 
@@ -380,7 +429,7 @@ enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message)
     memset(&op, 0, sizeof(op));
     (void)add_message(exchange, message, &op);
     start(exchange, &op, 1, &exchange->send_tag);
-    stream->failed = !wait(exchange, &exchange->send_tag);
+    stream->failed = !wait_for(exchange, &exchange->send_tag);
     drop_sent(exchange);
     return stream->failed ? STATUS_UNAVAILABLE : STATUS_OK;
 }
@@ -398,9 +447,9 @@ enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply, 
         memset(&op, 0, sizeof(op));
         op.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
         start(exchange, &op, 1, &exchange->send_tag);
-        (void)wait(exchange, &exchange->send_tag);
+        (void)wait_for(exchange, &exchange->send_tag);
     }
-    (void)wait(exchange, &exchange->receive_tag);
+    (void)wait_for(exchange, &exchange->receive_tag);
     enum status status = result(exchange, reply, why);
     mem_free(finishing);
     return status;

@@ -157,8 +157,8 @@ void rpc_call_send(struct rpc_call *call, struct buffer *message);
 void rpc_call_answer(struct rpc_call *call, enum status status, struct buffer *reply,
                      const struct reason *why);
 
-// Answers any open call with STATUS_UNAVAILABLE, if that can be done now.
-void rpc_call_abandon(struct rpc_call *call, const struct reason *why);
+// The server stops: answers an open call with STATUS_UNAVAILABLE, now or once its SEND is back.
+void rpc_call_abandon(struct rpc_call *call);
 
 // --- rpc_server.c
 

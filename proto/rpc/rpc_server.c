@@ -24,8 +24,12 @@
 #include "proto/rpc/rpc_address.h"
 #include "proto/rpc/rpc_internal.h"
 
-#define RESOURCE_QUOTA_BYTES ((size_t)512 << 20) // gRPC's buffers for all clients together
-#define KEEPALIVE_MS 30000                       // a silent client is asked whether it lives
+// gRPC's buffers for all clients together. gRPC collects a whole message before it compares its length
+// with the limit, so this is what bounds a client that sends without end (measured: 1.5 GB sent
+// in one message cost 0.55 GB and an error).
+#define RESOURCE_QUOTA_BYTES ((size_t)512 << 20)
+#define METADATA_ENTRY_BYTES 32 // what RFC 7541 adds to each entry
+#define KEEPALIVE_MS 30000      // a silent client is asked whether it lives
 #define KEEPALIVE_TIMEOUT_MS 10000
 #define PING_INTERVAL_MIN_MS 10000 // clients that ping more often are cut off
 #define IDLE_MS 600000             // a connection without calls
@@ -144,9 +148,19 @@ void rpc_server_release(struct rpc_call *call)
 
 // --- a new call
 
-// Reads deadline and request id; STATUS_INVALID when the id is none.
+// Reads deadline and request id. STATUS_INVALID when the id is none; STATUS_EXHAUSTED when there is too
+// much: gRPC keeps its own limit only for clients that have confirmed it.
 static enum status read_metadata(struct rpc_call *call, struct reason *why)
 {
+    size_t bytes = 0;
+    for (size_t i = 0; i < call->metadata.count; i++)
+        bytes += GRPC_SLICE_LENGTH(call->metadata.metadata[i].key) +
+                 GRPC_SLICE_LENGTH(call->metadata.metadata[i].value) + METADATA_ENTRY_BYTES;
+    if (bytes > RPC_METADATA_BYTES_MAX)
+        return reason_set(why, STATUS_EXHAUSTED, NULL,
+                          "the metadata has %zu bytes; at most %d are allowed", bytes,
+                          RPC_METADATA_BYTES_MAX);
+
     bool unknown = call->server->rows[call->row].kind == RPC_ROW_UNKNOWN;
     call->deadline_us =
         rpc_core_deadline_us(unknown ? call->details.deadline : call->grpc_deadline);
@@ -266,7 +280,7 @@ static bool step(struct rpc_server *server, const struct rpc_tag *tag, struct rp
     case RPC_TAG_COUNT:
         break;
     }
-    assert(!"a tag of no kind");
+    assert(false); // a tag of no kind
     return false;
 }
 
@@ -467,13 +481,10 @@ static void drain(struct rpc_server *server, int64_t deadline_us)
 
 static void shut_down(struct rpc_server *server)
 {
-    struct reason why = {.field = ""};
-    (void)reason_set(&why, STATUS_UNAVAILABLE, NULL, "the server is stopping");
-
     server->stopping = true;
     release_done(server);
     for (size_t i = 0; i < server->call_count; i++)
-        rpc_call_abandon(&server->calls[i], &why);
+        rpc_call_abandon(&server->calls[i]);
 
     server->shutdown_tag = (struct rpc_tag){.kind = RPC_TAG_SHUTDOWN};
     grpc_server_shutdown_and_notify(server->grpc, server->pollers[0].queue, &server->shutdown_tag);

@@ -85,9 +85,11 @@ static void write_info(struct wire_memory *memory, const struct api_memory_info 
     raw->records = info->records;
     raw->bytes = info->bytes;
     raw->index = wire_put_text(memory, info->index);
+    raw->degraded = wire_put_texts(memory, info->degraded, info->degraded_count);
+    raw->n_degraded = info->degraded_count;
 }
 
-static struct api_memory_info read_info(const Reco__V1__MemoryInfo *raw)
+static struct api_memory_info read_info(struct wire_memory *memory, const Reco__V1__MemoryInfo *raw)
 {
     return (struct api_memory_info){
         .name = wire_text(raw->name),
@@ -99,6 +101,8 @@ static struct api_memory_info read_info(const Reco__V1__MemoryInfo *raw)
         .records = raw->records,
         .bytes = raw->bytes,
         .index = wire_text(raw->index),
+        .degraded = wire_texts(memory, raw->degraded, raw->n_degraded),
+        .degraded_count = raw->n_degraded,
     };
 }
 
@@ -120,8 +124,14 @@ enum status api_decode_memory_info(struct bytes message, struct arena *arena,
     ProtobufCMessage *found = NULL;
     enum status status =
         api_unpack(&reco__v1__memory_info__descriptor, message, arena, &found, why);
+    if (status != STATUS_OK)
+        return status;
+
+    struct wire_memory memory = {arena, STATUS_OK};
+    struct api_memory_info info = read_info(&memory, (const void *)found);
+    status = wire_finish(&memory, why);
     if (status == STATUS_OK)
-        *out = read_info((const void *)found);
+        *out = info;
     return status;
 }
 
@@ -157,7 +167,7 @@ enum status api_decode_memory_list(struct bytes message, struct arena *arena,
     struct wire_memory memory = {arena, STATUS_OK};
     struct api_memory_info *infos = wire_array(&memory, raw->n_memories, sizeof(*infos));
     for (size_t i = 0; infos && i < raw->n_memories; i++)
-        infos[i] = read_info(raw->memories[i]);
+        infos[i] = read_info(&memory, raw->memories[i]);
 
     status = wire_finish(&memory, why);
     if (status == STATUS_OK)

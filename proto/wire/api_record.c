@@ -54,6 +54,7 @@ enum status api_encode_ingest_request(const struct api_ingest_request *message, 
     }
     raw.memory = wire_put_text(&memory, message->memory);
     raw.finish = message->finish;
+    raw.skip_existing = message->skip_existing;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -81,6 +82,7 @@ enum status api_decode_ingest_request(struct bytes message, struct arena *arena,
             .records = records,
             .count = raw->n_records,
             .finish = raw->finish,
+            .skip_existing = raw->skip_existing,
         };
     return status;
 }
@@ -102,6 +104,7 @@ enum status api_encode_ingest_reply(const struct api_ingest_reply *message, stru
     raw.failed_reasons = wire_put_texts(&memory, message->failed_reasons, message->failed_listed);
     raw.n_failed_reasons = message->failed_listed;
     raw.failed = message->failed;
+    raw.skipped = message->skipped;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -133,6 +136,7 @@ enum status api_decode_ingest_reply(struct bytes message, struct arena *arena,
         .failed_reasons = wire_texts(&memory, raw->failed_reasons, raw->n_failed_reasons),
         .failed_listed = raw->n_failed_keys,
         .failed = raw->failed,
+        .skipped = raw->skipped,
     };
     status = wire_finish(&memory, why);
     if (status == STATUS_OK)

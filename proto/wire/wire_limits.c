@@ -159,6 +159,7 @@ static const struct wire_limit memory_info[] = {
     TEXT("state", 0, WORD_BYTES_MAX),
     TEXT("space", 0, SPACE_BYTES_MAX),
     TEXT("index", 0, WORD_BYTES_MAX),
+    TEXTS("degraded", 0, DEGRADED_MAX, 0, REASON_BYTES_MAX),
 };
 
 static const struct wire_limit list_memories_reply[] = {

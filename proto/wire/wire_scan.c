@@ -207,6 +207,7 @@ static enum status check_length(const struct scan *scan, const ProtobufCFieldDes
 {
     const struct wire_limit *limit =
         wire_limits_field(scan->frames[scan->depth - 1].limits, field->name);
+    assert(limit);
     if (bytes.count < limit->bytes_min || bytes.count > limit->bytes_max)
         return refuse(scan, field, index, "%zu bytes; allowed: %" PRIu32 "..%" PRIu32, bytes.count,
                       limit->bytes_min, limit->bytes_max);
@@ -235,6 +236,7 @@ static enum status add_count(struct scan *scan, const ProtobufCFieldDescriptor *
     }
 
     const struct wire_limit *limit = wire_limits_field(frame->limits, field->name);
+    assert(limit);
     if (count > limit->count_max - *seen)
         return refuse(scan, field, WHOLE_FIELD, "%zu or more; allowed: at most %" PRIu32,
                       count + *seen, limit->count_max);

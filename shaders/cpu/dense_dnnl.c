@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The only file that calls oneDNN. Its C interface changed between 2.x (Debian 12)
 // and 3.x (Debian 13, Ubuntu 24.04): descriptions became opaque pointers and a
-// primitive is described in one call. Both are written here behind small helpers.
+// primitive is described in one call. Both are written here behind small functions.
 //
 // Debian's oneDNN is built on OpenMP. Every thread that calls it first sets its own
 // number of OpenMP threads to one, both when a primitive is made (it remembers the
@@ -13,7 +13,6 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-#include "proto/base/cpu.h"
 #include "proto/base/mem.h"
 #include "shaders/cpu/dense_internal.h"
 
@@ -184,25 +183,11 @@ void dense_engine_enter(void)
     omp_set_num_threads(1);
 }
 
-// Where RECO_CPU asks for a lower level, oneDNN keeps to it too. It listens only before
-// its first primitive of the process; later the level cannot have changed.
-static void limit_level(void)
-{
-#if defined(__x86_64__)
-    enum cpu_level level = cpu_best();
-    if (level == CPU_SCALAR)
-        (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
-    else if (level == CPU_AVX2)
-        (void)dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
-#endif
-}
-
 enum status dense_engine_create(uint32_t workers, struct dense_engine **out)
 {
     assert(workers >= 1 && workers <= TEAM_WORKERS_MAX);
 
     dense_engine_enter();
-    limit_level();
     struct dense_engine *engine = mem_alloc(sizeof(*engine));
     dnnl_status_t status = dnnl_engine_create(&engine->engine, dnnl_cpu, 0);
     for (uint32_t i = 0; status == dnnl_success && i < workers; i++) {

@@ -30,7 +30,7 @@ void fusion_weights(const struct fusion_params *params, const float *scores, siz
 
     // Softmax less its largest exponent, so that no exponential overflows.
     double temperature = params->mode == FUSION_WEIGHTED ? params->temperature : 0;
-    double largest = -INFINITY;
+    double largest = -HUGE_VAL;
     for (size_t i = 0; i < count; i++)
         largest = fmax(largest, temperature * (double)scores[i]);
 

@@ -206,6 +206,7 @@ static struct image_window centre_window(uint32_t full, uint32_t size, enum imag
 static enum status make_windows(uint32_t width, uint32_t height, const struct image_params *params,
                                 struct image_window windows[2], struct reason *why)
 {
+    assert(width > 0 && height > 0);
     uint32_t shortest = width < height ? width : height;
     uint64_t edges[2] = {resized_edge(width, shortest, params->size),
                          resized_edge(height, shortest, params->size)};
@@ -251,7 +252,7 @@ static void write_floats(const uint8_t *rgb, const struct image_params *params, 
 static enum status preprocess_rgb(const struct image *image, const struct image_params *params,
                                   float *pixels, struct reason *why)
 {
-    struct image_window windows[2];
+    struct image_window windows[2] = {{0, 0, 0}, {0, 0, 0}};
     enum status status = make_windows(image->width, image->height, params, windows, why);
     if (status != STATUS_OK)
         return status;
@@ -269,7 +270,7 @@ static enum status preprocess_rgb(const struct image *image, const struct image_
 static enum status preprocess_raw(struct image_raw *raw, const struct image_params *params,
                                   float *pixels, struct reason *why)
 {
-    struct image_window windows[2];
+    struct image_window windows[2] = {{0, 0, 0}, {0, 0, 0}};
     enum status status = make_windows(raw->width, raw->height, params, windows, why);
     if (status != STATUS_OK)
         return status;

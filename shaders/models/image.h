@@ -6,7 +6,7 @@
 // first frame). The format is told from the content. The number of pixels is
 // checked against IMAGE_PIXELS_MAX before any is decoded.
 //
-// The pixels are those of Pillow: shortest edge resized to S with its antialiased
+// The pixels are those of Pillow 13: shortest edge resized to S with its antialiased
 // bicubic filter to the last bit, the middle S x S cut out, scaled, normalised.
 //
 // What is refused: a file that ends before its picture does; a JPEG of more than

@@ -24,10 +24,11 @@ static void nearest_sources(uint32_t source, struct image_window window, uint32_
 {
     double step = (double)source / window.full;
     double at = step * 0.5;
-    for (uint32_t i = 0; i < window.first + window.count; i++, at += step) {
+    for (uint32_t i = 0; i < window.first + window.count; i++) {
         uint32_t from = (uint32_t)at;
         if (i >= window.first)
             nearest[i - window.first] = from < source ? from : source - 1;
+        at += step;
     }
 }
 

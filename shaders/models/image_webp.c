@@ -23,10 +23,16 @@ static enum status broken(VP8StatusCode code, struct reason *why)
     return reason_set(why, STATUS_INVALID, IMAGE_FIELD, "broken WebP: %s", text);
 }
 
-// Decodes one picture into the rows at `target`, which has `width` x `height` pixels left
-// and lines of `pitch` bytes.
-static enum status decode(struct bytes picture, enum image_mode mode, uint8_t *target, size_t pitch,
-                          uint32_t width, uint32_t height, struct reason *why)
+// Where a picture goes: `width` x `height` pixels in lines of `pitch` bytes.
+struct area {
+    enum image_mode mode;
+    uint8_t *data;
+    size_t pitch;
+    uint32_t width;
+    uint32_t height;
+};
+
+static enum status decode(struct bytes picture, const struct area *area, struct reason *why)
 {
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
@@ -34,14 +40,16 @@ static enum status decode(struct bytes picture, enum image_mode mode, uint8_t *t
     VP8StatusCode code = WebPGetFeatures(picture.data, picture.count, &config.input);
     if (code != VP8_STATUS_OK)
         return broken(code, why);
-    if ((uint32_t)config.input.width != width || (uint32_t)config.input.height != height)
+    if ((uint32_t)config.input.width != area->width ||
+        (uint32_t)config.input.height != area->height)
         return broken(VP8_STATUS_BITSTREAM_ERROR, why);
 
-    config.output.colorspace = mode == IMAGE_RGBA ? MODE_RGBA : MODE_RGB;
+    config.output.colorspace = area->mode == IMAGE_RGBA ? MODE_RGBA : MODE_RGB;
     config.output.is_external_memory = 1;
-    config.output.u.RGBA.rgba = target;
-    config.output.u.RGBA.stride = (int)pitch;
-    config.output.u.RGBA.size = pitch * (height - 1) + (size_t)width * image_mode_bytes(mode);
+    config.output.u.RGBA.rgba = area->data;
+    config.output.u.RGBA.stride = (int)area->pitch;
+    config.output.u.RGBA.size =
+        area->pitch * (area->height - 1) + (size_t)area->width * image_mode_bytes(area->mode);
     code = WebPDecode(picture.data, picture.count, &config);
     WebPFreeDecBuffer(&config.output);
     return code == VP8_STATUS_OK ? STATUS_OK : broken(code, why);
@@ -55,8 +63,9 @@ static enum status read_still(struct bytes file, const WebPBitstreamFeatures *fe
         image_raw_init(raw, (uint64_t)features->width, (uint64_t)features->height, mode, why);
     if (status != STATUS_OK)
         return status;
-    return decode(file, mode, raw->data, (size_t)raw->width * image_mode_bytes(mode), raw->width,
-                  raw->height, why);
+    const struct area area = {mode, raw->data, (size_t)raw->width * image_mode_bytes(mode),
+                              raw->width, raw->height};
+    return decode(file, &area, why);
 }
 
 static enum status read_frame(const WebPIterator *frame, struct image_raw *raw, struct reason *why)
@@ -68,10 +77,11 @@ static enum status read_frame(const WebPIterator *frame, struct image_raw *raw, 
                           "broken WebP: its first frame lies outside of the picture");
     size_t pitch = (size_t)raw->width * 4;
     memset(raw->data, 0, pitch * raw->height);
-    uint8_t *target = raw->data + (size_t)frame->y_offset * pitch + (size_t)frame->x_offset * 4;
+    uint8_t *data = raw->data + (size_t)frame->y_offset * pitch + (size_t)frame->x_offset * 4;
+    const struct area area = {IMAGE_RGBA, data, pitch, (uint32_t)frame->width,
+                              (uint32_t)frame->height};
     struct bytes picture = {frame->fragment.bytes, frame->fragment.size};
-    return decode(picture, IMAGE_RGBA, target, pitch, (uint32_t)frame->width,
-                  (uint32_t)frame->height, why);
+    return decode(picture, &area, why);
 }
 
 static enum status read_animation(WebPDemuxer *demuxer, struct image_raw *raw, struct reason *why)

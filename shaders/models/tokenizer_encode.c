@@ -15,7 +15,7 @@
 #include "shaders/models/tokenizer_internal.h"
 
 // Texts whose cleaned form is sure to fit take their working memory from the stack.
-#define SMALL_ROOM 768
+#define SMALL_ROOM ((size_t)768)
 
 struct output {
     uint32_t *ids;

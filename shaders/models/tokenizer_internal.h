@@ -132,7 +132,7 @@ struct tokenizer_scratch {
     uint8_t *kind;  // enum tokenizer_kind of each byte, TOKENIZER_SPACE behind the last
 };
 
-#define TOKENIZER_PAD 16
+#define TOKENIZER_PAD ((size_t)16)
 #define TOKENIZER_SCRATCH_BYTES(room) ((size_t)(room)*50 + 2 * TOKENIZER_PAD)
 
 // Steps 1 to 4 of tokenizer.h: writes scratch->bytes and scratch->kind and

@@ -49,6 +49,7 @@ static size_t name_slot(const struct vocab *vocab, const char *name, size_t byte
 // The id of a name, TOKENIZER_NONE when it is not in the vocabulary.
 static uint32_t vocab_find(const struct vocab *vocab, const char *name, size_t bytes)
 {
+    assert(vocab->slots);
     size_t slot = name_slot(vocab, name, bytes);
     for (;;) {
         uint32_t id = vocab->slots[slot];
@@ -141,7 +142,7 @@ static enum status find_symbols(const struct vocab *vocab, struct reason *why)
         }
         status = need_name(vocab, name, &tokenizer->byte_id[byte], why);
         if (status == STATUS_OK) {
-            memcpy(name + bytes, WORD_END, WORD_END_BYTES);
+            memcpy(name + bytes, WORD_END, WORD_END_BYTES + 1);
             status = need_name(vocab, name, &tokenizer->byte_end_id[byte], why);
         }
     }
@@ -382,8 +383,6 @@ enum status tokenizer_open(struct bytes vocab_json, struct bytes merges_txt, uin
     struct tokenizer *tokenizer = mem_alloc(sizeof(*tokenizer));
     struct vocab vocab = {.tokenizer = tokenizer};
     tokenizer->context = context;
-    for (uint32_t code = 0; code < 0x10000; code++)
-        tokenizer->fold[code] = tokenizer_fold(code);
     enum status status = fill(&vocab, vocab_json, merges_txt, why);
     mem_free(vocab.names);
     mem_free(vocab.slots);
@@ -391,6 +390,8 @@ enum status tokenizer_open(struct bytes vocab_json, struct bytes merges_txt, uin
         tokenizer_close(&tokenizer);
         return status;
     }
+    for (uint32_t code = 0; code < 0x10000; code++)
+        tokenizer->fold[code] = tokenizer_fold(code);
     *out = tokenizer;
     return STATUS_OK;
 }

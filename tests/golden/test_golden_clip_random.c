@@ -28,8 +28,10 @@
 
 enum { COUNT = 4, CONTEXT = 77, SIZE = 224, PICTURE = 3 * SIZE * SIZE };
 
-#define COSINE_MIN 0.99999
-#define ELEMENT_MAX 2e-4
+// The promise is 0.99999 and 2e-4. Measured are 1 - 4e-13 and 2e-7; another CPU sums in
+// another order, which costs as much again.
+#define COSINE_MIN 0.9999999
+#define ELEMENT_MAX 1e-5
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -161,6 +163,16 @@ static struct clip *open_cut(const struct model *model, uint32_t layers, uint32_
 
 // --- what comes out
 
+// The largest differences so far, for the log (--verbose).
+static double element_worst = 0.0;
+static double cosine_worst = 1.0;
+
+static void log_worst(void)
+{
+    cr_log_info("an element differs by at most %.3g, 1 - cosine is at most %.3g", element_worst,
+                1.0 - cosine_worst);
+}
+
 static void expect_embedding(const char *what, size_t index, const float *got,
                              const float *expected, size_t dimension)
 {
@@ -175,6 +187,8 @@ static void expect_embedding(const char *what, size_t index, const float *got,
         worst = fmax(worst, fabs((double)got[i] - (double)expected[i]));
     }
     double cosine = product / sqrt(a * b);
+    element_worst = fmax(element_worst, worst);
+    cosine_worst = fmin(cosine_worst, cosine);
     cr_expect(cosine > COSINE_MIN, "%s %zu: cosine %.9f", what, index, cosine);
     cr_expect(worst < ELEMENT_MAX, "%s %zu: an element differs by %g", what, index, worst);
 }
@@ -273,4 +287,5 @@ Test(golden_clip_random, full_size_towers_have_transformers_embeddings_alone_and
     npy_free(&texts);
     npy_free(&images);
     close_model(&model);
+    log_worst();
 }

@@ -32,9 +32,10 @@
 enum { IMAGE_LAYERS = 4, TEXT_LAYERS = 3 };
 enum { DIMENSION = 128, COUNT = 64, CONTEXT = 32, SIZE = 64, PICTURE = 3 * SIZE * SIZE };
 
-// The goal of the project; what is measured is about a hundred times smaller.
-#define COSINE_MIN 0.99999
-#define ELEMENT_MAX 2e-4
+// The promise is 0.99999 and 2e-4. Measured are 1 - 4e-13 and 2e-7; another CPU sums in
+// another order, which costs as much again.
+#define COSINE_MIN 0.9999999
+#define ELEMENT_MAX 1e-5
 
 // Whether two arrays are the same bits, which for floats is more than being equal.
 static bool same_bits(const void *a, const void *b, size_t bytes)
@@ -60,6 +61,16 @@ static struct npy load(const char *name)
     return array;
 }
 
+// The largest differences so far, for the log (--verbose).
+static double element_worst = 0.0;
+static double cosine_worst = 1.0;
+
+static void log_worst(void)
+{
+    cr_log_info("an element differs by at most %.3g, 1 - cosine is at most %.3g", element_worst,
+                1.0 - cosine_worst);
+}
+
 static void expect_embedding(const char *what, size_t index, const float *got,
                              const float *expected, size_t dimension)
 {
@@ -74,6 +85,8 @@ static void expect_embedding(const char *what, size_t index, const float *got,
         worst = fmax(worst, fabs((double)got[i] - (double)expected[i]));
     }
     double cosine = product / sqrt(a * b);
+    element_worst = fmax(element_worst, worst);
+    cosine_worst = fmin(cosine_worst, cosine);
     cr_expect(cosine > COSINE_MIN, "%s %zu: cosine %.9f", what, index, cosine);
     cr_expect(worst < ELEMENT_MAX, "%s %zu: an element differs by %g", what, index, worst);
     cr_expect(fabs(a - 1.0) < 1e-6, "%s %zu: squared length %.9f", what, index, a);
@@ -127,6 +140,7 @@ Test(golden_clip_tiny, texts_as_ids_and_as_text_have_transformers_embeddings)
     npy_free(&ids);
     npy_free(&expected);
     clip_close(&clip);
+    log_worst();
 }
 
 // --- pictures
@@ -191,6 +205,7 @@ Test(golden_clip_tiny, picture_files_have_transformers_embeddings_and_logits)
     npy_free(&expected);
     json_destroy(&index);
     clip_close(&clip);
+    log_worst();
 }
 
 // --- between the layers

@@ -65,9 +65,11 @@ static struct text restore_nul(struct text text, char *room)
 {
     size_t count = 0;
     for (size_t i = 0; i < text.bytes; i++) {
-        bool hidden = text.bytes - i >= 3 && memcmp(text.data + i, STAND_IN, 3) == 0;
-        room[count++] = hidden ? '\0' : text.data[i];
-        i += hidden ? 2 : 0;
+        room[count++] = text.data[i];
+        if (text.bytes - i >= 3 && memcmp(text.data + i, STAND_IN, 3) == 0) {
+            room[count - 1] = '\0';
+            i += 2;
+        }
     }
     return (struct text){room, count};
 }

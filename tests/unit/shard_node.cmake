@@ -1,3 +1,6 @@
 reco_test(test_distance test_distance.c reco_shard_node)
 reco_test(test_scan test_scan.c reco_shard_node)
 reco_test(test_rows test_rows.c reco_shard_node)
+reco_test(test_store test_store.c reco_shard_node)
+reco_test(test_node_ingest test_node_ingest.c reco_shard_node)
+reco_test(test_node test_node.c reco_shard_node)

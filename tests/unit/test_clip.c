@@ -26,7 +26,7 @@
 
 enum { DIMENSION = 128, SIZE = 64, PICTURE = 3 * SIZE * SIZE };
 
-// --- helpers
+// --- common to the tests
 
 // Whether two arrays are the same bits, which for floats is more than being equal.
 static bool same_bits(const void *a, const void *b, size_t bytes)

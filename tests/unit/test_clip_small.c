@@ -30,7 +30,7 @@
 // Single precision through three layers of unit-sized activations.
 #define ERROR_MAX 1e-10
 
-// --- helpers
+// --- common to the tests
 
 // Whether two arrays are the same bits, which for floats is more than being equal.
 static bool same_bits(const void *a, const void *b, size_t bytes)

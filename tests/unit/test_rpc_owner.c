@@ -76,8 +76,8 @@ static void send_text(const char *text)
 
 static void expect_message(const char *text)
 {
-    cr_assert(eq(sz, event.message.count, strlen(text)));
-    cr_expect(memcmp(event.message.data, text, strlen(text)) == 0);
+    const struct text message = {(const char *)event.message.data, event.message.count};
+    cr_expect(text_equal(message, text_of(text)), "%s", text);
 }
 
 static struct buffer *answer(const char *text)
@@ -92,10 +92,8 @@ static void expect_finish(enum status status, const char *text)
 {
     reply.count = 0;
     cr_expect(eq(int, rpc_stream_finish(&stream, &reply, &why), status), "%s", why.text);
-    if (status == STATUS_OK) {
-        cr_assert(eq(sz, reply.count, strlen(text)));
-        cr_expect(memcmp(reply.data, text, strlen(text)) == 0);
-    }
+    if (status == STATUS_OK)
+        cr_expect(text_equal((struct text){(const char *)reply.data, reply.count}, text_of(text)));
 }
 
 Test(rpc_owner, a_unary_call_is_call_then_done)

@@ -24,7 +24,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-// --- helpers
+// --- common to the tests
 
 // Whether two arrays are the same bits, which for floats is more than being equal.
 static bool same_bits(const void *a, const void *b, size_t bytes)

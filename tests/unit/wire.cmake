@@ -1,1 +1,2 @@
 # Tests of the messages: limits and scanner, the public ones, those between coordinator and node.
+reco_test(test_shard_msg test_shard_msg.c reco_wire reco_wire_generated)

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// answer.c - results into the structs of the wire.
+
+#include "coordinator/answer.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+
+#define INDEX_NAME "exact"
+
+void answer_from_question(const struct service_call *call, const struct question *question,
+                          struct api_answer *out)
+{
+    assert(call && question && out);
+
+    const struct meta_generation *memory = &question->memory;
+    *out = (struct api_answer){
+        .request_id = service_request_id(call),
+        .space = text_of(memory->number == 0 ? call->backend->clip->space : memory->space),
+        .memory = text_of(memory->memory),
+        .generation = memory->number,
+        .index = text_of(INDEX_NAME),
+    };
+}
+
+void answer_from_result(const struct service_call *call, const struct question *question,
+                        const struct query_result *result, struct api_answer *out)
+{
+    assert(result && result->status == STATUS_OK);
+
+    answer_from_question(call, question, out);
+    out->coverage = result->coverage;
+    out->degraded = result->degraded;
+    out->degraded_count = result->degraded_count;
+    out->timings = result->timings;
+    out->records = result->records;
+}
+
+enum status answer_neighbours(const struct query_result *result, struct arena *arena,
+                              struct api_neighbours *out)
+{
+    const struct fuser_result *selection = &result->selections[0];
+    size_t count = selection->count;
+    uint64_t *ids = arena_alloc_array(arena, count, sizeof(*ids));
+    float *scores = arena_alloc_array(arena, count, sizeof(*scores));
+    struct text *texts = arena_alloc_array(arena, 3 * count, sizeof(*texts));
+    if (!ids || !scores || !texts)
+        return STATUS_NO_MEMORY;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct fuser_hit *hit = &result->hits[selection->kept[i]];
+        struct query_document document = {0};
+        if (result->documents)
+            document = result->documents[i];
+        ids[i] = hit->id;
+        scores[i] = hit->score;
+        texts[i] = document.key;
+        texts[count + i] = document.caption;
+        texts[2 * count + i] = document.source;
+    }
+    *out = (struct api_neighbours){
+        .count = count,
+        .ids = ids,
+        .scores = scores,
+        .keys = texts,
+        .captions = texts + count,
+        .sources = texts + 2 * count,
+        .weights = result->fuser->fusion.mode == FUSION_NONE ? NULL : selection->weights,
+    };
+    return STATUS_OK;
+}
+
+enum status answer_degrade(struct api_answer *answer, struct arena *arena, struct text reason)
+{
+    if (answer->degraded_count == QUERY_DEGRADED_MAX)
+        return STATUS_OK;
+    size_t count = answer->degraded_count;
+    struct text *reasons = arena_alloc_array(arena, count + 1, sizeof(*reasons));
+    if (!reasons)
+        return STATUS_NO_MEMORY;
+    if (count > 0)
+        memcpy(reasons, answer->degraded, count * sizeof(*reasons));
+    reasons[count] = reason;
+    answer->degraded = reasons;
+    answer->degraded_count = count + 1;
+    return STATUS_OK;
+}
+
+enum status answer_add_labels(const struct label_prototypes *prototypes, struct arena *arena,
+                              struct api_answer *answer)
+{
+    assert(prototypes && arena && answer);
+
+    if (prototypes->coverage < answer->coverage)
+        answer->coverage = prototypes->coverage;
+    const char *line = prototypes->degraded;
+    while (line && *line != '\0') {
+        size_t bytes = strcspn(line, "\n");
+        enum status status = answer_degrade(answer, arena, (struct text){line, bytes});
+        if (status != STATUS_OK)
+            return status;
+        line += bytes + (line[bytes] == '\n');
+    }
+    return STATUS_OK;
+}
+
+void answer_finish(struct service_call *call, struct api_answer *answer)
+{
+    struct buffer reply = {0};
+    answer->timings.total = (float)(clock_now_us() - call->begun_us) / 1000.0f;
+    enum status status = api_encode_answer(call->method, answer, &reply);
+    if (status == STATUS_OK) {
+        service_finish(call, STATUS_OK, &reply, NULL);
+    } else {
+        struct reason why = {0};
+        service_fail(call, reason_set(&why, status, NULL, "the answer does not fit a message"),
+                     &why);
+    }
+    buffer_deinit(&reply);
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// backend.h - what every handler of a call stands on, in one place.
+//
+// Thread-safety: the loop thread's.
+
+#ifndef RECO_COORDINATOR_BACKEND_H
+#define RECO_COORDINATOR_BACKEND_H
+
+#include "coordinator/compute.h"
+#include "coordinator/fanout.h"
+#include "coordinator/meta.h"
+#include "coordinator/timers.h"
+
+struct labels;       // coordinator/labels.h
+struct label_builds; // coordinator/label_build.h
+
+struct backend {
+    struct compute *compute;
+    struct fanout *fanout;
+    struct meta *meta;
+    struct labels *labels;
+    struct label_builds *builds;
+    struct timers timers;
+    const struct clip_info *clip;
+};
+
+#endif

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// query_fetch.c - payload rows and documents from the nodes that have them.
+//
+// Both ask alike: the wanted ids grouped by node, cut into chunks that fit a FETCH and its reply.
+
+#include <assert.h>
+#include <string.h>
+
+#include "coordinator/query_internal.h"
+#include "proto/base/mem.h"
+
+// Ids of one chunk, so that the rows of its reply stay within a frame.
+static uint32_t chunk_max(const struct query *query)
+{
+    size_t rows = ROWS_BYTES_MAX / (query->params.dimension * sizeof(uint16_t));
+    return rows < FETCH_IDS_MAX ? (uint32_t)rows : FETCH_IDS_MAX;
+}
+
+// Lists `count` wanted things by node: ids[i] on nodes[i]; skip[i] are left out (skip may be NULL).
+static bool list_by_node(struct query *query, const uint64_t *ids, const uint32_t *nodes,
+                         const uint8_t *skip, size_t count)
+{
+    struct query_fetch *fetch = &query->fetch;
+    uint32_t room = chunk_max(query);
+    fetch->ids = arena_alloc_array(query->arena, count, sizeof(fetch->ids[0]));
+    fetch->places = arena_alloc_array(query->arena, count, sizeof(fetch->places[0]));
+    fetch->chunks =
+        arena_alloc_array(query->arena, NODES_MAX + count / room, sizeof(fetch->chunks[0]));
+    fetch->chunk_count = 0;
+    if (!fetch->ids || !fetch->places || !fetch->chunks)
+        return false;
+
+    uint32_t listed = 0;
+    for (uint32_t node = 0; node < NODES_MAX; node++) {
+        struct query_chunk chunk = {.node = node, .first = listed};
+        for (size_t i = 0; i < count; i++) {
+            if (nodes[i] != node || (skip && skip[i]))
+                continue;
+            if (chunk.count == room) {
+                fetch->chunks[fetch->chunk_count++] = chunk;
+                chunk = (struct query_chunk){.node = node, .first = listed};
+            }
+            fetch->ids[listed] = ids[i];
+            fetch->places[listed++] = (uint32_t)i;
+            chunk.count++;
+        }
+        if (chunk.count > 0)
+            fetch->chunks[fetch->chunk_count++] = chunk;
+    }
+    return true;
+}
+
+// Sends every chunk; a node that cannot be asked is lost at once by `lose`.
+static bool send_chunks(struct query *query, const struct shard_fetch_request *shape,
+                        void (*lose)(struct query *query, uint32_t node, enum status status,
+                                     struct text text))
+{
+    const struct query_fetch *fetch = &query->fetch;
+    bool sent = false;
+    for (size_t i = 0; i < fetch->chunk_count; i++) {
+        const struct query_chunk *chunk = &fetch->chunks[i];
+        struct shard_fetch_request message = *shape;
+        message.generation = query->question.memory.number;
+        message.ids = fetch->ids + chunk->first;
+        message.count = chunk->count;
+        struct buffer body = {0};
+        struct reason why = {0};
+        enum status status = shard_encode_fetch_request(&message, &body);
+        if (status == STATUS_OK) {
+            struct fanout_send send = {
+                .node = chunk->node,
+                .tag = (uint32_t)i,
+                .class = DEALER_QUERY,
+                .type = SHARD_FETCH,
+                .body = {body.data, body.count},
+                .deadline_us = query->soft_us,
+                .trace = query->params.trace,
+            };
+            status = fanout_send(&query->ask, &send, &why);
+        }
+        buffer_deinit(&body);
+        if (status == STATUS_OK)
+            sent = true;
+        else
+            lose(query, chunk->node, status, text_of(why.text));
+    }
+    return sent;
+}
+
+// Decodes the reply to a chunk. STATUS_CORRUPT when it does not fit the question.
+static enum status decode(struct query *query, const struct fanout_reply *reply, size_t row_bytes,
+                          struct arena *arena, struct shard_fetch_reply *out, struct reason *why)
+{
+    if (reply->status != STATUS_OK)
+        return reason_set(why, reply->status, NULL, "%.*s", (int)reply->text.bytes,
+                          reply->text.data ? reply->text.data : "");
+    enum status status = shard_decode_fetch_reply(reply->body, reply->rows, arena, out, why);
+    if (status != STATUS_OK)
+        return status == STATUS_NO_MEMORY ? status : STATUS_CORRUPT;
+    uint32_t asked = query->fetch.chunks[reply->tag].count;
+    if (out->count != asked || reply->rows.count != asked * row_bytes)
+        return reason_set(why, STATUS_CORRUPT, NULL, "it sent %zu records for %u", out->count,
+                          asked);
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------- payload
+
+bool query_fetch_payload(struct query *query)
+{
+    struct query_payload *payload = &query->payload;
+    size_t missing = 0;
+    for (size_t i = 0; i < payload->count; i++)
+        missing += payload->known[i] == QUERY_UNKNOWN;
+    if (missing == 0)
+        return false;
+    if (!list_by_node(query, payload->ids, payload->nodes, payload->known, payload->count)) {
+        query_degrade(query, "no memory to fetch %zu embeddings; their records are left out",
+                      missing);
+        return false;
+    }
+    bool wants_images = modality_other(query->params.over) == MODALITY_IMAGE;
+    struct shard_fetch_request shape = {.want_image_rows = wants_images,
+                                        .want_text_rows = !wants_images};
+    return send_chunks(query, &shape, query_lose_node);
+}
+
+void query_fetch_payload_reply(struct query *query, const struct fanout_reply *reply)
+{
+    const struct query_chunk *chunk = &query->fetch.chunks[reply->tag];
+    struct query_payload *payload = &query->payload;
+    uint32_t dimension = query->params.dimension;
+    struct shard_fetch_reply decoded = {0};
+    struct reason why = {0};
+    struct arena *arena = arena_create(QUERY_ARENA_BYTES);
+    enum status status = decode(query, reply, dimension * sizeof(uint16_t), arena, &decoded, &why);
+    if (status != STATUS_OK)
+        query_lose_node(query, chunk->node, status, text_of(why.text));
+
+    // A record that is gone was deleted a moment ago: its hit is dropped, as it should be.
+    for (uint32_t i = 0; status == STATUS_OK && i < chunk->count; i++) {
+        uint32_t place = query->fetch.places[chunk->first + i];
+        payload->known[place] = decoded.found[i] ? QUERY_HAVE : QUERY_GONE;
+        if (!decoded.found[i])
+            continue;
+        memcpy(payload->halves + (size_t)place * dimension, decoded.rows + (size_t)i * dimension,
+               dimension * sizeof(uint16_t));
+    }
+    arena_destroy(&arena);
+}
+
+// ---------------------------------------------------------------- documents
+
+// Neighbours stay without their texts; the answer is none the worse otherwise.
+static void lose_documents(struct query *query, uint32_t node, enum status status, struct text text)
+{
+    query_degrade(query, "node %u did not send keys and captions of its neighbours (%s%s%.*s)",
+                  node, status_text(status), text.bytes > 0 ? ": " : "", (int)text.bytes,
+                  text.data ? text.data : "");
+}
+
+bool query_fetch_documents(struct query *query)
+{
+    const struct fuser_result *selection = &query->selections[0];
+    if (selection->count == 0)
+        return false;
+    uint64_t ids[K_MAX];
+    uint32_t nodes[K_MAX];
+    for (uint32_t i = 0; i < selection->count; i++) {
+        ids[i] = query->hits[selection->kept[i]].id;
+        nodes[i] = query->hit_nodes[selection->kept[i]];
+    }
+    query->documents = arena_zero(query->arena, selection->count * sizeof(query->documents[0]));
+    if (!query->documents || !list_by_node(query, ids, nodes, NULL, selection->count)) {
+        query_degrade(query, "no memory for the neighbours' keys and captions");
+        query->documents = NULL;
+        return false;
+    }
+    struct shard_fetch_request shape = {.want_documents = true};
+    return send_chunks(query, &shape, lose_documents);
+}
+
+static struct text copy_text(struct query *query, struct text text)
+{
+    char *copy = text.bytes > 0 ? arena_copy_text(query->arena, text.data, text.bytes) : NULL;
+    return copy ? (struct text){copy, text.bytes} : (struct text){0};
+}
+
+void query_fetch_documents_reply(struct query *query, const struct fanout_reply *reply)
+{
+    const struct query_chunk *chunk = &query->fetch.chunks[reply->tag];
+    struct shard_fetch_reply decoded = {0};
+    struct reason why = {0};
+    struct arena *arena = arena_create(QUERY_ARENA_BYTES);
+    enum status status = decode(query, reply, 0, arena, &decoded, &why);
+    if (status == STATUS_OK && !decoded.keys)
+        status = reason_set(&why, STATUS_CORRUPT, NULL, "there are none in its reply");
+    if (status != STATUS_OK)
+        lose_documents(query, chunk->node, status, text_of(why.text));
+    for (uint32_t i = 0; status == STATUS_OK && i < chunk->count; i++) {
+        if (!decoded.found[i])
+            continue;
+        query->documents[query->fetch.places[chunk->first + i]] = (struct query_document){
+            .key = copy_text(query, decoded.keys[i]),
+            .caption = copy_text(query, decoded.captions[i]),
+            .source = copy_text(query, decoded.sources[i]),
+        };
+    }
+    arena_destroy(&arena);
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// service.c - the list of running calls and the table of handlers.
+
+#include "coordinator/service.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+
+static const struct service_handler *const handlers[API_METHOD_COUNT] = {
+    [API_ENCODE_IMAGE] = &service_encode_image,
+    [API_ENCODE_TEXT] = &service_encode_text,
+    [API_TOKENIZE] = &service_tokenize,
+    [API_SEARCH] = &service_query,
+    [API_REFINE_IMAGE] = &service_query,
+    [API_REFINE_TEXT] = &service_query,
+    [API_REFINE_EMBEDDING] = &service_query,
+    [API_COMPILE_LABELS] = &service_compile_labels,
+    [API_CLASSIFY] = &service_classify,
+    [API_EXPLAIN] = &service_classify,
+    [API_MEMORY_CREATE] = &service_create,
+    [API_MEMORY_DESCRIBE] = &service_describe,
+    [API_MEMORY_LIST] = &service_list,
+    [API_MEMORY_INGEST] = &write_ingest,
+    [API_MEMORY_DELETE] = &write_delete,
+    [API_MEMORY_DROP] = &service_drop,
+    [API_CLUSTER_LIST_NODES] = &service_list_nodes,
+};
+
+void service_init(struct service *service, struct backend *backend)
+{
+    assert(service && backend);
+
+    // Tells the ids of two coordinators apart in one log; nothing relies on it.
+    uint64_t seed = (uint64_t)clock_now_us() ^ (uint64_t)getpid() << 32;
+    *service = (struct service){
+        .backend = backend,
+        .id_prefix = (uint32_t)(seed * 0x9e3779b97f4a7c15u >> 32),
+    };
+}
+
+struct service_call *service_open(struct service *service, const struct service_open *params)
+{
+    assert(service && params && params->transport);
+    assert((unsigned)params->method < API_METHOD_COUNT);
+
+    struct service_call *call = mem_alloc(sizeof(*call));
+    *call = (struct service_call){
+        .service = service,
+        .backend = service->backend,
+        .method = params->method,
+        .message = params->message,
+        .begun_us = clock_now_us(),
+        .deadline_us = params->deadline_us,
+        .transport = params->transport,
+        .channel = params->channel,
+        .next = service->first,
+    };
+    size_t bytes = params->request_id.bytes;
+    if (bytes > REQUEST_ID_BYTES_MAX)
+        bytes = REQUEST_ID_BYTES_MAX;
+    if (bytes > 0 && bytes_is_utf8(params->request_id.data, bytes))
+        memcpy(call->request_id, params->request_id.data, bytes);
+    else
+        (void)snprintf(call->request_id, sizeof(call->request_id), "%08x-%llx", service->id_prefix,
+                       (unsigned long long)service->id_next++);
+    if (service->first)
+        service->first->previous = call;
+    service->first = call;
+    service->count++;
+    return call;
+}
+
+void service_begin(struct service_call *call)
+{
+    handlers[call->method]->begin(call);
+}
+
+void service_message(struct service_call *call, struct bytes message)
+{
+    assert(handlers[call->method]->message);
+
+    handlers[call->method]->message(call, message);
+}
+
+void service_end(struct service_call *call)
+{
+    assert(handlers[call->method]->end);
+
+    handlers[call->method]->end(call);
+}
+
+void service_cancel(struct service_call *call)
+{
+    if (call->cancelled)
+        return;
+    call->cancelled = true;
+    handlers[call->method]->cancel(call);
+}
+
+void service_cancel_all(struct service *service)
+{
+    // A cancel may end its call, and only that one.
+    struct service_call *following = NULL;
+    for (struct service_call *call = service->first; call; call = following) {
+        following = call->next;
+        service_cancel(call);
+    }
+}
+
+void service_read(struct service_call *call)
+{
+    assert(call->transport->read);
+
+    call->transport->read(call->channel);
+}
+
+void service_finish(struct service_call *call, enum status status, struct buffer *reply,
+                    const struct reason *why)
+{
+    assert(call && (status != STATUS_OK || reply));
+
+    static const struct reason nothing;
+    struct service *service = call->service;
+    const struct reason *told = why ? why : &nothing;
+    char id[LOG_QUOTE_BYTES];
+    char text[LOG_QUOTE_BYTES];
+    log_debug("call", "id=%s method=%s status=%s ms=%.3f why=%s", log_quote(call->request_id, id),
+              api_method_info(call->method)->path, status_text(status),
+              (double)(clock_now_us() - call->begun_us) / 1000, log_quote(told->text, text));
+    call->transport->finish(call->channel, status, reply, told);
+    if (call->previous)
+        call->previous->next = call->next;
+    else
+        service->first = call->next;
+    if (call->next)
+        call->next->previous = call->previous;
+    service->count--;
+    mem_free(call);
+}
+
+void service_fail(struct service_call *call, enum status status, const struct reason *why)
+{
+    assert(status != STATUS_OK);
+
+    struct buffer none = {0};
+    service_finish(call, status, &none, why);
+}
+
+struct text service_request_id(const struct service_call *call)
+{
+    return text_of(call->request_id);
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// service.h - calls and the handlers that answer them, whatever way a call came.
+//
+// A call comes over gRPC or from this process (coordinator_call()); the handlers see no
+// difference. One table, indexed by method, says who handles what.
+//
+//   service_open -> service_begin -> [message ... end (streams)] -> service_finish: the call is gone
+//                          \-> service_cancel: the handler finishes it soon
+//
+// Thread-safety: none; the loop thread makes every call.
+
+#ifndef RECO_COORDINATOR_SERVICE_H
+#define RECO_COORDINATOR_SERVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "coordinator/backend.h"
+#include "proto/base/bytes.h"
+#include "proto/base/limits.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+#include "proto/wire/api.h"
+
+#define SERVICE_ARENA_BYTES ((size_t)512 << 20) // of one request and its answer
+
+struct service_call;
+
+// The way a call came, and the way its answer goes.
+struct service_transport {
+    void (*read)(void *channel); // of a stream: message or end is wanted
+    void (*finish)(void *channel, enum status status, struct buffer *reply,
+                   const struct reason *why);
+};
+
+struct service {
+    struct backend *backend;
+    struct service_call *first;
+    size_t count;
+    uint32_t id_prefix; // of the request ids made here
+    uint64_t id_next;
+};
+
+struct service_call {
+    struct service *service;
+    struct backend *backend;
+    enum api_method method;
+    struct bytes message; // of a unary call, until service_finish()
+    int64_t begun_us;
+    int64_t deadline_us; // DEADLINE_NONE
+    char request_id[REQUEST_ID_BYTES_MAX + 1];
+    bool cancelled;
+    void *state; // the handler's
+
+    const struct service_transport *transport;
+    void *channel;
+    struct service_call *next;
+    struct service_call *previous;
+};
+
+struct service_handler {
+    void (*begin)(struct service_call *call);
+    void (*message)(struct service_call *call,
+                    struct bytes message);     // streams; until read or finish
+    void (*end)(struct service_call *call);    // streams
+    void (*cancel)(struct service_call *call); // must lead to service_finish(), now or soon
+};
+
+struct service_open {
+    enum api_method method;
+    struct bytes message;
+    int64_t deadline_us;
+    struct text request_id; // empty: one is made; longer than allowed is cut
+    const struct service_transport *transport;
+    void *channel;
+};
+
+void service_init(struct service *service, struct backend *backend);
+
+struct service_call *service_open(struct service *service, const struct service_open *params);
+void service_begin(struct service_call *call); // the call may be gone afterwards
+void service_message(struct service_call *call, struct bytes message);
+void service_end(struct service_call *call);
+void service_cancel(struct service_call *call);
+void service_cancel_all(struct service *service);
+
+// --- for handlers
+
+// Wants the next message of a stream.
+void service_read(struct service_call *call);
+
+// Ends the call: with STATUS_OK `reply` (taken over, emptied) is the answer, else `why` says what was
+// wrong. The call is gone afterwards.
+void service_finish(struct service_call *call, enum status status, struct buffer *reply,
+                    const struct reason *why);
+void service_fail(struct service_call *call, enum status status, const struct reason *why);
+
+struct text service_request_id(const struct service_call *call);
+
+// --- the handlers, by file
+
+extern const struct service_handler service_encode_image; // service_encode.c
+extern const struct service_handler service_encode_text;
+extern const struct service_handler service_tokenize;
+extern const struct service_handler service_query;          // service_query.c: Search and Refine
+extern const struct service_handler service_compile_labels; // service_classify.c
+extern const struct service_handler service_classify;       // and Explain
+extern const struct service_handler service_create;         // service_memory.c
+extern const struct service_handler service_drop;
+extern const struct service_handler service_describe; // service_list.c
+extern const struct service_handler service_list;
+extern const struct service_handler service_list_nodes;
+extern const struct service_handler write_ingest; // write_ingest.c
+extern const struct service_handler write_delete; // write_delete.c
+
+#endif

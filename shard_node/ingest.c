@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: Apache-2.0
+// Groups of single records, and what they have in common with bulk loads.
+//
+// An id is a hash of a key, so a second key with the same id is refused, naming both. The key of
+// a record that is there stands in column family `key`; the key of one that waits, in its entry.
+
+#include "shard_node/ingest.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/hash.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "shard_node/ingest_internal.h"
+
+#define KEY_ARENA_BYTES 4096u // one key
+#define APPLY_BATCH 256
+
+// --- life
+
+struct ingest *ingest_create(const struct ingest_params *params)
+{
+    struct ingest *ingest = mem_alloc(sizeof(*ingest));
+    ingest->store = params->store;
+    ingest->shelf = params->shelf;
+    ingest->bulk_bytes_max =
+        params->bulk_bytes_max ? params->bulk_bytes_max : INGEST_BULK_BYTES_MAX;
+    ingest->bulk_records_max =
+        params->bulk_records_max ? params->bulk_records_max : INGEST_BULK_RECORDS_MAX;
+    return ingest;
+}
+
+void ingest_destroy(struct ingest **ingest_pointer)
+{
+    struct ingest *ingest = *ingest_pointer;
+    if (!ingest)
+        return;
+    store_batch_cancel(&ingest->batch);
+    ingest_clear(ingest, &ingest->group);
+    ingest_clear(ingest, &ingest->bulk);
+    ingest_free(&ingest->group);
+    ingest_free(&ingest->bulk);
+    for (size_t b = 0; b < ingest->block_count; b++)
+        mem_free(ingest->blocks[b]);
+    mem_free(ingest->blocks);
+    mem_free(ingest);
+    *ingest_pointer = NULL;
+}
+
+// --- waiting records
+
+// A new array with the old one's items; the old one is freed.
+static void *regrow(void *old, size_t count, size_t room, size_t bytes)
+{
+    void *grown = mem_try_alloc_array(room, bytes);
+    if (!grown)
+        return NULL;
+    if (count > 0)
+        memcpy(grown, old, count * bytes);
+    mem_free(old);
+    return grown;
+}
+
+enum status ingest_reserve(struct ingest_pending *pending, size_t more)
+{
+    if (pending->count + more > pending->room) {
+        const size_t room = (pending->count + more) * 3 / 2 + 64;
+        void *entries = regrow(pending->entries, pending->count, room, sizeof(*pending->entries));
+        if (!entries)
+            return STATUS_NO_MEMORY;
+        pending->entries = entries;
+        void *names = regrow(pending->names, pending->count, room, sizeof(*pending->names));
+        if (!names)
+            return STATUS_NO_MEMORY; // room stays as it was; the larger entries do no harm
+        pending->names = names;
+        pending->room = room;
+    }
+    if (rows_map_has_room(&pending->map, more))
+        return STATUS_OK;
+    struct rows_map grown;
+    if (rows_map_grow(&pending->map, more, pending->names, &grown) != STATUS_OK)
+        return STATUS_NO_MEMORY;
+    rows_map_deinit(&pending->map);
+    pending->map = grown;
+    return STATUS_OK;
+}
+
+void ingest_push(struct ingest_pending *pending, const struct ingest_entry *entry)
+{
+    assert(pending->count < pending->room);
+
+    const size_t index = pending->count++;
+    pending->entries[index] = *entry;
+    pending->names[index] = (struct rows_slot){.id = entry->record.place.id};
+    (void)rows_map_put(&pending->map, (uint32_t)index, pending->names);
+}
+
+bool ingest_is_latest(const struct ingest_pending *pending, size_t index)
+{
+    return rows_map_find(&pending->map, pending->names[index].id, pending->names) == index;
+}
+
+void ingest_clear(struct ingest *ingest, struct ingest_pending *pending)
+{
+    for (size_t i = 0; i < pending->count; i++)
+        (void)rows_map_remove(&pending->map, pending->names[i].id, pending->names);
+    pending->count = 0;
+    shelf_release(ingest->shelf, &pending->generation);
+}
+
+void ingest_free(struct ingest_pending *pending)
+{
+    mem_free(pending->entries);
+    mem_free(pending->names);
+    rows_map_deinit(&pending->map);
+}
+
+// --- results and checks
+
+enum status ingest_note(struct ingest_results *results, size_t index, enum status status,
+                        const struct reason *why)
+{
+    if (!results->status) {
+        uint32_t *all = arena_alloc_array(results->arena, results->count, sizeof(*all));
+        struct text *reasons = arena_alloc_array(results->arena, results->count, sizeof(*reasons));
+        if (!all || !reasons)
+            return STATUS_NO_MEMORY;
+        memset(all, 0, results->count * sizeof(*all));
+        memset(reasons, 0, results->count * sizeof(*reasons));
+        results->status = all;
+        results->reasons = reasons;
+    }
+    const size_t bytes = strlen(why->text);
+    char *copy = arena_copy_text(results->arena, why->text, bytes);
+    if (!copy)
+        return STATUS_NO_MEMORY;
+    results->status[index] = (uint32_t)status;
+    results->reasons[index] = (struct text){copy, bytes};
+    return STATUS_OK;
+}
+
+enum status ingest_check_request(const struct shelf_generation *generation,
+                                 const struct shard_write_request *request, struct reason *why)
+{
+    if (request->dimension != generation->about.dimension)
+        return reason_set(why, STATUS_INVALID, "dimension",
+                          "%" PRIu32 "; generation %" PRIu32 " has %" PRIu32, request->dimension,
+                          request->generation, generation->about.dimension);
+    return STATUS_OK;
+}
+
+static enum status collision(struct store_place place, struct text ours, struct text theirs,
+                             struct reason *why)
+{
+    // Shortened, so that both have room in the reason.
+    const int most = 160;
+    return reason_set(why, STATUS_ALREADY_EXISTS, "keys",
+                      "key '%.*s' has the id %016" PRIx64 " of another key, '%.*s': one of the two "
+                      "needs another name",
+                      ours.bytes < (size_t)most ? (int)ours.bytes : most, ours.data, place.id,
+                      theirs.bytes < (size_t)most ? (int)theirs.bytes : most, theirs.data);
+}
+
+// Whether the record's id is taken, and by the same key.
+static enum status check_key(struct ingest *ingest, const struct ingest_pending *pending,
+                             const struct store_record *record, bool *replaces, struct reason *why)
+{
+    const uint32_t waiting = rows_map_find(&pending->map, record->place.id, pending->names);
+    if (waiting != ROWS_MAP_NONE) {
+        const struct ingest_entry *entry = &pending->entries[waiting];
+        *replaces = entry->put;
+        if (entry->put && !text_equal(entry->record.key, record->key))
+            return collision(record->place, record->key, entry->record.key, why);
+        return STATUS_OK;
+    }
+    *replaces = rows_find(pending->generation->rows, record->place.id) != ROWS_NONE;
+    if (!*replaces)
+        return STATUS_OK;
+
+    struct arena *arena = arena_create(KEY_ARENA_BYTES);
+    struct text key;
+    struct reason ignored; // a key that cannot be read is logged; writing the record mends it
+    enum status status = store_read_key(ingest->store, record->place, arena, &key, &ignored);
+    if (status == STATUS_OK && !text_equal(key, record->key))
+        status = collision(record->place, record->key, key, why);
+    else
+        status = STATUS_OK;
+    arena_destroy(&arena);
+    return status;
+}
+
+enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pending,
+                         const struct shard_write_request *request, size_t index,
+                         struct store_record *record, bool *replaces, struct reason *why)
+{
+    const struct shelf_generation *generation = pending->generation;
+    const struct text key = request->keys[index];
+    if (key.bytes < 1 || key.bytes > KEY_BYTES_MAX)
+        return reason_set(why, STATUS_INVALID, "keys", "%zu bytes; 1 to %d are allowed", key.bytes,
+                          KEY_BYTES_MAX);
+
+    const uint64_t id = hash_id(key.data, key.bytes);
+    const uint32_t vshard = (uint32_t)(id % generation->about.vshards);
+    if (!shelf_owns(generation, vshard))
+        return reason_set(why, STATUS_INVALID, "keys",
+                          "id %016" PRIx64 " belongs to vshard %" PRIu32
+                          ", which is not on this node",
+                          id, vshard);
+
+    const size_t dimension = request->dimension;
+    *record = (struct store_record){
+        .place = {request->generation, (uint16_t)vshard, id},
+        .dimension = dimension,
+        .image = request->rows + index * 2 * dimension,
+        .text = request->rows + (index * 2 + 1) * dimension,
+        .key = key,
+        .caption = request->captions[index],
+        .source = request->sources[index],
+        .tags = request->tags[index],
+    };
+    return check_key(ingest, pending, record, replaces, why);
+}
+
+// --- groups
+
+enum status ingest_begin(struct ingest *ingest, uint32_t generation, struct reason *why)
+{
+    assert(!ingest->group.generation && !ingest->batch);
+
+    if (ingest->bulk.count > 0 && ingest->bulk.generation->about.number == generation) {
+        const enum status status = ingest_bulk_flush(ingest, why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    ingest->group.generation = shelf_acquire(ingest->shelf, generation);
+    if (!ingest->group.generation)
+        return reason_set(why, STATUS_NOT_FOUND, "generation",
+                          "generation %" PRIu32 " is not on this node", generation);
+    ingest->batch = store_batch_begin(ingest->store);
+    return STATUS_OK;
+}
+
+size_t ingest_group_count(const struct ingest *ingest)
+{
+    return ingest->group.count;
+}
+
+static enum status add_write(struct ingest *ingest, const struct shard_write_request *request,
+                             size_t index, struct ingest_results *results,
+                             struct shard_write_reply *reply)
+{
+    struct reason reason = {0};
+    struct ingest_entry entry = {.put = true};
+    bool replaces = false;
+    const enum status status =
+        ingest_check(ingest, &ingest->group, request, index, &entry.record, &replaces, &reason);
+    if (status != STATUS_OK)
+        return ingest_note(results, index, status, &reason);
+
+    entry.record.rows_crc =
+        store_rows_crc(entry.record.image, entry.record.text, entry.record.dimension);
+    ingest_push(&ingest->group, &entry);
+    store_batch_put(ingest->batch, &entry.record);
+    reply->stored++;
+    reply->duplicates += replaces;
+    return STATUS_OK;
+}
+
+enum status ingest_write(struct ingest *ingest, const struct shard_write_request *request,
+                         struct arena *arena, struct shard_write_reply *reply, struct reason *why)
+{
+    assert(ingest->batch);
+
+    enum status status = ingest_check_request(ingest->group.generation, request, why);
+    if (status == STATUS_OK)
+        status = store_may_write(ingest->store, false, why);
+    if (status != STATUS_OK)
+        return status;
+
+    // Memory for the worst case first, so that a request is in the group as a whole or not at all.
+    struct ingest_results results = {.arena = arena, .count = request->count};
+    if (ingest_reserve(&ingest->group, request->count) != STATUS_OK)
+        return reason_set(why, STATUS_NO_MEMORY, "", "no memory for %zu records", request->count);
+
+    struct shard_write_reply counted = {0};
+    for (size_t i = 0; i < request->count && status == STATUS_OK; i++)
+        status = add_write(ingest, request, i, &results, &counted);
+    // Only a reason that has no room can fail here; the records before it are stored all the same.
+    if (status != STATUS_OK)
+        return reason_set(why, status, "", "no memory for the reasons of refused records");
+    counted.count = results.status ? request->count : 0;
+    counted.status = results.status;
+    counted.reasons = results.reasons;
+    *reply = counted;
+    return STATUS_OK;
+}
+
+enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request *request,
+                          struct arena *arena, struct shard_flags_reply *reply, struct reason *why)
+{
+    assert(ingest->batch);
+
+    const enum status status = store_may_write(ingest->store, true, why);
+    if (status != STATUS_OK)
+        return status;
+    uint32_t *flags = arena_alloc_array(arena, request->count, sizeof(*flags));
+    if (!flags || ingest_reserve(&ingest->group, request->count) != STATUS_OK)
+        return reason_set(why, STATUS_NO_MEMORY, "ids", "no memory for %zu ids", request->count);
+
+    struct ingest_pending *group = &ingest->group;
+    const struct shelf_generation *generation = group->generation;
+    for (size_t i = 0; i < request->count; i++) {
+        const uint64_t id = request->ids[i];
+        const uint32_t waiting = rows_map_find(&group->map, id, group->names);
+        const bool present = waiting != ROWS_MAP_NONE
+                                 ? group->entries[waiting].put
+                                 : rows_find(generation->rows, id) != ROWS_NONE;
+        flags[i] = present ? 1 : 0;
+        if (!present)
+            continue;
+        const struct ingest_entry entry = {
+            .record.place = {generation->about.number, (uint16_t)(id % generation->about.vshards),
+                             id}};
+        ingest_push(group, &entry);
+        store_batch_delete(ingest->batch, entry.record.place);
+    }
+    *reply = (struct shard_flags_reply){flags, request->count};
+    return STATUS_OK;
+}
+
+static enum status append(struct ingest *ingest, const struct ingest_pending *pending,
+                          const struct rows_item *items, size_t count, struct reason *why)
+{
+    const enum status status = rows_append(pending->generation->rows, items, count, why);
+    if (status != STATUS_OK)
+        store_set_read_only(ingest->store, why->text);
+    return status;
+}
+
+enum status ingest_apply(struct ingest *ingest, const struct ingest_pending *pending,
+                         struct reason *why)
+{
+    struct rows_item items[APPLY_BATCH];
+    size_t count = 0;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < pending->count && status == STATUS_OK; i++) {
+        const struct store_record *record = &pending->entries[i].record;
+        if (!ingest_is_latest(pending, i))
+            continue;
+        if (!pending->entries[i].put) {
+            (void)rows_remove(pending->generation->rows, record->place.id);
+            continue;
+        }
+        items[count++] = (struct rows_item){.id = record->place.id,
+                                            .image = record->image,
+                                            .text = record->text,
+                                            .crc = record->rows_crc};
+        if (count == APPLY_BATCH) {
+            status = append(ingest, pending, items, count, why);
+            count = 0;
+        }
+    }
+    if (status == STATUS_OK)
+        status = append(ingest, pending, items, count, why);
+    pending->generation->changes += pending->count;
+    return status;
+}
+
+enum status ingest_commit(struct ingest *ingest, struct reason *why)
+{
+    assert(ingest->batch);
+
+    struct reason own = {0};
+    struct reason *reason = why ? why : &own;
+    enum status status = store_batch_commit(&ingest->batch, reason);
+    if (status == STATUS_OK)
+        status = ingest_apply(ingest, &ingest->group, reason);
+    if (status == STATUS_OK &&
+        shelf_checkpoint(ingest->shelf, ingest->group.generation, false, &own) != STATUS_OK)
+        store_set_read_only(ingest->store, own.text); // what was asked for is done all the same
+    ingest_clear(ingest, &ingest->group);
+    return status;
+}
+
+// --- generations
+
+static int compare_vshards(const void *a, const void *b)
+{
+    const uint16_t x = *(const uint16_t *)a;
+    const uint16_t y = *(const uint16_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static bool same_shape(const struct store_generation *a, const struct store_generation *b)
+{
+    return a->dimension == b->dimension && a->vshards == b->vshards &&
+           a->own_count == b->own_count &&
+           memcmp(a->own, b->own, a->own_count * sizeof(a->own[0])) == 0;
+}
+
+static enum status check_generation(struct ingest *ingest, const struct store_generation *about,
+                                    bool *exists, struct reason *why)
+{
+    *exists = false;
+    if (about->number < 1 || about->number == UINT32_MAX)
+        return reason_set(why, STATUS_INVALID, "generation",
+                          "%" PRIu32 "; 1 to %" PRIu32 " are allowed", about->number,
+                          UINT32_MAX - 1);
+    if (shelf_was_dropped(ingest->shelf, about->number))
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "generation",
+                          "generation %" PRIu32 " was dropped; its number is never used again",
+                          about->number);
+    struct shelf_generation *there = shelf_acquire(ingest->shelf, about->number);
+    if (!there)
+        return STATUS_OK;
+    *exists = true;
+    enum status status = STATUS_OK;
+    if (!same_shape(&there->about, about))
+        status =
+            reason_set(why, STATUS_ALREADY_EXISTS, "generation",
+                       "generation %" PRIu32 " is there with dimension %" PRIu32 ", %" PRIu32
+                       " vshards, %" PRIu32 " of them here; asked for are %" PRIu32 ", %" PRIu32
+                       " and %" PRIu32,
+                       about->number, there->about.dimension, there->about.vshards,
+                       there->about.own_count, about->dimension, about->vshards, about->own_count);
+    shelf_release(ingest->shelf, &there);
+    return status;
+}
+
+enum status ingest_create_generation(struct ingest *ingest,
+                                     const struct shard_create_request *request, struct reason *why)
+{
+    struct store_generation *about = mem_alloc(sizeof(*about));
+    about->number = request->generation;
+    about->dimension = request->dimension;
+    about->vshards = request->vshards;
+    about->own_count = (uint32_t)request->own_count;
+    for (size_t i = 0; i < request->own_count; i++)
+        about->own[i] = (uint16_t)request->own[i];
+    qsort(about->own, about->own_count, sizeof(about->own[0]), compare_vshards);
+
+    bool exists = false;
+    enum status status = check_generation(ingest, about, &exists, why);
+    if (status == STATUS_OK && !exists) {
+        status = store_may_write(ingest->store, false, why);
+        if (status == STATUS_OK)
+            status = shelf_add(ingest->shelf, about, why);
+        if (status == STATUS_OK) {
+            status = store_create_generation(ingest->store, about, why);
+            if (status != STATUS_OK)
+                (void)shelf_remove(ingest->shelf, about->number, false);
+        }
+        if (status == STATUS_OK)
+            log_info("generation_created",
+                     "generation=%" PRIu32 " dimension=%" PRIu32 " vshards=%" PRIu32
+                     " own=%" PRIu32,
+                     about->number, about->dimension, about->vshards, about->own_count);
+    }
+    mem_free(about);
+    return status;
+}
+
+enum status ingest_drop_generation(struct ingest *ingest, uint32_t number, uint64_t *records,
+                                   struct reason *why)
+{
+    *records = 0;
+    if (shelf_was_dropped(ingest->shelf, number))
+        return STATUS_OK;
+    struct shelf_generation *there = shelf_acquire(ingest->shelf, number);
+    if (!there)
+        return reason_set(why, STATUS_NOT_FOUND, "generation",
+                          "generation %" PRIu32 " is not on this node", number);
+    shelf_release(ingest->shelf, &there);
+
+    enum status status = store_may_write(ingest->store, true, why);
+    if (status == STATUS_OK)
+        status = store_drop_generation(ingest->store, number, why);
+    if (status != STATUS_OK)
+        return status;
+    if (ingest->bulk.generation && ingest->bulk.generation->about.number == number)
+        ingest_bulk_forget(ingest);
+    *records = shelf_remove(ingest->shelf, number, true);
+    log_info("generation_dropped", "generation=%" PRIu32 " records=%" PRIu64, number, *records);
+    return STATUS_OK;
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// ingest_internal.h - what ingest.c and ingest_bulk.c share.
+
+#ifndef RECO_SHARD_NODE_INGEST_INTERNAL_H
+#define RECO_SHARD_NODE_INGEST_INTERNAL_H
+
+#include "shard_node/ingest.h"
+#include "shard_node/rows_map.h"
+
+// A record that waits to be written or deleted. Of two with the same id the later counts.
+struct ingest_entry {
+    struct store_record record; // of a deletion only the place
+    bool put;
+};
+
+// Waiting records of one generation, found by id. `names` holds their ids for the map.
+struct ingest_pending {
+    struct shelf_generation *generation; // acquired; NULL: nothing is open
+    struct ingest_entry *entries;
+    struct rows_slot *names;
+    size_t count;
+    size_t room;
+    struct rows_map map;
+};
+
+struct ingest {
+    struct store *store;
+    struct shelf *shelf;
+    size_t bulk_bytes_max;
+    size_t bulk_records_max;
+
+    struct ingest_pending group;
+    struct store_batch *batch; // of the open group
+
+    struct ingest_pending bulk;
+    void **blocks; // copies that the bulk entries point into
+    size_t block_count;
+    size_t block_room;
+    size_t bulk_bytes;
+    uint64_t bulk_stored; // since the last commit, as is the next
+    uint64_t bulk_duplicates;
+    enum status bulk_failed; // a buffer was lost since the last commit, which must say so
+    struct reason bulk_why;
+};
+
+// Makes room for `more` entries. STATUS_NO_MEMORY.
+enum status ingest_reserve(struct ingest_pending *pending, size_t more) MUST_CHECK;
+void ingest_push(struct ingest_pending *pending, const struct ingest_entry *entry);
+bool ingest_is_latest(const struct ingest_pending *pending, size_t index);
+
+// Lets the generation go and forgets the entries; the room stays.
+void ingest_clear(struct ingest *ingest, struct ingest_pending *pending);
+void ingest_free(struct ingest_pending *pending);
+
+// Results of a request's records, made when the first one fails.
+struct ingest_results {
+    struct arena *arena;
+    size_t count;
+    uint32_t *status;
+    struct text *reasons;
+};
+enum status ingest_note(struct ingest_results *results, size_t index, enum status status,
+                        const struct reason *why) MUST_CHECK;
+
+// Fills in record number `index` of a request, without its CRC, and tells whether it replaces one.
+// STATUS_INVALID, STATUS_ALREADY_EXISTS (another key with the same id).
+enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pending,
+                         const struct shard_write_request *request, size_t index,
+                         struct store_record *record, bool *replaces,
+                         struct reason *why) MUST_CHECK;
+
+// What every WRITE and BULK is held to before its records are looked at.
+enum status ingest_check_request(const struct shelf_generation *generation,
+                                 const struct shard_write_request *request,
+                                 struct reason *why) MUST_CHECK;
+
+// Empties the bulk buffer without writing it.
+void ingest_bulk_forget(struct ingest *ingest);
+
+// Shows durable entries to searches. STATUS_IO ...: the node is read-only then.
+enum status ingest_apply(struct ingest *ingest, const struct ingest_pending *pending,
+                         struct reason *why) MUST_CHECK;
+
+#endif

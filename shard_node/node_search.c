@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// SEARCH: decoding and viewing by the pool thread that begins it, gathering ids, scores and payload by
+// the one that ends it.
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/mem.h"
+#include "shard_node/node_internal.h"
+
+#define QUERY_ELEMENT_MAX 65504.0f // the largest half; products of such cannot overflow
+
+struct search {
+    struct scan_task task; // first: the pool's pointer is the search's
+    struct node *node;
+    struct router_request *request;
+    struct arena *arena;
+    struct shard_search_request asked;
+    struct shelf_generation *generation;
+    struct rows_view view;
+    struct reason why;
+    int64_t began_us;
+};
+
+static enum status check_search(struct search *search)
+{
+    const struct shard_search_request *asked = &search->asked;
+    const uint32_t dimension = search->generation->about.dimension;
+    if (asked->dimension != dimension)
+        return reason_set(&search->why, STATUS_INVALID, "dimension",
+                          "%" PRIu32 "; generation %" PRIu32 " has %" PRIu32, asked->dimension,
+                          asked->generation, dimension);
+    const size_t count = (size_t)asked->row_count * dimension;
+    for (size_t i = 0; i < count; i++) {
+        // NaN fails this comparison too.
+        if (!(fabsf(asked->rows[i]) <= QUERY_ELEMENT_MAX))
+            return reason_set(&search->why, STATUS_INVALID, "rows",
+                              "element %zu is %g; -65504 to 65504 are allowed", i,
+                              (double)asked->rows[i]);
+    }
+    const size_t payload = (size_t)asked->row_count * asked->k * dimension * sizeof(uint16_t);
+    if (asked->want_payload && payload > ROWS_BYTES_MAX)
+        return reason_set(&search->why, STATUS_INVALID, "k",
+                          "%" PRIu32 " neighbours of %" PRIu32 " rows have %zu bytes of payload; "
+                          "%u are allowed",
+                          asked->k, asked->row_count, payload, ROWS_BYTES_MAX);
+    return STATUS_OK;
+}
+
+static enum status prepare(struct scan_task *task)
+{
+    struct search *search = (struct search *)task;
+    struct router_request *request = search->request;
+    struct reason *why = &search->why;
+    search->began_us = clock_now_us();
+    enum status status = shard_decode_search_request(request->body, request->rows, search->arena,
+                                                     &search->asked, why);
+    if (status != STATUS_OK)
+        return status;
+
+    const struct shard_search_request *asked = &search->asked;
+    search->generation = shelf_acquire(search->node->shelf, asked->generation);
+    if (!search->generation)
+        return reason_set(why, STATUS_NOT_FOUND, "generation",
+                          "generation %" PRIu32 " is not on this node", asked->generation);
+    status = check_search(search);
+    if (status == STATUS_OK && rows_view_begin(search->generation->rows, asked->exclude_ids,
+                                               asked->exclude_count, &search->view) != STATUS_OK)
+        status = reason_set(why, STATUS_NO_MEMORY, "", "no memory to view the rows");
+    task->request = (struct scan_request){.view = &search->view,
+                                          .modality = asked->modality,
+                                          .queries = asked->rows,
+                                          .query_count = asked->row_count,
+                                          .k = asked->k};
+    return status;
+}
+
+static bool is_cancelled(struct scan_task *task)
+{
+    return router_is_cancelled(((struct search *)task)->request);
+}
+
+// Arrays of a reply, in the arena.
+struct hits {
+    uint32_t *counts;
+    uint64_t *ids;
+    float *scores;
+    float *pair_scores;
+    uint16_t *payload; // from mem_try_alloc(), or NULL
+    size_t count;
+};
+
+static bool allocate(struct search *search, const struct scan_lists *lists, struct hits *hits)
+{
+    const struct shard_search_request *asked = &search->asked;
+    for (size_t q = 0; q < asked->row_count; q++) {
+        const struct scan_hit *list;
+        hits->count += scan_lists_get(lists, q, &list);
+    }
+    struct arena *arena = search->arena;
+    hits->counts = arena_alloc_array(arena, asked->row_count, sizeof(*hits->counts));
+    hits->ids = arena_alloc_array(arena, hits->count, sizeof(*hits->ids));
+    hits->scores = arena_alloc_array(arena, hits->count, sizeof(*hits->scores));
+    hits->pair_scores = arena_alloc_array(arena, hits->count, sizeof(*hits->pair_scores));
+    if (!hits->counts || !hits->ids || !hits->scores || !hits->pair_scores)
+        return false;
+    if (!asked->want_payload || hits->count == 0)
+        return true;
+    hits->payload = mem_try_alloc_array(hits->count, search->view.dimension * sizeof(uint16_t));
+    return hits->payload != NULL;
+}
+
+static void gather(struct search *search, const struct scan_lists *lists, struct hits *hits)
+{
+    const struct rows_view *view = &search->view;
+    const uint16_t *other = view->rows[modality_other(search->asked.modality)];
+    size_t at = 0;
+    for (size_t q = 0; q < search->asked.row_count; q++) {
+        const struct scan_hit *list;
+        const size_t count = scan_lists_get(lists, q, &list);
+        hits->counts[q] = (uint32_t)count;
+        for (size_t i = 0; i < count; i++, at++) {
+            hits->ids[at] = list[i].neighbour.id;
+            hits->scores[at] = list[i].neighbour.score;
+            hits->pair_scores[at] = view->slots[list[i].slot].pair_score;
+            if (hits->payload)
+                memcpy(hits->payload + at * view->dimension,
+                       other + (size_t)list[i].slot * view->dimension,
+                       view->dimension * sizeof(*other));
+        }
+    }
+}
+
+static uint32_t to_u32(int64_t us)
+{
+    return us < 0 ? 0 : us > (int64_t)UINT32_MAX ? UINT32_MAX : (uint32_t)us;
+}
+
+static void answer(struct search *search, const struct scan_lists *lists)
+{
+    struct hits hits = {0};
+    if (!allocate(search, lists, &hits)) {
+        reason_set(&search->why, STATUS_NO_MEMORY, "", "no memory for the reply");
+        node_reply_failure(&search->request, STATUS_NO_MEMORY, &search->why);
+        return;
+    }
+    gather(search, lists, &hits);
+    const struct shard_search_reply reply = {
+        .counts = hits.counts,
+        .row_count = search->asked.row_count,
+        .ids = hits.ids,
+        .scores = hits.scores,
+        .pair_scores = hits.pair_scores,
+        .hit_count = hits.count,
+        .records = search->view.live_count,
+        .queue_us = to_u32(search->began_us - search->request->received_us),
+        .search_us = to_u32(clock_now_us() - search->began_us),
+        .vshards = search->generation->about.own_count,
+        .payload = hits.payload,
+    };
+    struct buffer body = node_body();
+    const enum status status = shard_encode_search_reply(&reply, &body);
+    const size_t rows_bytes =
+        hits.payload ? hits.count * search->view.dimension * sizeof(uint16_t) : 0;
+    node_reply_body(&search->request, status, &body, hits.payload, rows_bytes);
+}
+
+static void finish(struct scan_task *task, enum status status, const struct scan_lists *lists)
+{
+    struct search *search = (struct search *)task;
+    if (status == STATUS_OK) {
+        answer(search, lists);
+    } else {
+        if (search->why.text[0] == '\0')
+            reason_set(&search->why, status, "", "%s",
+                       status == STATUS_CANCELLED ? "nobody waits for the answer any more"
+                                                  : "no memory for the search");
+        node_reply_failure(&search->request, status, &search->why);
+    }
+    rows_view_end(&search->view);
+    shelf_release(search->node->shelf, &search->generation);
+    arena_destroy(&search->arena);
+    mem_free(search);
+}
+
+void node_search(struct node *node, struct router_request *request)
+{
+    struct search *search = mem_alloc(sizeof(*search));
+    search->task.prepare = prepare;
+    search->task.is_cancelled = is_cancelled;
+    search->task.finish = finish;
+    search->node = node;
+    search->request = request;
+    search->arena = arena_create(NODE_ARENA_BYTES);
+    const enum status status = scan_pool_submit(node->pool, &search->task);
+    if (status == STATUS_OK)
+        return;
+    reason_set(&search->why, status, "", "node %u has %d searches waiting", (unsigned)node->index,
+               SCAN_POOL_TASKS_MAX);
+    finish(&search->task, status, NULL);
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// The writer: one thread, one request after the other, except that writes and deletes of one generation
+// which wait together become durable together, with one fsync.
+//
+// A group takes what is in the queue and never waits for more. Under load the queue fills while
+// the disk works, so groups grow as they are needed and a lone write is not held up.
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "shard_node/node_internal.h"
+
+#define GROUP_CALLS_MAX 64
+#define GROUP_RECORDS_MAX 8192
+#define BYTES_ASKED_US 1000000
+
+// A request with what became of it.
+struct call {
+    struct router_request *request;
+    struct arena *arena;
+    enum status status;
+    struct reason why;
+    union {
+        struct shard_write_request write; // and BULK
+        struct shard_ids_request ids;
+        struct shard_create_request create;
+        struct shard_generation_request generation; // DROP, BULK_COMMIT
+    } asked;
+    union {
+        struct shard_write_reply write;
+        struct shard_flags_reply flags;
+        uint64_t records;
+    } reply;
+};
+
+struct writer {
+    struct node *node;
+    struct call calls[GROUP_CALLS_MAX];
+    size_t call_count;
+    struct call next; // taken from the queue, did not fit the group
+};
+
+static enum status decode(struct call *call)
+{
+    const struct bytes body = call->request->body;
+    const struct bytes rows = call->request->rows;
+    struct reason *why = &call->why;
+    switch ((int)call->request->type) {
+    case SHARD_WRITE:
+    case SHARD_BULK:
+        return shard_decode_write_request(body, rows, call->arena, &call->asked.write, why);
+    case SHARD_DELETE:
+        return shard_decode_ids_request(body, rows, call->arena, &call->asked.ids, why);
+    case SHARD_CREATE:
+        return shard_decode_create_request(body, rows, call->arena, &call->asked.create, why);
+    default:
+        return shard_decode_generation_request(body, rows, call->arena, &call->asked.generation,
+                                               why);
+    }
+}
+
+static enum status encode(const struct call *call, struct buffer *body)
+{
+    switch ((int)call->request->type) {
+    case SHARD_WRITE:
+    case SHARD_BULK:
+    case SHARD_BULK_COMMIT:
+        return shard_encode_write_reply(&call->reply.write, body);
+    case SHARD_DELETE:
+        return shard_encode_flags_reply(&call->reply.flags, body);
+    case SHARD_DROP:
+        return shard_encode_stats_reply(&(struct shard_stats_reply){.records = call->reply.records},
+                                        body);
+    default:
+        return STATUS_OK; // CREATE has an empty reply
+    }
+}
+
+// Ends the request by what is in the call.
+static void answer(struct call *call)
+{
+    if (call->status != STATUS_OK) {
+        node_reply_failure(&call->request, call->status, &call->why);
+    } else {
+        struct buffer body = node_body();
+        const enum status status = encode(call, &body);
+        node_reply_body(&call->request, status, &body, NULL, 0);
+    }
+    arena_destroy(&call->arena);
+}
+
+// Makes a call of a request; false when it ended at once.
+static bool begin_call(struct call *call, struct router_request *request)
+{
+    *call = (struct call){.request = request};
+    if (node_drop_cancelled(&call->request))
+        return false;
+    call->arena = arena_create(NODE_ARENA_BYTES);
+    call->status = decode(call);
+    if (call->status == STATUS_OK)
+        return true;
+    answer(call);
+    return false;
+}
+
+static bool is_single(const struct call *call)
+{
+    return call->request->type == SHARD_WRITE || call->request->type == SHARD_DELETE;
+}
+
+static uint32_t generation_of(const struct call *call)
+{
+    return call->request->type == SHARD_WRITE ? call->asked.write.generation
+                                              : call->asked.ids.generation;
+}
+
+// --- groups
+
+static void add_to_group(struct writer *writer, struct call *call)
+{
+    struct ingest *ingest = writer->node->ingest;
+    if (call->request->type == SHARD_WRITE)
+        call->status =
+            ingest_write(ingest, &call->asked.write, call->arena, &call->reply.write, &call->why);
+    else
+        call->status =
+            ingest_delete(ingest, &call->asked.ids, call->arena, &call->reply.flags, &call->why);
+}
+
+// The next waiting request that belongs to the group; what does not is kept in writer->next.
+static bool take_into_group(struct writer *writer, uint32_t generation)
+{
+    if (writer->call_count == GROUP_CALLS_MAX ||
+        ingest_group_count(writer->node->ingest) >= GROUP_RECORDS_MAX)
+        return false;
+    struct router_request *request = queue_try_pop(writer->node->writes);
+    if (!request)
+        return false;
+    struct call *call = &writer->calls[writer->call_count];
+    if (!begin_call(call, request))
+        return true;
+    if (!is_single(call) || generation_of(call) != generation) {
+        writer->next = *call;
+        return false;
+    }
+    writer->call_count++;
+    add_to_group(writer, call);
+    return true;
+}
+
+static void run_group(struct writer *writer)
+{
+    struct node *node = writer->node;
+    struct call *first = &writer->calls[0];
+    const uint32_t generation = generation_of(first);
+    writer->call_count = 1;
+    first->status = ingest_begin(node->ingest, generation, &first->why);
+    if (first->status != STATUS_OK) {
+        answer(first);
+        return;
+    }
+    add_to_group(writer, first);
+    bool more = true;
+    while (more)
+        more = take_into_group(writer, generation);
+
+    struct reason why = {0};
+    const enum status status = ingest_commit(node->ingest, &why);
+    for (size_t i = 0; i < writer->call_count; i++) {
+        struct call *call = &writer->calls[i];
+        if (call->status == STATUS_OK && status != STATUS_OK) {
+            call->status = status;
+            call->why = why;
+        }
+        if (call->request->type == SHARD_WRITE)
+            call->reply.write.sequence = store_sequence(node->store);
+        answer(call);
+    }
+}
+
+// --- everything else
+
+static void run_alone(struct writer *writer, struct call *call)
+{
+    struct ingest *ingest = writer->node->ingest;
+    struct reason *why = &call->why;
+    switch ((int)call->request->type) {
+    case SHARD_BULK:
+        call->status =
+            ingest_bulk(ingest, &call->asked.write, call->arena, &call->reply.write, why);
+        break;
+    case SHARD_BULK_COMMIT:
+        call->status =
+            ingest_bulk_commit(ingest, call->asked.generation.generation, &call->reply.write, why);
+        break;
+    case SHARD_CREATE:
+        call->status = ingest_create_generation(ingest, &call->asked.create, why);
+        break;
+    default:
+        assert(call->request->type == SHARD_DROP);
+        call->status = ingest_drop_generation(ingest, call->asked.generation.generation,
+                                              &call->reply.records, why);
+        break;
+    }
+    answer(call);
+}
+
+static void run_call(struct writer *writer, struct call *call)
+{
+    if (is_single(call)) {
+        writer->calls[0] = *call;
+        run_group(writer);
+    } else {
+        run_alone(writer, call);
+    }
+    node_refresh_totals(writer->node);
+}
+
+void node_refresh_totals(struct node *node)
+{
+    uint64_t records = 0;
+    uint64_t rows = 0;
+    shelf_totals(node->shelf, &records, &rows);
+    atomic_store(&node->records, records);
+    const int64_t now = clock_now_us();
+    if (node->bytes_asked_us != 0 && now - node->bytes_asked_us < BYTES_ASKED_US)
+        return;
+    node->bytes_asked_us = now;
+    atomic_store(&node->bytes, store_bytes(node->store) + rows);
+}
+
+static void flush_idle(struct node *node)
+{
+    struct reason why = {0};
+    if (ingest_bulk_flush(node->ingest, &why) != STATUS_OK) {
+        char quoted[LOG_QUOTE_BYTES];
+        log_error("bulk_lost", "node=%" PRIu32 " reason=%s", node->index,
+                  log_quote(why.text, quoted));
+    }
+    node_refresh_totals(node);
+}
+
+void node_write_body(struct thread *self, void *context)
+{
+    struct node *node = context;
+    struct writer *writer = mem_alloc(sizeof(*writer));
+    writer->node = node;
+    thread_ready(self, STATUS_OK);
+    for (;;) {
+        if (writer->next.request) {
+            struct call call = writer->next;
+            writer->next.request = NULL;
+            run_call(writer, &call);
+            continue;
+        }
+        const bool buffered = ingest_bulk_count(node->ingest) > 0;
+        struct router_request *request = queue_pop(
+            node->writes, buffered ? clock_deadline_in_us(NODE_BULK_IDLE_US) : DEADLINE_NONE);
+        struct call call;
+        if (request && begin_call(&call, request))
+            run_call(writer, &call);
+        if (request)
+            continue;
+        if (atomic_load(&node->stopping))
+            break;
+        if (buffered)
+            flush_idle(node);
+    }
+    mem_free(writer);
+}

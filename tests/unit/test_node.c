@@ -1,0 +1,781 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: a node answers over the bus what the messages promise, exactly, also after a restart, and
+// bad requests cost only themselves.
+//
+// Method: a node and a dealer in one process (inproc); answers against a sort of all records; bodies of
+// random bytes and of real ones with bytes changed.
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/half.h"
+#include "proto/base/hash.h"
+#include "proto/base/log.h"
+#include "proto/base/neighbour.h"
+#include "proto/bus/dealer.h"
+#include "shard_node/distance.h"
+#include "shard_node/node.h"
+
+#define DIMENSION 40
+#define GENERATION 12
+#define VSHARDS 4
+#define PATIENCE_US 20000000
+
+static char directory[64];
+static int node_number;
+
+// A node and who asks it.
+struct world {
+    struct bus *bus;
+    struct node *node;
+    struct dealer *dealer;
+    uint32_t peer;
+};
+
+static void make_directory(void)
+{
+    strcpy(directory, "test-node-XXXXXX");
+    cr_assert(ne(ptr, mkdtemp(directory), NULL));
+}
+
+static void remove_directory(void)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+    cr_expect(eq(int, system(command), 0));
+}
+
+TestSuite(node, .init = make_directory, .fini = remove_directory);
+
+static bool is_up(const struct world *world)
+{
+    struct dealer_peer_info info;
+    dealer_peer_info(world->dealer, world->peer, &info);
+    return info.up;
+}
+
+static struct world open_world(uint32_t search_threads)
+{
+    struct world world = {0};
+    struct reason why = {0};
+    char query[64];
+    char bulk[64];
+    node_number++;
+    snprintf(query, sizeof(query), "inproc://query-%d", node_number);
+    snprintf(bulk, sizeof(bulk), "inproc://bulk-%d", node_number);
+    cr_assert(eq(int, bus_open(NULL, &world.bus, &why), STATUS_OK), "%s", why.text);
+    const struct node_params params = {.bus = world.bus,
+                                       .directory = directory,
+                                       .query_endpoint = query,
+                                       .bulk_endpoint = bulk,
+                                       .search_threads = search_threads};
+    cr_assert(eq(int, node_start(&params, &world.node, &why), STATUS_OK), "%s", why.text);
+    cr_assert(eq(int, dealer_create(world.bus, NULL, NULL, &world.dealer, &why), STATUS_OK));
+    cr_assert(eq(int, dealer_add_peer(world.dealer, query, bulk, &world.peer, &why), STATUS_OK));
+    const int64_t until = clock_deadline_in_us(PATIENCE_US);
+    while (!is_up(&world) && !clock_passed(until))
+        cr_assert(eq(int, dealer_poll(world.dealer, NULL, 0, until), STATUS_OK));
+    cr_assert(is_up(&world));
+    return world;
+}
+
+static void close_world(struct world *world)
+{
+    dealer_destroy(&world->dealer);
+    node_stop(&world->node);
+    bus_close(&world->bus);
+}
+
+// What came back, copied.
+struct answer {
+    bool is_there;
+    enum status status;
+    char text[512];
+    struct buffer body;
+    uint16_t *rows;
+    size_t rows_bytes;
+    struct arena *arena;
+};
+
+static void keep_answer(void *context, const struct dealer_reply *reply)
+{
+    struct answer *answer = context;
+    answer->is_there = true;
+    answer->status = reply->status;
+    snprintf(answer->text, sizeof(answer->text), "%.*s: %.*s", (int)reply->field.bytes,
+             reply->field.data ? reply->field.data : "", (int)reply->text.bytes,
+             reply->text.data ? reply->text.data : "");
+    if (reply->body.count > 0)
+        cr_assert(
+            eq(int, buffer_append(&answer->body, reply->body.data, reply->body.count), STATUS_OK));
+    answer->rows = aligned_alloc(64, (reply->rows.count + 127) / 64 * 64);
+    answer->rows_bytes = reply->rows.count;
+    if (reply->rows.count > 0)
+        memcpy(answer->rows, reply->rows.data, reply->rows.count);
+}
+
+// `body` is freed.
+static struct answer ask(struct world *world, enum shard_type type, struct buffer *body,
+                         const void *rows, size_t rows_bytes)
+{
+    struct answer answer = {.arena = arena_create(64 << 20)};
+    const bool bulk = type == SHARD_BULK || type == SHARD_BULK_COMMIT;
+    const struct dealer_request request = {
+        .peer = world->peer,
+        .class = bulk ? DEALER_BULK : DEALER_QUERY,
+        .type = type,
+        .body = {body->data, body->count},
+        .rows = {rows, rows_bytes},
+        .deadline_us = clock_deadline_in_us(PATIENCE_US),
+        .done = keep_answer,
+        .context = &answer,
+    };
+    uint64_t ticket;
+    cr_assert(eq(int, dealer_send(world->dealer, &request, &ticket), STATUS_OK));
+    while (!answer.is_there)
+        cr_assert(eq(int, dealer_poll(world->dealer, NULL, 0, request.deadline_us), STATUS_OK));
+    buffer_deinit(body);
+    return answer;
+}
+
+static void end_answer(struct answer *answer)
+{
+    buffer_deinit(&answer->body);
+    free(answer->rows);
+    arena_destroy(&answer->arena);
+}
+
+static struct bytes body_of(const struct answer *answer)
+{
+    return (struct bytes){answer->body.data, answer->body.count};
+}
+
+static struct bytes rows_of(const struct answer *answer)
+{
+    return (struct bytes){(const uint8_t *)answer->rows, answer->rows_bytes};
+}
+
+// --- records "record N", rows from a small generator
+
+static void fill_rows(uint64_t number, uint32_t version, uint16_t *rows)
+{
+    uint64_t state = number * 7919 + version * 104729 + 1;
+    for (size_t i = 0; i < 2 * DIMENSION; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        rows[i] = half_from_float((float)(state >> 40) / (float)(1 << 24) - 0.5f);
+    }
+}
+
+static void name_record(uint64_t number, char name[32])
+{
+    snprintf(name, 32, "record %" PRIu64, number);
+}
+
+static uint64_t id_of(uint64_t number)
+{
+    char name[32];
+    name_record(number, name);
+    return hash_id(name, strlen(name));
+}
+
+static struct buffer create_body(uint32_t generation)
+{
+    static const uint32_t own[VSHARDS] = {0, 1, 2, 3};
+    const struct shard_create_request request = {.generation = generation,
+                                                 .dimension = DIMENSION,
+                                                 .vshards = VSHARDS,
+                                                 .own = own,
+                                                 .own_count = VSHARDS};
+    struct buffer body = {0};
+    cr_assert(eq(int, shard_encode_create_request(&request, &body), STATUS_OK));
+    return body;
+}
+
+static void create(struct world *world, uint32_t generation)
+{
+    struct buffer body = create_body(generation);
+    struct answer answer = ask(world, SHARD_CREATE, &body, NULL, 0);
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    end_answer(&answer);
+}
+
+static struct buffer write_body(uint64_t first, size_t count, uint32_t version, uint16_t *rows)
+{
+    char(*names)[32] = calloc(count, 32);
+    char(*captions)[48] = calloc(count, 48);
+    struct text *texts = calloc(4 * count, sizeof(*texts));
+    for (size_t i = 0; i < count; i++) {
+        name_record(first + i, names[i]);
+        snprintf(captions[i], 48, "caption %" PRIu64 " version %" PRIu32, first + i, version);
+        texts[i] = text_of(names[i]);
+        texts[count + i] = text_of(captions[i]);
+        texts[2 * count + i] = text_of("a source");
+        texts[3 * count + i] = text_of("red\x1fgreen");
+        fill_rows(first + i, version, rows + i * 2 * DIMENSION);
+    }
+    const struct shard_write_request request = {.generation = GENERATION,
+                                                .dimension = DIMENSION,
+                                                .count = count,
+                                                .keys = texts,
+                                                .captions = texts + count,
+                                                .sources = texts + 2 * count,
+                                                .tags = texts + 3 * count};
+    struct buffer body = {0};
+    cr_assert(eq(int, shard_encode_write_request(&request, &body), STATUS_OK));
+    free(names);
+    free(captions);
+    free(texts);
+    return body;
+}
+
+static struct shard_write_reply write_records(struct world *world, enum shard_type type,
+                                              uint64_t first, size_t count, uint32_t version)
+{
+    uint16_t *rows = calloc(count * 2 * DIMENSION, sizeof(*rows));
+    struct buffer body = write_body(first, count, version, rows);
+    struct answer answer = ask(world, type, &body, rows, count * 2 * DIMENSION * sizeof(*rows));
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    struct shard_write_reply reply;
+    struct reason why = {0};
+    cr_assert(eq(
+        int,
+        shard_decode_write_reply(body_of(&answer), (struct bytes){0}, answer.arena, &reply, &why),
+        STATUS_OK));
+    cr_assert(eq(sz, reply.count, 0));
+    end_answer(&answer);
+    free(rows);
+    return reply;
+}
+
+static struct answer ask_generation(struct world *world, enum shard_type type, uint32_t generation)
+{
+    struct buffer body = {0};
+    cr_assert(eq(int,
+                 shard_encode_generation_request(
+                     &(struct shard_generation_request){.generation = generation}, &body),
+                 STATUS_OK));
+    return ask(world, type, &body, NULL, 0);
+}
+
+static struct shard_stats_reply stats(struct world *world, uint32_t generation)
+{
+    struct answer answer = ask_generation(world, SHARD_STATS, generation);
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    struct shard_stats_reply reply;
+    struct reason why;
+    cr_assert(eq(
+        int,
+        shard_decode_stats_reply(body_of(&answer), (struct bytes){0}, answer.arena, &reply, &why),
+        STATUS_OK));
+    end_answer(&answer);
+    return reply;
+}
+
+static struct answer ask_ids(struct world *world, enum shard_type type, const uint64_t *ids,
+                             size_t count)
+{
+    struct buffer body = {0};
+    const struct shard_ids_request request = {GENERATION, ids, count};
+    cr_assert(eq(int, shard_encode_ids_request(&request, &body), STATUS_OK));
+    return ask(world, type, &body, NULL, 0);
+}
+
+static void expect_flags(struct world *world, enum shard_type type, const uint64_t *ids,
+                         size_t count, const uint32_t *flags)
+{
+    struct answer answer = ask_ids(world, type, ids, count);
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    struct shard_flags_reply reply;
+    struct reason why;
+    cr_assert(eq(
+        int,
+        shard_decode_flags_reply(body_of(&answer), (struct bytes){0}, answer.arena, &reply, &why),
+        STATUS_OK));
+    cr_assert(eq(sz, reply.count, count));
+    for (size_t i = 0; i < count; i++)
+        cr_expect(eq(u32, reply.flags[i], flags[i]));
+    end_answer(&answer);
+}
+
+// --- search
+
+struct search {
+    enum modality modality;
+    size_t queries;
+    uint32_t k;
+    bool payload;
+    const uint64_t *exclude;
+    size_t exclude_count;
+};
+
+static void fill_query(size_t query, float *values)
+{
+    uint16_t rows[2 * DIMENSION];
+    fill_rows(5000 + query, 77, rows);
+    half_to_floats(rows, values, DIMENSION);
+}
+
+static struct answer ask_search(struct world *world, const struct search *search,
+                                uint32_t generation)
+{
+    float *rows = calloc(search->queries * DIMENSION, sizeof(*rows));
+    for (size_t q = 0; q < search->queries; q++)
+        fill_query(q, rows + q * DIMENSION);
+    const struct shard_search_request request = {.generation = generation,
+                                                 .modality = search->modality,
+                                                 .dimension = DIMENSION,
+                                                 .row_count = (uint32_t)search->queries,
+                                                 .k = search->k,
+                                                 .want_payload = search->payload,
+                                                 .exclude_ids = search->exclude,
+                                                 .exclude_count = search->exclude_count};
+    struct buffer body = {0};
+    cr_assert(eq(int, shard_encode_search_request(&request, &body), STATUS_OK));
+    struct answer answer =
+        ask(world, SHARD_SEARCH, &body, rows, search->queries * DIMENSION * sizeof(*rows));
+    free(rows);
+    return answer;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct neighbour x = *(const struct neighbour *)a;
+    const struct neighbour y = *(const struct neighbour *)b;
+    return neighbour_ahead(x, y) ? -1 : neighbour_ahead(y, x) ? 1 : 0;
+}
+
+struct expected {
+    const uint32_t *versions; // [count]; 0: the record is not there
+    size_t count;
+};
+
+static bool is_excluded(const struct search *search, uint64_t id)
+{
+    for (size_t i = 0; i < search->exclude_count; i++) {
+        if (search->exclude[i] == id)
+            return true;
+    }
+    return false;
+}
+
+static size_t sort_all(const struct expected *expected, const struct search *search, size_t query,
+                       struct neighbour *all)
+{
+    float values[DIMENSION];
+    fill_query(query, values);
+    size_t count = 0;
+    for (uint64_t number = 0; number < expected->count; number++) {
+        if (expected->versions[number] == 0 || is_excluded(search, id_of(number)))
+            continue;
+        uint16_t rows[2 * DIMENSION];
+        fill_rows(number, expected->versions[number], rows);
+        const struct distance_block block = {
+            .queries = values,
+            .query_count = 1,
+            .rows = rows + (search->modality == MODALITY_TEXT ? DIMENSION : 0),
+            .row_count = 1,
+            .dimension = DIMENSION};
+        all[count].id = id_of(number);
+        distance_scores(CPU_SCALAR, &block, &all[count].score);
+        count++;
+    }
+    qsort(all, count, sizeof(*all), compare);
+    return count;
+}
+
+static void expect_payload(const struct expected *expected, const struct search *search,
+                           uint64_t id, float pair_score, const uint16_t *payload)
+{
+    uint64_t number = 0;
+    while (number < expected->count && id_of(number) != id)
+        number++;
+    cr_assert(lt(u64, number, expected->count));
+    uint16_t rows[2 * DIMENSION];
+    fill_rows(number, expected->versions[number], rows);
+    const float pair = distance_pair(CPU_SCALAR, rows, rows + DIMENSION, DIMENSION);
+    cr_expect(eq(flt, pair_score, pair));
+    const uint16_t *other = rows + (search->modality == MODALITY_IMAGE ? DIMENSION : 0);
+    if (payload)
+        cr_expect(eq(int, memcmp(payload, other, DIMENSION * sizeof(*other)), 0));
+}
+
+static void expect_search(struct world *world, const struct expected *expected,
+                          const struct search *search)
+{
+    struct answer answer = ask_search(world, search, GENERATION);
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    struct shard_search_reply reply;
+    struct reason why = {0};
+    cr_assert(eq(int,
+                 shard_decode_search_reply(body_of(&answer), rows_of(&answer), answer.arena, &reply,
+                                           &why),
+                 STATUS_OK),
+              "%s", why.text);
+    cr_assert(eq(sz, reply.row_count, search->queries));
+    cr_expect(eq(u32, reply.vshards, VSHARDS));
+    cr_expect(eq(sz, answer.rows_bytes,
+                 search->payload ? reply.hit_count * DIMENSION * sizeof(uint16_t) : 0));
+    struct neighbour *all = calloc(expected->count + 1, sizeof(*all));
+    size_t at = 0;
+    for (size_t q = 0; q < search->queries; q++) {
+        const size_t count = sort_all(expected, search, q, all);
+        cr_assert(eq(sz, reply.counts[q], count < search->k ? count : search->k));
+        for (size_t i = 0; i < reply.counts[q]; i++, at++) {
+            cr_assert(eq(u64, reply.ids[at], all[i].id), "query %zu, rank %zu", q, i);
+            cr_assert(eq(flt, reply.scores[at], all[i].score));
+            expect_payload(expected, search, reply.ids[at], reply.pair_scores[at],
+                           reply.payload ? reply.payload + at * DIMENSION : NULL);
+        }
+    }
+    free(all);
+    end_answer(&answer);
+}
+
+Test(node, searches_exactly_what_was_written_replaced_and_deleted)
+{
+    struct world world = open_world(2);
+    create(&world, GENERATION);
+    static uint32_t versions[900];
+    struct shard_write_reply reply = write_records(&world, SHARD_WRITE, 0, 600, 1);
+    cr_expect(eq(u64, reply.stored, 600));
+    cr_expect(eq(u64, reply.sequence, 600));
+    reply = write_records(&world, SHARD_WRITE, 500, 400, 2);
+    cr_expect(eq(u64, reply.duplicates, 100));
+    const uint64_t gone[] = {id_of(3), id_of(700), id_of(5000)};
+    const uint32_t flags[] = {1, 1, 0};
+    expect_flags(&world, SHARD_DELETE, gone, 3, flags);
+    for (size_t i = 0; i < 900; i++)
+        versions[i] = i < 500 ? 1 : 2;
+    versions[3] = 0;
+    versions[700] = 0;
+    const struct expected expected = {versions, 900};
+    const uint64_t exclude[] = {id_of(10), id_of(11), id_of(899), id_of(4000)};
+    const struct search searches[] = {
+        {MODALITY_IMAGE, 1, 1, false, NULL, 0},     {MODALITY_TEXT, 1, 10, true, NULL, 0},
+        {MODALITY_IMAGE, 9, 28, true, exclude, 4},  {MODALITY_TEXT, 33, 5, false, exclude, 4},
+        {MODALITY_IMAGE, 2, 512, true, exclude, 1},
+    };
+    for (int round = 0; round < 2; round++) {
+        for (size_t s = 0; s < sizeof(searches) / sizeof(searches[0]); s++)
+            expect_search(&world, &expected, &searches[s]);
+        close_world(&world);
+        world = open_world(round == 0 ? 1 : 3);
+    }
+    close_world(&world);
+}
+
+Test(node, an_empty_generation_has_no_hits_and_an_unknown_one_is_named)
+{
+    struct world world = open_world(1);
+    create(&world, GENERATION);
+    const struct expected none = {NULL, 0};
+    const struct search search = {MODALITY_IMAGE, 3, 10, true, NULL, 0};
+    expect_search(&world, &none, &search);
+    struct answer answer = ask_search(&world, &search, GENERATION + 1);
+    cr_expect(eq(int, answer.status, STATUS_NOT_FOUND));
+    cr_expect(ne(ptr, strstr(answer.text, "generation 13"), NULL), "%s", answer.text);
+    end_answer(&answer);
+    close_world(&world);
+}
+
+Test(node, a_search_of_another_dimension_is_refused_naming_both)
+{
+    struct world world = open_world(1);
+    create(&world, GENERATION);
+    float row[DIMENSION / 2] = {0};
+    const struct shard_search_request request = {
+        .generation = GENERATION, .dimension = DIMENSION / 2, .row_count = 1, .k = 1};
+    struct buffer body = {0};
+    cr_assert(eq(int, shard_encode_search_request(&request, &body), STATUS_OK));
+    struct answer answer = ask(&world, SHARD_SEARCH, &body, row, sizeof(row));
+    cr_expect(eq(int, answer.status, STATUS_INVALID));
+    cr_expect(ne(ptr, strstr(answer.text, "dimension: 20; generation 12 has 40"), NULL), "%s",
+              answer.text);
+    end_answer(&answer);
+
+    float huge[DIMENSION] = {1e30f};
+    const struct shard_search_request too_large = {
+        .generation = GENERATION, .dimension = DIMENSION, .row_count = 1, .k = 1};
+    cr_assert(eq(int, shard_encode_search_request(&too_large, &body), STATUS_OK));
+    answer = ask(&world, SHARD_SEARCH, &body, huge, sizeof(huge));
+    cr_expect(eq(int, answer.status, STATUS_INVALID));
+    end_answer(&answer);
+    close_world(&world);
+}
+
+Test(node, fetches_documents_and_rows_and_tells_what_is_gone)
+{
+    struct world world = open_world(1);
+    create(&world, GENERATION);
+    (void)write_records(&world, SHARD_WRITE, 0, 20, 3);
+    const uint64_t ids[] = {id_of(7), id_of(400), id_of(2)};
+    for (int wish = 0; wish < 8; wish++) {
+        const struct shard_fetch_request request = {.generation = GENERATION,
+                                                    .ids = ids,
+                                                    .count = 3,
+                                                    .want_documents = (wish & 1) != 0,
+                                                    .want_image_rows = (wish & 2) != 0,
+                                                    .want_text_rows = (wish & 4) != 0};
+        struct buffer body = {0};
+        cr_assert(eq(int, shard_encode_fetch_request(&request, &body), STATUS_OK));
+        struct answer answer = ask(&world, SHARD_FETCH, &body, NULL, 0);
+        cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+        struct shard_fetch_reply reply;
+        struct reason why = {0};
+        cr_assert(eq(int,
+                     shard_decode_fetch_reply(body_of(&answer), rows_of(&answer), answer.arena,
+                                              &reply, &why),
+                     STATUS_OK),
+                  "%s", why.text);
+        cr_assert(eq(sz, reply.count, 3));
+        cr_expect(eq(u32, reply.found[0], 1));
+        cr_expect(eq(u32, reply.found[1], 0));
+        cr_expect(eq(u32, reply.found[2], 1));
+        if (wish & 1) {
+            cr_expect(text_equal(reply.keys[0], text_of("record 7")));
+            cr_expect(text_equal(reply.captions[2], text_of("caption 2 version 3")));
+            cr_expect(text_equal(reply.tags[2], text_of("red\x1fgreen")));
+            cr_expect(eq(sz, reply.keys[1].bytes, 0));
+        }
+        const size_t sides = ((wish & 2) != 0) + ((wish & 4) != 0);
+        cr_assert(eq(sz, answer.rows_bytes, 3 * sides * DIMENSION * 2));
+        uint16_t rows[2 * DIMENSION];
+        fill_rows(2, 3, rows);
+        const uint16_t *from = wish & 2 ? rows : rows + DIMENSION;
+        if (sides > 0) {
+            const uint16_t *got = (const uint16_t *)answer.rows + 2 * sides * DIMENSION;
+            cr_expect(eq(int, memcmp(got, from, sides * DIMENSION * 2), 0));
+            const uint16_t zeros[2 * DIMENSION] = {0};
+            cr_expect(eq(int,
+                         memcmp((const uint16_t *)answer.rows + sides * DIMENSION, zeros,
+                                sides * DIMENSION * 2),
+                         0));
+        }
+        end_answer(&answer);
+    }
+    close_world(&world);
+}
+
+Test(node, bulk_records_are_found_after_the_commit_by_search_has_and_stats)
+{
+    struct world world = open_world(2);
+    create(&world, GENERATION);
+    static uint32_t versions[3000];
+    for (uint64_t first = 0; first < 3000; first += 1000) {
+        const struct shard_write_reply reply = write_records(&world, SHARD_BULK, first, 1000, 1);
+        cr_expect(eq(u64, reply.stored, 1000));
+    }
+    for (size_t i = 0; i < 3000; i++)
+        versions[i] = 1;
+    const uint64_t ids[] = {id_of(0), id_of(2999), id_of(3000)};
+    const uint32_t before[] = {0, 0, 0};
+    const uint32_t after[] = {1, 1, 0};
+    expect_flags(&world, SHARD_HAS, ids, 3, before);
+    struct answer answer = ask_generation(&world, SHARD_BULK_COMMIT, GENERATION);
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    struct shard_write_reply reply;
+    struct reason why = {0};
+    cr_assert(eq(
+        int,
+        shard_decode_write_reply(body_of(&answer), (struct bytes){0}, answer.arena, &reply, &why),
+        STATUS_OK));
+    cr_expect(eq(u64, reply.stored, 3000));
+    end_answer(&answer);
+    for (int round = 0; round < 2; round++) {
+        expect_flags(&world, SHARD_HAS, ids, 3, after);
+        const struct shard_stats_reply figures = stats(&world, GENERATION);
+        cr_expect(eq(u64, figures.records, 3000));
+        cr_expect(eq(u32, figures.dimension, DIMENSION));
+        cr_expect(ge(u64, figures.bytes, 3000 * DIMENSION * 4));
+        cr_expect(ge(u64, figures.rows_bytes, 3000 * DIMENSION * 4));
+        cr_expect(eq(int, figures.read_only, 0));
+        cr_expect(eq(u64, stats(&world, 0).records, 3000));
+        const struct expected expected = {versions, 3000};
+        const struct search search = {MODALITY_TEXT, 2, 20, true, NULL, 0};
+        expect_search(&world, &expected, &search);
+        close_world(&world);
+        world = open_world(2);
+    }
+    close_world(&world);
+}
+
+Test(node, a_dropped_generation_is_gone_and_its_records_are_counted)
+{
+    struct world world = open_world(1);
+    create(&world, GENERATION);
+    create(&world, GENERATION + 1);
+    (void)write_records(&world, SHARD_WRITE, 0, 30, 1);
+    struct answer answer = ask_generation(&world, SHARD_DROP, GENERATION);
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    struct shard_stats_reply reply;
+    struct reason why = {0};
+    cr_assert(eq(
+        int,
+        shard_decode_stats_reply(body_of(&answer), (struct bytes){0}, answer.arena, &reply, &why),
+        STATUS_OK));
+    cr_expect(eq(u64, reply.records, 30));
+    end_answer(&answer);
+    for (int round = 0; round < 2; round++) {
+        static const enum shard_type types[] = {SHARD_STATS, SHARD_BULK_COMMIT};
+        for (size_t i = 0; i < 2; i++) {
+            answer = ask_generation(&world, types[i], GENERATION);
+            cr_expect(eq(int, answer.status, STATUS_NOT_FOUND));
+            end_answer(&answer);
+        }
+        struct buffer body = create_body(GENERATION);
+        answer = ask(&world, SHARD_CREATE, &body, NULL, 0);
+        cr_expect(eq(int, answer.status, STATUS_FAILED_PRECONDITION));
+        end_answer(&answer);
+        cr_expect(eq(u64, stats(&world, GENERATION + 1).records, 0));
+        close_world(&world);
+        world = open_world(1);
+    }
+    close_world(&world);
+}
+
+// Many writes at once, so that they share groups; each answered, all there.
+struct counted {
+    int answers;
+    int failures;
+};
+
+static void count_answer(void *context, const struct dealer_reply *reply)
+{
+    struct counted *counted = context;
+    counted->answers++;
+    counted->failures += reply->status != STATUS_OK;
+}
+
+Test(node, writes_that_wait_together_are_all_there)
+{
+    struct world world = open_world(1);
+    create(&world, GENERATION);
+    struct counted counted = {0};
+    uint16_t rows[2 * DIMENSION];
+    for (uint64_t number = 0; number < 300; number++) {
+        struct buffer body = write_body(number, 1, 1, rows);
+        const struct dealer_request request = {
+            .peer = world.peer,
+            .class = number % 2 ? DEALER_BULK : DEALER_QUERY,
+            .type = SHARD_WRITE,
+            .body = {body.data, body.count},
+            .rows = {(const uint8_t *)rows, sizeof(rows)},
+            .deadline_us = clock_deadline_in_us(PATIENCE_US),
+            .done = count_answer,
+            .context = &counted,
+        };
+        uint64_t ticket;
+        cr_assert(eq(int, dealer_send(world.dealer, &request, &ticket), STATUS_OK));
+        buffer_deinit(&body);
+    }
+    while (counted.answers < 300)
+        cr_assert(
+            eq(int, dealer_poll(world.dealer, NULL, 0, clock_deadline_in_us(1000000)), STATUS_OK));
+    cr_expect(eq(int, counted.failures, 0));
+    cr_expect(eq(u64, stats(&world, GENERATION).records, 300));
+    close_world(&world);
+}
+
+Test(node, hostile_bodies_cost_only_themselves)
+{
+    log_set_level(LOG_ERROR);
+    struct world world = open_world(2);
+    create(&world, GENERATION);
+    (void)write_records(&world, SHARD_WRITE, 0, 50, 1);
+    uint64_t state = 20261124;
+    printf("seed %" PRIu64 "\n", state);
+    uint16_t rows[3 * 2 * DIMENSION];
+    int refused = 0;
+    for (int round = 0; round < 3000; round++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        static const enum shard_type types[] = {
+            SHARD_SEARCH, SHARD_FETCH, SHARD_WRITE,       SHARD_DELETE, SHARD_HAS,    SHARD_CREATE,
+            SHARD_DROP,   SHARD_STATS, SHARD_BULK_COMMIT, SHARD_BULK,   SHARD_NOTHING};
+        const enum shard_type type = types[(state >> 33) % 11];
+        struct buffer body = write_body(0, 3, 1, rows);
+        const size_t changes = 1 + (state >> 40) % 8;
+        for (size_t c = 0; c < changes; c++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            body.data[(state >> 20) % body.count] = (uint8_t)(state >> 50);
+        }
+        if (state >> 62 == 0)
+            body.count = (state >> 30) % body.count; // cut
+        struct answer answer = ask(&world, type, &body, rows, (state >> 61) % 2 ? sizeof(rows) : 0);
+        refused += answer.status != STATUS_OK;
+        end_answer(&answer);
+    }
+    cr_expect(gt(int, refused, 1000));
+    // Still there, still right.
+    const uint64_t ids[] = {id_of(40)};
+    const uint32_t has[] = {1};
+    const struct shard_stats_reply figures = stats(&world, 0);
+    cr_expect(eq(int, figures.read_only, 0));
+    struct answer answer = ask_ids(&world, SHARD_HAS, ids, 1);
+    if (answer.status == STATUS_OK) // unless one of them happened to drop it
+        expect_flags(&world, SHARD_HAS, ids, 1, has);
+    end_answer(&answer);
+    close_world(&world);
+    world = open_world(1);
+    close_world(&world);
+}
+
+Test(node, a_directory_in_use_is_refused)
+{
+    struct world world = open_world(1);
+    struct node *second = NULL;
+    struct reason why = {0};
+    const struct node_params params = {.bus = world.bus,
+                                       .directory = directory,
+                                       .query_endpoint = "inproc://second-query",
+                                       .bulk_endpoint = "inproc://second-bulk"};
+    cr_expect(eq(int, node_start(&params, &second, &why), STATUS_FAILED_PRECONDITION));
+    cr_expect(ne(ptr, strstr(why.text, "in use"), NULL), "%s", why.text);
+    cr_expect(eq(ptr, second, NULL));
+    close_world(&world);
+}
+
+Test(node, stops_while_requests_wait)
+{
+    for (int round = 0; round < 5; round++) {
+        struct world world = open_world(1);
+        create(&world, GENERATION);
+        (void)write_records(&world, SHARD_WRITE, 0, 1000, 1);
+        struct counted counted = {0};
+        float *query = calloc(64 * DIMENSION, sizeof(*query));
+        for (int i = 0; i < 50; i++) {
+            const struct shard_search_request asked = {.generation = GENERATION,
+                                                       .dimension = DIMENSION,
+                                                       .row_count = 64,
+                                                       .k = 100,
+                                                       .want_payload = true};
+            struct buffer body = {0};
+            cr_assert(eq(int, shard_encode_search_request(&asked, &body), STATUS_OK));
+            const struct dealer_request request = {
+                .peer = world.peer,
+                .type = SHARD_SEARCH,
+                .body = {body.data, body.count},
+                .rows = {(const uint8_t *)query, 64 * DIMENSION * sizeof(*query)},
+                .deadline_us = clock_deadline_in_us(PATIENCE_US),
+                .done = count_answer,
+                .context = &counted,
+            };
+            uint64_t ticket;
+            cr_assert(eq(int, dealer_send(world.dealer, &request, &ticket), STATUS_OK));
+            buffer_deinit(&body);
+        }
+        free(query);
+        while (counted.answers < round * 10) // some rounds with some answered
+            cr_assert(eq(int, dealer_poll(world.dealer, NULL, 0, clock_deadline_in_us(1000000)),
+                         STATUS_OK));
+        node_stop(&world.node);
+        cr_expect(eq(ptr, world.node, NULL));
+        close_world(&world);
+    }
+}
