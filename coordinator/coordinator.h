@@ -43,7 +43,8 @@ struct coordinator_params {
 enum status coordinator_start(const struct coordinator_params *params, struct coordinator **out,
                               struct reason *why) MUST_CHECK;
 
-// Health says NOT_SERVING, running calls get `grace_us` to finish, the rest is cancelled. Sets
+// Health says NOT_SERVING, running calls get `grace_us` to finish, the rest is cancelled. Streams of this
+// process must be finished by their threads, and no call may begin any more. Sets
 // *coordinator to NULL; NULL is allowed.
 void coordinator_stop(struct coordinator **coordinator, int64_t grace_us);
 
@@ -60,6 +61,17 @@ enum status coordinator_wait_nodes(struct coordinator *coordinator, int64_t dead
 enum status coordinator_call(struct coordinator *coordinator, enum api_method method,
                              struct bytes request, int64_t deadline_us, struct buffer *reply,
                              struct reason *why) MUST_CHECK;
+
+// The same with an id for the request, which the answer and the logs repeat.
+struct coordinator_request {
+    enum api_method method;
+    struct bytes message;
+    int64_t deadline_us;    // DEADLINE_NONE
+    struct text request_id; // at most REQUEST_ID_BYTES_MAX; empty: one is made
+};
+enum status coordinator_call_as(struct coordinator *coordinator,
+                                const struct coordinator_request *request, struct buffer *reply,
+                                struct reason *why) MUST_CHECK;
 
 // The client stream Memory.Ingest: open, send any number, finish (always ends *stream and sets it to
 // NULL). send waits while too much is on its way; after its failure finish tells why.

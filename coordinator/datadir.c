@@ -116,21 +116,28 @@ static enum status check_content(const struct datadir_params *params, struct rea
     return content == CONTENT_EMPTY ? STATUS_OK : make_folders(params->path, why);
 }
 
-// Tells who holds the lock, from what the holder wrote into it.
-static enum status refuse_held(const struct datadir *datadir, struct reason *why)
+// Reads what the holder of a lock wrote into it: its pid (0: unknown) and its address, if any.
+static long read_lock(int lock, char address[LOCK_BYTES_MAX])
 {
     char text[LOCK_BYTES_MAX] = {0};
-    char address[LOCK_BYTES_MAX] = {0};
-    long pid = 0;
-    ssize_t got = pread(datadir->lock, text, sizeof(text) - 1, 0);
-    if (got > 0 && strncmp(text, "pid ", 4) == 0) {
-        char *end = NULL;
-        pid = strtol(text + 4, &end, 10);
-        const char *label = "\naddress ";
-        if (strncmp(end, label, strlen(label)) == 0)
-            (void)snprintf(address, sizeof(address), "%s", end + strlen(label));
-        address[strcspn(address, "\n")] = '\0';
-    }
+    address[0] = '\0';
+    ssize_t got = pread(lock, text, sizeof(text) - 1, 0);
+    if (got <= 0 || strncmp(text, "pid ", 4) != 0)
+        return 0;
+
+    char *end = NULL;
+    const char *label = "\naddress ";
+    long pid = strtol(text + 4, &end, 10);
+    if (strncmp(end, label, strlen(label)) == 0)
+        (void)snprintf(address, LOCK_BYTES_MAX, "%s", end + strlen(label));
+    address[strcspn(address, "\n")] = '\0';
+    return pid;
+}
+
+static enum status refuse_held(const struct datadir *datadir, struct reason *why)
+{
+    char address[LOCK_BYTES_MAX];
+    long pid = read_lock(datadir->lock, address);
 
     if (address[0] != '\0')
         return reason_set(why, STATUS_FAILED_PRECONDITION, "data",
@@ -288,6 +295,22 @@ enum status datadir_set_address(struct datadir *datadir, const char *address)
         pwrite(datadir->lock, text, (size_t)bytes, 0) != (ssize_t)bytes)
         return STATUS_IO;
     return STATUS_OK;
+}
+
+bool datadir_is_held_by(const char *path, long pid)
+{
+    assert(path);
+
+    char file[DATADIR_PATH_BYTES + NAME_ROOM];
+    char address[LOCK_BYTES_MAX];
+    int bytes = snprintf(file, sizeof(file), "%s/LOCK", path);
+    int lock = bytes > 0 && (size_t)bytes < sizeof(file) ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+    if (lock < 0)
+        return false;
+    bool is_held = flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    bool is_his = read_lock(lock, address) == pid;
+    (void)close(lock);
+    return is_held && is_his;
 }
 
 const char *datadir_path(const struct datadir *datadir)

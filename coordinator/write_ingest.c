@@ -20,10 +20,10 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define LOADS_MAX 4           // messages under way of one stream
-#define COMMIT_RECORDS 65536  // bulk records between two commits
+#define LOADS_MAX 4               // messages under way of one stream
+#define COMMIT_RECORDS 65536      // bulk records between two commits
 #define COMMIT_LIMIT_US 600000000 // a commit sorts and syncs what came before
-#define LISTED_MAX 1024       // failures told one by one
+#define LISTED_MAX 1024           // failures told one by one
 
 struct ingest {
     struct service_call *call;
@@ -32,13 +32,16 @@ struct ingest {
     bool is_bulk;
     struct write_load *loads; // under way
     size_t load_count;
-    bool is_reading; // a message or the end will come
-    bool has_ended;  // the client sends no more
-    bool wants_finish;
-    bool is_committing;
+    bool is_reading;    // a message or the end will come
+    bool is_loading;    // a load still needs the message that was read last
+    bool has_ended;     // the client sends no more
+    bool wants_finish;  // and has said that the build is complete
+    bool is_failing;    // loads are being cancelled
+    bool is_committing; // the roundup is under way
+    bool is_committed;  // the commit after the last record is done
     struct roundup roundup;
     uint64_t uncommitted;      // bulk records since the last commit
-    uint32_t downs[NODES_MAX]; // when they began
+    uint32_t downs[NODES_MAX]; // of each node, at the last commit
     enum status failure;       // STATUS_OK: none yet
     struct reason why;
 
@@ -48,10 +51,12 @@ struct ingest {
     uint64_t skipped;
     uint64_t failed;
     size_t listed;
-    struct text *failed_keys;
-    struct text *failed_reasons;
+    struct text failed_keys[LISTED_MAX];
+    struct text failed_reasons[LISTED_MAX];
     struct arena *arena; // of the lists
 };
+
+static void go_on(struct ingest *ingest);
 
 // ---------------------------------------------------------------- the end
 
@@ -63,6 +68,13 @@ static void end(struct ingest *ingest, enum status status, struct buffer *reply,
     service_finish(ingest->call, status, reply, why);
     arena_destroy(&ingest->arena);
     mem_free(ingest);
+}
+
+static void end_failed(struct ingest *ingest)
+{
+    struct buffer none = {0};
+    struct reason why = ingest->why;
+    end(ingest, ingest->failure, &none, &why);
 }
 
 static void answer(struct ingest *ingest)
@@ -88,23 +100,45 @@ static void answer(struct ingest *ingest)
     buffer_deinit(&reply);
 }
 
-// The first failure counts. What is under way is stopped; the call ends when nothing is.
+// The first failure counts. What is under way is stopped; go_on(), which the caller calls next,
+// ends the call once nothing is.
 static void fail(struct ingest *ingest, enum status status, const struct reason *why)
 {
     if (ingest->failure == STATUS_OK) {
         ingest->failure = status;
         ingest->why = *why;
     }
+    ingest->is_failing = true;
     struct write_load *following = NULL;
     for (struct write_load *load = ingest->loads; load; load = following) {
         following = load->next;
         if (!load->is_cancelled)
             write_load_cancel(load);
     }
+    ingest->is_failing = false;
     if (ingest->is_committing) {
         roundup_cancel(&ingest->roundup);
         ingest->is_committing = false;
     }
+}
+
+static void complete(struct ingest *ingest)
+{
+    struct reason why = {0};
+    enum status status = STATUS_OK;
+    if (ingest->memory.number == 0)
+        status = reason_set(&why, STATUS_INVALID, "memory", "no message named one");
+    else if (ingest->wants_finish && ingest->is_bulk)
+        status = meta_serve(ingest->backend->meta, ingest->memory.number, &why);
+    if (status != STATUS_OK) {
+        fail(ingest, status, &why);
+        end_failed(ingest);
+        return;
+    }
+    if (ingest->wants_finish && ingest->is_bulk)
+        log_info("memory_serves", "memory=%s generation=%u", ingest->memory.memory,
+                 ingest->memory.number);
+    answer(ingest);
 }
 
 // ---------------------------------------------------------------- commits
@@ -129,8 +163,6 @@ static void note_downs(struct ingest *ingest)
         ingest->downs[node] = fanout_downs(fanout, node);
 }
 
-static void go_on(struct ingest *ingest);
-
 static void take_commit(struct ingest *ingest)
 {
     struct reason why = {0};
@@ -141,6 +173,7 @@ static void take_commit(struct ingest *ingest)
     if (status != STATUS_OK)
         fail(ingest, status, &why);
     ingest->uncommitted = 0;
+    ingest->is_committed = ingest->has_ended;
     note_downs(ingest);
 }
 
@@ -165,59 +198,212 @@ static void commit(struct ingest *ingest)
         take_commit(ingest); // nobody could be asked: that is a failure
 }
 
+// Bulk records are committed when there are many, after the last one, and before a build serves.
+static bool wants_commit(const struct ingest *ingest)
+{
+    if (!ingest->is_bulk || ingest->is_committed)
+        return false;
+    if (ingest->has_ended)
+        return ingest->uncommitted > 0 || ingest->wants_finish;
+    return ingest->uncommitted >= COMMIT_RECORDS;
+}
+
 // ---------------------------------------------------------------- what comes next
 
-static void read_next(struct ingest *ingest)
-{
-    ingest->is_reading = true;
-    service_read(ingest->call);
-}
-
-static void complete(struct ingest *ingest)
-{
-    struct reason why = {0};
-    enum status status = STATUS_OK;
-    if (ingest->wants_finish && ingest->is_bulk)
-        status = meta_serve(ingest->backend->meta, ingest->memory.number, &why);
-    if (status != STATUS_OK) {
-        fail(ingest, status, &why);
-        return;
-    }
-    if (ingest->wants_finish)
-        log_info("memory_serves", "memory=%s generation=%u", ingest->memory.memory,
-                 ingest->memory.number);
-    answer(ingest);
-}
-
-static void end_failed(struct ingest *ingest)
-{
-    struct buffer none = {0};
-    struct reason why = ingest->why;
-    end(ingest, ingest->failure, &none, &why);
-}
-
-// Called whenever something has ended; the last thing its caller does.
+// Called whenever something has ended, as the last thing its caller does.
 static void go_on(struct ingest *ingest)
 {
-    bool wants_commit = ingest->is_bulk && ingest->uncommitted > 0 &&
-                        (ingest->has_ended || ingest->uncommitted >= COMMIT_RECORDS);
-    if (ingest->failure == STATUS_OK && ingest->load_count == 0 && wants_commit &&
-        !ingest->is_committing && !ingest->is_reading)
+    if (ingest->failure == STATUS_OK &&
+        (ingest->is_reading || ingest->is_loading || ingest->is_committing))
+        return;
+    if (ingest->failure == STATUS_OK && wants_commit(ingest)) {
+        if (ingest->load_count > 0)
+            return; // its records belong into the commit
         commit(ingest);
+        if (ingest->is_committing)
+            return;
+    }
     if (ingest->failure != STATUS_OK) {
         if (ingest->load_count == 0)
             end_failed(ingest);
         return;
     }
-    if (ingest->is_committing || ingest->is_reading)
-        return;
     if (ingest->has_ended) {
         if (ingest->load_count == 0)
-            complete_or_fail(ingest);
+            complete(ingest);
         return;
     }
-    // Before a commit everything under way must be acknowledged; one load at a time is read in.
-    if (!wants_commit && ingest->load_count < LOADS_MAX && !ingest->is_loading)
-        read_next(ingest);
+    if (ingest->load_count < LOADS_MAX) {
+        ingest->is_reading = true;
+        service_read(ingest->call);
+    }
 }
 
+// ---------------------------------------------------------------- loads
+
+static void on_record_failed(void *context, struct text key, const char *reason)
+{
+    struct ingest *ingest = context;
+    ingest->failed++;
+    if (ingest->listed == LISTED_MAX)
+        return;
+    char *key_copy = arena_copy_text(ingest->arena, key.data, key.bytes);
+    char *reason_copy = arena_copy_text(ingest->arena, reason, strlen(reason));
+    if (!key_copy || !reason_copy)
+        return;
+    ingest->failed_keys[ingest->listed] = (struct text){key_copy, key.bytes};
+    ingest->failed_reasons[ingest->listed++] = text_of(reason_copy);
+}
+
+static void on_load_sent(void *context, struct write_load *load)
+{
+    (void)load;
+    struct ingest *ingest = context;
+    ingest->is_loading = false;
+    go_on(ingest);
+}
+
+static void on_load_done(void *context, struct write_load *load)
+{
+    struct ingest *ingest = context;
+    struct write_load **at = &ingest->loads;
+    bool was_first =
+        ingest->loads == load; // the last one begun; only it may still need its message
+    while (*at != load)
+        at = &(*at)->next;
+    *at = load->next;
+    ingest->load_count--;
+    if (was_first)
+        ingest->is_loading = false;
+
+    enum status status = load->status;
+    struct reason why = load->why;
+    if (status == STATUS_OK) {
+        ingest->stored += load->stored;
+        ingest->duplicates += load->duplicates;
+        ingest->uncommitted += load->stored;
+    }
+    ingest->skipped += load->skipped;
+    write_load_free(load);
+    if (status != STATUS_OK && !ingest->is_failing)
+        fail(ingest, status, &why);
+    if (!ingest->is_failing)
+        go_on(ingest);
+}
+
+// The memory that the stream writes to is the first message's; later ones may repeat it.
+static enum status find_memory(struct ingest *ingest, struct text name, struct reason *why)
+{
+    struct meta_generation found;
+    if (ingest->memory.number != 0 && name.bytes == 0)
+        return STATUS_OK;
+    enum status status = meta_find(ingest->backend->meta, name, META_FOR_WRITE, &found, why);
+    if (status != STATUS_OK)
+        return status;
+    if (ingest->memory.number != 0 && found.number != ingest->memory.number)
+        return reason_set(why, STATUS_INVALID, "memory",
+                          "%s@%u; this stream writes to %s@%u, another memory needs another",
+                          found.memory, found.number, ingest->memory.memory, ingest->memory.number);
+    if (ingest->memory.number != 0)
+        return STATUS_OK;
+
+    if (fanout_count(ingest->backend->fanout) == 0)
+        return reason_set(why, STATUS_UNAVAILABLE, NULL, "there are no shard nodes");
+    if (found.state == META_BUILDING)
+        status = fanout_all_up(ingest->backend->fanout, why);
+    if (status != STATUS_OK)
+        return status;
+    ingest->memory = found;
+    ingest->is_bulk = found.state == META_BUILDING;
+    note_downs(ingest);
+    return STATUS_OK;
+}
+
+// Begins a load of the message's records; *arena is taken over by it.
+static enum status begin_load(struct ingest *ingest, const struct api_ingest_request *request,
+                              struct arena **arena, struct reason *why)
+{
+    struct write_load_params params = {
+        .backend = ingest->backend,
+        .memory = ingest->memory,
+        .arena = *arena,
+        .records = request->records,
+        .count = request->count,
+        .skip_existing = request->skip_existing,
+        .bulk = ingest->is_bulk,
+        .events = {.failed = on_record_failed,
+                   .sent = on_load_sent,
+                   .done = on_load_done,
+                   .context = ingest},
+    };
+    struct write_load *load = NULL;
+    (void)snprintf(params.trace, sizeof(params.trace), "%s", ingest->call->request_id);
+    *arena = NULL;
+    enum status status = write_load_begin(&params, &load, why);
+    if (status != STATUS_OK)
+        return status;
+    load->next = ingest->loads;
+    ingest->loads = load;
+    ingest->load_count++;
+    ingest->is_loading = true;
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------- the call
+
+static void begin(struct service_call *call)
+{
+    struct ingest *ingest = mem_alloc(sizeof(*ingest));
+    ingest->call = call;
+    ingest->backend = call->backend;
+    ingest->arena = arena_create(SERVICE_ARENA_BYTES);
+    call->state = ingest;
+    go_on(ingest);
+}
+
+static void on_message(struct service_call *call, struct bytes bytes)
+{
+    struct ingest *ingest = call->state;
+    struct api_ingest_request request;
+    struct reason why = {0};
+    struct arena *arena = arena_create(WRITE_ARENA_BYTES);
+    ingest->is_reading = false;
+    enum status status = api_decode_ingest_request(bytes, arena, &request, &why);
+    if (status == STATUS_OK && ingest->wants_finish)
+        status = reason_set(&why, STATUS_INVALID, "finish",
+                            "the message with finish must be the last one");
+    if (status == STATUS_OK)
+        status = find_memory(ingest, request.memory, &why);
+    if (status == STATUS_OK) {
+        ingest->wants_finish = request.finish;
+        if (request.count > 0)
+            status = begin_load(ingest, &request, &arena, &why);
+    }
+    arena_destroy(&arena);
+    if (status != STATUS_OK)
+        fail(ingest, status, &why);
+    go_on(ingest);
+}
+
+static void on_stream_end(struct service_call *call)
+{
+    struct ingest *ingest = call->state;
+    ingest->is_reading = false;
+    ingest->has_ended = true;
+    go_on(ingest);
+}
+
+static void cancel(struct service_call *call)
+{
+    struct ingest *ingest = call->state;
+    struct reason why = {0};
+    fail(ingest, reason_set(&why, STATUS_CANCELLED, NULL, "cancelled"), &why);
+    go_on(ingest);
+}
+
+const struct service_handler write_ingest = {
+    .begin = begin,
+    .message = on_message,
+    .end = on_stream_end,
+    .cancel = cancel,
+};

@@ -120,26 +120,37 @@ void ingest_free(struct ingest_pending *pending)
 
 // --- results and checks
 
-enum status ingest_note(struct ingest_results *results, size_t index, enum status status,
-                        const struct reason *why)
+enum status ingest_results_begin(struct arena *arena, size_t count, struct ingest_results *out)
 {
-    if (!results->status) {
-        uint32_t *all = arena_alloc_array(results->arena, results->count, sizeof(*all));
-        struct text *reasons = arena_alloc_array(results->arena, results->count, sizeof(*reasons));
-        if (!all || !reasons)
-            return STATUS_NO_MEMORY;
-        memset(all, 0, results->count * sizeof(*all));
-        memset(reasons, 0, results->count * sizeof(*reasons));
-        results->status = all;
-        results->reasons = reasons;
-    }
-    const size_t bytes = strlen(why->text);
-    char *copy = arena_copy_text(results->arena, why->text, bytes);
-    if (!copy)
+    uint32_t *status = arena_alloc_array(arena, count, sizeof(*status));
+    struct text *reasons = arena_alloc_array(arena, count, sizeof(*reasons));
+    if (!status || !reasons)
         return STATUS_NO_MEMORY;
-    results->status[index] = (uint32_t)status;
-    results->reasons[index] = (struct text){copy, bytes};
+    memset(status, 0, count * sizeof(*status));
+    memset(reasons, 0, count * sizeof(*reasons));
+    *out = (struct ingest_results){
+        .arena = arena, .count = count, .status = status, .reasons = reasons};
     return STATUS_OK;
+}
+
+void ingest_note(struct ingest_results *results, size_t index, enum status status,
+                 const struct reason *why)
+{
+    const size_t bytes = strlen(why->text);
+    const char *copy = arena_copy_text(results->arena, why->text, bytes);
+    results->status[index] = (uint32_t)status;
+    results->reasons[index] =
+        copy ? (struct text){copy, bytes} : text_of("no memory is left for the reason");
+    results->refused++;
+}
+
+void ingest_results_end(const struct ingest_results *results, struct shard_write_reply *reply)
+{
+    if (results->refused == 0)
+        return;
+    reply->count = results->count;
+    reply->status = results->status;
+    reply->reasons = results->reasons;
 }
 
 enum status ingest_check_request(const struct shelf_generation *generation,
@@ -166,22 +177,23 @@ static enum status collision(struct store_place place, struct text ours, struct 
 
 // Whether the record's id is taken, and by the same key.
 static enum status check_key(struct ingest *ingest, const struct ingest_pending *pending,
-                             const struct store_record *record, bool *replaces, struct reason *why)
+                             struct ingest_entry *new, struct reason *why)
 {
+    const struct store_record *record = &new->record;
     const uint32_t waiting = rows_map_find(&pending->map, record->place.id, pending->names);
     if (waiting != ROWS_MAP_NONE) {
         const struct ingest_entry *entry = &pending->entries[waiting];
-        *replaces = entry->put;
+        new->replaces = entry->put;
         if (entry->put && !text_equal(entry->record.key, record->key))
             return collision(record->place, record->key, entry->record.key, why);
         return STATUS_OK;
     }
-    *replaces = rows_find(pending->generation->rows, record->place.id) != ROWS_NONE;
-    if (!*replaces)
+    new->replaces = rows_find(pending->generation->rows, record->place.id) != ROWS_NONE;
+    if (!new->replaces)
         return STATUS_OK;
 
     struct arena *arena = arena_create(KEY_ARENA_BYTES);
-    struct text key;
+    struct text key = {0};
     struct reason ignored; // a key that cannot be read is logged; writing the record mends it
     enum status status = store_read_key(ingest->store, record->place, arena, &key, &ignored);
     if (status == STATUS_OK && !text_equal(key, record->key))
@@ -194,7 +206,7 @@ static enum status check_key(struct ingest *ingest, const struct ingest_pending 
 
 enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pending,
                          const struct shard_write_request *request, size_t index,
-                         struct store_record *record, bool *replaces, struct reason *why)
+                         struct ingest_entry *entry, struct reason *why)
 {
     const struct shelf_generation *generation = pending->generation;
     const struct text key = request->keys[index];
@@ -211,7 +223,8 @@ enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pen
                           id, vshard);
 
     const size_t dimension = request->dimension;
-    *record = (struct store_record){
+    entry->put = true;
+    entry->record = (struct store_record){
         .place = {request->generation, (uint16_t)vshard, id},
         .dimension = dimension,
         .image = request->rows + index * 2 * dimension,
@@ -221,7 +234,7 @@ enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pen
         .source = request->sources[index],
         .tags = request->tags[index],
     };
-    return check_key(ingest, pending, record, replaces, why);
+    return check_key(ingest, pending, entry, why);
 }
 
 // --- groups
@@ -248,25 +261,23 @@ size_t ingest_group_count(const struct ingest *ingest)
     return ingest->group.count;
 }
 
-static enum status add_write(struct ingest *ingest, const struct shard_write_request *request,
-                             size_t index, struct ingest_results *results,
-                             struct shard_write_reply *reply)
+static void add_write(struct ingest *ingest, const struct shard_write_request *request,
+                      size_t index, struct ingest_results *results, struct shard_write_reply *reply)
 {
     struct reason reason = {0};
-    struct ingest_entry entry = {.put = true};
-    bool replaces = false;
+    struct ingest_entry entry = {0};
     const enum status status =
-        ingest_check(ingest, &ingest->group, request, index, &entry.record, &replaces, &reason);
-    if (status != STATUS_OK)
-        return ingest_note(results, index, status, &reason);
-
+        ingest_check(ingest, &ingest->group, request, index, &entry, &reason);
+    if (status != STATUS_OK) {
+        ingest_note(results, index, status, &reason);
+        return;
+    }
     entry.record.rows_crc =
         store_rows_crc(entry.record.image, entry.record.text, entry.record.dimension);
     ingest_push(&ingest->group, &entry);
     store_batch_put(ingest->batch, &entry.record);
     reply->stored++;
-    reply->duplicates += replaces;
-    return STATUS_OK;
+    reply->duplicates += entry.replaces;
 }
 
 enum status ingest_write(struct ingest *ingest, const struct shard_write_request *request,
@@ -280,21 +291,15 @@ enum status ingest_write(struct ingest *ingest, const struct shard_write_request
     if (status != STATUS_OK)
         return status;
 
-    // Memory for the worst case first, so that a request is in the group as a whole or not at all.
-    struct ingest_results results = {.arena = arena, .count = request->count};
-    if (ingest_reserve(&ingest->group, request->count) != STATUS_OK)
+    struct ingest_results results = {0};
+    if (ingest_results_begin(arena, request->count, &results) != STATUS_OK ||
+        ingest_reserve(&ingest->group, request->count) != STATUS_OK)
         return reason_set(why, STATUS_NO_MEMORY, "", "no memory for %zu records", request->count);
 
-    struct shard_write_reply counted = {0};
-    for (size_t i = 0; i < request->count && status == STATUS_OK; i++)
-        status = add_write(ingest, request, i, &results, &counted);
-    // Only a reason that has no room can fail here; the records before it are stored all the same.
-    if (status != STATUS_OK)
-        return reason_set(why, status, "", "no memory for the reasons of refused records");
-    counted.count = results.status ? request->count : 0;
-    counted.status = results.status;
-    counted.reasons = results.reasons;
-    *reply = counted;
+    *reply = (struct shard_write_reply){0};
+    for (size_t i = 0; i < request->count; i++)
+        add_write(ingest, request, i, &results, reply);
+    ingest_results_end(&results, reply);
     return STATUS_OK;
 }
 

@@ -76,26 +76,28 @@ static enum status reserve(struct ingest *ingest, const struct shard_write_reque
     const size_t row_bytes = request->count * 2 * request->dimension * sizeof(uint16_t);
     copies->rows = add_block(ingest, row_bytes);
     copies->texts = copies->rows ? add_block(ingest, texts_bytes(request)) : NULL;
-    if (!copies->texts || ingest_reserve(&ingest->bulk, request->count) != STATUS_OK)
-        return reason_set(why, STATUS_NO_MEMORY, "", "no memory to buffer %zu records",
-                          request->count);
+    if (!copies->rows || !copies->texts ||
+        ingest_reserve(&ingest->bulk, request->count) != STATUS_OK) {
+        (void)reason_set(why, STATUS_NO_MEMORY, "", "no memory to buffer %zu records",
+                         request->count);
+        return STATUS_NO_MEMORY;
+    }
     memcpy(copies->rows, request->rows, row_bytes);
     return STATUS_OK;
 }
 
-static enum status add_record(struct ingest *ingest, const struct shard_write_request *request,
-                              size_t index, struct copies *copies, struct ingest_results *results,
-                              struct shard_write_reply *reply)
+static void add_record(struct ingest *ingest, const struct shard_write_request *request,
+                       size_t index, struct copies *copies, struct ingest_results *results,
+                       struct shard_write_reply *reply)
 {
     struct reason reason = {0};
-    struct ingest_entry entry = {.put = true};
+    struct ingest_entry entry = {0};
     struct store_record *record = &entry.record;
-    bool replaces = false;
-    const enum status status =
-        ingest_check(ingest, &ingest->bulk, request, index, record, &replaces, &reason);
-    if (status != STATUS_OK)
-        return ingest_note(results, index, status, &reason);
-
+    const enum status status = ingest_check(ingest, &ingest->bulk, request, index, &entry, &reason);
+    if (status != STATUS_OK) {
+        ingest_note(results, index, status, &reason);
+        return;
+    }
     record->image = copies->rows + index * 2 * record->dimension;
     record->text = record->image + record->dimension;
     record->rows_crc = store_rows_crc(record->image, record->text, record->dimension);
@@ -105,8 +107,7 @@ static enum status add_record(struct ingest *ingest, const struct shard_write_re
     record->tags = copy_text(&copies->texts, record->tags);
     ingest_push(&ingest->bulk, &entry);
     reply->stored++;
-    reply->duplicates += replaces;
-    return STATUS_OK;
+    reply->duplicates += entry.replaces;
 }
 
 // The buffer must be of this generation and have room for the request.
@@ -140,24 +141,21 @@ enum status ingest_bulk(struct ingest *ingest, const struct shard_write_request 
         status = prepare_buffer(ingest, request, why);
     if (status == STATUS_OK)
         status = ingest_check_request(ingest->bulk.generation, request, why);
+    struct ingest_results results = {0};
+    if (status == STATUS_OK && ingest_results_begin(arena, request->count, &results) != STATUS_OK)
+        status = reason_set(why, STATUS_NO_MEMORY, "", "no memory for %zu records", request->count);
     struct copies copies = {0};
     if (status == STATUS_OK)
         status = reserve(ingest, request, &copies, why);
     if (status != STATUS_OK)
         return status;
 
-    struct ingest_results results = {.arena = arena, .count = request->count};
-    struct shard_write_reply counted = {.sequence = store_sequence(ingest->store)};
-    for (size_t i = 0; i < request->count && status == STATUS_OK; i++)
-        status = add_record(ingest, request, i, &copies, &results, &counted);
-    if (status != STATUS_OK)
-        return reason_set(why, status, "", "no memory for the reasons of refused records");
-    counted.count = results.status ? request->count : 0;
-    counted.status = results.status;
-    counted.reasons = results.reasons;
-    ingest->bulk_stored += counted.stored;
-    ingest->bulk_duplicates += counted.duplicates;
-    *reply = counted;
+    *reply = (struct shard_write_reply){.sequence = store_sequence(ingest->store)};
+    for (size_t i = 0; i < request->count; i++)
+        add_record(ingest, request, i, &copies, &results, reply);
+    ingest_results_end(&results, reply);
+    ingest->bulk_stored += reply->stored;
+    ingest->bulk_duplicates += reply->duplicates;
     return STATUS_OK;
 }
 
@@ -193,22 +191,22 @@ static size_t sort_entries(struct ingest_pending *bulk, struct sort_key *keys)
 }
 
 static enum status write_batch(struct ingest *ingest, const struct store_record *records,
-                               const uint32_t *order, size_t count, struct reason *why)
+                               size_t count, struct reason *why)
 {
     struct store_batch *batch = store_batch_begin(ingest->store);
     for (size_t i = 0; i < count; i++)
-        store_batch_put(batch, &records[order[i]]);
+        store_batch_put(batch, &records[i]);
     return store_batch_commit(&batch, why);
 }
 
 static enum status write_rows(struct ingest *ingest, const struct store_record *records,
-                              const uint32_t *order, size_t count, struct reason *why)
+                              size_t count, struct reason *why)
 {
     struct rows_item *items = mem_try_alloc_array(count, sizeof(*items));
     if (!items)
         return reason_set(why, STATUS_NO_MEMORY, "", "no memory to show %zu records", count);
     for (size_t i = 0; i < count; i++) {
-        const struct store_record *record = &records[order[i]];
+        const struct store_record *record = &records[i];
         items[i] = (struct rows_item){.id = record->place.id,
                                       .image = record->image,
                                       .text = record->text,
@@ -225,16 +223,16 @@ static enum status write_rows(struct ingest *ingest, const struct store_record *
 }
 
 static enum status write_out(struct ingest *ingest, const struct store_record *records,
-                             const uint32_t *order, size_t count, struct reason *why)
+                             size_t count, struct reason *why)
 {
     const int64_t began_us = clock_now_us();
     enum status status = count < INGEST_BULK_FILE_RECORDS_MIN
-                             ? write_batch(ingest, records, order, count, why)
-                             : store_bulk_write(ingest->store, records, order, count, why);
+                             ? write_batch(ingest, records, count, why)
+                             : store_bulk_write(ingest->store, records, count, why);
     if (status != STATUS_OK)
         return status;
     const int64_t stored_us = clock_now_us();
-    status = write_rows(ingest, records, order, count, why);
+    status = write_rows(ingest, records, count, why);
     if (status != STATUS_OK)
         store_set_read_only(ingest->store, "the rows could not follow the store");
     log_debug("bulk_written", "records=%zu bytes=%zu store_ms=%.1f rows_ms=%.1f", count,
@@ -243,34 +241,35 @@ static enum status write_out(struct ingest *ingest, const struct store_record *r
     return status;
 }
 
-enum status ingest_bulk_flush(struct ingest *ingest, struct reason *why)
+static enum status sort_and_write(struct ingest *ingest, struct reason *why)
 {
     struct ingest_pending *bulk = &ingest->bulk;
-    struct reason own = {0};
-    struct reason *reason = why ? why : &own;
-    if (bulk->count == 0) {
-        ingest_bulk_forget(ingest);
-        return STATUS_OK;
-    }
-
-    enum status status = store_may_write(ingest->store, false, reason);
+    enum status status = STATUS_NO_MEMORY;
     struct sort_key *keys = mem_try_alloc_array(bulk->count, sizeof(*keys));
-    uint32_t *order = mem_try_alloc_array(bulk->count, sizeof(*order));
     struct store_record *records = mem_try_alloc_array(bulk->count, sizeof(*records));
-    if (status == STATUS_OK && (!keys || !order || !records))
-        status =
-            reason_set(reason, STATUS_NO_MEMORY, "", "no memory to sort %zu records", bulk->count);
-    if (status == STATUS_OK) {
+    if (keys && records) {
         const size_t count = sort_entries(bulk, keys);
-        for (size_t i = 0; i < count; i++) {
+        for (size_t i = 0; i < count; i++)
             records[i] = bulk->entries[keys[i].index].record;
-            order[i] = (uint32_t)i;
-        }
-        status = write_out(ingest, records, order, count, reason);
+        status = write_out(ingest, records, count, why);
+    } else {
+        (void)reason_set(why, status, "", "no memory to sort %zu records", bulk->count);
     }
     mem_free(keys);
-    mem_free(order);
     mem_free(records);
+    return status;
+}
+
+enum status ingest_bulk_flush(struct ingest *ingest, struct reason *why)
+{
+    struct reason own = {0};
+    struct reason *reason = why ? why : &own;
+    enum status status = STATUS_OK;
+    if (ingest->bulk.count > 0) {
+        status = store_may_write(ingest->store, false, reason);
+        if (status == STATUS_OK)
+            status = sort_and_write(ingest, reason);
+    }
     // After a failure too: nothing of it was acknowledged as durable. The commit will tell.
     ingest_bulk_forget(ingest);
     if (status != STATUS_OK && ingest->bulk_failed == STATUS_OK) {

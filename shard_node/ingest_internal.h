@@ -11,6 +11,7 @@
 struct ingest_entry {
     struct store_record record; // of a deletion only the place
     bool put;
+    bool replaces; // a record that is there or waits
 };
 
 // Waiting records of one generation, found by id. `names` holds their ids for the map.
@@ -52,22 +53,25 @@ bool ingest_is_latest(const struct ingest_pending *pending, size_t index);
 void ingest_clear(struct ingest *ingest, struct ingest_pending *pending);
 void ingest_free(struct ingest_pending *pending);
 
-// Results of a request's records, made when the first one fails.
+// Results of a request's records. Room is made before the first record, so that noting cannot fail.
 struct ingest_results {
     struct arena *arena;
     size_t count;
+    size_t refused;
     uint32_t *status;
     struct text *reasons;
 };
-enum status ingest_note(struct ingest_results *results, size_t index, enum status status,
-                        const struct reason *why) MUST_CHECK;
+enum status ingest_results_begin(struct arena *arena, size_t count,
+                                 struct ingest_results *out) MUST_CHECK;
+void ingest_note(struct ingest_results *results, size_t index, enum status status,
+                 const struct reason *why);
+void ingest_results_end(const struct ingest_results *results, struct shard_write_reply *reply);
 
-// Fills in record number `index` of a request, without its CRC, and tells whether it replaces one.
+// Fills in an entry for record number `index` of a request, without its CRC.
 // STATUS_INVALID, STATUS_ALREADY_EXISTS (another key with the same id).
 enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pending,
                          const struct shard_write_request *request, size_t index,
-                         struct store_record *record, bool *replaces,
-                         struct reason *why) MUST_CHECK;
+                         struct ingest_entry *entry, struct reason *why) MUST_CHECK;
 
 // What every WRITE and BULK is held to before its records are looked at.
 enum status ingest_check_request(const struct shelf_generation *generation,

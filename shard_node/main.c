@@ -165,7 +165,7 @@ static void block_signals(sigset_t *signals)
     sigaddset(signals, SIGTERM);
     sigaddset(signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
 }
 
 static enum status start(const struct flags *flags, struct bus **bus, struct node **node,
@@ -188,7 +188,7 @@ static enum status start(const struct flags *flags, struct bus **bus, struct nod
 
 static int complain(int code, const struct reason *why)
 {
-    fprintf(stderr, "reco-shard: %s%s%s\n", why->field, why->field[0] ? ": " : "", why->text);
+    (void)fprintf(stderr, "reco-shard: %s%s%s\n", why->field, why->field[0] ? ": " : "", why->text);
     return code;
 }
 
@@ -200,11 +200,11 @@ int main(int argc, char **argv)
     if (read_flags(argc, argv, &flags, &why) != STATUS_OK)
         return complain(EXIT_USAGE, &why);
     if (flags.help) {
-        fputs(usage, stdout);
+        (void)fputs(usage, stdout);
         return 0;
     }
     if (flags.version) {
-        printf("reco-shard %s\n", RECO_VERSION);
+        (void)printf("reco-shard %s\n", RECO_VERSION);
         return 0;
     }
 
@@ -220,8 +220,8 @@ int main(int argc, char **argv)
         bus_close(&bus);
         return complain(EXIT_FAILED, &why);
     }
-    printf("ready %s %s\n", node_query_endpoint(node), node_bulk_endpoint(node));
-    fflush(stdout);
+    (void)printf("ready %s %s\n", node_query_endpoint(node), node_bulk_endpoint(node));
+    (void)fflush(stdout);
 
     int received = 0;
     while (sigwait(&signals, &received) != 0)

@@ -14,7 +14,7 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "shard_node/dispatch.h"
-#include "shard_node/node_internal.h"
+#include "shard_node/node_parts.h"
 
 #define PATH_BYTES 4096
 
@@ -57,10 +57,11 @@ enum status node_start(const struct node_params *params, struct node **out, stru
     struct node *node = mem_alloc(sizeof(*node));
     node->index = params->index;
     enum status status = open_data(node, params->directory, why);
-    if (status == STATUS_OK)
-        status = start_threads(node, params->search_threads, why);
     if (status == STATUS_OK) {
-        node_refresh_totals(node);
+        node_refresh_totals(node); // the writer's from here on
+        status = start_threads(node, params->search_threads, why);
+    }
+    if (status == STATUS_OK) {
         const struct router_params router = {.bus = params->bus,
                                              .query_endpoint = params->query_endpoint,
                                              .bulk_endpoint = params->bulk_endpoint,

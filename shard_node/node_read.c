@@ -10,7 +10,7 @@
 
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
-#include "shard_node/node_internal.h"
+#include "shard_node/node_parts.h"
 
 struct fetch {
     struct node *node;
@@ -220,7 +220,7 @@ static void answer_has(struct node *node, struct router_request *request, struct
             status =
                 reason_set(&why, STATUS_NO_MEMORY, "ids", "no memory for %zu ids", asked.count);
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && flags) {
         for (size_t i = 0; i < asked.count; i++)
             flags[i] = rows_find(generation->rows, asked.ids[i]) != ROWS_NONE ? 1 : 0;
     }

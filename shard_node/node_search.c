@@ -9,7 +9,7 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
-#include "shard_node/node_internal.h"
+#include "shard_node/node_parts.h"
 
 #define QUERY_ELEMENT_MAX 65504.0f // the largest half; products of such cannot overflow
 

@@ -12,7 +12,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
-#include "shard_node/node_internal.h"
+#include "shard_node/node_parts.h"
 
 #define GROUP_CALLS_MAX 64
 #define GROUP_RECORDS_MAX 8192

@@ -25,6 +25,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "shard_node/disk_error.h"
 #include "shard_node/distance.h"
 #include "shard_node/rows_internal.h"
 
@@ -196,8 +197,7 @@ enum status rows_create(const struct rows_params *params, struct rows **out, str
 
     enum status status = STATUS_OK;
     if (mkdir(params->directory, 0700) != 0 && errno != EEXIST)
-        status = reason_set(why, STATUS_IO, "rows", "cannot make %s: %s", params->directory,
-                            strerror(errno));
+        status = disk_error("rows", "make", params->directory, why);
     // The head goes first: without it, whatever else is left says nothing.
     if (status == STATUS_OK)
         status = rows_head_remove(rows, why);
@@ -274,6 +274,14 @@ static enum status reserve_live(struct rows *rows, size_t count)
     return STATUS_OK;
 }
 
+// For what is const by our promise to others, in a call whose own type is not.
+static void *unconst(const void *pointer)
+{
+    void *same;
+    memcpy(&same, &pointer, sizeof(same));
+    return same;
+}
+
 static enum status write_chunk(struct rows *rows, const struct rows_item *items, size_t count,
                                uint64_t first, struct rows_slot *slots, struct reason *why)
 {
@@ -283,8 +291,8 @@ static enum status write_chunk(struct rows *rows, const struct rows_item *items,
     struct iovec texts[CHUNK];
     for (size_t i = 0; i < count; i++) {
         // writev's parts are not const, though it only reads them.
-        images[i] = (struct iovec){(void *)(uintptr_t)items[i].image, row_bytes};
-        texts[i] = (struct iovec){(void *)(uintptr_t)items[i].text, row_bytes};
+        images[i] = (struct iovec){unconst(items[i].image), row_bytes};
+        texts[i] = (struct iovec){unconst(items[i].text), row_bytes};
         slots[i] = (struct rows_slot){
             .id = items[i].id,
             .crc = items[i].crc,
@@ -390,9 +398,8 @@ uint64_t rows_bytes(struct rows *rows)
 enum status rows_view_begin(struct rows *rows, const uint64_t *excluded, size_t count,
                             struct rows_view *out)
 {
-    // The rows may grow between asking how many there are and copying their bits: the view
-    // then has the first of them, as of an earlier moment plus what was replaced since. So
-    // the room has a margin and is made anew when that does not do.
+    // Memory is not asked for under the lock. The rows may grow meanwhile: there is a margin, and
+    // another try for when it does not do.
     for (int tries = 0; tries < 8; tries++) {
         const size_t room = rows_words_of(rows_slot_count(rows)) + 64;
         uint64_t *live = mem_try_alloc_array(room, sizeof(*live));
@@ -427,6 +434,6 @@ enum status rows_view_begin(struct rows *rows, const uint64_t *excluded, size_t 
 
 void rows_view_end(struct rows_view *view)
 {
-    mem_free((void *)(uintptr_t)view->live); // const for everybody else
+    mem_free(unconst(view->live)); // const for everybody else
     *view = (struct rows_view){0};
 }

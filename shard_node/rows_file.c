@@ -22,27 +22,29 @@
 #include "proto/base/bytes.h"
 #include "proto/base/hash.h"
 #include "proto/base/mem.h"
+#include "shard_node/disk_error.h"
 #include "shard_node/rows_internal.h"
 
-#define HEAD_MAGIC "RECOROWS"
 #define HEAD_MAGIC_BYTES 8
 #define HEAD_FIXED_BYTES 48
 #define HEAD_BYTES_MAX ((1ull << 29) + 64) // 2^32 live bits
 #define WRITE_BACK_BYTES (8u << 20)
 #define FILES_REMOVED_MAX 4096
 
+static const char head_magic[HEAD_MAGIC_BYTES] = {'R', 'E', 'C', 'O', 'R', 'O', 'W', 'S'};
 static const char *const file_names[ROWS_FILES] = {"image", "text", "slots"};
 
 static void path_of(const struct rows *rows, const char *name, char path[ROWS_PATH_BYTES + 16])
 {
-    snprintf(path, ROWS_PATH_BYTES + 16, "%s/%s", rows->directory, name);
+    (void)snprintf(path, ROWS_PATH_BYTES + 16, "%s/%s", rows->directory, name);
 }
 
 static enum status io_error(const struct rows *rows, const char *doing, const char *name,
                             struct reason *why)
 {
-    return reason_set(why, STATUS_IO, "rows", "cannot %s %s/%s: %s", doing, rows->directory, name,
-                      strerror(errno));
+    char path[ROWS_PATH_BYTES + 16];
+    path_of(rows, name, path);
+    return disk_error("rows", doing, path, why);
 }
 
 enum status rows_file_open(struct rows *rows, enum rows_file_kind kind, bool create,
@@ -145,7 +147,7 @@ static enum status head_damaged(const struct rows *rows, const char *what, struc
 static enum status head_decode(const struct rows *rows, struct bytes head, struct rows_head *out,
                                struct reason *why)
 {
-    if (head.count < HEAD_FIXED_BYTES + 4 || memcmp(head.data, HEAD_MAGIC, HEAD_MAGIC_BYTES) != 0 ||
+    if (head.count < HEAD_FIXED_BYTES + 4 || memcmp(head.data, head_magic, HEAD_MAGIC_BYTES) != 0 ||
         bytes_get_u32_le(head.data + head.count - 4) != hash_crc32c(0, head.data, head.count - 4))
         return head_damaged(rows, "it is damaged", why);
     if (bytes_get_u32_le(head.data + 8) != ROWS_FORMAT ||
@@ -194,7 +196,7 @@ enum status rows_head_write(const struct rows *rows, uint64_t sequence, struct r
     if (!head)
         return reason_set(why, STATUS_NO_MEMORY, "rows", "no memory for a head of %zu bytes",
                           bytes);
-    memcpy(head, HEAD_MAGIC, HEAD_MAGIC_BYTES);
+    memcpy(head, head_magic, HEAD_MAGIC_BYTES);
     bytes_put_u32_le(head + 8, ROWS_FORMAT);
     bytes_put_u32_le(head + 12, rows->generation);
     bytes_put_u32_le(head + 16, rows->dimension);
@@ -230,7 +232,7 @@ enum status rows_delete_files(const char *directory, struct reason *why)
     if (!folder) {
         if (errno == ENOENT)
             return STATUS_OK;
-        return reason_set(why, STATUS_IO, "rows", "cannot open %s: %s", directory, strerror(errno));
+        return disk_error("rows", "open", directory, why);
     }
     const struct dirent *entry = readdir(folder); // NOLINT(concurrency-mt-unsafe): a stream of ours
     for (int i = 0; entry && i < FILES_REMOVED_MAX; i++) {
@@ -240,7 +242,6 @@ enum status rows_delete_files(const char *directory, struct reason *why)
     }
     closedir(folder);
     if (rmdir(directory) != 0 && errno != ENOENT)
-        return reason_set(why, STATUS_IO, "rows", "cannot remove %s: %s", directory,
-                          strerror(errno));
+        return disk_error("rows", "remove", directory, why);
     return STATUS_OK;
 }

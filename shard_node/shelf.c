@@ -14,6 +14,7 @@
 
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "shard_node/disk_error.h"
 
 #define PATH_BYTES 4096
 
@@ -29,7 +30,7 @@ struct shelf {
 
 static void path_of(const struct shelf *shelf, uint32_t number, char path[PATH_BYTES + 16])
 {
-    snprintf(path, PATH_BYTES + 16, "%s/%" PRIu32, shelf->directory, number);
+    (void)snprintf(path, PATH_BYTES + 16, "%s/%" PRIu32, shelf->directory, number);
 }
 
 // --- opening
@@ -105,8 +106,7 @@ enum status shelf_open(struct store *store, const char *directory, struct shelf 
         opening.status = reason_set(why, STATUS_INVALID, "directory",
                                     "the path has %d bytes; at most %d", used, PATH_BYTES - 17);
     else if (mkdir(directory, 0700) != 0 && errno != EEXIST)
-        opening.status =
-            reason_set(why, STATUS_IO, "rows", "cannot make %s: %s", directory, strerror(errno));
+        opening.status = disk_error("rows", "make", directory, why);
     enum status status = opening.status;
     if (status == STATUS_OK)
         status = store_list_generations(store, open_generation, &opening, why);

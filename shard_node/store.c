@@ -27,6 +27,7 @@
 #include "proto/base/hash.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "shard_node/disk_error.h"
 #include "shard_node/store_internal.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are stored as they lie in memory");
@@ -218,7 +219,7 @@ static enum status load_identity(struct store *store, struct reason *why)
     if (status == STATUS_NOT_FOUND) {
         if (getrandom(&store->identity, sizeof(store->identity), 0) !=
             (ssize_t)sizeof(store->identity))
-            return reason_set(why, STATUS_IO, "store", "no random numbers: %s", strerror(errno));
+            return disk_error("store", "get random numbers for", store->directory, why);
         rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
         meta_put_number(batch, store, META_FORMAT, STORE_FORMAT);
         meta_put_number(batch, store, META_IDENTITY, store->identity);
@@ -317,17 +318,17 @@ static enum status make_directory(const char *path, struct reason *why)
 {
     if (mkdir(path, 0700) == 0 || errno == EEXIST)
         return STATUS_OK;
-    return reason_set(why, STATUS_IO, "store", "cannot make %s: %s", path, strerror(errno));
+    return disk_error("store", "make", path, why);
 }
 
 // One process at a time. The lock belongs to the open file and ends with the process.
 static enum status lock_directory(struct store *store, struct reason *why)
 {
     char path[STORE_PATH_BYTES + 8];
-    snprintf(path, sizeof(path), "%s/LOCK", store->directory);
+    (void)snprintf(path, sizeof(path), "%s/LOCK", store->directory);
     const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
-        return reason_set(why, STATUS_IO, "store", "cannot open %s: %s", path, strerror(errno));
+        return disk_error("store", "open", path, why);
 
     char holder[32] = {0};
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -340,8 +341,7 @@ static enum status lock_directory(struct store *store, struct reason *why)
     }
     const int count = snprintf(holder, sizeof(holder), "%ld\n", (long)getpid());
     if (ftruncate(fd, 0) != 0 || pwrite(fd, holder, (size_t)count, 0) != count)
-        log_warn("lock_unnamed", "path=%s error=%s", path,
-                 strerror(errno)); // only the name is lost
+        log_warn("lock_unnamed", "path=%s", path); // only the holder's name is lost
     store->lock_fd = fd;
     return STATUS_OK;
 }
@@ -349,7 +349,7 @@ static enum status lock_directory(struct store *store, struct reason *why)
 static enum status open_database(struct store *store, struct reason *why)
 {
     char path[STORE_PATH_BYTES + 8];
-    snprintf(path, sizeof(path), "%s/store", store->directory);
+    (void)snprintf(path, sizeof(path), "%s/store", store->directory);
     const rocksdb_options_t *options[STORE_FAMILIES];
     for (int f = 0; f < STORE_FAMILIES; f++)
         options[f] = store_options_of(store, (enum store_family)f);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // store.h - the truth of a node on disk: records, their documents, and the log of what changed.
 //
-// One RocksDB for each node. FORMAT.md tells what its column families hold. A write is a
+// One RocksDB for each node; README.md tells what its column families hold. A write is a
 // batch: data, log and the node's sequence number become durable together or not at all.
 // Every value carries a CRC-32C that is checked at each read. The first write that fails
 // makes the store read-only until it is opened again; a failed fsync is never repeated,
@@ -130,11 +130,10 @@ void store_batch_cancel(struct store_batch **batch); // NULL is allowed
 
 // --- writing many records: sorted files that become part of the store at one moment
 
-// `records[order[0 .. count - 1]]`, of one generation, ascending by vshard and id without repetition,
-// are durable when it returns, with one log record for all. After a crash in the middle
+// `count` records of one generation, ascending by vshard and id without repetition, are durable when it returns, with one log record for all. After a crash in the middle
 // store_open() finishes what had its files complete and forgets everything else.
-enum status store_bulk_write(struct store *store, const struct store_record *records,
-                             const uint32_t *order, size_t count, struct reason *why) MUST_CHECK;
+enum status store_bulk_write(struct store *store, const struct store_record *records, size_t count,
+                             struct reason *why) MUST_CHECK;
 
 // --- reading
 

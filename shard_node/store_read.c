@@ -111,7 +111,7 @@ static enum status copy_value(struct store *store, enum store_family family,
 enum status store_read_document(struct store *store, struct store_place place, struct arena *arena,
                                 struct store_document *out, struct reason *why)
 {
-    struct bytes value;
+    struct bytes value = {0};
     const enum status status = copy_value(store, STORE_DOC, place, arena, &value, why);
     if (status != STATUS_OK)
         return status;
@@ -122,7 +122,7 @@ enum status store_read_document(struct store *store, struct store_place place, s
 enum status store_read_key(struct store *store, struct store_place place, struct arena *arena,
                            struct text *out, struct reason *why)
 {
-    struct bytes value;
+    struct bytes value = {0};
     const enum status status = copy_value(store, STORE_KEY, place, arena, &value, why);
     if (status != STATUS_OK)
         return status;

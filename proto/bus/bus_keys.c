@@ -39,10 +39,14 @@ static enum status read_key(const char *directory, const struct key_file *file, 
 
     file->key[0] = '\0';
     enum status status = join(directory, file->name, path, why);
-    if (status == STATUS_OK)
-        status = bytes_read_file(path, KEY_FILE_BYTES_MAX, &content);
+    if (status != STATUS_OK)
+        return status;
+    status = bytes_read_file(path, KEY_FILE_BYTES_MAX, &content);
     if (status == STATUS_NOT_FOUND)
         return status;
+    if (status == STATUS_INVALID)
+        return reason_set(why, STATUS_CORRUPT, "keys", "%s has more than %d bytes", path,
+                          KEY_FILE_BYTES_MAX);
     if (status != STATUS_OK)
         return reason_set(why, status, "keys", "%s cannot be read: %s", path, status_text(status));
 

@@ -41,7 +41,8 @@ static bool set_options(void *socket, const struct option *options, size_t count
     return true;
 }
 
-static bool set_common(void *socket)
+// With ZMQ_IPV6 an IPv4 address would be told as one of IPv6, so only who asks for it gets it.
+static bool set_common(void *socket, const char *endpoint)
 {
     const struct option options[] = {
         {ZMQ_LINGER, 0},
@@ -54,7 +55,7 @@ static bool set_common(void *socket)
         {ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS},
         {ZMQ_TCP_KEEPALIVE, 1},
         {ZMQ_BACKLOG, 1024},
-        {ZMQ_IPV6, 1},
+        {ZMQ_IPV6, strchr(endpoint, '[') != NULL},
     };
     const int64_t message_max = FRAME_BYTES_MAX;
     return set_options(socket, options, sizeof(options) / sizeof(options[0])) &&
@@ -102,15 +103,15 @@ static enum status check_endpoint(const char *endpoint, bool has_key, struct rea
     return STATUS_OK;
 }
 
-static enum status open_failed(void **socket, const char *endpoint, struct reason *why)
+// The socket, which may be NULL, is still to be closed.
+static enum status explain(const void *socket, const char *endpoint, struct reason *why)
 {
     int error = zmq_errno();
     enum status status = STATUS_INVALID;
     if (error == EADDRINUSE || error == EADDRNOTAVAIL || error == EACCES)
         status = STATUS_UNAVAILABLE;
-    else if (!*socket)
+    else if (!socket)
         status = STATUS_EXHAUSTED;
-    bus_socket_close(socket);
     return reason_set(why, status, "endpoint", "%s: %s", endpoint, zmq_strerror(error));
 }
 
@@ -128,18 +129,23 @@ enum status bus_socket_bind(struct bus *bus, const char *endpoint, void **out,
     char real[BUS_ENDPOINT_BYTES] = "";
     size_t real_bytes = sizeof(real);
     void *socket = zmq_socket(bus->context, ZMQ_ROUTER);
-    if (!socket || !set_common(socket) ||
+    if (!socket || !set_common(socket, endpoint) ||
         zmq_setsockopt(socket, ZMQ_ROUTER_MANDATORY, &one, sizeof(one)) != 0 ||
         (!bus_endpoint_is_inproc(endpoint) && !set_server_keys(bus, socket)) ||
         zmq_bind(socket, endpoint) != 0 ||
-        zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &real_bytes) != 0)
-        return open_failed(&socket, endpoint, why);
+        zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &real_bytes) != 0) {
+        status = explain(socket, endpoint, why);
+        bus_socket_close(&socket);
+        return status;
+    }
     memcpy(bound, real, sizeof(real));
     *out = socket;
     return STATUS_OK;
 }
 
-// The monitor is made before the connection, so that it misses nothing of it.
+// The monitor is made before the connection, so that it misses nothing of it. The I/O thread waits
+// when a monitor's queue is full, and for ever when nobody holds its other end: so the queue
+// has no limit, and bus_socket_disconnect() stops the monitor before it closes that end.
 static bool open_monitor(struct bus *bus, void *socket, void **monitor)
 {
     char name[MONITOR_NAME_BYTES];
@@ -153,6 +159,7 @@ static bool open_monitor(struct bus *bus, void *socket, void **monitor)
 
     *monitor = zmq_socket(bus->context, ZMQ_PAIR);
     return *monitor && zmq_setsockopt(*monitor, ZMQ_LINGER, &zero, sizeof(zero)) == 0 &&
+           zmq_setsockopt(*monitor, ZMQ_RCVHWM, &zero, sizeof(zero)) == 0 &&
            zmq_connect(*monitor, name) == 0;
 }
 
@@ -169,16 +176,24 @@ enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out
     bool inproc = bus_endpoint_is_inproc(endpoint);
     void *watch = NULL;
     void *socket = zmq_socket(bus->context, ZMQ_DEALER);
-    if (!socket || !set_common(socket) ||
+    if (!socket || !set_common(socket, endpoint) ||
         (!inproc && (!set_client_keys(bus, socket) || !open_monitor(bus, socket, &watch))) ||
         zmq_connect(socket, endpoint) != 0) {
-        status = open_failed(&socket, endpoint, why);
-        bus_socket_close(&watch);
+        status = explain(socket, endpoint, why);
+        bus_socket_disconnect(&socket, &watch);
         return status;
     }
     *out = socket;
     *monitor = watch;
     return STATUS_OK;
+}
+
+void bus_socket_disconnect(void **socket, void **monitor)
+{
+    if (*socket)
+        (void)zmq_socket_monitor(*socket, NULL, 0);
+    bus_socket_close(socket);
+    bus_socket_close(monitor);
 }
 
 void bus_socket_close(void **socket)

@@ -39,7 +39,8 @@ enum status bus_socket_bind(struct bus *bus, const char *endpoint, void **out,
 // connection; NULL for inproc://, which has no such news.
 enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out, void **monitor,
                                struct reason *why) MUST_CHECK;
-void bus_socket_close(void **socket); // NULL is allowed
+void bus_socket_disconnect(void **socket, void **monitor); // NULL is allowed for both
+void bus_socket_close(void **socket);                      // of bus_socket_bind(); NULL is allowed
 
 // What the monitor has told since the last call.
 struct bus_news {

@@ -190,8 +190,12 @@ static void take_reply(struct dealer_link *link, const struct bus_message *messa
         return; // it was cancelled, or its deadline has passed
     dealer_request_remove(ask);
 
+    // The node gave up at the deadline, and its word came before we looked at the clock.
+    enum status status = message->envelope.status;
+    if (status == STATUS_CANCELLED && clock_passed(ask->deadline_us))
+        status = STATUS_DEADLINE;
     struct dealer_reply reply = {
-        .status = message->envelope.status,
+        .status = status,
         .field = message->envelope.field,
         .text = message->envelope.text,
         .body = message->body,
@@ -321,14 +325,12 @@ enum status dealer_poll(struct dealer *dealer, struct pollfd *fds, size_t count,
     for (uint32_t i = 0; i < dealer->peer_count; i++)
         item_count += add_sockets(&dealer->peers[i], items + item_count);
 
+    // Where a signal ends the waiting, the items keep the zeros that they were made with.
     int timeout = clock_poll_ms(next_event(dealer, until_us), POLL_MS_MAX);
-    if (zmq_poll(items, item_count, timeout) < 0) {
-        if (zmq_errno() != EINTR)
-            return STATUS_INTERNAL;
-        item_count = 0; // no event was written
-    }
+    if (zmq_poll(items, item_count, timeout) < 0 && zmq_errno() != EINTR)
+        return STATUS_INTERNAL;
     for (size_t i = 0; i < count; i++)
-        fds[i].revents = item_count > 0 ? revents_of(&items[i]) : 0;
+        fds[i].revents = revents_of(&items[i]);
 
     for (uint32_t i = 0; i < dealer->peer_count; i++) {
         dealer_peer_read_news(&dealer->peers[i]);

@@ -46,8 +46,7 @@ void dealer_peer_close(struct dealer_peer *peer)
 {
     for (int i = 0; i < DEALER_CLASSES; i++) {
         struct dealer_link *link = &peer->links[i];
-        bus_socket_close(&link->socket);
-        bus_socket_close(&link->monitor);
+        bus_socket_disconnect(&link->socket, &link->monitor);
         link->greeted = false;
         link->credits = 0;
     }

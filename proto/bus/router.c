@@ -131,7 +131,8 @@ static void answer_small(struct router *router, bool bulk, const struct bus_mess
     zmq_msg_t frame;
     if (zmq_msg_init_size(&frame, body->count) != 0)
         return;
-    memcpy(zmq_msg_data(&frame), body->data, body->count);
+    if (body->count > 0)
+        memcpy(zmq_msg_data(&frame), body->data, body->count);
     outgoing.body = &frame;
     send_reply(router, bulk, &outgoing);
     (void)zmq_msg_close(&frame);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The last colon separates host and port. A host of digits and dots alone must be an IPv4 address, so
-// that a mistyped one is not looked up as a name.
+// The last colon separates host and port. A host of digits and dots alone must be an IPv4 address,
+// so that a mistyped one is not looked up as a name.
 
 #include "proto/rpc/rpc_address.h"
 

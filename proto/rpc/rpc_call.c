@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One call on the server, from the moment a client has called to the moment its object is free.
 //
-//          armed               REQUEST comes back            rpc_call_finish()
-//   FREE --------> ARMED ------------------------> OPEN -------------------------> ENDING
-//    ^               |      starts CLOSE            |  ^     starts FINISH           |
-//    |               | server shuts down            +--+ READ, SEND                  | all tags back
-//    |               v                                                               v
-//    +---------------+<---------------- next rpc_server_next() <------------------ (DONE)
+//          armed           REQUEST comes back          rpc_call_finish()
+//   FREE --------> ARMED --------------------> OPEN ----------------------> ENDING
+//    ^               |      starts CLOSE       |  ^       starts FINISH        |
+//    |               | server shuts down       +--+ READ, SEND                 | all tags are back
+//    |               v                                                         v
+//    +---------------+<------------- next rpc_server_next() <--------------- (DONE)
 //
 // CLOSE is a batch of its own, started first: only so does gRPC tell at once that the client has
 // gone or that the deadline has passed. It also comes back after FINISH; DONE waits for
@@ -14,6 +14,7 @@
 // gRPC's batches of one call must not run into each other: only the owner starts them.
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <grpc/slice.h>
@@ -109,7 +110,7 @@ static void pack_details(enum status status, const struct reason *why, struct te
     };
     if (why && why->field[0] != '\0') {
         details.field = text_of(why->field);
-        details.violation = message;
+        details.violation = text_of(why->text);
     }
 
     struct arena *arena = arena_create(DETAILS_ARENA_BYTES);
@@ -120,9 +121,14 @@ static void pack_details(enum status status, const struct reason *why, struct te
 
 static void finish_with_error(struct rpc_call *call, enum status status, const struct reason *why)
 {
+    // A client that knows nothing of details is told the field by the message.
+    char named[REASON_FIELD_BYTES + REASON_TEXT_BYTES + 2];
     struct text message = text_of(status_text(status));
-    if (why && why->text[0] != '\0')
-        message = text_of(why->text);
+    if (why && why->text[0] != '\0') {
+        const char *separator = why->field[0] != '\0' ? ": " : "";
+        (void)snprintf(named, sizeof(named), "%s%s%s", why->field, separator, why->text);
+        message = text_of(named);
+    }
 
     struct buffer packed = {.count = 0};
     pack_details(status, why, message, &packed);

@@ -7,7 +7,8 @@
 //   client stream  RECEIVE{SEND_INITIAL, all RECV}; SEND{SEND_MESSAGE} -> wait, ...;
 //                  SEND{SEND_CLOSE} -> wait; wait for RECEIVE -> result
 //
-// An address is local or tunnelled: there is no TLS yet, so proxies of the environment are not used.
+// An address is local or tunnelled, since there is no TLS yet: proxies of the environment are not
+// used.
 
 #include "proto/rpc/rpc_client.h"
 
@@ -158,9 +159,9 @@ static bool is_interrupted(struct rpc_client *client)
 
 // Waits until the connection is there or cannot be had; the call then tells which.
 //
-// A call on a connection that has failed would fail at once. So a second attempt gets its time first:
-// the server may be just starting, and gRPC 1.51 now and then takes a good attempt for a failed
-// one when many threads connect (it reads errno of connect() after other system calls).
+// A call on a connection that has failed would fail at once. So a second attempt gets its time
+// first: the server may be just starting, and gRPC 1.51 now and then takes a good attempt for a
+// failed one when many threads connect (it reads errno of connect() after other system calls).
 static void connect_first(struct rpc_client *client, int64_t deadline_us)
 {
     int64_t until_us = deadline_us;
@@ -192,10 +193,10 @@ static void start(struct exchange *exchange, const grpc_op *ops, size_t count, v
 
 // Waits for a batch; whether it went through. It always comes back: at the deadline at the latest,
 // after an interrupt, or when the connection is lost.
-static bool wait_for(struct exchange *exchange, void *tag)
+static bool wait_for(struct rpc_client *client, void *tag)
 {
-    grpc_event event = grpc_completion_queue_pluck(exchange->client->queue, tag,
-                                                   gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    grpc_event event =
+        grpc_completion_queue_pluck(client->queue, tag, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
     assert(event.type == GRPC_OP_COMPLETE);
     return event.success != 0;
 }
@@ -322,8 +323,8 @@ static enum status explained(const struct exchange *exchange, struct bytes packe
             details.field.bytes < sizeof(field) ? details.field.bytes : sizeof(field) - 1;
         if (bytes > 0)
             memcpy(field, details.field.data, bytes);
-        (void)reason_set(why, status, field, "%.*s", (int)details.message.bytes,
-                         details.message.data);
+        struct text text = bytes > 0 ? details.violation : details.message;
+        (void)reason_set(why, status, field, "%.*s", (int)text.bytes, text.data);
     } else {
         (void)reason_set(why, status, NULL, "%.*s", (int)GRPC_SLICE_LENGTH(exchange->text),
                          (const char *)GRPC_SLICE_START_PTR(exchange->text));
@@ -396,7 +397,7 @@ enum status rpc_client_unary(struct rpc_client *client, const struct rpc_client_
     enum status status = begin(&exchange, client, call, &request, why);
     if (status != STATUS_OK)
         return status;
-    (void)wait_for(&exchange, &exchange.receive_tag);
+    (void)wait_for(client, &exchange.receive_tag);
     return result(&exchange, reply, why);
 }
 
@@ -429,7 +430,7 @@ enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message)
     memset(&op, 0, sizeof(op));
     (void)add_message(exchange, message, &op);
     start(exchange, &op, 1, &exchange->send_tag);
-    stream->failed = !wait_for(exchange, &exchange->send_tag);
+    stream->failed = !wait_for(exchange->client, &exchange->send_tag);
     drop_sent(exchange);
     return stream->failed ? STATUS_UNAVAILABLE : STATUS_OK;
 }
@@ -447,9 +448,9 @@ enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply, 
         memset(&op, 0, sizeof(op));
         op.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
         start(exchange, &op, 1, &exchange->send_tag);
-        (void)wait_for(exchange, &exchange->send_tag);
+        (void)wait_for(exchange->client, &exchange->send_tag);
     }
-    (void)wait_for(exchange, &exchange->receive_tag);
+    (void)wait_for(exchange->client, &exchange->receive_tag);
     enum status status = result(exchange, reply, why);
     mem_free(finishing);
     return status;

@@ -31,7 +31,8 @@ struct rpc_client_call {
 
 // Sends `request`, waits for the reply and appends it to `reply`. On failure the server's status,
 // with its message (and the field of a BadRequest detail) in `why`. STATUS_UNAVAILABLE
-// naming the address when nobody answers there.
+// naming the address when nobody answers there, a quarter of a second after it is known, so that
+// a caller may simply ask again while a server starts.
 enum status rpc_client_unary(struct rpc_client *client, const struct rpc_client_call *call,
                              struct bytes request, struct buffer *reply,
                              struct reason *why) MUST_CHECK;

@@ -63,8 +63,7 @@ grpc_arg rpc_core_arg(const char *key, int value)
     grpc_arg arg;
     memset(&arg, 0, sizeof(arg));
     arg.type = GRPC_ARG_INTEGER;
-    // gRPC's struct has no const; it copies the key.
-    arg.key = (char *)(uintptr_t)key;
+    memcpy(&arg.key, &key, sizeof(key)); // gRPC only reads it, but has no const there
     arg.value.integer = value;
     return arg;
 }

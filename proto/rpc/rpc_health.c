@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// grpc.health.v1: Check answers once; Watch sends the state at once and then every change, until the
-// client leaves. A Watch for a service that does not exist stays open, as the standard has
+// grpc.health.v1: Check answers once; Watch sends the state at once and then every change, until
+// the client leaves. A Watch for a service that does not exist stays open, as the standard has
 // it. All services of a server are ready or not together.
 
 #include <assert.h>

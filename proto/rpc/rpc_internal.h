@@ -29,7 +29,7 @@
 #define RPC_METHODS_MAX 64
 #define RPC_INNER_METHODS 5 // health 2, reflection 2, everything unknown
 #define RPC_ARMED 8         // calls that wait for a client, per method
-#define RPC_INNER_MAX 64    // health and reflection calls at once
+#define RPC_INNER_MAX 64    // health Watch and reflection streams at once
 #define RPC_SPARE_CALLS 64  // objects for calls that are being refused
 #define RPC_RETRY_US 500000 // what RetryInfo says: half a second
 
@@ -131,7 +131,7 @@ struct rpc_server {
     size_t free_count;
     struct rpc_call *done; // DONE has been told; free it at the next chance
     size_t running;        // the owner's calls
-    size_t inner;          // health and reflection calls
+    size_t inner;          // health Watch and reflection streams
 
     bool serving;
     bool stopping;

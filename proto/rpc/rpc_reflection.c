@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// grpc.reflection: a stream of questions, each answered before the next one is read. Files come with
-// everything that they import, so that a client needs one question for one service.
+// grpc.reflection: a stream of questions, each answered before the next one is read. Files come
+// with everything that they import, so that a client needs one question for one service.
 // There are no extensions here: questions for them are told UNIMPLEMENTED, in the stream.
 
 #include <assert.h>
@@ -10,7 +10,7 @@
 #include "proto/rpc/rpc_internal.h"
 
 #define ERROR_BYTES 256
-#define REPLY_ARENA_BYTES (64u * 1024u) // lists and names; file bytes are not copied into it
+#define REPLY_ARENA_BYTES ((size_t)64 << 10) // lists and names; file bytes are not copied into it
 
 static void fill_error(struct rpc_msg_reflection_reply *reply, char text[ERROR_BYTES],
                        enum status status, const char *what)

@@ -3,14 +3,15 @@
 //
 // Poller threads own gRPC's completion queues and only push events into one bounded queue;
 // one owner thread takes them out and makes every call below, so that no call ever has
-// two owners. Health (grpc.health.v1 Check), reflection (v1alpha) and unknown methods
-// (UNIMPLEMENTED at once) are answered inside.
+// two owners. Health (grpc.health.v1 Check and Watch), reflection (v1 and v1alpha) and unknown
+// methods (UNIMPLEMENTED at once) are answered inside, whenever the owner asks for events.
 //
 // Life of a call, seen by the owner:
 //   CALL (unary: with its message) -> rpc_call_finish() -> DONE, the call is gone
-//   CALL (client stream) -> rpc_call_read() -> MESSAGE -> rpc_call_read() ... -> END -> finish -> DONE
-//   CANCELLED may come once, any time before DONE: the client is gone or its deadline has passed;
-//   finish is still required.
+//   CALL (client stream) -> rpc_call_read() -> MESSAGE -> rpc_call_read() ... -> END
+//        -> rpc_call_finish() -> DONE
+//   CANCELLED may come once, any time before finish: the client is gone or its deadline has passed;
+//   no MESSAGE or END follows, a read is without effect, finish is still required.
 //
 // Thread-safety: one owner thread for all functions but start and stop, which belong to the
 // thread that made it (stop after the owner has ended).
@@ -45,12 +46,16 @@ struct rpc_server_params {
     struct bytes descriptor_set; // for reflection; must outlive the server
 };
 
-// Binds and starts. SO_REUSEPORT is off. STATUS_UNAVAILABLE when the address is taken,
-// STATUS_INVALID when it is none, or not loopback (this build has no TLS yet).
+// Binds and starts, SERVING. SO_REUSEPORT is off. STATUS_UNAVAILABLE when the address is taken,
+// STATUS_INVALID when it is none, or not loopback (this build has no TLS yet), or when a method
+// is there twice or the descriptor set is none. No event is handled before the owner's first
+// rpc_server_next(), so an owner may still say that it is not serving.
 enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_server **out,
                              struct reason *why) MUST_CHECK;
 
-// Cancels what still runs, waits for it, ends the threads, sets *server to NULL.
+// Answers what still runs with STATUS_UNAVAILABLE, cancels it after a second, waits for it, ends
+// the threads, sets *server to NULL. The contexts of calls stay with whoever set them. NULL is
+// allowed.
 void rpc_server_stop(struct rpc_server **server);
 
 int rpc_server_port(const struct rpc_server *server);
@@ -65,7 +70,7 @@ enum rpc_event_kind {
     RPC_CALL,      // a new call; unary: message is set
     RPC_MESSAGE,   // the next message of a stream
     RPC_END,       // the client sends no more
-    RPC_CANCELLED, //
+    RPC_CANCELLED, // nobody waits for the answer any more
     RPC_DONE,      // the last event; the call is freed after the next rpc_server_next()
 };
 

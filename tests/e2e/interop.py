@@ -43,7 +43,7 @@ def reflection_messages():
     def message(name, *fields):
         added = file.message_type.add(name=name)
         for number, label, kind, title, of in fields:
-            added.field.add(name=title, number=number, label=label, type=kind, type_name=of)
+            added.field.add(name=title, number=number, label=label, type=kind, type_name=of or None)
 
     one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
     message("Request", (4, one, field.TYPE_STRING, "symbol", ""), (7, one, field.TYPE_STRING, "list", ""))
@@ -116,7 +116,8 @@ def try_grpcio(address, picture):
     try:
         client.call("reco.v1.Search", "Search", {"image": picture})
     except grpc.RpcError as error:
-        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and "k" in error.details()
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+        assert "options.k" in error.details(), error
     else:
         raise AssertionError("k is required")
     print("ok   grpcio: reflection, Search, Classify, an error that names its field")

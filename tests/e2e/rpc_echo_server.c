@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // rpc_echo_server.c - the tests' echo service as a program, for clients in other languages.
 //
-// usage: rpc_echo_server [ADDRESS]   prints "ready HOST:PORT"; SIGUSR1 turns serving off and on again;
-//                                    SIGTERM ends it
+// usage: rpc_echo_server [ADDRESS]
+//
+// Prints "ready HOST:PORT". SIGUSR1 turns serving off and on again, SIGTERM ends it.
 
 #include <signal.h>
 #include <stdbool.h>

@@ -1,5 +1,7 @@
-# The coordinator's pure modules.
+# The coordinator's pure modules. Those that need nodes are in tests/e2e.
 reco_test(test_merge test_merge.c reco_coordinator)
 reco_test(test_placement test_placement.c reco_coordinator)
 reco_test(test_datadir test_datadir.c reco_coordinator)
 reco_test(test_meta test_meta.c reco_coordinator)
+reco_test(test_timers test_timers.c reco_coordinator)
+reco_test(test_labels test_labels.c reco_coordinator)

@@ -6,9 +6,11 @@
 // random bytes and of real ones with bytes changed.
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -48,7 +50,7 @@ static void make_directory(void)
 static void remove_directory(void)
 {
     char command[128];
-    snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+    (void)snprintf(command, sizeof(command), "rm -rf '%s'", directory);
     cr_expect(eq(int, system(command), 0));
 }
 
@@ -68,8 +70,8 @@ static struct world open_world(uint32_t search_threads)
     char query[64];
     char bulk[64];
     node_number++;
-    snprintf(query, sizeof(query), "inproc://query-%d", node_number);
-    snprintf(bulk, sizeof(bulk), "inproc://bulk-%d", node_number);
+    (void)snprintf(query, sizeof(query), "inproc://query-%d", node_number);
+    (void)snprintf(bulk, sizeof(bulk), "inproc://bulk-%d", node_number);
     cr_assert(eq(int, bus_open(NULL, &world.bus, &why), STATUS_OK), "%s", why.text);
     const struct node_params params = {.bus = world.bus,
                                        .directory = directory,
@@ -109,9 +111,9 @@ static void keep_answer(void *context, const struct dealer_reply *reply)
     struct answer *answer = context;
     answer->is_there = true;
     answer->status = reply->status;
-    snprintf(answer->text, sizeof(answer->text), "%.*s: %.*s", (int)reply->field.bytes,
-             reply->field.data ? reply->field.data : "", (int)reply->text.bytes,
-             reply->text.data ? reply->text.data : "");
+    (void)snprintf(answer->text, sizeof(answer->text), "%.*s: %.*s", (int)reply->field.bytes,
+                   reply->field.data ? reply->field.data : "", (int)reply->text.bytes,
+                   reply->text.data ? reply->text.data : "");
     if (reply->body.count > 0)
         cr_assert(
             eq(int, buffer_append(&answer->body, reply->body.data, reply->body.count), STATUS_OK));
@@ -121,27 +123,31 @@ static void keep_answer(void *context, const struct dealer_reply *reply)
         memcpy(answer->rows, reply->rows.data, reply->rows.count);
 }
 
-// `body` is freed.
+// Puts a request on its way; `body` is freed.
+static void send_request(struct world *world, enum dealer_class class, enum shard_type type,
+                         struct buffer *body, struct bytes rows, struct dealer_request *request)
+{
+    request->peer = world->peer;
+    request->class = class;
+    request->type = type;
+    request->body = (struct bytes){body->data, body->count};
+    request->rows = rows;
+    request->deadline_us = clock_deadline_in_us(PATIENCE_US);
+    uint64_t ticket;
+    cr_assert(eq(int, dealer_send(world->dealer, request, &ticket), STATUS_OK));
+    buffer_deinit(body);
+}
+
 static struct answer ask(struct world *world, enum shard_type type, struct buffer *body,
                          const void *rows, size_t rows_bytes)
 {
     struct answer answer = {.arena = arena_create(64 << 20)};
     const bool bulk = type == SHARD_BULK || type == SHARD_BULK_COMMIT;
-    const struct dealer_request request = {
-        .peer = world->peer,
-        .class = bulk ? DEALER_BULK : DEALER_QUERY,
-        .type = type,
-        .body = {body->data, body->count},
-        .rows = {rows, rows_bytes},
-        .deadline_us = clock_deadline_in_us(PATIENCE_US),
-        .done = keep_answer,
-        .context = &answer,
-    };
-    uint64_t ticket;
-    cr_assert(eq(int, dealer_send(world->dealer, &request, &ticket), STATUS_OK));
+    struct dealer_request request = {.done = keep_answer, .context = &answer};
+    send_request(world, bulk ? DEALER_BULK : DEALER_QUERY, type, body,
+                 (struct bytes){rows, rows_bytes}, &request);
     while (!answer.is_there)
         cr_assert(eq(int, dealer_poll(world->dealer, NULL, 0, request.deadline_us), STATUS_OK));
-    buffer_deinit(body);
     return answer;
 }
 
@@ -175,7 +181,7 @@ static void fill_rows(uint64_t number, uint32_t version, uint16_t *rows)
 
 static void name_record(uint64_t number, char name[32])
 {
-    snprintf(name, 32, "record %" PRIu64, number);
+    (void)snprintf(name, 32, "record %" PRIu64, number);
 }
 
 static uint64_t id_of(uint64_t number)
@@ -213,7 +219,7 @@ static struct buffer write_body(uint64_t first, size_t count, uint32_t version, 
     struct text *texts = calloc(4 * count, sizeof(*texts));
     for (size_t i = 0; i < count; i++) {
         name_record(first + i, names[i]);
-        snprintf(captions[i], 48, "caption %" PRIu64 " version %" PRIu32, first + i, version);
+        (void)snprintf(captions[i], 48, "caption %" PRIu64 " version %" PRIu32, first + i, version);
         texts[i] = text_of(names[i]);
         texts[count + i] = text_of(captions[i]);
         texts[2 * count + i] = text_of("a source");
@@ -661,19 +667,9 @@ Test(node, writes_that_wait_together_are_all_there)
     uint16_t rows[2 * DIMENSION];
     for (uint64_t number = 0; number < 300; number++) {
         struct buffer body = write_body(number, 1, 1, rows);
-        const struct dealer_request request = {
-            .peer = world.peer,
-            .class = number % 2 ? DEALER_BULK : DEALER_QUERY,
-            .type = SHARD_WRITE,
-            .body = {body.data, body.count},
-            .rows = {(const uint8_t *)rows, sizeof(rows)},
-            .deadline_us = clock_deadline_in_us(PATIENCE_US),
-            .done = count_answer,
-            .context = &counted,
-        };
-        uint64_t ticket;
-        cr_assert(eq(int, dealer_send(world.dealer, &request, &ticket), STATUS_OK));
-        buffer_deinit(&body);
+        struct dealer_request request = {.done = count_answer, .context = &counted};
+        send_request(&world, number % 2 ? DEALER_BULK : DEALER_QUERY, SHARD_WRITE, &body,
+                     (struct bytes){(const uint8_t *)rows, sizeof(rows)}, &request);
     }
     while (counted.answers < 300)
         cr_assert(
@@ -690,7 +686,7 @@ Test(node, hostile_bodies_cost_only_themselves)
     create(&world, GENERATION);
     (void)write_records(&world, SHARD_WRITE, 0, 50, 1);
     uint64_t state = 20261124;
-    printf("seed %" PRIu64 "\n", state);
+    (void)printf("seed %" PRIu64 "\n", state);
     uint16_t rows[3 * 2 * DIMENSION];
     int refused = 0;
     for (int round = 0; round < 3000; round++) {
@@ -726,18 +722,42 @@ Test(node, hostile_bodies_cost_only_themselves)
     close_world(&world);
 }
 
-Test(node, a_directory_in_use_is_refused)
+Test(node, searches_on_and_says_so_when_the_disk_fails)
 {
     struct world world = open_world(1);
-    struct node *second = NULL;
-    struct reason why = {0};
-    const struct node_params params = {.bus = world.bus,
-                                       .directory = directory,
-                                       .query_endpoint = "inproc://second-query",
-                                       .bulk_endpoint = "inproc://second-bulk"};
-    cr_expect(eq(int, node_start(&params, &second, &why), STATUS_FAILED_PRECONDITION));
-    cr_expect(ne(ptr, strstr(why.text, "in use"), NULL), "%s", why.text);
-    cr_expect(eq(ptr, second, NULL));
+    create(&world, GENERATION);
+    (void)write_records(&world, SHARD_WRITE, 0, 50, 1);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit limit = {2000, RLIM_INFINITY};
+    const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
+    static uint16_t rows[100 * 2 * DIMENSION];
+    for (int round = 0; round < 2; round++) {
+        struct buffer body = write_body(0, 100, 2, rows);
+        struct answer answer = ask(&world, SHARD_WRITE, &body, rows, sizeof(rows));
+        cr_expect(eq(int, answer.status, round == 0 ? STATUS_IO : STATUS_FAILED_PRECONDITION));
+        end_answer(&answer);
+    }
+    cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &none), 0));
+    cr_expect(stats(&world, 0).read_only);
+    struct dealer_peer_info info = {0};
+    while (!info.load.read_only) { // the next PING tells
+        cr_assert(
+            eq(int, dealer_poll(world.dealer, NULL, 0, clock_deadline_in_us(100000)), STATUS_OK));
+        dealer_peer_info(world.dealer, world.peer, &info);
+    }
+    static uint32_t versions[50];
+    for (size_t i = 0; i < 50; i++)
+        versions[i] = 1;
+    const struct expected expected = {versions, 50};
+    const struct search search = {MODALITY_IMAGE, 2, 10, true, NULL, 0};
+    expect_search(&world, &expected, &search);
+    close_world(&world);
+
+    world = open_world(1);
+    cr_expect(eq(int, stats(&world, 0).read_only, 0));
+    expect_search(&world, &expected, &search);
+    (void)write_records(&world, SHARD_WRITE, 0, 50, 1);
     close_world(&world);
 }
 
@@ -757,18 +777,10 @@ Test(node, stops_while_requests_wait)
                                                        .want_payload = true};
             struct buffer body = {0};
             cr_assert(eq(int, shard_encode_search_request(&asked, &body), STATUS_OK));
-            const struct dealer_request request = {
-                .peer = world.peer,
-                .type = SHARD_SEARCH,
-                .body = {body.data, body.count},
-                .rows = {(const uint8_t *)query, 64 * DIMENSION * sizeof(*query)},
-                .deadline_us = clock_deadline_in_us(PATIENCE_US),
-                .done = count_answer,
-                .context = &counted,
-            };
-            uint64_t ticket;
-            cr_assert(eq(int, dealer_send(world.dealer, &request, &ticket), STATUS_OK));
-            buffer_deinit(&body);
+            struct dealer_request request = {.done = count_answer, .context = &counted};
+            send_request(&world, DEALER_QUERY, SHARD_SEARCH, &body,
+                         (struct bytes){(const uint8_t *)query, 64 * DIMENSION * sizeof(*query)},
+                         &request);
         }
         free(query);
         while (counted.answers < round * 10) // some rounds with some answered

@@ -45,7 +45,7 @@ static void make_directory(void)
 static void remove_directory(void)
 {
     char command[128];
-    snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+    (void)snprintf(command, sizeof(command), "rm -rf '%s'", directory);
     cr_expect(eq(int, system(command), 0));
 }
 
@@ -59,7 +59,7 @@ static struct place open_place_with(struct ingest_params params, uint32_t disk_f
                                        .disk_full_percent = disk_full_percent};
     cr_assert(eq(int, store_open(&store, &place.store, &why), STATUS_OK), "%s", why.text);
     char rows[128];
-    snprintf(rows, sizeof(rows), "%s/rows", directory);
+    (void)snprintf(rows, sizeof(rows), "%s/rows", directory);
     cr_assert(eq(int, shelf_open(place.store, rows, &place.shelf, &why), STATUS_OK), "%s",
               why.text);
     params.store = place.store;
@@ -123,7 +123,7 @@ static struct batch new_batch(uint64_t first, size_t count, uint32_t version)
                           .texts = calloc(4 * count, sizeof(struct text)),
                           .rows = calloc(count * 2 * DIMENSION, sizeof(uint16_t))};
     for (size_t i = 0; i < count; i++) {
-        snprintf(batch.names[i], 32, "key-%" PRIu64, first + i);
+        (void)snprintf(batch.names[i], 32, "key-%" PRIu64, first + i);
         batch.texts[i] = text_of(batch.names[i]);
         batch.texts[count + i] = text_of(version % 2 ? "odd" : "even");
         fill_rows(batch.rows + i * 2 * DIMENSION, first + i, version);
@@ -518,7 +518,7 @@ Test(node_ingest, a_commit_tells_that_a_buffer_was_lost)
     struct reason why = {0};
     struct shard_write_reply reply = {0};
     cr_assert(eq(int, bulk_records(&place, 0, 3000, 1, &reply, &why), STATUS_OK));
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     const struct rlimit limit = {50000, RLIM_INFINITY};
     const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
@@ -549,7 +549,7 @@ Test(node_ingest, a_group_that_cannot_be_written_is_not_there)
     cr_assert(eq(int, ingest_begin(place.ingest, GENERATION, &why), STATUS_OK));
     cr_assert(
         eq(int, ingest_write(place.ingest, &batch.request, place.arena, &reply, &why), STATUS_OK));
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     const struct rlimit limit = {4000, RLIM_INFINITY};
     const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
@@ -609,7 +609,7 @@ Test(node_ingest, generations_are_created_once_and_dropped_for_good)
     struct shard_write_reply reply = {0};
     cr_assert(eq(int, bulk_records(&place, 100, 10, 1, &reply, &why), STATUS_OK));
     char path[128];
-    snprintf(path, sizeof(path), "%s/rows/%d", directory, GENERATION);
+    (void)snprintf(path, sizeof(path), "%s/rows/%d", directory, GENERATION);
     struct stat about;
     cr_expect(eq(int, stat(path, &about), 0));
     struct shelf_generation *held = shelf_acquire(place.shelf, GENERATION);
@@ -635,14 +635,14 @@ Test(node_ingest, generations_are_created_once_and_dropped_for_good)
 static void damage_rows(const char *name)
 {
     char path[128];
-    snprintf(path, sizeof(path), "%s/rows/%d/%s", directory, GENERATION, name);
+    (void)snprintf(path, sizeof(path), "%s/rows/%d/%s", directory, GENERATION, name);
     FILE *file = fopen(path, "r+b");
     cr_assert(ne(ptr, file, NULL));
-    fseek(file, 200, SEEK_SET);
+    (void)fseek(file, 200, SEEK_SET);
     const int byte = fgetc(file);
-    fseek(file, 200, SEEK_SET);
-    fputc(byte ^ 0x21, file);
-    fclose(file);
+    (void)fseek(file, 200, SEEK_SET);
+    (void)fputc(byte ^ 0x21, file);
+    (void)fclose(file);
 }
 
 Test(node_ingest, rows_that_are_damaged_cut_or_missing_come_back_from_the_store)
@@ -655,7 +655,7 @@ Test(node_ingest, rows_that_are_damaged_cut_or_missing_come_back_from_the_store)
         for (int i = 0; i < 4; i++) {
             close_place(&place, true);
             char path[128];
-            snprintf(path, sizeof(path), "%s/rows/%d/%s", directory, GENERATION, names[i]);
+            (void)snprintf(path, sizeof(path), "%s/rows/%d/%s", directory, GENERATION, names[i]);
             if (what == 0)
                 damage_rows(names[i]);
             else if (what == 1)

@@ -136,7 +136,7 @@ static void checkpoint(struct rows *rows, uint64_t sequence)
 static void damage(const char *name, off_t at)
 {
     char path[128];
-    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
     const int fd = open(path, O_RDWR);
     uint8_t byte = 0;
     cr_assert(eq(sz, pread(fd, &byte, 1, at), 1));
@@ -148,7 +148,7 @@ static void damage(const char *name, off_t at)
 static void cut(const char *name, off_t bytes)
 {
     char path[128];
-    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
     cr_assert(eq(int, truncate(path, bytes), 0));
 }
 
@@ -296,7 +296,7 @@ Test(rows, are_refused_when_slots_head_or_length_are_wrong)
         checkpoint(rows, 1);
         rows_close(&rows);
         char path[128];
-        snprintf(path, sizeof(path), "%s/%s", directory, cases[i].name);
+        (void)snprintf(path, sizeof(path), "%s/%s", directory, cases[i].name);
         struct stat about;
         cr_assert(eq(int, stat(path, &about), 0));
         if (cases[i].at >= 0)
@@ -416,7 +416,7 @@ Test(rows, that_cannot_be_written_leave_everything_as_it_was)
 {
     struct rows *rows = create();
     put_many(rows, 0, 50);
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     const struct rlimit limit = {60 * DIMENSION * 2, RLIM_INFINITY};
     const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: calls go through from a client to the owner and back, and whatever ends one early (an error, a
-// deadline, a cancel, a stop, too much load) is told to both sides soon and in words.
+// Goal: calls go through from a client to the owner and back, and whatever ends one early (an
+// error, a deadline, a cancel, a stop, too much load) is told to both sides soon and in words.
 //
 // Method: the echo server with its own owner thread and our own client, in one process over TCP.
 
@@ -166,8 +166,8 @@ Test(rpc_calls, two_hundred_clients_at_once_are_served)
 
 Test(rpc_calls, every_status_arrives_with_field_and_text)
 {
-    for (uint8_t number = 1; number <= STATUS_INTERNAL; number++) {
-        const uint8_t request[] = {0x08, number};
+    for (int number = 1; number <= STATUS_INTERNAL; number++) {
+        const uint8_t request[] = {0x08, (uint8_t)number};
         memset(&why, 0, sizeof(why));
         cr_expect(eq(int, unary(RPC_ECHO_FAIL_PATH, request, 2), number));
         cr_expect(eq(str, why.field, (char *)RPC_ECHO_FAIL_FIELD));
@@ -404,6 +404,69 @@ Test(rpc_calls, calls_beyond_the_limit_are_told_to_come_back)
         rpc_client_close(&clients[i]);
     }
     cr_assert(rpc_echo_wait(echo, RPC_ECHO_DONE, RPC_CALLS_MAX, clock_deadline_in_us(LONG_US)));
+    expect_alive();
+}
+
+#define WATCHERS (64 + 6)
+
+Test(rpc_calls, watchers_beyond_their_limit_are_refused_and_checks_go_on)
+{
+    static struct rpc_client *clients[WATCHERS];
+    static struct rpc_stream *streams[WATCHERS];
+    for (size_t i = 0; i < WATCHERS; i++) {
+        clients[i] = new_client();
+        streams[i] =
+            open_stream(clients[i], "/grpc.health.v1.Health/Watch", clock_deadline_in_us(2000000));
+        cr_assert(eq(int, rpc_stream_send(streams[i], (struct bytes){NULL, 0}), STATUS_OK));
+    }
+    cr_expect(eq(int, rpc_client_health(client, clock_deadline_in_us(LONG_US), &why), STATUS_OK));
+    expect_alive();
+    size_t refused = 0;
+    size_t watched = 0;
+    for (size_t i = 0; i < WATCHERS; i++) {
+        enum status status = rpc_stream_finish(&streams[i], &reply, &why);
+        refused += status == STATUS_EXHAUSTED;
+        watched += status == STATUS_DEADLINE;
+        rpc_client_close(&clients[i]);
+    }
+    cr_expect(eq(sz, refused, 6));
+    cr_expect(eq(sz, watched, 64));
+}
+
+// One question in a reflection stream; its one answer, appended to `reply`.
+static enum status reflect(const char *question, size_t bytes)
+{
+    struct rpc_stream *stream =
+        open_stream(client, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                    clock_deadline_in_us(LONG_US));
+    reply.count = 0;
+    cr_assert(eq(int, rpc_stream_send(stream, (struct bytes){(const uint8_t *)question, bytes}),
+                 STATUS_OK));
+    return rpc_stream_finish(&stream, &reply, &why);
+}
+
+static bool reply_has(const char *text)
+{
+    size_t bytes = strlen(text);
+    for (size_t at = 0; at + bytes <= reply.count; at++)
+        if (memcmp(reply.data + at, text, bytes) == 0)
+            return true;
+    return false;
+}
+
+Test(rpc_calls, reflection_answers_questions_and_refuses_what_is_none)
+{
+    cr_assert(eq(int, reflect("\x3a\x00", 2), STATUS_OK), "%s", why.text); // list_services
+    cr_expect(reply_has("reco.test.Echo"));
+    cr_expect(reply_has("grpc.reflection.v1alpha.ServerReflection"));
+
+    cr_assert(eq(int, reflect("\x22\x13reco.test.Echo.Hang", 21), STATUS_OK), "%s", why.text);
+    cr_expect(reply_has("rpc_echo.proto"));
+    cr_assert(eq(int, reflect("\x22\x04no.S", 6), STATUS_OK), "%s", why.text);
+    cr_expect(reply_has("there is no such"));
+
+    cr_expect(eq(int, reflect("\x22\xff", 2), STATUS_INVALID));
+    cr_expect(eq(int, reflect("\x22\x02\xc0\xaf", 4), STATUS_INVALID));
     expect_alive();
 }
 

@@ -2,8 +2,8 @@
 // Goal: whatever bytes strangers write to the port, and whenever they leave, the server goes on
 // serving others and ends without a leak.
 //
-// Method: plain sockets send garbage, other protocols, and HTTP/2 that is broken on purpose; after each
-// a normal client is served.
+// Method: plain sockets send garbage, other protocols, and HTTP/2 that is broken on purpose; after
+// each a normal client is served.
 
 #include <arpa/inet.h>
 #include <poll.h>

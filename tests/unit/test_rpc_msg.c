@@ -376,7 +376,7 @@ Test(rpc_msg, damaged_descriptors_are_refused_or_read_never_followed_outside)
             descriptor_index_destroy(&index);
         free(copy);
     }
-    uint8_t *copy = malloc(whole.count);
+    uint8_t *copy = malloc(whole.count + 1);
     for (size_t at = 0; at < whole.count; at++) {
         memcpy(copy, whole.data, whole.count);
         copy[at] ^= 0x95;

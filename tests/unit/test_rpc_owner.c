@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the owner of a server sees the events of a call in the promised order and never more of them.
+// Goal: the owner of a server sees the events of a call in the promised order and no others.
 //
 // Method: the test itself is the owner. Client streams open and send without waiting for an
 // answer, so one thread plays both sides.

@@ -38,7 +38,7 @@ static void make_directory(void)
 static void remove_directory(void)
 {
     char command[128];
-    snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+    (void)snprintf(command, sizeof(command), "rm -rf '%s'", directory);
     cr_expect(eq(int, system(command), 0));
 }
 
@@ -68,9 +68,9 @@ static void fill(struct sample *sample, uint64_t id, uint32_t version)
         sample->image[i] = (uint16_t)((id * 131 + version * 17 + i) & 0x3bff);
         sample->text[i] = (uint16_t)((id * 37 + version * 5 + i * 3) & 0x3bff);
     }
-    snprintf(sample->key, sizeof(sample->key), "key-%" PRIu64, id);
-    snprintf(sample->caption, sizeof(sample->caption), "caption %" PRIu64 " v%" PRIu32, id,
-             version);
+    (void)snprintf(sample->key, sizeof(sample->key), "key-%" PRIu64, id);
+    (void)snprintf(sample->caption, sizeof(sample->caption), "caption %" PRIu64 " v%" PRIu32, id,
+                   version);
     sample->record = (struct store_record){
         .place = {GENERATION, (uint16_t)(id % 4), id},
         .dimension = DIMENSION,
@@ -134,22 +134,18 @@ static enum status bulk(struct store *store, uint64_t first, size_t count, uint3
 {
     struct sample *samples = calloc(count, sizeof(*samples));
     struct store_record *records = calloc(count, sizeof(*records));
-    uint32_t *order = calloc(count, sizeof(*order));
     size_t at = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         fill(&samples[i], first + i, version);
-        records[i] = samples[i].record;
-    }
     for (uint64_t vshard = 0; vshard < 4; vshard++) {
         for (size_t i = 0; i < count; i++) {
             if ((first + i) % 4 == vshard)
-                order[at++] = (uint32_t)i;
+                records[at++] = samples[i].record;
         }
     }
-    const enum status status = store_bulk_write(store, records, order, count, why);
+    const enum status status = store_bulk_write(store, records, count, why);
     free(samples);
     free(records);
-    free(order);
     return status;
 }
 
@@ -344,7 +340,7 @@ Test(store, a_record_with_a_wrong_checksum_is_named_and_skipped)
 static void find_file(const char *ending, char path[512])
 {
     char folder[128];
-    snprintf(folder, sizeof(folder), "%s/store", directory);
+    (void)snprintf(folder, sizeof(folder), "%s/store", directory);
     DIR *stream = opendir(folder);
     off_t largest = -1;
     for (struct dirent *entry = readdir(stream); entry; entry = readdir(stream)) {
@@ -352,7 +348,7 @@ static void find_file(const char *ending, char path[512])
         if (length < strlen(ending) || strcmp(entry->d_name + length - strlen(ending), ending) != 0)
             continue;
         char candidate[512];
-        snprintf(candidate, sizeof(candidate), "%s/%s", folder, entry->d_name);
+        (void)snprintf(candidate, sizeof(candidate), "%s/%s", folder, entry->d_name);
         struct stat about;
         if (stat(candidate, &about) == 0 && about.st_size > largest) {
             largest = about.st_size;
@@ -383,20 +379,17 @@ Test(store, a_damaged_block_is_found_and_costs_little_more_than_itself)
     const size_t count = 4000;
     struct sample *samples = calloc(count, sizeof(*samples));
     struct store_record *records = calloc(count, sizeof(*records));
-    uint32_t *order = calloc(count, sizeof(*order));
     for (size_t i = 0; i < count; i++) {
         fill(&samples[i], i, 1);
         records[i] = samples[i].record;
         records[i].place.vshard = i < count / 2 ? 0 : 1;
         records[i].place.id = (uint64_t)(i % (count / 2)) * (UINT64_MAX / (count / 2));
-        order[i] = (uint32_t)i;
     }
     struct reason why = {0};
-    cr_assert(eq(int, store_bulk_write(store, records, order, count, &why), STATUS_OK));
+    cr_assert(eq(int, store_bulk_write(store, records, count, &why), STATUS_OK));
     store_close(&store);
     free(samples);
     free(records);
-    free(order);
 
     char path[512];
     find_file(".sst", path);
@@ -469,7 +462,7 @@ Test(store, belongs_to_one_at_a_time)
     struct reason why = {0};
     cr_expect(eq(int, store_open(&params, &second, &why), STATUS_FAILED_PRECONDITION));
     char pid[32];
-    snprintf(pid, sizeof(pid), "process %ld;", (long)getpid());
+    (void)snprintf(pid, sizeof(pid), "process %ld;", (long)getpid());
     cr_expect(ne(ptr, strstr(why.text, pid), NULL), "%s", why.text);
 
     const pid_t child = fork();
@@ -489,7 +482,7 @@ Test(store, is_read_only_after_a_write_failed_and_still_reads)
 {
     struct store *store = open_store();
     put(store, 1, 1);
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     const struct rlimit limit = {1, RLIM_INFINITY};
     const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));
@@ -520,7 +513,7 @@ Test(store, a_bulk_load_that_cannot_be_written_leaves_nothing)
 {
     struct store *store = open_store();
     put(store, 100, 1);
-    signal(SIGXFSZ, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     const struct rlimit limit = {100000, RLIM_INFINITY};
     const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &limit), 0));

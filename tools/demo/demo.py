@@ -44,7 +44,7 @@ def start_cluster(programs, data):
 
 
 def children_named(parent, name):
-    """Pids of the direct children of `parent` whose program is `name`."""
+    """Pids of the direct children of `parent` whose program is `name` (Linux keeps 15 letters)."""
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -54,7 +54,7 @@ def children_named(parent, name):
         except OSError:
             continue
         program = stat[stat.index("(") + 1:stat.rindex(")")]
-        if program == name and int(stat[stat.rindex(")") + 2:].split()[1]) == parent:
+        if program == name[:15] and int(stat[stat.rindex(")") + 2:].split()[1]) == parent:
             found.append(int(folder.name))
     return sorted(found)
 

@@ -2,7 +2,7 @@
 // A reader of the few fields of descriptor.proto that matter here, straight from the bytes:
 //
 //   FileDescriptorSet     1 file
-//   FileDescriptorProto   1 name, 2 package, 3 dependency, 4 message, 5 enum, 6 service, 7 extension
+//   FileDescriptorProto   1 name, 2 package, 3 import, 4 message, 5 enum, 6 service, 7 extension
 //   DescriptorProto       1 name, 3 nested message, 4 nested enum, 6 extension
 //   ServiceDescriptor     1 name, 2 method
 //   the rest              1 name
@@ -114,7 +114,7 @@ static enum step take_field(struct bytes *rest, struct field *field)
     return good ? STEP_FIELD : STEP_BROKEN;
 }
 
-// The last field of that number, as proto3 has it; empty when there is none or the bytes are broken.
+// The last field of that number, as proto3 has it; empty when there is none.
 static struct text text_field(struct bytes message, uint32_t number)
 {
     struct text found = {"", 0};
@@ -187,11 +187,12 @@ static enum status add_members(struct descriptor_index *index, size_t at)
     enum step step = STEP_FIELD;
     enum status status = STATUS_OK;
     while (status == STATUS_OK && (step = take_field(&symbol.body, &field)) == STEP_FIELD) {
+        bool is_leaf = symbol.kind == KIND_MESSAGE
+                           ? field.number == 4 || field.number == 6
+                           : symbol.kind == KIND_SERVICE && field.number == 2;
         if (symbol.kind == KIND_MESSAGE && field.number == 3)
             status = add_symbol(index, scope, KIND_MESSAGE, symbol.file, field.value);
-        else if (symbol.kind == KIND_MESSAGE && (field.number == 4 || field.number == 6))
-            status = add_symbol(index, scope, KIND_LEAF, symbol.file, field.value);
-        else if (symbol.kind == KIND_SERVICE && field.number == 2)
+        else if (is_leaf)
             status = add_symbol(index, scope, KIND_LEAF, symbol.file, field.value);
     }
     return step == STEP_BROKEN ? STATUS_INVALID : status;

@@ -268,8 +268,8 @@ fill_files(struct arena *arena, const struct bytes *files, size_t count)
     grpc__reflection__v1alpha__file_descriptor_response__init(list);
     for (size_t i = 0; i < count; i++) {
         members[i].len = files[i].count;
-        // protobuf-c has no const view; packing only reads.
-        members[i].data = (uint8_t *)(uintptr_t)files[i].data;
+        // Packing only reads, but protobuf-c has no const there.
+        memcpy(&members[i].data, &files[i].data, sizeof(files[i].data));
     }
     list->n_file_descriptor_proto = count;
     list->file_descriptor_proto = members;
@@ -284,7 +284,7 @@ fill_services(struct arena *arena, const struct text *services, size_t count)
     Grpc__Reflection__V1alpha__ServiceResponse *members =
         arena_alloc_array(arena, count, sizeof(*members));
     Grpc__Reflection__V1alpha__ServiceResponse **pointers =
-        arena_alloc_array(arena, count, sizeof(*pointers));
+        arena_alloc_array(arena, count, sizeof(void *));
     if (!list || !members || !pointers)
         return NULL;
 

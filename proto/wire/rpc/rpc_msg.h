@@ -21,8 +21,8 @@
 #include "proto/base/status.h"
 
 #define RPC_MSG_BYTES_MAX 8192 // of a message to decode; they are questions with one name
-#define RPC_MSG_ARENA_BYTES (256u * 1024u) // what decoding one message may take at most
-#define RPC_MSG_DETAILS_MAX 8              // details looked at in one google.rpc.Status
+#define RPC_MSG_ARENA_BYTES ((size_t)256 << 10) // what decoding one message may take at most
+#define RPC_MSG_DETAILS_MAX 8                   // details looked at in one google.rpc.Status
 
 // --- grpc.health.v1
 
@@ -81,8 +81,8 @@ enum status rpc_msg_encode_reflection_reply(struct arena *arena,
                                             const struct rpc_msg_reflection_reply *reply,
                                             struct buffer *out) MUST_CHECK;
 
-// The FileDescriptorSet of health, of both versions of reflection and of the error details, under the
-// standard's paths, with what they import.
+// The FileDescriptorSet of health, of both versions of reflection and of the error details, under
+// the standard's paths, with what they import.
 struct bytes rpc_msg_descriptor_set(void);
 
 // --- google.rpc

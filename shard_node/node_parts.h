@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// node_internal.h - the parts of a node and who owns which.
+// node_parts.h - the parts of a node and who owns which.
 //
 //   router's thread --> dispatch --> pool of search threads   node_search.c
 //                               \--> writer, one thread       node_write.c
@@ -7,8 +7,8 @@
 //
 // Every part ends a request by itself with one of the node_reply functions.
 
-#ifndef RECO_SHARD_NODE_NODE_INTERNAL_H
-#define RECO_SHARD_NODE_NODE_INTERNAL_H
+#ifndef RECO_SHARD_NODE_NODE_PARTS_H
+#define RECO_SHARD_NODE_NODE_PARTS_H
 
 #include <stdatomic.h>
 

@@ -8,7 +8,7 @@
 
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
-#include "shard_node/node_internal.h"
+#include "shard_node/node_parts.h"
 
 static void enqueue(struct node *node, struct queue *queue, struct router_request *request)
 {

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+// coordinator.c - puts the parts together and turns the loop.
+//
+// One thread owns the queries, timers, connections to the nodes and the gRPC calls; one
+// computes. A turn of the loop:
+//
+//   due timers -> results of the compute thread -> calls of this process -> events of gRPC
+//     -> (stopping?) -> wait for any of them, and for the nodes, which are heard while waiting
+//
+// Stopping: NOT_SERVING, running calls get their grace, the rest is cancelled; the loop ends
+// when nothing is under way any more, so that no job or reply comes to an object that is gone.
+
+#include "coordinator/coordinator.h"
+
+#include <assert.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "coordinator/backend.h"
+#include "coordinator/label_build.h"
+#include "coordinator/labels.h"
+#include "coordinator/local_call.h"
+#include "coordinator/service.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "proto/base/thread.h"
+#include "proto/rpc/rpc_server.h"
+
+#define TURN_US 1000000  // longest wait of a turn
+#define FLUSH_US 2000000 // for the last answers to leave
+#define FDS_MAX 3
+
+struct coordinator {
+    struct backend backend;
+    struct service service;
+    struct local_calls *local;
+    struct rpc_server *rpc; // NULL without
+    struct thread *thread;
+
+    // While starting: what the loop's thread needs, and its reason for not starting.
+    const struct coordinator_params *params;
+    struct reason why;
+
+    atomic_bool stop;  // set by coordinator_stop()
+    int64_t grace_us;  // written before `stop`
+    bool is_stopping;  // the loop's
+    bool is_cancelled; // calls were told
+    int64_t stop_us;   // when the grace ends
+    int64_t flush_us;  // when the last answers must have left
+};
+
+// ---------------------------------------------------------------- gRPC
+
+static void on_rpc_read(void *channel)
+{
+    rpc_call_read(channel);
+}
+
+static void on_rpc_finish(void *channel, enum status status, struct buffer *reply,
+                          const struct reason *why)
+{
+    struct rpc_call *call = channel;
+    rpc_call_set_context(call, NULL);
+    rpc_call_finish(call, status, reply, why);
+}
+
+static const struct service_transport rpc_transport = {.read = on_rpc_read,
+                                                       .finish = on_rpc_finish};
+
+static void open_rpc_call(struct coordinator *coordinator, const struct rpc_event *event)
+{
+    struct service_open params = {
+        .method = (enum api_method)rpc_call_method(event->call),
+        .message = event->message,
+        .deadline_us = rpc_call_deadline_us(event->call),
+        .request_id = rpc_call_request_id(event->call),
+        .transport = &rpc_transport,
+        .channel = event->call,
+    };
+    struct service_call *call = service_open(&coordinator->service, &params);
+    rpc_call_set_context(event->call, call);
+    service_begin(call);
+}
+
+static void handle_rpc(struct coordinator *coordinator, const struct rpc_event *event)
+{
+    if (event->kind == RPC_CALL) {
+        open_rpc_call(coordinator, event);
+        return;
+    }
+    struct service_call *call = rpc_call_context(event->call);
+    if (!call)
+        return; // it has ended here already
+    if (event->kind == RPC_MESSAGE)
+        service_message(call, event->message);
+    else if (event->kind == RPC_END)
+        service_end(call);
+    else if (event->kind == RPC_CANCELLED)
+        service_cancel(call);
+}
+
+static void handle_rpc_events(struct coordinator *coordinator)
+{
+    struct rpc_event event;
+    while (coordinator->rpc && rpc_server_next(coordinator->rpc, &event))
+        handle_rpc(coordinator, &event);
+}
+
+// ---------------------------------------------------------------- the loop
+
+// True when the loop may end.
+static bool stop_step(struct coordinator *coordinator)
+{
+    struct backend *backend = &coordinator->backend;
+    if (!atomic_load_explicit(&coordinator->stop, memory_order_acquire))
+        return false;
+    if (!coordinator->is_stopping) {
+        coordinator->is_stopping = true;
+        coordinator->stop_us = clock_deadline_in_us(coordinator->grace_us);
+        if (coordinator->rpc)
+            rpc_server_set_serving(coordinator->rpc, false);
+        log_info("coordinator_drains", "calls=%zu", coordinator->service.count);
+    }
+    bool is_late = clock_passed(coordinator->stop_us);
+    if (!coordinator->is_cancelled && (coordinator->service.count == 0 || is_late)) {
+        coordinator->is_cancelled = true;
+        service_cancel_all(&coordinator->service);
+        label_builds_cancel(backend->builds);
+        coordinator->flush_us = clock_deadline_in_us(FLUSH_US);
+    }
+    if (!coordinator->is_cancelled || coordinator->service.count > 0 ||
+        compute_running(backend->compute) > 0 || local_calls_count(coordinator->local) > 0)
+        return false;
+    bool has_flushed = !coordinator->rpc || rpc_server_running(coordinator->rpc) == 0;
+    return has_flushed || clock_passed(coordinator->flush_us);
+}
+
+static int64_t next_turn_us(const struct coordinator *coordinator)
+{
+    int64_t next_us = clock_deadline_in_us(coordinator->is_stopping ? TURN_US / 100 : TURN_US);
+    int64_t timers_us = timers_next_us(&coordinator->backend.timers);
+    int64_t local_us = local_calls_next_us(coordinator->local);
+    if (timers_us < next_us)
+        next_us = timers_us;
+    return local_us < next_us ? local_us : next_us;
+}
+
+static enum status turn(struct coordinator *coordinator)
+{
+    struct backend *backend = &coordinator->backend;
+    struct pollfd fds[FDS_MAX] = {
+        {.fd = compute_fd(backend->compute), .events = POLLIN},
+        {.fd = local_calls_fd(coordinator->local), .events = POLLIN},
+    };
+    size_t count = 2;
+    if (coordinator->rpc)
+        fds[count++] = (struct pollfd){.fd = rpc_server_fd(coordinator->rpc), .events = POLLIN};
+    enum status status = fanout_poll(backend->fanout, fds, count, next_turn_us(coordinator));
+    timers_fire(&backend->timers, clock_now_us());
+    compute_collect(backend->compute);
+    local_calls_handle(coordinator->local, &coordinator->service, coordinator->is_stopping);
+    handle_rpc_events(coordinator);
+    local_calls_check_nodes(coordinator->local, backend->fanout);
+    return status;
+}
+
+static enum status connect_nodes(struct coordinator *coordinator)
+{
+    const struct coordinator_params *params = coordinator->params;
+    struct fanout_node nodes[NODES_MAX] = {{0}};
+    if (params->node_count > NODES_MAX)
+        return reason_set(&coordinator->why, STATUS_INVALID, "nodes", "%zu nodes; at most %d",
+                          params->node_count, NODES_MAX);
+    for (size_t i = 0; i < params->node_count; i++)
+        nodes[i] =
+            (struct fanout_node){params->nodes[i].query_endpoint, params->nodes[i].bulk_endpoint};
+    struct fanout_params fanout = {.bus = params->bus, .nodes = nodes, .count = params->node_count};
+    return fanout_create(&fanout, &coordinator->backend.fanout, &coordinator->why);
+}
+
+static void body(struct thread *self, void *context)
+{
+    struct coordinator *coordinator = context;
+    enum status status = connect_nodes(coordinator);
+    if (status == STATUS_OK && coordinator->rpc)
+        rpc_server_set_serving(coordinator->rpc, true);
+    thread_ready(self, status);
+    if (status != STATUS_OK)
+        return;
+
+    while (!stop_step(coordinator)) {
+        if (turn(coordinator) != STATUS_OK)
+            log_error("poll_failed", "status=%s", "io"); // and tried again
+    }
+    fanout_destroy(&coordinator->backend.fanout);
+}
+
+// ---------------------------------------------------------------- start and stop
+
+static enum status start_rpc(struct coordinator *coordinator, const char *address,
+                             struct reason *why)
+{
+    struct rpc_method methods[API_METHOD_COUNT];
+    for (size_t i = 0; i < API_METHOD_COUNT; i++) {
+        const struct api_method_info *info = api_method_info((enum api_method)i);
+        methods[i] = (struct rpc_method){info->path, info->client_streams};
+    }
+    struct rpc_server_params params = {
+        .address = address,
+        .methods = methods,
+        .method_count = API_METHOD_COUNT,
+        .descriptor_set = api_descriptor_set(),
+    };
+    return rpc_server_start(&params, &coordinator->rpc, why);
+}
+
+static void free_parts(struct coordinator *coordinator)
+{
+    struct backend *backend = &coordinator->backend;
+    rpc_server_stop(&coordinator->rpc);
+    label_builds_destroy(&backend->builds);
+    labels_destroy(&backend->labels);
+    meta_close(&backend->meta);
+    compute_stop(&backend->compute);
+    local_calls_destroy(&coordinator->local);
+    mem_free(coordinator);
+}
+
+enum status coordinator_start(const struct coordinator_params *params, struct coordinator **out,
+                              struct reason *why)
+{
+    assert(params && out);
+    assert(params->nodes || params->node_count == 0);
+
+    struct coordinator *coordinator = mem_alloc(sizeof(*coordinator));
+    struct backend *backend = &coordinator->backend;
+    coordinator->params = params;
+    coordinator->local = local_calls_create();
+    service_init(&coordinator->service, backend);
+    enum status status = meta_open(params->data_directory, &backend->meta, why);
+    if (status == STATUS_OK)
+        status = compute_start(&params->clip, &backend->compute, why);
+    if (status == STATUS_OK) {
+        backend->clip = compute_info(backend->compute);
+        backend->labels = labels_create(LABELS_CACHE_BYTES);
+        backend->builds = label_builds_create(backend);
+    }
+    if (status == STATUS_OK && params->listen)
+        status = start_rpc(coordinator, params->listen, why);
+    if (status == STATUS_OK) {
+        status = thread_start("reco-loop", body, coordinator, &coordinator->thread);
+        if (status != STATUS_OK && why)
+            *why = coordinator->why;
+    }
+    coordinator->params = NULL;
+    if (status != STATUS_OK) {
+        free_parts(coordinator);
+        return status;
+    }
+    log_info("coordinator_started", "model=%s dimension=%u nodes=%zu port=%d", backend->clip->name,
+             backend->clip->dimension, params->node_count, coordinator_port(coordinator));
+    *out = coordinator;
+    return STATUS_OK;
+}
+
+void coordinator_stop(struct coordinator **coordinator, int64_t grace_us)
+{
+    assert(coordinator);
+
+    struct coordinator *stopped = *coordinator;
+    if (!stopped)
+        return;
+    stopped->grace_us = grace_us;
+    atomic_store_explicit(&stopped->stop, true, memory_order_release);
+    local_calls_wake(stopped->local);
+    thread_join(&stopped->thread);
+    free_parts(stopped);
+    *coordinator = NULL;
+}
+
+int coordinator_port(const struct coordinator *coordinator)
+{
+    assert(coordinator);
+
+    return coordinator->rpc ? rpc_server_port(coordinator->rpc) : 0;
+}
+
+const struct clip_info *coordinator_clip_info(const struct coordinator *coordinator)
+{
+    assert(coordinator);
+
+    return coordinator->backend.clip;
+}
+
+enum status coordinator_wait_nodes(struct coordinator *coordinator, int64_t deadline_us)
+{
+    assert(coordinator);
+
+    return local_call_wait_nodes(coordinator->local, deadline_us);
+}
+
+// ---------------------------------------------------------------- calls of this process
+
+enum status coordinator_call(struct coordinator *coordinator, enum api_method method,
+                             struct bytes request, int64_t deadline_us, struct buffer *reply,
+                             struct reason *why)
+{
+    struct coordinator_request call = {
+        .method = method, .message = request, .deadline_us = deadline_us};
+    return coordinator_call_as(coordinator, &call, reply, why);
+}
+
+enum status coordinator_call_as(struct coordinator *coordinator,
+                                const struct coordinator_request *request, struct buffer *reply,
+                                struct reason *why)
+{
+    assert(coordinator && request && reply);
+
+    const struct api_method_info *info = api_method_info(request->method);
+    if (info->client_streams)
+        return reason_set(why, STATUS_INVALID, NULL, "%s is a stream", info->path);
+    struct local_request local = {
+        .method = request->method,
+        .message = request->message,
+        .deadline_us = request->deadline_us,
+        .request_id = request->request_id,
+    };
+    return local_call_unary(coordinator->local, &local, reply, why);
+}
+
+// A stream is a local call under another name.
+struct coordinator_stream {
+    struct local_call *call;
+};
+
+enum status coordinator_stream_open(struct coordinator *coordinator, enum api_method method,
+                                    struct coordinator_stream **out, struct reason *why)
+{
+    assert(coordinator && out);
+
+    const struct api_method_info *info = api_method_info(method);
+    if (!info->client_streams)
+        return reason_set(why, STATUS_INVALID, NULL, "%s is no stream", info->path);
+    struct local_request local = {.method = method, .deadline_us = DEADLINE_NONE};
+    struct local_call *call = NULL;
+    enum status status = local_call_open(coordinator->local, &local, &call, why);
+    if (status != STATUS_OK)
+        return status;
+    struct coordinator_stream *stream = mem_alloc(sizeof(*stream));
+    stream->call = call;
+    *out = stream;
+    return STATUS_OK;
+}
+
+enum status coordinator_stream_send(struct coordinator_stream *stream, struct bytes message)
+{
+    assert(stream);
+
+    return local_call_send(stream->call, message);
+}
+
+enum status coordinator_stream_finish(struct coordinator_stream **stream, struct buffer *reply,
+                                      struct reason *why)
+{
+    assert(stream && *stream && reply);
+
+    enum status status = local_call_finish(&(*stream)->call, reply, why);
+    mem_free(*stream);
+    *stream = NULL;
+    return status;
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+// local_call.c - see the drawing in local_call.h.
+//
+// A call is freed by its caller, and only after the loop has said CLOSED to its CLOSE: events
+// come in order, so by then the loop holds nothing of it. Each kind of event of a call is
+// in the queue at most once, so the queue's capacity is a matter of counting calls.
+
+#include "coordinator/local_call.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/mem.h"
+#include "proto/base/queue.h"
+
+#define EVENTS_MAX 3 // of one call at once: MESSAGE, END, CLOSE
+
+enum event_kind {
+    EVENT_OPEN,
+    EVENT_MESSAGE,
+    EVENT_END,
+    EVENT_CLOSE,
+    EVENT_NODES, // waits for all nodes
+    EVENT_WAKE,
+};
+
+struct event {
+    enum event_kind kind;
+    struct local_call *call;
+};
+
+struct local_calls {
+    struct queue *queue;      // events to the loop
+    atomic_uint open;         // calls of all callers
+    struct local_call *nodes; // the loop's: those who wait for nodes
+    size_t count;             // the loop's: opened and not closed
+    struct event wake;
+};
+
+struct local_call {
+    struct local_calls *calls;
+    struct local_request request;
+    struct event open;
+    struct event message;
+    struct event end;
+    struct event close;
+    struct queue *back; // tokens to the caller
+
+    // The caller's.
+    bool is_done;
+
+    // Changes hands with the events.
+    struct buffer data; // of the message
+    enum status status; // of the end
+    struct reason why;
+    struct buffer reply;
+
+    // The loop's.
+    struct service_call *call; // NULL: not begun or ended
+    struct local_call *next;   // in calls->nodes
+};
+
+// Tokens to the caller; only their addresses matter.
+static char token_room;
+static char token_done;
+static char token_closed;
+
+// ---------------------------------------------------------------- the loop's side
+
+static void tell(struct local_call *call, char *token)
+{
+    enum status status = queue_push(call->back, token);
+    assert(status == STATUS_OK);
+    (void)status;
+}
+
+static void on_read(void *channel)
+{
+    tell(channel, &token_room);
+}
+
+static void on_finish(void *channel, enum status status, struct buffer *reply,
+                      const struct reason *why)
+{
+    struct local_call *call = channel;
+    call->call = NULL;
+    call->status = status;
+    call->why = *why;
+    if (status == STATUS_OK) {
+        call->reply = *reply;
+        *reply = (struct buffer){0};
+    }
+    tell(call, &token_done);
+}
+
+static const struct service_transport transport = {.read = on_read, .finish = on_finish};
+
+static void open_call(struct local_call *call, struct service *service, bool refuse)
+{
+    struct service_open params = {
+        .method = call->request.method,
+        .message = call->request.message,
+        .deadline_us = call->request.deadline_us,
+        .request_id = call->request.request_id,
+        .transport = &transport,
+        .channel = call,
+    };
+    call->calls->count++;
+    if (refuse) {
+        struct buffer none = {0};
+        struct reason why = {0};
+        on_finish(call, reason_set(&why, STATUS_UNAVAILABLE, NULL, "the coordinator stops"), &none,
+                  &why);
+        return;
+    }
+    call->call = service_open(service, &params);
+    service_begin(call->call);
+}
+
+static void handle(struct event *event, struct service *service, bool refuse)
+{
+    struct local_call *call = event->call;
+    switch (event->kind) {
+    case EVENT_OPEN:
+        open_call(call, service, refuse);
+        break;
+    case EVENT_MESSAGE:
+        if (call->call)
+            service_message(call->call, (struct bytes){call->data.data, call->data.count});
+        break;
+    case EVENT_END:
+        if (call->call)
+            service_end(call->call);
+        break;
+    case EVENT_CLOSE:
+        assert(!call->call);
+        call->calls->count--;
+        tell(call, &token_closed);
+        break;
+    case EVENT_NODES:
+        call->calls->count++;
+        call->next = call->calls->nodes;
+        call->calls->nodes = call;
+        break;
+    case EVENT_WAKE:
+        break;
+    }
+}
+
+int local_calls_fd(const struct local_calls *calls)
+{
+    return queue_fd(calls->queue);
+}
+
+void local_calls_handle(struct local_calls *calls, struct service *service, bool refuse)
+{
+    assert(calls && service);
+
+    struct event *event = NULL;
+    while ((event = queue_try_pop(calls->queue)) != NULL)
+        handle(event, service, refuse);
+}
+
+void local_calls_check_nodes(struct local_calls *calls, const struct fanout *fanout)
+{
+    assert(calls && fanout);
+
+    struct local_call **at = &calls->nodes;
+    bool all_up = fanout_all_up(fanout, NULL) == STATUS_OK;
+    while (*at) {
+        struct local_call *call = *at;
+        if (!all_up && !clock_passed(call->request.deadline_us)) {
+            at = &call->next;
+            continue;
+        }
+        *at = call->next;
+        call->status = all_up ? STATUS_OK : STATUS_DEADLINE;
+        tell(call, &token_done);
+    }
+}
+
+int64_t local_calls_next_us(const struct local_calls *calls)
+{
+    int64_t next_us = DEADLINE_NONE;
+    for (const struct local_call *call = calls->nodes; call; call = call->next)
+        if (call->request.deadline_us < next_us)
+            next_us = call->request.deadline_us;
+    return next_us;
+}
+
+size_t local_calls_count(const struct local_calls *calls)
+{
+    return calls->count;
+}
+
+struct local_calls *local_calls_create(void)
+{
+    struct local_calls *calls = mem_alloc(sizeof(*calls));
+    calls->queue = queue_create((size_t)LOCAL_CALLS_MAX * EVENTS_MAX + 1, true);
+    calls->wake.kind = EVENT_WAKE;
+    return calls;
+}
+
+void local_calls_destroy(struct local_calls **calls)
+{
+    assert(calls);
+
+    if (!*calls)
+        return;
+    assert((*calls)->count == 0);
+    while (queue_try_pop((*calls)->queue)) // a wake that nobody needed
+        ;
+    queue_destroy(&(*calls)->queue);
+    mem_free(*calls);
+    *calls = NULL;
+}
+
+// ---------------------------------------------------------------- the caller's side
+
+static void push(struct local_calls *calls, struct event *event)
+{
+    enum status status = queue_push(calls->queue, event);
+    assert(status == STATUS_OK);
+    (void)status;
+}
+
+void local_calls_wake(struct local_calls *calls)
+{
+    assert(calls);
+
+    push(calls, &calls->wake);
+}
+
+static enum status create(struct local_calls *calls, const struct local_request *request,
+                          enum event_kind first, struct local_call **out, struct reason *why)
+{
+    // Relaxed: it only counts, the queue orders.
+    if (atomic_fetch_add_explicit(&calls->open, 1, memory_order_relaxed) >= LOCAL_CALLS_MAX) {
+        (void)atomic_fetch_sub_explicit(&calls->open, 1, memory_order_relaxed);
+        return reason_set(why, STATUS_EXHAUSTED, NULL, "%d calls are under way in this process",
+                          LOCAL_CALLS_MAX);
+    }
+    struct local_call *call = mem_alloc(sizeof(*call));
+    call->calls = calls;
+    call->request = *request;
+    call->open = (struct event){first, call};
+    call->message = (struct event){EVENT_MESSAGE, call};
+    call->end = (struct event){EVENT_END, call};
+    call->close = (struct event){EVENT_CLOSE, call};
+    call->back = queue_create(4, false);
+    push(calls, &call->open);
+    *out = call;
+    return STATUS_OK;
+}
+
+// Waits for a token. Remembers when it was the end.
+static const char *wait_token(struct local_call *call)
+{
+    const char *token = queue_pop(call->back, DEADLINE_NONE);
+    call->is_done = call->is_done || token == &token_done;
+    return token;
+}
+
+static void destroy(struct local_call **call)
+{
+    struct local_call *ended = *call;
+    assert(ended->is_done);
+    push(ended->calls, &ended->close);
+    while (wait_token(ended) != &token_closed)
+        ;
+    (void)atomic_fetch_sub_explicit(&ended->calls->open, 1, memory_order_relaxed);
+    queue_destroy(&ended->back);
+    buffer_deinit(&ended->data);
+    buffer_deinit(&ended->reply);
+    mem_free(ended);
+    *call = NULL;
+}
+
+// The result of a call that is done.
+static enum status take_result(struct local_call *call, struct buffer *reply, struct reason *why)
+{
+    if (call->status != STATUS_OK) {
+        if (why)
+            *why = call->why;
+        return call->status;
+    }
+    enum status status = buffer_append(reply, call->reply.data, call->reply.count);
+    if (status != STATUS_OK)
+        return reason_set(why, status, NULL, "no memory for an answer of %zu bytes",
+                          call->reply.count);
+    return STATUS_OK;
+}
+
+enum status local_call_unary(struct local_calls *calls, const struct local_request *request,
+                             struct buffer *reply, struct reason *why)
+{
+    assert(calls && request && reply);
+
+    struct local_call *call = NULL;
+    enum status status = create(calls, request, EVENT_OPEN, &call, why);
+    if (status != STATUS_OK)
+        return status;
+    while (!call->is_done)
+        (void)wait_token(call);
+    status = take_result(call, reply, why);
+    destroy(&call);
+    return status;
+}
+
+enum status local_call_open(struct local_calls *calls, const struct local_request *request,
+                            struct local_call **out, struct reason *why)
+{
+    assert(calls && request && out);
+
+    return create(calls, request, EVENT_OPEN, out, why);
+}
+
+enum status local_call_send(struct local_call *call, struct bytes message)
+{
+    assert(call);
+
+    if (!call->is_done && wait_token(call) == &token_room) {
+        call->data.count = 0;
+        enum status status = buffer_append(&call->data, message.data, message.count);
+        if (status != STATUS_OK) {
+            tell(call, &token_room); // the handler still waits for a message
+            return status;
+        }
+        push(call->calls, &call->message);
+        return STATUS_OK;
+    }
+    return call->status == STATUS_OK ? STATUS_FAILED_PRECONDITION : call->status;
+}
+
+enum status local_call_finish(struct local_call **call, struct buffer *reply, struct reason *why)
+{
+    assert(call && *call && reply);
+
+    struct local_call *ended = *call;
+    // The handler hears of the end once it wants to: in the place of a message.
+    if (!ended->is_done && wait_token(ended) == &token_room)
+        push(ended->calls, &ended->end);
+    while (!ended->is_done)
+        (void)wait_token(ended);
+    enum status status = take_result(ended, reply, why);
+    destroy(call);
+    return status;
+}
+
+enum status local_call_wait_nodes(struct local_calls *calls, int64_t deadline_us)
+{
+    assert(calls);
+
+    struct local_request request = {.deadline_us = deadline_us};
+    struct local_call *call = NULL;
+    enum status status = create(calls, &request, EVENT_NODES, &call, NULL);
+    if (status != STATUS_OK)
+        return status;
+    while (!call->is_done)
+        (void)wait_token(call);
+    status = call->status;
+    destroy(&call);
+    return status;
+}

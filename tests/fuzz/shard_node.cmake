@@ -1,0 +1,2 @@
+include(${CMAKE_CURRENT_LIST_DIR}/reco_fuzz.cmake)
+reco_fuzz(store fuzz_store.c reco_shard_node)

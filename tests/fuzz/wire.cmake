@@ -1,0 +1,4 @@
+# The messages: public ones, and those between coordinator and node.
+include(${CMAKE_CURRENT_LIST_DIR}/reco_fuzz.cmake)
+reco_fuzz(api fuzz_api.c reco_wire)
+reco_fuzz(shard_msg fuzz_shard_msg.c reco_wire)

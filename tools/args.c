@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parsing walks argv once. A flag is found by comparing names over the verb's
+// groups: a verb has some thirty flags and a command line a handful, so a search
+// from the front is enough.
+
+#include "tools/args.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/mem.h"
+
+#define WORD_BYTES_MAX 64 // of a name that is compared for nearness
+#define NAMES_MAX 128     // flags of one verb
+#define HELP_COLUMN 30    // where the sentences of the help begin
+#define HELP_WIDTH 96
+
+// Flags of the contract that a later version has. Named here so that the error
+// says so instead of guessing at a misspelling.
+static const char *const flags_not_yet[] = {
+    "--filter", "--approx", "--target-recall", "--nprobe", "--config", "--print-config",
+};
+
+// Calls the table's flags one by one: the flag after `at`, NULL at the end; start with NULL.
+static const struct args_flag *next_flag(const struct args_verb *verb, size_t *group,
+                                         const struct args_flag *at)
+{
+    const struct args_flag *next = at ? at + 1 : verb->groups[0];
+    while (*group < ARGS_GROUPS_MAX && next && !next->name) {
+        (*group)++;
+        next = *group < ARGS_GROUPS_MAX ? verb->groups[*group] : NULL;
+    }
+    return next;
+}
+
+// --- nearness
+
+// Levenshtein's distance with one row; words longer than the row count as far away.
+static size_t distance(const char *a, const char *b)
+{
+    size_t a_bytes = strlen(a);
+    size_t b_bytes = strlen(b);
+    if (a_bytes >= WORD_BYTES_MAX || b_bytes >= WORD_BYTES_MAX)
+        return WORD_BYTES_MAX;
+
+    size_t row[WORD_BYTES_MAX + 1];
+    for (size_t j = 0; j <= b_bytes; j++)
+        row[j] = j;
+
+    for (size_t i = 1; i <= a_bytes; i++) {
+        size_t corner = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_bytes; j++) {
+            size_t best = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            corner = row[j];
+            row[j] = best;
+        }
+    }
+    return row[b_bytes];
+}
+
+const char *args_nearest(const char *word, const char *const *names, size_t count)
+{
+    size_t bytes = strlen(word);
+    size_t limit = bytes / 3 > 2 ? bytes / 3 : 2;
+    const char *best = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t d = distance(word, names[i]);
+        // A word that shares nothing with the name is no misspelling of it.
+        if (d <= limit && d < strlen(names[i])) {
+            limit = d == 0 ? 0 : d - 1;
+            best = names[i];
+            if (d == 0)
+                break;
+        }
+    }
+    return best;
+}
+
+// --- values
+
+enum status args_read_count(const char *name, const char *text, uint64_t low, uint64_t high,
+                            uint64_t *out, struct reason *why)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
+
+    if (!end || *end || errno || value < low || value > high)
+        return reason_set(why, STATUS_INVALID, name,
+                          "'%s' is not allowed: a whole number from %llu to %llu is", text,
+                          (unsigned long long)low, (unsigned long long)high);
+    *out = value;
+    return STATUS_OK;
+}
+
+enum status args_read_number(const char *name, const char *text, double low, double high,
+                             double *out, struct reason *why)
+{
+    char *end = NULL;
+    double value = 0;
+    // strtod also takes white space, "inf", "nan" and hexadecimal; a flag does not.
+    if (text[0] && strspn(text, "0123456789+-.eE") == strlen(text))
+        value = strtod(text, &end);
+
+    if (!end || end == text || *end || !isfinite(value) || value < low || value > high)
+        return reason_set(why, STATUS_INVALID, name,
+                          "'%s' is not allowed: a number from %g to %g is", text, low, high);
+    *out = value;
+    return STATUS_OK;
+}
+
+static enum status read_numbers(const struct args_flag *flag, const char *text,
+                                struct args_numbers *out, struct reason *why)
+{
+    struct args_numbers list = {.count = 0};
+    const char *at = text;
+
+    for (;;) {
+        size_t bytes = strcspn(at, ",");
+        char word[32];
+        if (list.count == ARGS_NUMBERS_MAX || bytes >= sizeof(word))
+            return reason_set(why, STATUS_INVALID, flag->name,
+                              "'%s' is not allowed: at most %d numbers with commas between", text,
+                              ARGS_NUMBERS_MAX);
+        memcpy(word, at, bytes);
+        word[bytes] = 0;
+        enum status status = args_read_count(flag->name, word, (uint64_t)flag->low,
+                                             (uint64_t)flag->high, &list.items[list.count], why);
+        if (status)
+            return status;
+        list.count++;
+        if (!at[bytes])
+            break;
+        at += bytes + 1;
+    }
+    *out = list;
+    return STATUS_OK;
+}
+
+// Place of `word` in "a|b|c"; -1 when it is not there.
+static int place_of(const char *word, const char *choices)
+{
+    size_t bytes = strlen(word);
+    int place = 0;
+    for (const char *at = choices; at;) {
+        size_t choice = strcspn(at, "|");
+        if (choice == bytes && memcmp(at, word, bytes) == 0)
+            return place;
+        at = at[choice] ? at + choice + 1 : NULL;
+        place++;
+    }
+    return -1;
+}
+
+static void list_push(struct args_list *list, const char *item)
+{
+    list->items = mem_grow(list->items, list->count + 1, sizeof(list->items[0]));
+    list->items[list->count++] = item;
+}
+
+static enum status store(const struct args_flag *flag, const char *value, void *options,
+                         struct reason *why)
+{
+    void *member = (char *)options + flag->offset;
+    int place = 0;
+
+    switch (flag->kind) {
+    case ARGS_SWITCH:
+        *(bool *)member = true;
+        return STATUS_OK;
+    case ARGS_TEXT:
+        *(const char **)member = value;
+        return STATUS_OK;
+    case ARGS_LIST:
+        list_push(member, value);
+        return STATUS_OK;
+    case ARGS_COUNT:
+        return args_read_count(flag->name, value, (uint64_t)flag->low, (uint64_t)flag->high, member,
+                               why);
+    case ARGS_NUMBER:
+        return args_read_number(flag->name, value, flag->low, flag->high, member, why);
+    case ARGS_NUMBER_LIST:
+        return read_numbers(flag, value, member, why);
+    case ARGS_CHOICE:
+        break;
+    }
+
+    place = place_of(value, flag->choices);
+    if (place < 0 && flag->not_yet && place_of(value, flag->not_yet) >= 0)
+        return reason_set(why, STATUS_INVALID, flag->name,
+                          "'%s' is not supported in this version: %s is", value, flag->choices);
+    if (place < 0)
+        return reason_set(why, STATUS_INVALID, flag->name, "'%s' is not allowed: %s is", value,
+                          flag->choices);
+    *(int *)member = place;
+    return STATUS_OK;
+}
+
+// --- parsing
+
+static const struct args_flag *find_flag(const struct args_verb *verb, const char *name,
+                                         size_t bytes)
+{
+    size_t group = 0;
+    for (const struct args_flag *flag = next_flag(verb, &group, NULL); flag;
+         flag = next_flag(verb, &group, flag)) {
+        if (strlen(flag->name) == bytes && memcmp(flag->name, name, bytes) == 0)
+            return flag;
+        if (flag->alias && strlen(flag->alias) == bytes && memcmp(flag->alias, name, bytes) == 0)
+            return flag;
+    }
+    return NULL;
+}
+
+static enum status unknown_flag(const struct args_verb *verb, const char *word, size_t bytes,
+                                struct reason *why)
+{
+    char name[WORD_BYTES_MAX];
+    size_t kept = bytes < sizeof(name) ? bytes : sizeof(name) - 1;
+    memcpy(name, word, kept);
+    name[kept] = 0;
+
+    for (size_t i = 0; i < sizeof(flags_not_yet) / sizeof(flags_not_yet[0]); i++)
+        if (strcmp(name, flags_not_yet[i]) == 0)
+            return reason_set(why, STATUS_INVALID, name, "not supported in this version");
+
+    const char *names[NAMES_MAX];
+    size_t count = 0;
+    size_t group = 0;
+    for (const struct args_flag *flag = next_flag(verb, &group, NULL); flag && count < NAMES_MAX;
+         flag = next_flag(verb, &group, flag))
+        names[count++] = flag->name;
+
+    const char *nearest = args_nearest(name, names, count);
+    if (nearest)
+        return reason_set(why, STATUS_INVALID, NULL, "unknown flag %s; did you mean %s?", name,
+                          nearest);
+    return reason_set(why, STATUS_INVALID, NULL, "unknown flag %s; see `reco help %s`", name,
+                      verb->name);
+}
+
+// Takes one flag with its value, which may be the next word; *taken counts the words.
+static enum status take_flag(const struct args_verb *verb, int left, const char *const *words,
+                             void *options, int *taken, struct reason *why)
+{
+    const char *word = words[0];
+    size_t bytes = strcspn(word, "=");
+    const struct args_flag *flag = find_flag(verb, word, bytes);
+    if (!flag)
+        return unknown_flag(verb, word, bytes, why);
+
+    const char *value = word[bytes] ? word + bytes + 1 : NULL;
+    if (flag->kind == ARGS_SWITCH && value)
+        return reason_set(why, STATUS_INVALID, flag->name, "takes no value, got '%s'", value);
+
+    *taken = 1;
+    if (flag->kind != ARGS_SWITCH && !value) {
+        if (left < 2)
+            return reason_set(why, STATUS_INVALID, flag->name, "needs a value: %s", flag->argument);
+        value = words[1];
+        *taken = 2;
+    }
+    return store(flag, value, options, why);
+}
+
+static enum status check_items(const struct args_verb *verb, const struct args_list *items,
+                               struct reason *why)
+{
+    if (items->count < verb->items_min)
+        return reason_set(why, STATUS_INVALID, NULL, "%s: reco %s %s",
+                          items->count ? "something is missing" : "nothing given", verb->name,
+                          verb->items);
+    if (items->count > verb->items_max)
+        return reason_set(why, STATUS_INVALID, NULL, "'%s' is one too many: reco %s %s",
+                          items->items[verb->items_max], verb->name, verb->items);
+    return STATUS_OK;
+}
+
+enum status args_parse(const struct args_verb *verb, int argc, const char *const *argv,
+                       void *options, struct args_rest *rest, struct reason *why)
+{
+    assert(verb && options && rest);
+
+    bool flags_ended = false;
+    enum status status = STATUS_OK;
+    rest->help = false;
+    for (int i = 0; i < argc && !status;) {
+        const char *word = argv[i];
+        int taken = 1;
+        if (flags_ended || word[0] != '-' || !word[1]) {
+            list_push(&rest->items, word);
+        } else if (strcmp(word, "--") == 0) {
+            flags_ended = true;
+        } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+            rest->help = true;
+            return STATUS_OK;
+        } else {
+            status = take_flag(verb, argc - i, argv + i, options, &taken, why);
+        }
+        i += taken;
+    }
+    return status ? status : check_items(verb, &rest->items, why);
+}
+
+void args_free(const struct args_verb *verb, void *options, struct args_list *items)
+{
+    size_t group = 0;
+    for (const struct args_flag *flag = next_flag(verb, &group, NULL); flag;
+         flag = next_flag(verb, &group, flag)) {
+        if (flag->kind != ARGS_LIST)
+            continue;
+        struct args_list *list = (struct args_list *)(void *)((char *)options + flag->offset);
+        mem_free(list->items);
+        *list = (struct args_list){0};
+    }
+    mem_free(items->items);
+    *items = (struct args_list){0};
+}
+
+// --- help
+
+// Prints words from column `column` on, broken at HELP_WIDTH.
+static void print_wrapped(FILE *file, const char *text, size_t column)
+{
+    size_t at = column;
+    for (const char *word = text; *word;) {
+        size_t bytes = strcspn(word, " ");
+        if (at > column && at + 1 + bytes > HELP_WIDTH) {
+            (void)fprintf(file, "\n%*s", (int)column, "");
+            at = column;
+        } else if (at > column) {
+            (void)fputc(' ', file);
+            at++;
+        }
+        (void)fwrite(word, 1, bytes, file);
+        at += bytes;
+        word += bytes;
+        word += *word == ' ';
+    }
+}
+
+static void print_flag(const struct args_flag *flag, FILE *file)
+{
+    char left[96];
+    (void)snprintf(left, sizeof(left), "  %s%s%s%s%s", flag->alias ? flag->alias : "",
+                   flag->alias ? ", " : "", flag->name, flag->argument ? " " : "",
+                   flag->argument ? flag->argument : "");
+    if (strlen(left) + 2 > HELP_COLUMN)
+        (void)fprintf(file, "%s\n%*s", left, HELP_COLUMN, "");
+    else
+        (void)fprintf(file, "%-*s", HELP_COLUMN, left);
+
+    char text[768];
+    size_t used = (size_t)snprintf(text, sizeof(text), "%s", flag->help);
+    if (flag->kind == ARGS_CHOICE && used < sizeof(text))
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "; one of %s", flag->choices);
+    if ((flag->kind == ARGS_COUNT || flag->kind == ARGS_NUMBER || flag->kind == ARGS_NUMBER_LIST) &&
+        used < sizeof(text))
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "; %.15g to %.15g", flag->low,
+                                 flag->high);
+    if (flag->kind == ARGS_LIST && used < sizeof(text))
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "; may be given again");
+    if (flag->fallback && used < sizeof(text))
+        (void)snprintf(text + used, sizeof(text) - used, " (default %s)", flag->fallback);
+    print_wrapped(file, text, HELP_COLUMN);
+    (void)fputc('\n', file);
+}
+
+void args_print_usage(const struct args_verb *verb, FILE *file)
+{
+    (void)fprintf(file, "reco %s%s%s [flags]\n", verb->name, verb->items[0] ? " " : "",
+                  verb->items);
+}
+
+void args_print_help(const struct args_verb *verb, FILE *file)
+{
+    (void)fputs("usage: ", file);
+    args_print_usage(verb, file);
+    (void)fprintf(file, "\n%s\n", verb->summary);
+    if (verb->details[0])
+        (void)fprintf(file, "\n%s\n", verb->details);
+
+    size_t group = 0;
+    const struct args_flag *flag = next_flag(verb, &group, NULL);
+    if (flag)
+        (void)fputs("\nflags:\n", file);
+    for (; flag; flag = next_flag(verb, &group, flag))
+        print_flag(flag, file);
+}

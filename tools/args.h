@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// args.h - flags of a verb as a table: parsing, the help text and every error come from it.
+//
+// A verb lists groups of flags; each flag names a member of the caller's options
+// struct by offset and kind. What is not in the table does not exist: an
+// unknown flag is an error that names the nearest known one. `--flag VALUE` and
+// `--flag=VALUE` mean the same; `--` ends the flags; a lone `-` is an item.
+//
+// Thread-safety: pure, but for the caller's options.
+
+#ifndef RECO_TOOLS_ARGS_H
+#define RECO_TOOLS_ARGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+#define ARGS_GROUPS_MAX 12  // groups of flags of one verb
+#define ARGS_NUMBERS_MAX 16 // numbers in one comma list
+
+// Texts in the order they were given; they point into argv.
+struct args_list {
+    const char **items;
+    size_t count;
+};
+
+struct args_numbers {
+    uint64_t items[ARGS_NUMBERS_MAX];
+    size_t count;
+};
+
+enum args_kind {      // and the member at `offset`
+    ARGS_SWITCH,      // bool: true when given
+    ARGS_TEXT,        // const char *
+    ARGS_COUNT,       // uint64_t, low..high
+    ARGS_NUMBER,      // double, low..high
+    ARGS_CHOICE,      // int: place of the word in `choices`
+    ARGS_LIST,        // struct args_list: may be given again and again
+    ARGS_NUMBER_LIST, // struct args_numbers: "1,8,64", each low..high
+};
+
+struct args_flag {
+    const char *name;     // "--min-coverage"
+    const char *alias;    // "-q"; NULL: none
+    enum args_kind kind;  //
+    const char *argument; // how the help calls the value; NULL for a switch
+    const char *fallback; // the default as the help shows it; NULL: none worth saying
+    const char *help;     // one sentence without a full stop
+    size_t offset;        // offsetof() in the options
+    double low, high;     // allowed range of numbers, both ends included
+    const char *choices;  // "auto|exact"
+    const char *not_yet;  // words of `choices`' kind that a later version has: "ivf|head"
+};
+
+// A group ends with a flag whose name is NULL.
+struct args_verb {
+    const char *name;                                // "memory build"
+    const char *items;                               // "NAME SOURCE..."; "" when it takes none
+    const char *summary;                             // one line
+    const char *details;                             // paragraphs for the help; "" when none
+    size_t items_min, items_max;                     //
+    const struct args_flag *groups[ARGS_GROUPS_MAX]; // NULL ends
+};
+
+// What is no flag's value.
+struct args_rest {
+    struct args_list items;
+    bool help; // --help was among the words: nothing else was checked
+};
+
+// Reads argv[0 .. argc-1], the words after the verb, into *options and *rest. Both point into argv;
+// their lists are freed by args_free(). STATUS_INVALID saying which flag, which value and what is
+// allowed.
+enum status args_parse(const struct args_verb *verb, int argc, const char *const *argv,
+                       void *options, struct args_rest *rest, struct reason *why) MUST_CHECK;
+
+// Frees the lists of the options and the items.
+void args_free(const struct args_verb *verb, void *options, struct args_list *items);
+
+// Prints usage, details and every flag with its default and range.
+void args_print_help(const struct args_verb *verb, FILE *file);
+
+// "reco memory build NAME SOURCE... [flags]"
+void args_print_usage(const struct args_verb *verb, FILE *file);
+
+// The entry of names[count] that `word` was most likely meant to be; NULL when none is near.
+const char *args_nearest(const char *word, const char *const *names, size_t count);
+
+// Whole numbers and numbers as flags take them: all of `text`, within low..high.
+enum status args_read_count(const char *name, const char *text, uint64_t low, uint64_t high,
+                            uint64_t *out, struct reason *why) MUST_CHECK;
+enum status args_read_number(const char *name, const char *text, double low, double high,
+                             double *out, struct reason *why) MUST_CHECK;
+
+#endif

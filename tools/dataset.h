@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// dataset.h - image-text pairs from folders, webdataset tars and arrays, one record after the other.
+//
+// A source is
+//   a folder       pictures at any depth, each with a .txt or .json of the same stem; and the
+//                  .tar shards that lie directly in it (img2dataset's output is either)
+//   X.tar          webdataset: members of one stem are one sample; also .tar.gz, .tar.zst ...
+//   a folder with  img_emb/ and text_emb/: clip-retrieval's output, captions from metadata/*.jsonl
+//   A.npy B.npy [C.jsonl]  rows of images, the same rows of texts, one line each of metadata
+//
+// Key: the sidecar's "key"; else the path in the folder without extension, SHARD/STEM in a tar,
+// the row number (counted through all arrays). Caption: the .txt, else "caption" or
+// "text" of the .json. Source: "source" or "url", else where the picture lies. Tags: "tags".
+//
+// Every source is checked before use, nothing in it is believed.
+//
+// Thread-safety: none; a dataset belongs to one thread at a time.
+
+#ifndef RECO_TOOLS_DATASET_H
+#define RECO_TOOLS_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/arena.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+#include "proto/wire/api.h"
+
+#define DATASET_PATH_BYTES 4096
+#define DATASET_SIDECAR_BYTES_MAX ((size_t)1 << 20) // of a .txt, a .json, a line of .jsonl
+
+struct dataset;
+
+enum dataset_step {
+    DATASET_ITEM,
+    DATASET_BAD, // this one is left out: named, with the reason
+    DATASET_END,
+};
+
+struct dataset_item {
+    struct api_ingest_record record;
+    const char *name; // for people: path, "SHARD.tar: STEM", "images.npy row 5"
+};
+
+// Looks at all sources: which kind each is, which pictures a folder has, whether arrays fit.
+// STATUS_NOT_FOUND, STATUS_INVALID, STATUS_IO, STATUS_UNSUPPORTED naming the source.
+enum status dataset_open(const char *const *sources, size_t count, struct dataset **out,
+                         struct reason *why) MUST_CHECK;
+void dataset_close(struct dataset **dataset); // NULL is allowed
+
+// The next record; what it points to lives in `arena`. DATASET_BAD sets out->name and `why`.
+enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
+                               struct dataset_item *out, struct reason *why);
+
+// Records in all sources; 0 when that is known only at the end (tars).
+uint64_t dataset_total(const struct dataset *dataset);
+
+// Numbers in a row of the arrays; 0 for pictures. A dataset is one or the other.
+uint32_t dataset_dimension(const struct dataset *dataset);
+
+#endif

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// dataset_internal.h - the kinds of sources, each with open, next and close.
+//
+// Thread-safety: none.
+
+#ifndef RECO_TOOLS_DATASET_INTERNAL_H
+#define RECO_TOOLS_DATASET_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "proto/base/bytes.h"
+#include "tools/dataset.h"
+
+// --- dataset_list.c: names of files
+
+struct dataset_list {
+    char **names; // owned
+    size_t count;
+};
+
+void dataset_list_add(struct dataset_list *list, const char *name);
+void dataset_list_free(struct dataset_list *list);
+
+// Sorted by length, then by bytes: shard 10 comes after shard 9.
+void dataset_list_sort_numbered(struct dataset_list *list);
+
+// Names of the files directly in `folder` that end with `suffix`, in no order. STATUS_NOT_FOUND, STATUS_IO.
+enum status dataset_list_files(const char *folder, const char *suffix, struct dataset_list *out,
+                               struct reason *why) MUST_CHECK;
+
+bool dataset_is_folder(const char *path);
+bool dataset_is_file(const char *path);
+bool dataset_ends_with(const char *name, const char *suffix); // upper case counts as lower
+
+// "FOLDER/NAME"; false when longer than DATASET_PATH_BYTES.
+bool dataset_join(const char *folder, const char *name, char out[DATASET_PATH_BYTES]) MUST_CHECK;
+
+// Whether the file extension (no dot) is one of a picture's.
+bool dataset_is_picture(struct text extension);
+
+// --- dataset_sidecar.c: what stands beside a picture
+
+// Takes a caption: white space at both ends goes. STATUS_INVALID unless it is UTF-8.
+enum status dataset_take_caption(struct bytes txt, struct arena *arena,
+                                 struct api_ingest_record *record, struct reason *why) MUST_CHECK;
+
+// Takes "key", "caption" or "text", "tags", "source" or "url" or "image_path" of a JSON object.
+// A caption that the record has stays.
+enum status dataset_take_json(struct bytes json, struct arena *arena,
+                              struct api_ingest_record *record, struct reason *why) MUST_CHECK;
+
+// Every limit of a record; `needs_caption` unless its text embedding is given.
+enum status dataset_check(const struct api_ingest_record *record, bool needs_caption,
+                          struct reason *why) MUST_CHECK;
+
+// A formatted text in the arena; NULL when it is spent.
+const char *dataset_format(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
+
+// --- the kinds
+
+struct dataset_folder;
+enum status dataset_folder_open(const char *path, struct dataset_folder **out,
+                                struct reason *why) MUST_CHECK;
+enum dataset_step dataset_folder_next(struct dataset_folder *folder, struct arena *arena,
+                                      struct dataset_item *out, struct reason *why);
+void dataset_folder_close(struct dataset_folder **folder);
+size_t dataset_folder_count(const struct dataset_folder *folder);
+
+// Length of a tar's name without .tar, .tar.gz ...; 0 for what is no tar's name.
+size_t dataset_tar_stem_bytes(const char *name);
+
+struct dataset_tar;
+enum status dataset_tar_open(const char *path, struct dataset_tar **out,
+                             struct reason *why) MUST_CHECK;
+enum dataset_step dataset_tar_next(struct dataset_tar *tar, struct arena *arena,
+                                   struct dataset_item *out, struct reason *why);
+void dataset_tar_close(struct dataset_tar **tar);
+
+struct dataset_arrays;
+// `metadata` may be NULL; `first_row` is the number of the first row among all arrays.
+enum status dataset_arrays_open(const char *images, const char *texts, const char *metadata,
+                                uint64_t first_row, struct dataset_arrays **out,
+                                struct reason *why) MUST_CHECK;
+enum dataset_step dataset_arrays_next(struct dataset_arrays *arrays, struct arena *arena,
+                                      struct dataset_item *out, struct reason *why);
+void dataset_arrays_close(struct dataset_arrays **arrays);
+uint64_t dataset_arrays_rows(const struct dataset_arrays *arrays);
+uint32_t dataset_arrays_dimension(const struct dataset_arrays *arrays);
+
+#endif

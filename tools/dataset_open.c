@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tells the kinds of sources apart and goes through them in the order given.
+//
+// Folders are listed and arrays opened at once, since their counts and dimension are
+// asked for; a tar is opened only when its turn comes: there may be thousands.
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/mem.h"
+#include "tools/dataset.h"
+#include "tools/dataset_internal.h"
+
+struct part {
+    char *tar; // path of a shard that is not open yet
+    struct dataset_tar *open_tar;
+    struct dataset_folder *folder;
+    struct dataset_arrays *arrays;
+};
+
+struct dataset {
+    struct part *parts;
+    size_t count;
+    size_t at;
+    uint64_t total;
+    bool total_known;
+    uint64_t rows; // of all arrays so far
+    uint32_t dimension;
+    bool has_pictures;
+};
+
+static struct part *add_part(struct dataset *dataset)
+{
+    if ((dataset->count & (dataset->count - 1)) == 0) {
+        size_t room = dataset->count ? 2 * dataset->count : 1;
+        dataset->parts = mem_grow(dataset->parts, room, sizeof(dataset->parts[0]));
+    }
+    struct part *part = &dataset->parts[dataset->count++];
+    *part = (struct part){.tar = NULL};
+    return part;
+}
+
+static void add_tar(struct dataset *dataset, const char *path)
+{
+    add_part(dataset)->tar = mem_copy_text(path);
+    dataset->total_known = false;
+    dataset->has_pictures = true;
+}
+
+// --- arrays
+
+static enum status add_arrays(struct dataset *dataset, const char *images, const char *texts,
+                              const char *metadata, struct reason *why)
+{
+    struct dataset_arrays *arrays = NULL;
+    enum status status = dataset_arrays_open(images, texts, metadata, dataset->rows, &arrays, why);
+    if (status)
+        return status;
+    add_part(dataset)->arrays = arrays;
+
+    uint32_t dimension = dataset_arrays_dimension(arrays);
+    if (dataset->dimension && dataset->dimension != dimension)
+        return reason_set(why, STATUS_INVALID, images, "rows of %u numbers after rows of %u",
+                          dimension, dataset->dimension);
+    dataset->dimension = dimension;
+    dataset->rows += dataset_arrays_rows(arrays);
+    dataset->total += dataset_arrays_rows(arrays);
+    return STATUS_OK;
+}
+
+#define CONVERT                                                                                    \
+    "python3 -c \"import pandas,glob; [pandas.read_parquet(f).to_json(f[:-7]+'jsonl', "            \
+    "orient='records', lines=True) for f in glob.glob('%s/*.parquet')]\""
+
+// The .jsonl of one shard of clip-retrieval's output, "" when there is no metadata at all.
+static enum status find_metadata(const char *folder, const char *number,
+                                 char out[DATASET_PATH_BYTES], struct reason *why)
+{
+    char metadata[DATASET_PATH_BYTES];
+    char name[DATASET_PATH_BYTES];
+    int used = snprintf(name, sizeof(name), "metadata%s.jsonl", number);
+    if (used < 0 || (size_t)used >= sizeof(name) || !dataset_join(folder, "metadata", metadata) ||
+        !dataset_join(metadata, name, out))
+        return reason_set(why, STATUS_INVALID, folder, "its paths are too long");
+    if (dataset_is_file(out))
+        return STATUS_OK;
+
+    struct dataset_list parquet = {0};
+    struct dataset_list lines = {0};
+    struct reason ignored;
+    (void)!dataset_list_files(metadata, ".parquet", &parquet, &ignored);
+    (void)!dataset_list_files(metadata, ".jsonl", &lines, &ignored);
+    bool any_parquet = parquet.count > 0;
+    bool any_lines = lines.count > 0;
+    dataset_list_free(&parquet);
+    dataset_list_free(&lines);
+    if (any_lines)
+        return reason_set(why, STATUS_NOT_FOUND, out,
+                          "no such file, though other shards have theirs");
+    if (any_parquet)
+        return reason_set(why, STATUS_UNSUPPORTED, metadata,
+                          "parquet is not read; this makes .jsonl of it: " CONVERT, metadata);
+    out[0] = 0;
+    return STATUS_OK;
+}
+
+// One "img_emb/img_embNUMBER.npy" with what belongs to it.
+static enum status add_shard(struct dataset *dataset, const char *folder, const char *name,
+                             struct reason *why)
+{
+    static const char prefix[] = "img_emb";
+    char inside[2 * DATASET_PATH_BYTES];
+    char images[DATASET_PATH_BYTES];
+    char texts[DATASET_PATH_BYTES];
+    char metadata[DATASET_PATH_BYTES];
+    char number[DATASET_PATH_BYTES];
+
+    if (strncmp(name, prefix, strlen(prefix)) != 0)
+        return reason_set(why, STATUS_INVALID, folder,
+                          "img_emb/%s: a name like img_emb_0.npy is expected", name);
+    (void)snprintf(number, sizeof(number), "%.*s",
+                   (int)(strlen(name) - strlen(prefix) - strlen(".npy")), name + strlen(prefix));
+    (void)snprintf(inside, sizeof(inside), "img_emb/%s", name);
+    bool fits = dataset_join(folder, inside, images);
+    (void)snprintf(inside, sizeof(inside), "text_emb/text_emb%s.npy", number);
+    fits = fits && dataset_join(folder, inside, texts);
+    if (!fits)
+        return reason_set(why, STATUS_INVALID, folder, "its paths are too long");
+
+    enum status status = find_metadata(folder, number, metadata, why);
+    return status ? status : add_arrays(dataset, images, texts, metadata[0] ? metadata : NULL, why);
+}
+
+static enum status add_clip_retrieval(struct dataset *dataset, const char *folder,
+                                      const char *images, struct reason *why)
+{
+    struct dataset_list shards = {0};
+    enum status status = dataset_list_files(images, ".npy", &shards, why);
+    dataset_list_sort_numbered(&shards);
+    if (!status && !shards.count)
+        status = reason_set(why, STATUS_INVALID, images, "has no .npy file");
+    for (size_t i = 0; i < shards.count && !status; i++)
+        status = add_shard(dataset, folder, shards.names[i], why);
+    dataset_list_free(&shards);
+    return status;
+}
+
+// --- folders
+
+static enum status add_folder(struct dataset *dataset, const char *path, struct reason *why)
+{
+    char images[DATASET_PATH_BYTES];
+    char texts[DATASET_PATH_BYTES];
+    if (!dataset_join(path, "img_emb", images) || !dataset_join(path, "text_emb", texts))
+        return reason_set(why, STATUS_INVALID, path, "is too long");
+    if (dataset_is_folder(images) && dataset_is_folder(texts))
+        return add_clip_retrieval(dataset, path, images, why);
+
+    struct dataset_list tars = {0};
+    struct dataset_folder *folder = NULL;
+    enum status status = dataset_folder_open(path, &folder, why);
+    if (status)
+        return status;
+    size_t pictures = dataset_folder_count(folder);
+    add_part(dataset)->folder = folder;
+    dataset->total += pictures;
+    dataset->has_pictures = true;
+
+    status = dataset_list_files(path, "", &tars, why);
+    dataset_list_sort_numbered(&tars);
+    size_t shards = 0;
+    for (size_t i = 0; i < tars.count && !status; i++) {
+        char shard[DATASET_PATH_BYTES];
+        if (dataset_tar_stem_bytes(tars.names[i]) && dataset_join(path, tars.names[i], shard)) {
+            add_tar(dataset, shard);
+            shards++;
+        }
+    }
+    dataset_list_free(&tars);
+    if (!status && !pictures && !shards)
+        return reason_set(why, STATUS_INVALID, path,
+                          "has no pictures (jpg, jpeg, png, webp, gif) and no .tar");
+    return status;
+}
+
+// --- sources
+
+// Takes the source at sources[0] and counts in *taken how many belong together.
+static enum status add_source(struct dataset *dataset, const char *const *sources, size_t count,
+                              size_t *taken, struct reason *why)
+{
+    const char *source = sources[0];
+    *taken = 1;
+    if (dataset_is_folder(source))
+        return add_folder(dataset, source, why);
+    if (dataset_ends_with(source, ".npy")) {
+        if (count < 2 || !dataset_ends_with(sources[1], ".npy"))
+            return reason_set(why, STATUS_INVALID, source,
+                              "arrays come in pairs: IMAGES.npy TEXTS.npy [METADATA.jsonl]");
+        bool metadata = count > 2 && dataset_ends_with(sources[2], ".jsonl");
+        *taken = metadata ? 3 : 2;
+        return add_arrays(dataset, source, sources[1], metadata ? sources[2] : NULL, why);
+    }
+    if (!dataset_is_file(source))
+        return reason_set(why, STATUS_NOT_FOUND, source, "no such file or folder");
+    if (dataset_tar_stem_bytes(source)) {
+        add_tar(dataset, source);
+        return STATUS_OK;
+    }
+    return reason_set(why, STATUS_UNSUPPORTED, source,
+                      "a folder, a .tar, or IMAGES.npy TEXTS.npy [METADATA.jsonl] is allowed");
+}
+
+enum status dataset_open(const char *const *sources, size_t count, struct dataset **out,
+                         struct reason *why)
+{
+    assert(count > 0);
+
+    struct dataset *dataset = mem_alloc(sizeof(*dataset));
+    dataset->total_known = true;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && !status;) {
+        size_t taken = 0;
+        status = add_source(dataset, sources + i, count - i, &taken, why);
+        i += taken;
+    }
+    if (!status && dataset->has_pictures && dataset->dimension)
+        status = reason_set(why, STATUS_INVALID, NULL,
+                            "pictures and arrays in one build: build them one after the other");
+    if (status)
+        dataset_close(&dataset);
+    else
+        *out = dataset;
+    return status;
+}
+
+void dataset_close(struct dataset **dataset)
+{
+    struct dataset *closing = *dataset;
+    if (!closing)
+        return;
+    for (size_t i = 0; i < closing->count; i++) {
+        dataset_tar_close(&closing->parts[i].open_tar);
+        dataset_folder_close(&closing->parts[i].folder);
+        dataset_arrays_close(&closing->parts[i].arrays);
+        mem_free(closing->parts[i].tar);
+    }
+    mem_free(closing->parts);
+    mem_free(closing);
+    *dataset = NULL;
+}
+
+static enum dataset_step next_of(struct part *part, struct arena *arena, struct dataset_item *out,
+                                 struct reason *why)
+{
+    if (part->folder)
+        return dataset_folder_next(part->folder, arena, out, why);
+    if (part->arrays)
+        return dataset_arrays_next(part->arrays, arena, out, why);
+    if (!part->tar)
+        return DATASET_END; // a tar that could not be opened
+    if (part->open_tar)
+        return dataset_tar_next(part->open_tar, arena, out, why);
+
+    *out = (struct dataset_item){.name = dataset_format(arena, "%s", part->tar)};
+    if (!dataset_tar_open(part->tar, &part->open_tar, why))
+        return dataset_tar_next(part->open_tar, arena, out, why);
+    why->field[0] = 0; // the item's name says it
+    mem_free(part->tar);
+    part->tar = NULL;
+    return DATASET_BAD;
+}
+
+enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
+                               struct dataset_item *out, struct reason *why)
+{
+    while (dataset->at < dataset->count) {
+        enum dataset_step step = next_of(&dataset->parts[dataset->at], arena, out, why);
+        if (step != DATASET_END)
+            return step;
+        dataset_tar_close(&dataset->parts[dataset->at].open_tar);
+        dataset->at++;
+    }
+    return DATASET_END;
+}
+
+uint64_t dataset_total(const struct dataset *dataset)
+{
+    return dataset->total_known ? dataset->total : 0;
+}
+
+uint32_t dataset_dimension(const struct dataset *dataset)
+{
+    return dataset->dimension;
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a .txt, a .json or a line of .jsonl says about a picture.
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/json.h"
+#include "proto/base/limits.h"
+#include "tools/dataset_internal.h"
+
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static struct text trimmed(struct text text)
+{
+    while (text.bytes && is_space(text.data[0])) {
+        text.data++;
+        text.bytes--;
+    }
+    while (text.bytes && is_space(text.data[text.bytes - 1]))
+        text.bytes--;
+    return text;
+}
+
+static enum status copy(struct arena *arena, struct text text, struct text *out, struct reason *why)
+{
+    const char *data = arena_copy_text(arena, text.data ? text.data : "", text.bytes);
+    if (!data)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "%s", status_text(STATUS_NO_MEMORY));
+    *out = (struct text){data, text.bytes};
+    return STATUS_OK;
+}
+
+enum status dataset_take_caption(struct bytes txt, struct arena *arena,
+                                 struct api_ingest_record *record, struct reason *why)
+{
+    // Windows' editors put a byte order mark in front.
+    size_t mark = txt.count >= 3 && memcmp(txt.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    struct text text = trimmed((struct text){(const char *)txt.data + mark, txt.count - mark});
+    if (!bytes_is_utf8(text.data, text.bytes))
+        return reason_set(why, STATUS_INVALID, "caption", "is not UTF-8");
+    return copy(arena, text, &record->caption, why);
+}
+
+// The first of `names` (ended by NULL) that is a text, or a whole number written out.
+static enum status take_member(const struct json *object, const char *const *names,
+                               struct arena *arena, struct text *out, struct reason *why)
+{
+    for (; *names; names++) {
+        const struct json *member = json_member(object, *names);
+        int64_t number = 0;
+        if (json_is_text(member))
+            return copy(arena, trimmed(json_text(member)), out, why);
+        if (json_int(member, &number)) {
+            char digits[24];
+            (void)snprintf(digits, sizeof(digits), "%lld", (long long)number);
+            return copy(arena, text_of(digits), out, why);
+        }
+        if (member && !json_is_null(member))
+            return reason_set(why, STATUS_INVALID, *names, "is not a text");
+    }
+    return STATUS_OK;
+}
+
+// A list of texts, or one text.
+static enum status take_tags(const struct json *tags, struct arena *arena,
+                             struct api_ingest_record *record, struct reason *why)
+{
+    if (!tags || json_is_null(tags))
+        return STATUS_OK;
+    if (!json_is_array(tags) && !json_is_text(tags))
+        return reason_set(why, STATUS_INVALID, "tags", "is not a list of texts");
+
+    size_t count = json_is_array(tags) ? json_count(tags) : 1;
+    if (count > TAGS_MAX)
+        return reason_set(why, STATUS_INVALID, "tags", "%zu: at most %d are allowed", count,
+                          TAGS_MAX);
+    struct text *list = arena_alloc_array(arena, count, sizeof(*list));
+    if (!list)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "%s", status_text(STATUS_NO_MEMORY));
+    for (size_t i = 0; i < count; i++) {
+        const struct json *tag = json_is_array(tags) ? json_element(tags, i) : tags;
+        if (!json_is_text(tag))
+            return reason_set(why, STATUS_INVALID, "tags", "is not a list of texts");
+        enum status status = copy(arena, trimmed(json_text(tag)), &list[i], why);
+        if (status)
+            return status;
+    }
+    record->tags = list;
+    record->tag_count = count;
+    return STATUS_OK;
+}
+
+static enum status take_members(const struct json *object, struct arena *arena,
+                                struct api_ingest_record *record, struct reason *why)
+{
+    static const char *const key[] = {"key", NULL};
+    static const char *const caption[] = {"caption", "text", NULL};
+    static const char *const source[] = {"source", "url", "image_path", NULL};
+
+    if (!json_is_object(object))
+        return reason_set(why, STATUS_INVALID, NULL, "its JSON is not an object");
+    struct text named = {NULL, 0};
+    enum status status = take_member(object, key, arena, &named, why);
+    if (!status && named.bytes)
+        record->key = named;
+    if (!status && !record->caption.bytes)
+        status = take_member(object, caption, arena, &record->caption, why);
+    named = (struct text){NULL, 0};
+    if (!status)
+        status = take_member(object, source, arena, &named, why);
+    if (!status && named.bytes)
+        record->source = named;
+    return status ? status : take_tags(json_member(object, "tags"), arena, record, why);
+}
+
+enum status dataset_take_json(struct bytes json, struct arena *arena,
+                              struct api_ingest_record *record, struct reason *why)
+{
+    struct json *document = NULL;
+    enum status status = json_parse(json.data, json.count, &document, why);
+    if (status)
+        return status;
+    status = take_members(document, arena, record, why);
+    json_destroy(&document);
+    return status;
+}
+
+enum status dataset_check(const struct api_ingest_record *record, bool needs_caption,
+                          struct reason *why)
+{
+    const struct {
+        const char *name;
+        struct text text;
+        size_t bytes_max;
+    } texts[] = {
+        {"key", record->key, KEY_BYTES_MAX},
+        {"caption", record->caption, CAPTION_BYTES_MAX},
+        {"source", record->source, SOURCE_BYTES_MAX},
+    };
+
+    if (!record->key.bytes)
+        return reason_set(why, STATUS_INVALID, "key", "is empty");
+    if (needs_caption && !record->caption.bytes)
+        return reason_set(why, STATUS_INVALID, "caption", "is empty");
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        if (texts[i].text.bytes > texts[i].bytes_max)
+            return reason_set(why, STATUS_INVALID, texts[i].name,
+                              "%zu bytes: at most %zu are allowed", texts[i].text.bytes,
+                              texts[i].bytes_max);
+        if (!bytes_is_utf8(texts[i].text.data, texts[i].text.bytes))
+            return reason_set(why, STATUS_INVALID, texts[i].name, "is not UTF-8");
+    }
+    for (size_t i = 0; i < record->tag_count; i++)
+        if (record->tags[i].bytes > TAG_BYTES_MAX)
+            return reason_set(why, STATUS_INVALID, "tags",
+                              "one has %zu bytes: at most %d are allowed", record->tags[i].bytes,
+                              TAG_BYTES_MAX);
+    return STATUS_OK;
+}
+
+const char *dataset_format(struct arena *arena, const char *format, ...)
+{
+    char text[2 * DATASET_PATH_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    return arena_copy_text(arena, text, strlen(text));
+}

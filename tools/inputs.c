@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Items come from argv or, at a "-", from stdin line by line, so that a pipe may
+// be endless.
+
+#include "tools/inputs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/limits.h"
+#include "tools/system_error.h"
+
+void inputs_init(struct inputs *inputs, const struct args_list *list, bool skip_empty)
+{
+    *inputs = (struct inputs){.list = list, .skip_empty = skip_empty};
+}
+
+void inputs_deinit(struct inputs *inputs)
+{
+    free(inputs->line); // getline() made it
+    *inputs = (struct inputs){0};
+}
+
+// The next line of stdin; NULL at its end.
+static const char *next_line(struct inputs *inputs)
+{
+    for (;;) {
+        ssize_t bytes = getline(&inputs->line, &inputs->room, stdin);
+        if (bytes < 0)
+            return NULL;
+        if (bytes > 0 && inputs->line[bytes - 1] == '\n')
+            inputs->line[--bytes] = 0;
+        if (bytes > 0 && inputs->line[bytes - 1] == '\r')
+            inputs->line[--bytes] = 0;
+        if (bytes > 0 || !inputs->skip_empty)
+            return inputs->line;
+    }
+}
+
+const char *inputs_next(struct inputs *inputs)
+{
+    for (;;) {
+        if (inputs->in_stdin) {
+            const char *line = next_line(inputs);
+            if (line)
+                return line;
+            inputs->in_stdin = false;
+        }
+        if (inputs->at == inputs->list->count)
+            return NULL;
+        const char *item = inputs->list->items[inputs->at++];
+        if (strcmp(item, "-") != 0)
+            return item;
+        inputs->in_stdin = true;
+    }
+}
+
+enum status inputs_read_file(const char *path, size_t bytes_max, struct buffer *out,
+                             struct reason *why)
+{
+    errno = 0;
+    enum status status = bytes_read_file(path, bytes_max, out);
+    int error = errno;
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    if (status == STATUS_NOT_FOUND)
+        return reason_set(why, status, NULL, "no such file");
+    if (status == STATUS_INVALID)
+        return reason_set(why, status, NULL, "larger than the %zu bytes that are allowed",
+                          bytes_max);
+    if (status == STATUS_IO)
+        return reason_set(why, status, NULL, "cannot be read: %s", SYSTEM_ERROR(error));
+    return reason_set(why, status, NULL, "%s", status_text(status));
+}
+
+enum status inputs_read_picture(const char *path, struct buffer *out, struct reason *why)
+{
+    return inputs_read_file(path, IMAGE_BYTES_MAX, out, why);
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// reco - the command line: finds the verb, reads its flags, runs it.
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/log.h"
+#include "tools/output.h"
+#include "tools/system_error.h"
+#include "tools/verbs.h"
+
+// In a one-shot verb the log of the parts inside this process is noise; RECO_LOG
+// (error, warn, info, debug) asks for it. The supervisor logs what it does.
+static enum status set_log_level(const struct options *options, const struct verb *verb,
+                                 struct reason *why)
+{
+    enum log_level level = verb == &verb_up ? LOG_INFO : LOG_ERROR;
+    const char *wanted = getenv("RECO_LOG"); // NOLINT(concurrency-mt-unsafe): no thread yet
+    if (options->verbose)
+        level = verb == &verb_up ? LOG_DEBUG : LOG_INFO;
+    if (options->quiet)
+        level = LOG_ERROR;
+    if (wanted && wanted[0] && log_level_parse(wanted, &level))
+        return reason_set(why, STATUS_INVALID, "RECO_LOG",
+                          "'%s' is not allowed: error, warn, info and debug are", wanted);
+    log_set_level(level);
+    return STATUS_OK;
+}
+
+static int run(const struct verb *verb, int argc, const char *const *argv)
+{
+    struct options options;
+    struct reason why = {.text = ""};
+    struct args_rest rest = {.help = false};
+    int exit_status = VERBS_USAGE;
+
+    options_init(&options);
+    output_begin(verb->args.name, false, false);
+    enum status status = args_parse(&verb->args, argc, argv, &options, &rest, &why);
+    options.items = rest.items;
+    if (!status && rest.help) {
+        args_print_help(&verb->args, stdout);
+        exit_status = VERBS_DONE;
+    } else if (!status) {
+        output_begin(verb->args.name, options.quiet, options.verbose);
+        status = set_log_level(&options, verb, &why);
+        if (!status)
+            exit_status = verb->run(&options);
+    }
+    if (status)
+        output_error(NULL, &why);
+    args_free(&verb->args, &options, &options.items);
+    return exit_status;
+}
+
+int main(int argc, char **argv)
+{
+    const char *const *words = (const char *const *)argv + 1;
+    struct reason why = {.text = ""};
+    const struct verb *verb = NULL;
+    int used = 1;
+
+    // A reader that goes away is an error of stdout, not the end of the process.
+    (void)signal(SIGPIPE, SIG_IGN);
+    output_begin("", false, false);
+    if (argc < 2) {
+        verbs_print_all(stderr);
+        return VERBS_USAGE;
+    }
+
+    if (strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0) {
+        verb = &verb_help;
+    } else if (strcmp(words[0], "--version") == 0) {
+        verb = &verb_version;
+    } else if (verbs_find(argc - 1, words, &verb, &used, &why)) {
+        output_error(NULL, &why);
+        return VERBS_USAGE;
+    }
+
+    int exit_status = run(verb, argc - 1 - used, words + used);
+    if (fflush(stdout) || ferror(stdout)) {
+        (void)reason_set(&why, STATUS_IO, "stdout", "cannot be written: %s", SYSTEM_ERROR(errno));
+        output_error(NULL, &why);
+        exit_status = exit_status ? exit_status : VERBS_FAILED;
+    }
+    return exit_status;
+}

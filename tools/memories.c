@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each call: encode, call, decode.
+
+#include "tools/memories.h"
+
+#include <stdio.h>
+
+#include "tools/output.h"
+#include "tools/verbs.h"
+
+// Calls with what is in `request`, which is freed; the reply stays in the arena.
+static enum status call(struct client *client, enum api_method method, struct buffer *request,
+                        struct arena *arena, struct bytes *reply, struct reason *why)
+{
+    struct buffer bytes = {0};
+    enum status status =
+        client_call(client, method, (struct bytes){request->data, request->count}, &bytes, why);
+    if (!status) {
+        const char *copy =
+            arena_copy_text(arena, bytes.count ? (const char *)bytes.data : "", bytes.count);
+        *reply = (struct bytes){(const uint8_t *)copy, bytes.count};
+        if (!copy)
+            status = reason_set(why, STATUS_NO_MEMORY, NULL, "the answer is too large");
+    }
+    buffer_deinit(&bytes);
+    buffer_deinit(request);
+    return status;
+}
+
+static enum status encoded(enum status status, struct reason *why)
+{
+    return status ? reason_set(why, status, NULL, "the request cannot be made: %s",
+                               status_text(status))
+                  : STATUS_OK;
+}
+
+enum status memories_create(struct client *client, const struct api_create_request *request,
+                            struct arena *arena, struct api_memory_info *out, struct reason *why)
+{
+    struct buffer message = {0};
+    struct bytes reply = {0};
+    enum status status = encoded(api_encode_create_request(request, &message), why);
+    if (!status)
+        status = call(client, API_MEMORY_CREATE, &message, arena, &reply, why);
+    return status ? status : api_decode_memory_info(reply, arena, out, why);
+}
+
+enum status memories_describe(struct client *client, const char *name, struct arena *arena,
+                              struct api_memory_info *out, struct reason *why)
+{
+    const struct api_name_request request = {.name = text_of(name)};
+    struct buffer message = {0};
+    struct bytes reply = {0};
+    enum status status = encoded(api_encode_name_request(&request, &message), why);
+    if (!status)
+        status = call(client, API_MEMORY_DESCRIBE, &message, arena, &reply, why);
+    return status ? status : api_decode_memory_info(reply, arena, out, why);
+}
+
+enum status memories_list(struct client *client, struct arena *arena, struct api_memory_list *out,
+                          struct reason *why)
+{
+    struct buffer message = {0};
+    struct bytes reply = {0};
+    enum status status = call(client, API_MEMORY_LIST, &message, arena, &reply, why);
+    return status ? status : api_decode_memory_list(reply, arena, out, why);
+}
+
+enum status memories_drop(struct client *client, const char *name, uint64_t *records,
+                          struct reason *why)
+{
+    const struct api_name_request request = {.name = text_of(name)};
+    struct arena *arena = arena_create(MEMORIES_ARENA_BYTES);
+    struct api_drop_reply answer = {.records = 0};
+    struct buffer message = {0};
+    struct bytes reply = {0};
+    enum status status = encoded(api_encode_name_request(&request, &message), why);
+    if (!status)
+        status = call(client, API_MEMORY_DROP, &message, arena, &reply, why);
+    if (!status)
+        status = api_decode_drop_reply(reply, arena, &answer, why);
+    if (!status)
+        *records = answer.records;
+    arena_destroy(&arena);
+    return status;
+}
+
+void memories_pin(const struct api_memory_info *info, char out[MEMORIES_PIN_BYTES])
+{
+    (void)snprintf(out, MEMORIES_PIN_BYTES, "%.*s@%u", (int)info->name.bytes, info->name.data,
+                   info->generation);
+}
+
+void memories_put(struct json_writer *writer, const struct api_memory_info *info)
+{
+    json_name(writer, "memory");
+    json_put_text(writer, info->name);
+    json_name(writer, "generation");
+    json_put_uint(writer, info->generation);
+    json_name(writer, "state");
+    json_put_text(writer, info->state);
+    json_name(writer, "space");
+    json_put_text(writer, info->space);
+    json_name(writer, "dimension");
+    json_put_uint(writer, info->dimension);
+    json_name(writer, "vshards");
+    json_put_uint(writer, info->vshards);
+    json_name(writer, "records");
+    json_put_uint(writer, info->records);
+    json_name(writer, "bytes");
+    json_put_uint(writer, info->bytes);
+    json_name(writer, "index");
+    json_put_text(writer, info->index);
+    json_name(writer, "degraded");
+    json_begin_array(writer);
+    for (size_t i = 0; i < info->degraded_count; i++)
+        json_put_text(writer, info->degraded[i]);
+    json_end_array(writer);
+}
+
+int memories_open_client(const struct options *options, enum client_need need, struct client **out)
+{
+    struct reason why = {.text = ""};
+    enum status status = client_open(options, need, out, &why);
+    if (!status)
+        return VERBS_DONE;
+    output_error(NULL, &why);
+    return client_blames_flags(&why) ? VERBS_USAGE : output_exit(status);
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tables of the shared flags. A flag that only one verb has stands beside
+// that verb.
+
+#include "tools/options.h"
+
+#include <stddef.h>
+
+#include "proto/base/limits.h"
+
+#define MEMBER(name) offsetof(struct options, name)
+#define DEADLINE_MS_MAX 86400000.0 // one day
+
+void options_init(struct options *options)
+{
+    *options = (struct options){
+        .memory = "default",
+        .k = 10,
+        .fusion = -1,
+        .top = 5,
+        .vshards = VSHARDS_DEFAULT,
+        .port = 7700,
+        .batches = {.items = {1, 8, 64}, .count = 3},
+        .concurrency = {.items = {1}, .count = 1},
+        .repetitions = 5,
+        .queries = 100,
+        .dimension = 512,
+    };
+}
+
+const struct args_flag options_common[] = {
+    {.name = "--json",
+     .kind = ARGS_SWITCH,
+     .help = "one JSON object per line on stdout, nothing else there",
+     .offset = MEMBER(json)},
+    {.name = "--quiet",
+     .alias = "-q",
+     .kind = ARGS_SWITCH,
+     .help = "no progress and no remarks; errors stay",
+     .offset = MEMBER(quiet)},
+    {.name = "--verbose",
+     .alias = "-v",
+     .kind = ARGS_SWITCH,
+     .help = "says on stderr what is done, step by step",
+     .offset = MEMBER(verbose)},
+    {.name = NULL},
+};
+
+const struct args_flag options_items[] = {
+    {.name = "--keep-going",
+     .kind = ARGS_SWITCH,
+     .help = "does the rest when an item fails; the exit status is 1 all the same",
+     .offset = MEMBER(keep_going)},
+    {.name = NULL},
+};
+
+const struct args_flag options_model[] = {
+    {.name = "--model",
+     .kind = ARGS_TEXT,
+     .argument = "DIR",
+     .fallback = "the embedded reco-tiny",
+     .help = "CLIP in Hugging Face's layout: config.json, model.safetensors, vocab.json, "
+             "merges.txt, preprocessor_config.json",
+     .offset = MEMBER(model)},
+    {.name = "--device",
+     .kind = ARGS_CHOICE,
+     .argument = "NAME",
+     .fallback = "auto",
+     .help = "where the model runs",
+     .offset = MEMBER(device),
+     .choices = OPTIONS_DEVICES,
+     .not_yet = "vulkan"},
+    {.name = NULL},
+};
+
+const struct args_flag options_server[] = {
+    {.name = "--server",
+     .kind = ARGS_TEXT,
+     .argument = "HOST:PORT",
+     .help = "asks this server; without it the work is done inside this process",
+     .offset = MEMBER(server)},
+    {.name = "--deadline-ms",
+     .kind = ARGS_COUNT,
+     .argument = "N",
+     .fallback = "none",
+     .help = "longest time for one request, in milliseconds; records on their way into a memory "
+             "have none",
+     .offset = MEMBER(deadline_ms),
+     .low = 1,
+     .high = DEADLINE_MS_MAX},
+    {.name = "--request-id",
+     .kind = ARGS_TEXT,
+     .argument = "ID",
+     .fallback = "made by the server",
+     .help = "name of the request in answers and logs, at most 64 characters",
+     .offset = MEMBER(request_id)},
+    {.name = NULL},
+};
+
+const struct args_flag options_data[] = {
+    {.name = "--data",
+     .kind = ARGS_TEXT,
+     .argument = "DIR",
+     .fallback = "$RECO_DATA, else $XDG_DATA_HOME/reco, else ~/.local/share/reco",
+     .help = "the data directory: memories and state",
+     .offset = MEMBER(data)},
+    {.name = NULL},
+};
+
+const struct args_flag options_memory[] = {
+    {.name = "--memory",
+     .alias = "-m",
+     .kind = ARGS_TEXT,
+     .argument = "NAME",
+     .fallback = "default",
+     .help = "the memory; NAME@GENERATION pins one generation",
+     .offset = MEMBER(memory)},
+    {.name = NULL},
+};
+
+const struct args_flag options_profile[] = {
+    {.name = "--profile",
+     .kind = ARGS_CHOICE,
+     .argument = "NAME",
+     .fallback = "reco: transparency over white, EXIF rotation applied",
+     .help = "how a picture becomes pixels: hf and openai do exactly what those programs do",
+     .offset = MEMBER(profile),
+     .choices = "reco|hf|openai"},
+    {.name = NULL},
+};
+
+const struct args_flag options_query[] = {
+    {.name = "-k",
+     .kind = ARGS_COUNT,
+     .argument = "N",
+     .fallback = "10",
+     .help = "neighbours",
+     .offset = MEMBER(k),
+     .low = 1,
+     .high = K_MAX},
+    {.name = "--over",
+     .kind = ARGS_CHOICE,
+     .argument = "SIDE",
+     .fallback = "same: the query's own",
+     .help = "which side of the memory is searched",
+     .offset = MEMBER(over),
+     .choices = "same|image|text"},
+    {.name = "--index",
+     .kind = ARGS_CHOICE,
+     .argument = "KIND",
+     .fallback = "auto",
+     .help = "how the memory is searched",
+     .offset = MEMBER(index),
+     .choices = "auto|exact",
+     .not_yet = "ivf"},
+    {.name = "--min-similarity",
+     .kind = ARGS_NUMBER,
+     .argument = "X",
+     .fallback = "0: no floor",
+     .help = "neighbours below are dropped",
+     .offset = MEMBER(min_similarity),
+     .low = -1,
+     .high = 1},
+    {.name = "--min-pair-similarity",
+     .kind = ARGS_NUMBER,
+     .argument = "X",
+     .fallback = "0: no floor",
+     .help = "neighbours whose own image and text agree less are dropped",
+     .offset = MEMBER(min_pair_similarity),
+     .low = -1,
+     .high = 1},
+    {.name = "--min-coverage",
+     .kind = ARGS_NUMBER,
+     .argument = "X",
+     .fallback = "0: whatever share answers, named in the answer",
+     .help = "smallest share of the memory that must answer",
+     .offset = MEMBER(min_coverage),
+     .low = 0,
+     .high = 1},
+    {.name = "--exclude",
+     .kind = ARGS_LIST,
+     .argument = "KEY",
+     .help = "a record that must not be a neighbour",
+     .offset = MEMBER(exclude)},
+    {.name = NULL},
+};
+
+const struct args_flag options_fusion[] = {
+    {.name = "--fusion",
+     .kind = ARGS_CHOICE,
+     .argument = "HOW",
+     .fallback = "weighted",
+     .help = "how neighbours are mixed in: none is plain CLIP, mean counts all alike, weighted "
+             "counts near ones more",
+     .offset = MEMBER(fusion),
+     .choices = "none|mean|weighted",
+     .not_yet = "head"},
+    {.name = NULL},
+};
+
+const struct args_flag options_input[] = {
+    {.name = "--image",
+     .kind = ARGS_LIST,
+     .argument = "FILE",
+     .help = "asks with a picture; - reads one path per line from stdin",
+     .offset = MEMBER(images)},
+    {.name = "--text",
+     .kind = ARGS_LIST,
+     .argument = "TEXT",
+     .help = "asks with a text; - reads one text per line from stdin",
+     .offset = MEMBER(texts)},
+    {.name = "--embedding",
+     .kind = ARGS_LIST,
+     .argument = "FILE.npy",
+     .help = "asks with each row of an array",
+     .offset = MEMBER(embeddings)},
+    {.name = "--modality",
+     .kind = ARGS_CHOICE,
+     .argument = "WHAT",
+     .fallback = "image",
+     .help = "what the rows of --embedding were made from",
+     .offset = MEMBER(modality),
+     .choices = "image|text"},
+    {.name = NULL},
+};
+
+const char *options_device_name(const struct options *options)
+{
+    return options->device == 1 ? "cpu" : "auto";
+}
+
+void options_query_message(const struct options *options, struct text *exclude,
+                           struct api_options *out)
+{
+    for (size_t i = 0; i < options->exclude.count; i++)
+        exclude[i] = text_of(options->exclude.items[i]);
+
+    *out = (struct api_options){
+        .memory = text_of(options->memory),
+        .k = (uint32_t)options->k,
+        .over = (enum api_modality)options->over,
+        .fusion = (enum api_fusion)(options->fusion + 1),
+        .min_similarity = (float)options->min_similarity,
+        .min_coverage = (float)options->min_coverage,
+        .exclude_keys = exclude,
+        .exclude_count = options->exclude.count,
+        .index = (enum api_index)options->index,
+        .profile = (enum api_profile)options->profile,
+        .min_pair_similarity = (float)options->min_pair_similarity,
+    };
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// options.h - what the flags of every verb are read into, and the groups that verbs share.
+//
+// One struct serves all verbs: a verb reads the members whose flags are in its
+// groups; the others keep the defaults of options_init().
+//
+// Thread-safety: plain data.
+
+#ifndef RECO_TOOLS_OPTIONS_H
+#define RECO_TOOLS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/wire/api.h"
+#include "tools/args.h"
+
+#define OPTIONS_SHARDS_UNSET 0
+
+// Grouped by use, not by size: there is one of it.
+struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
+    // every verb
+    bool json, quiet, verbose, keep_going;
+    // where the answer comes from
+    const char *data;   // NULL: datadir_default_path()
+    const char *server; // NULL: inside this process
+    const char *model;  // NULL: the embedded one
+    int device;         // place in OPTIONS_DEVICES
+    uint64_t deadline_ms;
+    const char *request_id;
+    const char *memory;
+    // queries
+    struct args_list images, texts, embeddings;
+    int modality; // of the embeddings: enum modality
+    uint64_t k;
+    int over;    // enum api_modality
+    int fusion;  // enum api_fusion
+    int index;   // enum api_index
+    int profile; // enum api_profile
+    double min_similarity, min_coverage, min_pair_similarity;
+    struct args_list exclude;
+    const char *out; // file, or folder of preprocess
+    // classify
+    const char *labels;
+    struct args_list templates;
+    uint64_t top;
+    bool explain;
+    // memories
+    const char *space;
+    bool replace;
+    uint64_t vshards;
+    const char *key, *caption, *source, *image, *image_embedding, *text_embedding;
+    struct args_list tags, ids;
+    // up
+    uint64_t shards; // 0: as the data directory has it, else 1
+    uint64_t port;
+    // bench
+    struct args_numbers batches, concurrency;
+    uint64_t repetitions, queries, synthetic, dimension;
+    bool refine;
+    // what is no flag
+    struct args_list items;
+};
+
+// Words of --device, in the order of the member's numbers.
+#define OPTIONS_DEVICES "auto|cpu"
+
+// Every default.
+void options_init(struct options *options);
+
+extern const struct args_flag options_common[];  // --json --quiet --verbose
+extern const struct args_flag options_items[];   // --keep-going
+extern const struct args_flag options_model[];   // --model --device
+extern const struct args_flag options_server[];  // --server --deadline-ms --request-id
+extern const struct args_flag options_data[];    // --data
+extern const struct args_flag options_memory[];  // --memory
+extern const struct args_flag options_profile[]; // --profile
+extern const struct args_flag options_query[];   // -k --over ... what bounds a search
+extern const struct args_flag options_fusion[];  // --fusion
+extern const struct args_flag options_input[];   // --image --text --embedding --modality
+
+// The word of --device, and the options of a query message; the texts point into `options`
+// and `exclude`, which has room for options->exclude.count.
+const char *options_device_name(const struct options *options);
+void options_query_message(const struct options *options, struct text *exclude,
+                           struct api_options *out);
+
+#endif

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+// Widths are counted in code points: good enough for the Latin, Greek and
+// Cyrillic of captions; wide scripts only shift a column.
+
+#include "tools/output.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/mem.h"
+
+#define PROGRESS_EVERY_US 200000
+#define CELL_BYTES 1024
+
+static struct {
+    const char *verb;
+    bool quiet;
+    bool verbose;
+    bool colour;
+    bool progress_shown; // a progress line stands on the terminal
+} output = {.verb = ""};
+
+void output_begin(const char *verb, bool quiet, bool verbose)
+{
+    // Read before any thread is started.
+    const char *term = getenv("TERM");          // NOLINT(concurrency-mt-unsafe)
+    const char *no_colour = getenv("NO_COLOR"); // NOLINT(concurrency-mt-unsafe)
+    output.verb = verb;
+    output.quiet = quiet;
+    output.verbose = verbose;
+    output.colour =
+        isatty(STDOUT_FILENO) && !(no_colour && no_colour[0]) && !(term && !strcmp(term, "dumb"));
+}
+
+static bool is_control(char c)
+{
+    return (unsigned char)c < 0x20 || c == 0x7f;
+}
+
+// Writes with control characters as '?', also those of C1, which are two bytes in UTF-8.
+static void put_clean(const char *text, size_t bytes, FILE *file)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        bool c1 = (unsigned char)text[i] == 0xc2 && i + 1 < bytes &&
+                  (unsigned char)text[i + 1] >= 0x80 && (unsigned char)text[i + 1] < 0xa0;
+        (void)fputc(c1 || is_control(text[i]) ? '?' : text[i], file);
+        i += c1;
+    }
+}
+
+static void clear_progress(void)
+{
+    if (output.progress_shown)
+        (void)fputs("\r\033[K", stderr);
+    output.progress_shown = false;
+}
+
+static void put_prefix(void)
+{
+    clear_progress();
+    (void)fputs("reco", stderr);
+    if (output.verb[0])
+        (void)fprintf(stderr, " %s", output.verb);
+    (void)fputs(": ", stderr);
+}
+
+void output_error(const char *item, const struct reason *why)
+{
+    (void)fflush(stdout);
+    put_prefix();
+    if (item && item[0]) {
+        put_clean(item, strlen(item), stderr);
+        (void)fputs(": ", stderr);
+    }
+    if (why && why->field[0]) {
+        put_clean(why->field, strlen(why->field), stderr);
+        (void)fputs(": ", stderr);
+    }
+    const char *text = why && why->text[0] ? why->text : "failed";
+    put_clean(text, strlen(text), stderr);
+    (void)fputc('\n', stderr);
+}
+
+static void put_remark(const char *format, va_list arguments) PRINTF_LIKE(1, 0);
+
+static void put_remark(const char *format, va_list arguments)
+{
+    char text[1024];
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    put_prefix();
+    put_clean(text, strlen(text), stderr);
+    (void)fputc('\n', stderr);
+}
+
+void output_note(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    if (!output.quiet)
+        put_remark(format, arguments);
+    va_end(arguments);
+}
+
+void output_step(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    if (output.verbose)
+        put_remark(format, arguments);
+    va_end(arguments);
+}
+
+int output_exit(enum status status)
+{
+    int code = status_grpc_code(status);
+    if (status == STATUS_OK)
+        return 0;
+    return code == status_grpc_code(STATUS_UNAVAILABLE) || code == status_grpc_code(STATUS_DEADLINE)
+               ? 3
+               : 1;
+}
+
+void output_text(struct text text)
+{
+    put_clean(text.data, text.bytes, stdout);
+}
+
+const char *output_bytes(uint64_t bytes, char out[OUTPUT_FIGURE_BYTES])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 999.95 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        value /= 1000;
+        unit++;
+    }
+    (void)snprintf(out, OUTPUT_FIGURE_BYTES, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    return out;
+}
+
+const char *output_count(uint64_t count, char out[OUTPUT_FIGURE_BYTES])
+{
+    char digits[24];
+    int length = snprintf(digits, sizeof(digits), "%" PRIu64, count);
+    size_t used = 0;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            out[used++] = ',';
+        out[used++] = digits[i];
+    }
+    out[used] = 0;
+    return out;
+}
+
+const char *output_seconds(double seconds, char out[OUTPUT_FIGURE_BYTES])
+{
+    if (seconds < 60) {
+        (void)snprintf(out, OUTPUT_FIGURE_BYTES, seconds < 10 ? "%.1f s" : "%.0f s", seconds);
+        return out;
+    }
+    uint64_t whole = (uint64_t)seconds;
+    if (whole < 3600)
+        (void)snprintf(out, OUTPUT_FIGURE_BYTES, "%" PRIu64 " min %" PRIu64 " s", whole / 60,
+                       whole % 60);
+    else
+        (void)snprintf(out, OUTPUT_FIGURE_BYTES, "%" PRIu64 " h %" PRIu64 " min", whole / 3600,
+                       whole / 60 % 60);
+    return out;
+}
+
+const char *output_bold(void)
+{
+    return output.colour ? "\033[1m" : "";
+}
+
+const char *output_plain(void)
+{
+    return output.colour ? "\033[0m" : "";
+}
+
+// --- table
+
+static void add_cell(struct output_table *table, const char *text, size_t bytes)
+{
+    char *cell = mem_alloc(bytes + 1);
+    memcpy(cell, text, bytes);
+    table->cells = mem_grow(table->cells, table->count + 1, sizeof(table->cells[0]));
+    table->cells[table->count++] = cell;
+}
+
+void output_table_begin(struct output_table *table, const char *const *header, size_t columns)
+{
+    assert(columns > 0 && columns <= OUTPUT_COLUMNS_MAX);
+
+    *table = (struct output_table){.columns = columns};
+    for (size_t i = 0; i < columns; i++) {
+        table->right[i] = header[i][0] == '>';
+        const char *name = header[i] + (table->right[i] ? 1 : 0);
+        add_cell(table, name, strlen(name));
+    }
+}
+
+void output_cell(struct output_table *table, const char *format, ...)
+{
+    char text[CELL_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    add_cell(table, text, strlen(text));
+}
+
+void output_cell_text(struct output_table *table, struct text text)
+{
+    add_cell(table, text.data ? text.data : "", text.bytes);
+}
+
+static size_t width_of(const char *text)
+{
+    size_t width = 0;
+    for (; *text; text++)
+        width += ((unsigned char)*text & 0xc0) != 0x80;
+    return width;
+}
+
+void output_table_end(struct output_table *table, int indent)
+{
+    size_t widths[OUTPUT_COLUMNS_MAX] = {0};
+    for (size_t i = 0; i < table->count; i++) {
+        size_t width = width_of(table->cells[i]);
+        size_t column = i % table->columns;
+        widths[column] = width > widths[column] ? width : widths[column];
+    }
+
+    for (size_t i = 0; i < table->count; i++) {
+        size_t column = i % table->columns;
+        bool last = column + 1 == table->columns;
+        int gap = (int)(widths[column] - width_of(table->cells[i]));
+        if (column == 0)
+            printf("%*s%s", indent, "", i == 0 ? output_bold() : "");
+        printf("%*s", table->right[column] ? gap : 0, "");
+        put_clean(table->cells[i], strlen(table->cells[i]), stdout);
+        if (!last)
+            printf("%*s  ", table->right[column] ? 0 : gap, "");
+        if (last)
+            printf("%s\n", i + 1 == table->columns ? output_plain() : "");
+        mem_free(table->cells[i]);
+    }
+    mem_free(table->cells);
+    *table = (struct output_table){0};
+}
+
+// --- progress
+
+void output_progress_begin(struct output_progress *progress, const char *what, uint64_t total)
+{
+    *progress = (struct output_progress){
+        .what = what,
+        .total = total,
+        .start_us = clock_now_us(),
+        .visible = !output.quiet && isatty(STDERR_FILENO),
+    };
+}
+
+void output_progress_update(struct output_progress *progress, uint64_t done, uint64_t failed)
+{
+    int64_t now = clock_now_us();
+    if (!progress->visible || now - progress->shown_us < PROGRESS_EVERY_US)
+        return;
+    progress->shown_us = now;
+
+    double seconds = (double)(now - progress->start_us) / 1e6;
+    double rate = seconds > 0 ? (double)(done - progress->first) / seconds : 0;
+    char count[OUTPUT_FIGURE_BYTES];
+    char total[OUTPUT_FIGURE_BYTES];
+    char left[OUTPUT_FIGURE_BYTES];
+    (void)fprintf(stderr, "\r\033[K%s", output_count(done, count));
+    if (progress->total)
+        (void)fprintf(stderr, " of %s", output_count(progress->total, total));
+    (void)fprintf(stderr, " %s, %.0f a second", progress->what, rate);
+    if (progress->total > done && rate > 0)
+        (void)fprintf(stderr, ", %s left",
+                      output_seconds((double)(progress->total - done) / rate, left));
+    if (failed)
+        (void)fprintf(stderr, ", %s failed", output_count(failed, count));
+    (void)fflush(stderr);
+    output.progress_shown = true;
+}
+
+void output_progress_end(struct output_progress *progress)
+{
+    (void)progress;
+    clear_progress();
+}

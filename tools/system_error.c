@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// POSIX' strerror_r(), which unlike strerror() shares nothing between threads.
+
+#include "tools/system_error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *system_error(int error, char text[SYSTEM_ERROR_BYTES])
+{
+    if (strerror_r(error, text, SYSTEM_ERROR_BYTES) != 0)
+        (void)snprintf(text, SYSTEM_ERROR_BYTES, "errno %d", error);
+    return text;
+}

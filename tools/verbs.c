@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table, and how the first words of a command line find their line of it.
+
+#include "tools/verbs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct verb *const verbs[] = {
+    &verb_search,        &verb_refine,       &verb_classify,
+    &verb_embed_image,   &verb_embed_text,   &verb_tokenize,
+    &verb_preprocess,    &verb_memory_build, &verb_memory_add,
+    &verb_memory_delete, &verb_memory_list,  &verb_memory_info,
+    &verb_memory_drop,   &verb_up,           &verb_status,
+    &verb_bench_encode,  &verb_bench_search, &verb_doctor,
+    &verb_version,       &verb_help,
+};
+const size_t verbs_count = sizeof(verbs) / sizeof(verbs[0]);
+
+#define VERBS_MAX 64
+
+// Whether `name` ("memory build") is spelt by the first words, and by how many of them.
+static int words_of(const char *name, int argc, const char *const *argv)
+{
+    int words = 0;
+    for (const char *at = name; *at; words++) {
+        size_t bytes = strcspn(at, " ");
+        if (words == argc || strlen(argv[words]) != bytes || memcmp(at, argv[words], bytes) != 0)
+            return 0;
+        at += bytes;
+        at += *at == ' ';
+    }
+    return words;
+}
+
+// Names a verb near to the words, also when only the second of two is wrong.
+static const char *nearest_verb(int argc, const char *const *argv)
+{
+    const char *names[VERBS_MAX];
+    for (size_t i = 0; i < verbs_count; i++)
+        names[i] = verbs[i]->args.name;
+
+    char two[64];
+    const char *nearest = NULL;
+    if (argc > 1 && (size_t)snprintf(two, sizeof(two), "%s %s", argv[0], argv[1]) < sizeof(two))
+        nearest = args_nearest(two, names, verbs_count);
+    return nearest ? nearest : args_nearest(argv[0], names, verbs_count);
+}
+
+enum status verbs_find(int argc, const char *const *argv, const struct verb **out, int *words,
+                       struct reason *why)
+{
+    for (size_t i = 0; i < verbs_count; i++) {
+        int taken = words_of(verbs[i]->args.name, argc, argv);
+        if (taken > 0) {
+            *out = verbs[i];
+            *words = taken;
+            return STATUS_OK;
+        }
+    }
+
+    // "memory" alone, or with a word it does not know: say what it does know.
+    char known[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < verbs_count; i++) {
+        size_t bytes = strlen(argv[0]);
+        const char *name = verbs[i]->args.name;
+        if (strncmp(name, argv[0], bytes) == 0 && name[bytes] == ' ' && used < sizeof(known))
+            used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "",
+                                     name + bytes + 1);
+    }
+    if (used && argc == 1)
+        return reason_set(why, STATUS_NOT_FOUND, NULL, "reco %s needs one of: %s", argv[0], known);
+    if (used)
+        return reason_set(why, STATUS_NOT_FOUND, NULL, "unknown verb '%s %s': reco %s has %s",
+                          argv[0], argv[1], argv[0], known);
+
+    const char *nearest = nearest_verb(argc, argv);
+    if (nearest)
+        return reason_set(why, STATUS_NOT_FOUND, NULL, "unknown verb '%s'; did you mean %s?",
+                          argv[0], nearest);
+    return reason_set(why, STATUS_NOT_FOUND, NULL, "unknown verb '%s'; `reco help` lists them",
+                      argv[0]);
+}
+
+void verbs_print_all(FILE *file)
+{
+    (void)fputs("usage: reco VERB [flags] [--] [items]\n", file);
+    const char *chapter = "";
+    for (size_t i = 0; i < verbs_count; i++) {
+        if (strcmp(chapter, verbs[i]->chapter) != 0) {
+            chapter = verbs[i]->chapter;
+            (void)fprintf(file, "\n%s\n", chapter);
+        }
+        (void)fprintf(file, "  %-15s %s\n", verbs[i]->args.name, verbs[i]->args.summary);
+    }
+    (void)fputs(
+        "\n`reco help VERB` has every flag. Without --server a verb does the work inside this\n"
+        "process; with --server HOST:PORT it asks a server; the answers are the same.\n"
+        "Exit status: 0 all done, 1 an item failed, 2 wrong usage, 3 cluster unavailable.\n",
+        file);
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// reco doctor: what this machine has, what reco will use of it and why, and what is wrong.
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+
+#include "coordinator/datadir.h"
+#include "proto/base/cpu.h"
+#include "proto/base/limits.h"
+#include "shaders/models/clip.h"
+#include "tools/answers.h"
+#include "tools/client.h"
+#include "tools/output.h"
+#include "tools/ports.h"
+#include "tools/system_error.h"
+#include "tools/verbs.h"
+#include "tools/verbs/version.h"
+
+#define FILES_MIN 4096 // RocksDB keeps its tables open
+#define MEMINFO_BYTES_MAX 65536
+#define DISK_THROTTLE 0.85 // share in use from which ingest slows down
+#define DISK_REFUSE 0.92   // and from which writes are refused
+#define DETAIL_BYTES 1024
+
+enum finding {
+    FINDING_OK,
+    FINDING_NOTE,
+    FINDING_PROBLEM,
+};
+
+struct doctor {
+    const struct options *options;
+    bool problem;
+};
+
+static void find(struct doctor *doctor, const char *check, enum finding finding, const char *format,
+                 ...) PRINTF_LIKE(4, 5);
+
+static void find(struct doctor *doctor, const char *check, enum finding finding, const char *format,
+                 ...)
+{
+    static const char *const words[] = {"ok", "note", "problem"};
+    char detail[DETAIL_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(detail, sizeof(detail), format, arguments);
+    va_end(arguments);
+    doctor->problem = doctor->problem || finding == FINDING_PROBLEM;
+
+    if (!doctor->options->json) {
+        printf("%-8s %-10s ", words[finding], check);
+        output_text(text_of(detail));
+        putchar('\n');
+        return;
+    }
+    struct json_writer writer = {.failed = false};
+    json_begin_object(&writer);
+    json_name(&writer, "check");
+    json_put_cstr(&writer, check);
+    json_name(&writer, "state");
+    json_put_cstr(&writer, words[finding]);
+    json_name(&writer, "detail");
+    json_put_cstr(&writer, detail);
+    json_end_object(&writer);
+    (void)!answers_end_line(&writer);
+    json_writer_deinit(&writer);
+}
+
+static void check_cpu(struct doctor *doctor)
+{
+    enum cpu_level level = cpu_best();
+    find(doctor, "cpu", level == CPU_SCALAR ? FINDING_NOTE : FINDING_OK,
+         "%s; kernels for %s%s; %d threads may be used", cpu_model(), cpu_level_name(level),
+         cpu_has_bf16() ? ", bf16 there" : "", cpu_count());
+    find(doctor, "vulkan", FINDING_NOTE, "not built in this version: everything runs on the CPU");
+}
+
+static uint64_t meminfo_kib(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    return at ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+static void check_memory(struct doctor *doctor)
+{
+    struct buffer file = {0};
+    if (bytes_read_file("/proc/meminfo", MEMINFO_BYTES_MAX, &file)) {
+        find(doctor, "memory", FINDING_NOTE, "/proc/meminfo cannot be read");
+        return;
+    }
+    char total[OUTPUT_FIGURE_BYTES];
+    char available[OUTPUT_FIGURE_BYTES];
+    const char *text = (const char *)file.data;
+    find(doctor, "memory", FINDING_OK, "%s, %s of it available",
+         output_bytes(meminfo_kib(text, "MemTotal:") * 1024, total),
+         output_bytes(meminfo_kib(text, "MemAvailable:") * 1024, available));
+    buffer_deinit(&file);
+}
+
+static void check_limits(struct doctor *doctor)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return;
+    bool low = files.rlim_cur != RLIM_INFINITY && files.rlim_cur < FILES_MIN;
+    find(doctor, "files", low ? FINDING_NOTE : FINDING_OK, "%" PRIu64 " may be open at a time%s",
+         (uint64_t)files.rlim_cur, low ? "; a large memory needs 4096: `ulimit -n 4096`" : "");
+}
+
+// --- data directory
+
+static void check_disk(struct doctor *doctor, const char *path)
+{
+    struct statvfs about;
+    if (statvfs(path, &about) != 0) {
+        find(doctor, "disk", FINDING_NOTE, "%s: %s", path, SYSTEM_ERROR(errno));
+        return;
+    }
+    uint64_t total = (uint64_t)about.f_blocks * about.f_frsize;
+    uint64_t available = (uint64_t)about.f_bavail * about.f_frsize;
+    double used = total ? 1 - (double)available / (double)total : 0;
+    char total_text[OUTPUT_FIGURE_BYTES];
+    char available_text[OUTPUT_FIGURE_BYTES];
+    find(doctor, "disk",
+         used >= DISK_REFUSE     ? FINDING_PROBLEM
+         : used >= DISK_THROTTLE ? FINDING_NOTE
+                                 : FINDING_OK,
+         "%s free of %s (%.0f %% in use)", output_bytes(available, available_text),
+         output_bytes(total, total_text), used * 100);
+}
+
+static void check_data(struct doctor *doctor)
+{
+    char path[CLIENT_PATH_BYTES];
+    struct reason why = {.text = ""};
+    if (client_data_path(doctor->options, path, &why)) {
+        find(doctor, "data", FINDING_PROBLEM, "%s: %s", why.field, why.text);
+        return;
+    }
+
+    struct datadir *datadir = NULL;
+    const struct datadir_params params = {.path = path};
+    enum status status = datadir_open(&params, &datadir, &why);
+    if (!status)
+        find(doctor, "data", FINDING_OK, "%s, %u node%s, held by nobody", path,
+             datadir_nodes(datadir), datadir_nodes(datadir) == 1 ? "" : "s");
+    else if (status == STATUS_NOT_FOUND || status == STATUS_FAILED_PRECONDITION)
+        find(doctor, "data", FINDING_NOTE, "%s", why.text);
+    else
+        find(doctor, "data", FINDING_PROBLEM, "%s: %s", why.field, why.text);
+    datadir_close(&datadir);
+    if (status != STATUS_NOT_FOUND)
+        check_disk(doctor, path);
+}
+
+// --- ports and model
+
+static void check_ports(struct doctor *doctor)
+{
+    uint64_t first = doctor->options->port;
+    uint64_t nodes = doctor->options->shards ? doctor->options->shards : 1;
+    char taken[DETAIL_BYTES] = "";
+    size_t used = 0;
+    for (uint64_t i = 0; i < 1 + 2 * nodes; i++) {
+        uint16_t port = (uint16_t)(i ? first + 9 + i : first);
+        if (!ports_is_free(port) && used < sizeof(taken))
+            used += (size_t)snprintf(taken + used, sizeof(taken) - used, " %u", port);
+    }
+    if (used)
+        find(doctor, "ports", FINDING_NOTE, "taken:%s; `reco up --port P` uses others", taken);
+    else
+        find(doctor, "ports", FINDING_OK,
+             "127.0.0.1:%" PRIu64 " and %" PRIu64 " to %" PRIu64 " are free for `reco up`", first,
+             first + 10, first + 9 + 2 * nodes);
+}
+
+static void check_model(struct doctor *doctor)
+{
+    struct clip *clip = NULL;
+    struct reason why = {.text = ""};
+    const struct clip_params params = {.directory = doctor->options->model,
+                                       .device = options_device_name(doctor->options)};
+    if (clip_open(&params, &clip, &why)) {
+        find(doctor, "model", FINDING_PROBLEM, "%s%s%s", why.field, why.field[0] ? ": " : "",
+             why.text);
+        return;
+    }
+    const struct clip_info *info = clip_info(clip);
+    find(doctor, "model", FINDING_OK,
+         "%s on %s: %u dimensions, pictures of %u x %u, texts of %u tokens%s", info->name,
+         info->device, info->dimension, info->image_size, info->image_size, info->context,
+         doctor->options->model ? "" : "; embedded, since --model names no other");
+    clip_close(&clip);
+}
+
+static int run_doctor(const struct options *options)
+{
+    struct doctor doctor = {.options = options};
+    find(&doctor, "version", FINDING_OK, "reco %s", RECO_VERSION);
+    check_cpu(&doctor);
+    check_memory(&doctor);
+    check_limits(&doctor);
+    check_data(&doctor);
+    check_ports(&doctor);
+    check_model(&doctor);
+    return doctor.problem ? VERBS_FAILED : VERBS_DONE;
+}
+
+static const struct args_flag doctor_flags[] = {
+    {.name = "--port",
+     .kind = ARGS_COUNT,
+     .argument = "P",
+     .fallback = "7700",
+     .help = "looks whether the ports of `reco up --port P` are free",
+     .offset = offsetof(struct options, port),
+     .low = 1,
+     .high = 65455},
+    {.name = "--shards",
+     .kind = ARGS_COUNT,
+     .argument = "N",
+     .fallback = "1",
+     .help = "for so many shards",
+     .offset = offsetof(struct options, shards),
+     .low = 1,
+     .high = NODES_MAX},
+    {.name = NULL},
+};
+
+const struct verb verb_doctor = {
+    .args =
+        {.name = "doctor",
+         .items = "",
+         .summary = "what this machine has, what reco will use of it, what is wrong",
+         .details =
+             "Exit status 1 when something is a problem.\n\n"
+             "JSON line for each check: {\"check\",\"state\",\"detail\"}, state \"ok\", \"note\"\n"
+             "or \"problem\"",
+         .groups = {doctor_flags, options_data, options_model, options_common}},
+    .chapter = "this program",
+    .run = run_doctor,
+};

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+// reco memory add, reco memory delete: single records.
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/hash.h"
+#include "proto/base/limits.h"
+#include "proto/base/mem.h"
+#include "tools/answers.h"
+#include "tools/inputs.h"
+#include "tools/memories.h"
+#include "tools/npyfile.h"
+#include "tools/output.h"
+#include "tools/verbs.h"
+
+#define REPLY_ARENA_BYTES ((size_t)16 << 20)
+
+// {"key","id","status"}, or a line for people. `key` may be NULL: known by its id only.
+static enum status show_record(const struct options *options, const char *key, uint64_t id,
+                               const char *status_word)
+{
+    if (!options->json) {
+        if (key)
+            output_text(text_of(key));
+        printf("%s%" PRIu64 "%s %s\n", key ? " (" : "", id, key ? ")" : "", status_word);
+        return STATUS_OK;
+    }
+    struct json_writer writer = {.failed = false};
+    json_begin_object(&writer);
+    json_name(&writer, "key");
+    json_put_cstr(&writer, key);
+    json_name(&writer, "id");
+    json_put_uint(&writer, id);
+    json_name(&writer, "status");
+    json_put_cstr(&writer, status_word);
+    json_end_object(&writer);
+    enum status status = answers_end_line(&writer);
+    json_writer_deinit(&writer);
+    return status;
+}
+
+// --- add
+
+struct add {
+    const struct options *options;
+    struct api_ingest_record record;
+    struct buffer picture;
+    float *image_embedding;
+    float *text_embedding;
+    struct text *tags;
+};
+
+// One embedding from a file that holds one.
+static enum status read_embedding(const char *flag, const char *path, float **out, size_t *count,
+                                  struct reason *why)
+{
+    struct npyfile *file = NULL;
+    struct reason inner = {.text = ""};
+    enum status status = npyfile_open(path, &file, &inner);
+    if (status)
+        return reason_set(why, status, flag, "%s: %s", path, inner.text);
+
+    const struct npyfile_info *info = npyfile_info(file);
+    if (info->rows != 1 || info->columns > DIMENSION_MAX) {
+        status = reason_set(why, STATUS_INVALID, flag,
+                            "%s: %llu rows of %llu numbers: one row of at most %d is allowed", path,
+                            (unsigned long long)info->rows, (unsigned long long)info->columns,
+                            DIMENSION_MAX);
+    } else {
+        *count = (size_t)info->columns;
+        *out = mem_alloc_array(*count, sizeof(**out));
+        npyfile_read_row(file, 0, *out);
+    }
+    npyfile_close(&file);
+    return status;
+}
+
+static enum status check_add(const struct options *options, struct reason *why)
+{
+    if (!options->key)
+        return reason_set(why, STATUS_INVALID, "--key", "is needed: the name of the record");
+    if (!options->image == !options->image_embedding)
+        return reason_set(why, STATUS_INVALID, "--image",
+                          "either this or --image-embedding is needed");
+    if (!options->caption && !options->text_embedding)
+        return reason_set(why, STATUS_INVALID, "--caption", "this or --text-embedding is needed");
+    return STATUS_OK;
+}
+
+static enum status read_record(struct add *add, struct reason *why)
+{
+    const struct options *options = add->options;
+    struct api_ingest_record *record = &add->record;
+    enum status status = STATUS_OK;
+
+    record->key = text_of(options->key);
+    record->caption = options->caption ? text_of(options->caption) : (struct text){0};
+    record->source = options->source  ? text_of(options->source)
+                     : options->image ? text_of(options->image)
+                                      : (struct text){0};
+    add->tags = mem_alloc_array(options->tags.count + 1, sizeof(add->tags[0]));
+    for (size_t i = 0; i < options->tags.count; i++)
+        add->tags[i] = text_of(options->tags.items[i]);
+    record->tags = add->tags;
+    record->tag_count = options->tags.count;
+
+    if (options->image) {
+        struct reason inner = {.text = ""};
+        status = inputs_read_picture(options->image, &add->picture, &inner);
+        if (status)
+            return reason_set(why, status, options->image, "%s", inner.text);
+        record->image = (struct bytes){add->picture.data, add->picture.count};
+    }
+    if (options->image_embedding)
+        status = read_embedding("--image-embedding", options->image_embedding,
+                                &add->image_embedding, &record->image_count, why);
+    if (!status && options->text_embedding)
+        status = read_embedding("--text-embedding", options->text_embedding, &add->text_embedding,
+                                &record->text_count, why);
+    record->image_embedding = add->image_embedding;
+    record->text_embedding = add->text_embedding;
+    return status;
+}
+
+static enum status send_record(const struct add *add, struct client *client, bool *replaced,
+                               struct reason *why)
+{
+    const struct api_ingest_request request = {
+        .memory = text_of(add->options->items.items[0]),
+        .records = &add->record,
+        .count = 1,
+    };
+    struct buffer message = {0};
+    struct buffer bytes = {0};
+    struct client_stream *stream = NULL;
+    enum status status = api_encode_ingest_request(&request, &message);
+    if (status)
+        (void)reason_set(why, status, NULL, "the request cannot be made: %s", status_text(status));
+    if (!status)
+        status = client_stream_open(client, API_MEMORY_INGEST, &stream, why);
+    if (!status) {
+        enum status sent = client_stream_send(stream, (struct bytes){message.data, message.count});
+        status = client_stream_finish(&stream, &bytes, why);
+        if (!status && sent)
+            status = reason_set(why, sent, NULL, "%s", status_text(sent));
+    }
+
+    struct arena *arena = arena_create(REPLY_ARENA_BYTES);
+    struct api_ingest_reply reply = {.failed = 0};
+    if (!status)
+        status =
+            api_decode_ingest_reply((struct bytes){bytes.data, bytes.count}, arena, &reply, why);
+    if (!status && reply.failed && reply.failed_listed)
+        status = reason_set(why, STATUS_INVALID, NULL, "%.*s", (int)reply.failed_reasons[0].bytes,
+                            reply.failed_reasons[0].data);
+    else if (!status && (reply.failed || !reply.stored))
+        status = reason_set(why, STATUS_INTERNAL, NULL, "the record was not stored");
+    *replaced = reply.duplicates > 0;
+    arena_destroy(&arena);
+    buffer_deinit(&bytes);
+    buffer_deinit(&message);
+    return status;
+}
+
+static int run_add(const struct options *options)
+{
+    struct add add = {.options = options};
+    struct reason why = {.text = ""};
+    if (check_add(options, &why)) {
+        output_error(NULL, &why);
+        return VERBS_USAGE;
+    }
+
+    struct client *client = NULL;
+    bool replaced = false;
+    int exit_status = VERBS_DONE;
+    enum status status = read_record(&add, &why);
+    if (status)
+        exit_status = VERBS_FAILED;
+    else
+        exit_status = memories_open_client(options, CLIENT_READ, &client);
+    if (!exit_status) {
+        status = send_record(&add, client, &replaced, &why);
+        exit_status = output_exit(status);
+    }
+    if (status)
+        output_error(options->key, &why);
+    else if (!exit_status &&
+             show_record(options, options->key, hash_id(options->key, strlen(options->key)),
+                         replaced ? "replaced" : "stored"))
+        exit_status = VERBS_FAILED;
+
+    client_close(&client);
+    buffer_deinit(&add.picture);
+    mem_free(add.image_embedding);
+    mem_free(add.text_embedding);
+    mem_free(add.tags);
+    return exit_status;
+}
+
+static const struct args_flag add_flags[] = {
+    {.name = "--key",
+     .kind = ARGS_TEXT,
+     .argument = "KEY",
+     .help = "name of the record; one of the same name is replaced",
+     .offset = offsetof(struct options, key)},
+    {.name = "--image",
+     .kind = ARGS_TEXT,
+     .argument = "FILE",
+     .help = "its picture: JPEG, PNG, WebP or GIF",
+     .offset = offsetof(struct options, image)},
+    {.name = "--caption",
+     .kind = ARGS_TEXT,
+     .argument = "TEXT",
+     .help = "what the picture shows",
+     .offset = offsetof(struct options, caption)},
+    {.name = "--image-embedding",
+     .kind = ARGS_TEXT,
+     .argument = "X.npy",
+     .help = "instead of a picture",
+     .offset = offsetof(struct options, image_embedding)},
+    {.name = "--text-embedding",
+     .kind = ARGS_TEXT,
+     .argument = "X.npy",
+     .help = "instead of encoding the caption",
+     .offset = offsetof(struct options, text_embedding)},
+    {.name = "--tag",
+     .kind = ARGS_LIST,
+     .argument = "TAG",
+     .help = "a tag of the record",
+     .offset = offsetof(struct options, tags)},
+    {.name = "--source",
+     .kind = ARGS_TEXT,
+     .argument = "TEXT",
+     .fallback = "the picture's path",
+     .help = "where the record comes from: a path or URL",
+     .offset = offsetof(struct options, source)},
+    {.name = NULL},
+};
+
+// --- delete
+
+struct removal {
+    const struct options *options;
+    struct client *client;
+    struct buffer request, reply;
+    int exit_status;
+};
+
+// Deletes one record, by key or else by id.
+static enum status delete_one(struct removal *removal, const char *key, uint64_t id, bool *missing,
+                              struct reason *why)
+{
+    const struct text keys[1] = {key ? text_of(key) : (struct text){0}};
+    const struct api_delete_request request = {
+        .memory = text_of(removal->options->items.items[0]),
+        .keys = keys,
+        .key_count = key ? 1 : 0,
+        .ids = &id,
+        .id_count = key ? 0 : 1,
+    };
+    removal->request.count = 0;
+    enum status status = api_encode_delete_request(&request, &removal->request);
+    if (status)
+        return reason_set(why, status, NULL, "the request cannot be made: %s", status_text(status));
+    struct bytes bytes = {removal->request.data, removal->request.count};
+    status = client_call(removal->client, API_MEMORY_DELETE, bytes, &removal->reply, why);
+    if (status)
+        return status;
+
+    struct arena *arena = arena_create(REPLY_ARENA_BYTES);
+    struct api_delete_reply answer = {.deleted = 0};
+    bytes = (struct bytes){removal->reply.data, removal->reply.count};
+    status = api_decode_delete_reply(bytes, arena, &answer, why);
+    *missing = answer.deleted == 0;
+    arena_destroy(&arena);
+    return status;
+}
+
+// Deletes and tells; false when nothing more is to be done.
+static bool do_one(struct removal *removal, const char *key, uint64_t id)
+{
+    char name[32];
+    bool missing = false;
+    struct reason why = {.text = ""};
+    (void)snprintf(name, sizeof(name), "id %" PRIu64, id);
+    enum status status = delete_one(removal, key, id, &missing, &why);
+    int one = output_exit(status);
+    if (!status && missing) {
+        (void)reason_set(&why, STATUS_NOT_FOUND, NULL, "there is no such record");
+        one = VERBS_FAILED;
+    }
+    if (one)
+        output_error(key ? key : name, &why);
+    removal->exit_status = one > removal->exit_status ? one : removal->exit_status;
+    if (!status && show_record(removal->options, key, id, missing ? "missing" : "deleted"))
+        return false;
+    return !one || removal->options->keep_going;
+}
+
+static bool delete_ids(struct removal *removal, const uint64_t *ids)
+{
+    for (size_t i = 0; i < removal->options->ids.count; i++)
+        if (!do_one(removal, NULL, ids[i]))
+            return false;
+    return true;
+}
+
+static void delete_keys(struct removal *removal)
+{
+    const struct args_list *items = &removal->options->items;
+    struct args_list keys = {.items = items->items + 1, .count = items->count - 1};
+    struct inputs inputs;
+    inputs_init(&inputs, &keys, true);
+    for (const char *key = inputs_next(&inputs); key; key = inputs_next(&inputs))
+        if (!do_one(removal, key, hash_id(key, strlen(key))))
+            break;
+    inputs_deinit(&inputs);
+}
+
+static int run_delete(const struct options *options)
+{
+    struct removal removal = {.options = options};
+    struct reason why = {.text = ""};
+    uint64_t *ids = mem_alloc_array(options->ids.count + 1, sizeof(*ids));
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < options->ids.count && !status; i++)
+        status = args_read_count("--id", options->ids.items[i], 0, UINT64_MAX, &ids[i], &why);
+    if (!status && !options->ids.count && options->items.count < 2)
+        status =
+            reason_set(&why, STATUS_INVALID, NULL, "nothing to delete: KEY... or --id is needed");
+    if (status) {
+        output_error(NULL, &why);
+        mem_free(ids);
+        return VERBS_USAGE;
+    }
+
+    removal.exit_status = memories_open_client(options, CLIENT_READ, &removal.client);
+    if (!removal.exit_status && delete_ids(&removal, ids))
+        delete_keys(&removal);
+    client_close(&removal.client);
+    buffer_deinit(&removal.request);
+    buffer_deinit(&removal.reply);
+    mem_free(ids);
+    return removal.exit_status;
+}
+
+static const struct args_flag delete_flags[] = {
+    {.name = "--id",
+     .kind = ARGS_LIST,
+     .argument = "ID",
+     .help = "a record by its number",
+     .offset = offsetof(struct options, ids)},
+    {.name = NULL},
+};
+
+const struct verb verb_memory_add = {
+    .args = {.name = "memory add",
+             .items = "NAME",
+             .summary = "adds or replaces one record",
+             .details =
+                 "The record is safe when the answer comes. Many at once: `reco memory build`.\n\n"
+                 "JSON line: {\"key\",\"id\",\"status\"}, status \"stored\" or \"replaced\"",
+             .items_min = 1,
+             .items_max = 1,
+             .groups = {add_flags, options_data, options_model, options_server, options_common}},
+    .chapter = "memories",
+    .run = run_add,
+};
+
+const struct verb verb_memory_delete = {
+    .args = {.name = "memory delete",
+             .items = "NAME KEY...",
+             .summary = "deletes records by key or id",
+             .details = "- reads one key per line from stdin.\n\n"
+                        "JSON line: {\"key\",\"id\",\"status\"}, status \"deleted\" or \"missing\"",
+             .items_min = 1,
+             .items_max = SIZE_MAX,
+             .groups = {delete_flags, options_items, options_data, options_model, options_server,
+                        options_common}},
+    .chapter = "memories",
+    .run = run_delete,
+};

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// reco search: the neighbours of pictures, texts or embeddings.
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tools/answers.h"
+#include "tools/memories.h"
+#include "tools/output.h"
+#include "tools/queries.h"
+#include "tools/verbs.h"
+
+static enum api_method search_method(enum api_input kind)
+{
+    (void)kind;
+    return API_SEARCH;
+}
+
+static enum status show_json(const struct options *options, const struct queries_answer *answer)
+{
+    struct json_writer writer = {.failed = false};
+    json_begin_object(&writer);
+    json_name(&writer, "input");
+    json_put_cstr(&writer, answer->input);
+    answers_put_neighbours(&writer, &answer->answer->neighbours);
+    answers_put_tail(&writer, options, answer->answer);
+    json_end_object(&writer);
+    enum status status = answers_end_line(&writer);
+    json_writer_deinit(&writer);
+    return status;
+}
+
+static enum status show(void *context, const struct queries_answer *answer)
+{
+    const struct queries *queries = context;
+    if (queries->options->json)
+        return show_json(queries->options, answer);
+
+    printf("%s", output_bold());
+    output_text(text_of(answer->input));
+    printf("%s\n", output_plain());
+    answers_print_neighbours(&answer->answer->neighbours, 2);
+    answers_print_state(answer->answer, 2);
+    return STATUS_OK;
+}
+
+static int run_search(const struct options *options)
+{
+    struct queries queries;
+    struct reason why = {.text = ""};
+    if (queries_begin(&queries, options, &why)) {
+        output_error(NULL, &why);
+        return VERBS_USAGE;
+    }
+    struct client *client = NULL;
+    int exit_status = memories_open_client(options, CLIENT_READ, &client);
+    if (!exit_status)
+        exit_status = queries_run(&queries, client, search_method, show, &queries);
+    queries_end(&queries);
+    client_close(&client);
+    return exit_status;
+}
+
+const struct verb verb_search = {
+    .args = {.name = "search",
+             .items = "",
+             .summary = "nearest neighbours of a picture, a text or an embedding",
+             .details =
+                 "A picture is compared with the pictures of the memory, a text with its texts;\n"
+                 "--over chooses otherwise. Each input flag may be given again and again.\n\n"
+                 "JSON line: "
+                 "{\"input\",\"neighbours\":[{\"id\",\"key\",\"score\",\"caption\",\"source\"}],\n"
+                 "\"coverage\",\"degraded\":[],\"memory\",\"generation\",\"space\",\"index\","
+                 "\"records\",\n"
+                 "\"request_id\",\"timings_ms\":{}}",
+             .groups = {options_input, options_query, options_profile, options_memory,
+                        options_items, options_data, options_model, options_server,
+                        options_common}},
+    .chapter = "asking",
+    .run = run_search,
+};

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+// reco up: a whole cluster on this machine: one reco-coordinator and N reco-shard, supervised.
+//
+// Node i listens at P+10+2i for queries and one higher for bulk, all on the loopback. With
+// --port 0 the kernel picks every port; should another program take one of them before
+// its listener does, the start is tried again with others.
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "coordinator/datadir.h"
+#include "proto/base/arena.h"
+#include "proto/base/clock.h"
+#include "proto/base/cpu.h"
+#include "proto/base/limits.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "proto/bus/bus.h"
+#include "proto/rpc/rpc_client.h"
+#include "proto/wire/api.h"
+#include "tools/client.h"
+#include "tools/output.h"
+#include "tools/ports.h"
+#include "tools/supervisor.h"
+#include "tools/verbs.h"
+
+#define SECOND_US ((int64_t)1000000)
+#define NODES_ARENA_BYTES ((size_t)1 << 20) // a list of at most NODES_MAX nodes
+#define POLL_US (50 * (int64_t)1000)        // between two questions for health
+#define HEALTH_US SECOND_US                 // longest wait for one answer
+#define REMIND_US (10 * SECOND_US)          // a line while the cluster is still starting
+#define DRAIN_US                                                                                   \
+    (35 * SECOND_US)       // for the coordinator (its own limit is 30 s), then for the shards
+#define FIRST_DEATHS_MAX 3 // of one child before the first answer
+#define TRIES_MAX 3        // with --port 0
+#define NODES_ARENA_BYTES ((size_t)1 << 20)
+#define PORT_MAX 65455 // P + 80 and the ports of 32 nodes fit below 65536
+#define ADDRESS_BYTES 64
+
+_Static_assert(1 + 2 * NODES_MAX <= PORTS_MAX, "every port can be picked");
+
+struct up {
+    const struct options *options;
+    char path[CLIENT_PATH_BYTES];
+    struct datadir *datadir;
+    char keys[DATADIR_PATH_BYTES];
+    char directories[NODES_MAX][DATADIR_PATH_BYTES];
+    uint32_t nodes;
+    char programs[PATH_MAX];   // folder of this executable
+    uint16_t ports[PORTS_MAX]; // [0] the coordinator's, [1 + 2i], [2 + 2i] node i's
+    char address[ADDRESS_BYTES];
+    struct supervisor *supervisor;
+    size_t coordinator; // number of the child; the shards are the ones before it
+    bool ready;
+};
+
+// --- before the start
+
+// Children of this program lie beside it.
+static enum status find_programs(struct up *up, struct reason *why)
+{
+    static const char *const names[] = {"reco-shard", "reco-coordinator"};
+    ssize_t bytes = readlink("/proc/self/exe", up->programs, sizeof(up->programs) - 1);
+    if (bytes <= 0)
+        return reason_set(why, STATUS_IO, NULL, "/proc/self/exe cannot be read");
+    up->programs[bytes] = 0;
+    *strrchr(up->programs, '/') = 0;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[PATH_MAX + 32];
+        (void)snprintf(path, sizeof(path), "%s/%s", up->programs, names[i]);
+        if (access(path, X_OK) != 0)
+            return reason_set(why, STATUS_NOT_FOUND, path,
+                              "is missing: it belongs beside this program");
+    }
+    return STATUS_OK;
+}
+
+static enum status open_data(struct up *up, struct reason *why)
+{
+    struct bus_keys keys;
+    enum status status = client_data_path(up->options, up->path, why);
+    if (status)
+        return status;
+    const struct datadir_params params = {
+        .path = up->path,
+        .create = true,
+        .nodes = (uint32_t)up->options->shards,
+    };
+    status = datadir_open(&params, &up->datadir, why);
+    if (status)
+        return status;
+
+    up->nodes = datadir_nodes(up->datadir);
+    (void)snprintf(up->path, sizeof(up->path), "%s", datadir_path(up->datadir));
+    datadir_keys_path(up->datadir, up->keys);
+    for (uint32_t i = 0; i < up->nodes; i++)
+        datadir_node_path(up->datadir, i, up->directories[i]);
+    return bus_keys_load(up->keys, true, &keys, why);
+}
+
+static enum status choose_ports(struct up *up, struct reason *why)
+{
+    uint64_t first = up->options->port;
+    size_t count = 1 + 2 * (size_t)up->nodes;
+    enum status status = STATUS_OK;
+    if (!first) {
+        status = ports_pick(up->ports, count, why);
+    } else {
+        up->ports[0] = (uint16_t)first;
+        for (size_t i = 1; i < count; i++)
+            up->ports[i] = (uint16_t)(first + 10 + i - 1);
+    }
+    for (size_t i = 0; i < count && first && !status; i++)
+        if (!ports_is_free(up->ports[i]))
+            status = reason_set(why, STATUS_FAILED_PRECONDITION, "--port",
+                                "127.0.0.1:%u is taken (--port %" PRIu64 " needs it and %" PRIu64
+                                " to %" PRIu64 "); another P or 0 is allowed",
+                                up->ports[i], first, first + 10, first + 10 + count - 2);
+    (void)snprintf(up->address, sizeof(up->address), "127.0.0.1:%u", up->ports[0]);
+    return status;
+}
+
+// --- children
+
+static const char *log_level(const struct options *options)
+{
+    if (options->quiet)
+        return "error";
+    return options->verbose ? "debug" : "info";
+}
+
+static void add_shard(struct up *up, uint32_t index)
+{
+    char program[PATH_MAX + 32];
+    char name[32];
+    char number[16];
+    char threads[16];
+    char query[BUS_ENDPOINT_BYTES];
+    char bulk[BUS_ENDPOINT_BYTES];
+    (void)snprintf(program, sizeof(program), "%s/reco-shard", up->programs);
+    (void)snprintf(name, sizeof(name), "shard-%u", index);
+    (void)snprintf(number, sizeof(number), "%u", index);
+    // A query keeps all shards busy at once: together they use what there is.
+    (void)snprintf(threads, sizeof(threads), "%u",
+                   ((uint32_t)cpu_count() + up->nodes - 1) / up->nodes);
+    (void)snprintf(query, sizeof(query), "tcp://127.0.0.1:%u", up->ports[1 + 2 * index]);
+    (void)snprintf(bulk, sizeof(bulk), "tcp://127.0.0.1:%u", up->ports[2 + 2 * index]);
+
+    const char *const arguments[] = {
+        program,
+        "--data",
+        up->directories[index],
+        "--keys",
+        up->keys,
+        "--index",
+        number,
+        "--query",
+        query,
+        "--bulk",
+        bulk,
+        "--search-threads",
+        threads,
+        "--log-level",
+        log_level(up->options),
+        "--die-with-parent",
+        NULL,
+    };
+    (void)supervisor_add(up->supervisor, name, arguments);
+}
+
+static void add_coordinator(struct up *up)
+{
+    char program[PATH_MAX + 32];
+    char nodes[NODES_MAX][2 * BUS_ENDPOINT_BYTES];
+    const char *arguments[SUPERVISOR_ARGUMENTS_MAX];
+    size_t count = 0;
+    (void)snprintf(program, sizeof(program), "%s/reco-coordinator", up->programs);
+    arguments[count++] = program;
+    arguments[count++] = "--data";
+    arguments[count++] = up->path;
+    arguments[count++] = "--listen";
+    arguments[count++] = up->address;
+    arguments[count++] = "--die-with-parent";
+    for (uint32_t i = 0; i < up->nodes; i++) {
+        (void)snprintf(nodes[i], sizeof(nodes[i]), "tcp://127.0.0.1:%u,tcp://127.0.0.1:%u",
+                       up->ports[1 + 2 * i], up->ports[2 + 2 * i]);
+        arguments[count++] = "--node";
+        arguments[count++] = nodes[i];
+    }
+    if (up->options->model) {
+        arguments[count++] = "--model";
+        arguments[count++] = up->options->model;
+    }
+    arguments[count++] = "--log-level";
+    arguments[count++] = log_level(up->options);
+    arguments[count++] = "--device";
+    arguments[count++] = options_device_name(up->options);
+    arguments[count] = NULL;
+    up->coordinator = supervisor_add(up->supervisor, "coordinator", arguments);
+}
+
+static enum status start_children(struct up *up, struct reason *why)
+{
+    for (uint32_t i = 0; i < up->nodes; i++)
+        add_shard(up, i);
+    add_coordinator(up);
+
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i <= up->coordinator && !status; i++)
+        status = supervisor_start(up->supervisor, i, why);
+    return status;
+}
+
+// The coordinator first: it lets running calls finish, for which it needs the shards.
+static void stop_children(struct up *up)
+{
+    supervisor_stop(up->supervisor, up->coordinator, up->coordinator + 1,
+                    clock_deadline_in_us(DRAIN_US));
+    supervisor_stop(up->supervisor, 0, up->coordinator, clock_deadline_in_us(DRAIN_US));
+}
+
+// --- running
+
+// Whether the coordinator has reached every node: what is asked before that is answered in part.
+static bool has_all_nodes(const struct up *up, struct rpc_client *client)
+{
+    const struct rpc_client_call call = {
+        .path = api_method_info(API_CLUSTER_LIST_NODES)->path,
+        .deadline_us = clock_deadline_in_us(HEALTH_US),
+    };
+    struct buffer reply = {0};
+    struct reason ignored = {.text = ""};
+    struct api_node_list list = {.count = 0};
+    struct arena *arena = arena_create(NODES_ARENA_BYTES);
+    size_t running = 0;
+    if (rpc_client_unary(client, &call, (struct bytes){NULL, 0}, &reply, &ignored) == STATUS_OK &&
+        api_decode_node_list((struct bytes){reply.data, reply.count}, arena, &list, &ignored) ==
+            STATUS_OK)
+        for (size_t i = 0; i < list.count; i++)
+            running += text_equal(list.nodes[i].state, text_of("up"));
+    arena_destroy(&arena);
+    buffer_deinit(&reply);
+    return running == up->nodes;
+}
+
+static bool is_healthy(const struct up *up, struct rpc_client *client)
+{
+    struct reason ignored = {.text = ""};
+    if (!supervisor_pid(up->supervisor, up->coordinator))
+        return false;
+    return rpc_client_health(client, clock_deadline_in_us(HEALTH_US), &ignored) == STATUS_OK &&
+           has_all_nodes(up, client);
+}
+
+// A child that dies again and again before anything has answered will not get better.
+static enum status check_first_deaths(const struct up *up, struct reason *why)
+{
+    for (size_t i = 0; i <= up->coordinator; i++)
+        if (supervisor_starts(up->supervisor, i) > FIRST_DEATHS_MAX)
+            return reason_set(
+                why, STATUS_UNAVAILABLE, NULL,
+                "%s ended %d times before the cluster was up; its own words stand above",
+                i == up->coordinator ? "reco-coordinator" : "a reco-shard", FIRST_DEATHS_MAX);
+    return STATUS_OK;
+}
+
+// Until the cluster answers; *stopped is true when a signal came before.
+static enum status wait_ready(struct up *up, bool *stopped, struct reason *why)
+{
+    struct rpc_client *client = NULL;
+    enum status status = rpc_client_open(up->address, &client, why);
+    int64_t remind_us = clock_deadline_in_us(REMIND_US);
+    while (!status && !up->ready && !*stopped) {
+        enum supervisor_event event =
+            supervisor_wait(up->supervisor, clock_deadline_in_us(POLL_US));
+        *stopped = event == SUPERVISOR_STOP;
+        if (event == SUPERVISOR_DIED)
+            status = check_first_deaths(up, why);
+        else if (!*stopped)
+            up->ready = is_healthy(up, client);
+        if (clock_passed(remind_us)) {
+            log_info("starting", "address=%s nodes=%u", up->address, up->nodes);
+            remind_us = clock_deadline_in_us(REMIND_US);
+        }
+    }
+    rpc_client_close(&client);
+    return status;
+}
+
+static void announce(const struct up *up)
+{
+    printf("ready %s\n", up->address);
+    (void)fflush(stdout);
+    log_info("ready", "address=%s nodes=%u data=%s", up->address, up->nodes, up->path);
+}
+
+// Starts everything, waits until it answers and then for the signal that ends it.
+static enum status serve(struct up *up, bool *stopped, struct reason *why)
+{
+    enum status status = start_children(up, why);
+    if (!status)
+        status = wait_ready(up, stopped, why);
+    if (!status && up->ready)
+        announce(up);
+    while (!status && up->ready && !*stopped)
+        *stopped = supervisor_wait(up->supervisor, DEADLINE_NONE) == SUPERVISOR_STOP;
+    stop_children(up);
+    return status;
+}
+
+static enum status serve_with_ports(struct up *up, struct reason *why)
+{
+    enum status status = STATUS_OK;
+    bool stopped = false;
+    for (int i = 0; i < TRIES_MAX && !up->ready && !stopped; i++) {
+        status = choose_ports(up, why);
+        if (status)
+            return status;
+        if (datadir_set_address(up->datadir, up->address))
+            return reason_set(why, STATUS_IO, up->path, "its LOCK cannot be written");
+        up->supervisor = supervisor_begin();
+        status = serve(up, &stopped, why);
+        supervisor_end(&up->supervisor);
+        if (up->options->port)
+            break;
+    }
+    return status;
+}
+
+static int run_up(const struct options *options)
+{
+    struct up *up = mem_alloc(sizeof(*up));
+    struct reason why = {.text = ""};
+    up->options = options;
+
+    enum status status = find_programs(up, &why);
+    if (!status)
+        status = open_data(up, &why);
+    if (!status)
+        status = serve_with_ports(up, &why);
+    if (status)
+        output_error(NULL, &why);
+    datadir_close(&up->datadir);
+    mem_free(up);
+    return status ? VERBS_FAILED : VERBS_DONE;
+}
+
+static const struct args_flag up_flags[] = {
+    {.name = "--shards",
+     .kind = ARGS_COUNT,
+     .argument = "N",
+     .fallback = "as the data directory has; 1 for a new one",
+     .help = "shard processes; fixed when the data directory is made",
+     .offset = offsetof(struct options, shards),
+     .low = 1,
+     .high = NODES_MAX},
+    {.name = "--port",
+     .kind = ARGS_COUNT,
+     .argument = "P",
+     .fallback = "7700",
+     .help = "gRPC port; node i has P+10+2i and P+11+2i; 0 picks free ports",
+     .offset = offsetof(struct options, port),
+     .low = 0,
+     .high = PORT_MAX},
+    {.name = NULL},
+};
+
+const struct verb verb_up = {
+    .args =
+        {.name = "up",
+         .items = "",
+         .summary = "a whole cluster on this machine: coordinator and shards, supervised",
+         .details =
+             "Prints `ready HOST:PORT` when the cluster answers; its log goes to stderr. A\n"
+             "process that dies is started again, after 0.1 s at first, 5 s at most. SIGTERM or\n"
+             "Ctrl-C lets running calls finish and ends with status 0. All ports are on the\n"
+             "loopback.",
+         .groups = {up_flags, options_data, options_model, options_common}},
+    .chapter = "clusters",
+    .run = run_up,
+};
