@@ -12,6 +12,7 @@
 #include "coordinator/timers.h"
 
 struct labels;       // coordinator/labels.h
+struct ledger;       // coordinator/ledger.h
 struct label_builds; // coordinator/label_build.h
 
 struct backend {
@@ -19,6 +20,7 @@ struct backend {
     struct fanout *fanout;
     struct meta *meta;
     struct labels *labels;
+    struct ledger *ledger;
     struct label_builds *builds;
     struct timers timers;
     const struct clip_info *clip;

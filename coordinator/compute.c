@@ -2,7 +2,7 @@
 // compute.c - one thread, two queues of jobs and one of tokens.
 //
 // A job goes into the queue of its class, then a token into `ready`. The thread waits for a
-// token and takes the first query job, else the first bulk job: there is always one, for
+// token and takes a job, mostly a query's before a bulk one: there is always one, for
 // every token is put in after its job. All queues hold COMPUTE_JOBS_MAX, so none is ever full.
 
 #include "coordinator/compute.h"
@@ -18,10 +18,13 @@
 #include "proto/base/thread.h"
 #include "shaders/models/tokenizer.h"
 
+#define IN_A_ROW_MAX 16 // query jobs before a bulk job that waits
+
 struct compute {
     struct queue *waiting[2]; // by enum compute_class
     struct queue *ready;      // tokens
     struct queue *back;       // done jobs, with wake
+    uint32_t in_a_row;        // the thread's: query jobs since the last bulk job
     struct thread *thread;
     struct clip *clip;         // the thread's
     size_t running;            // the loop's: submitted and not collected
@@ -102,6 +105,20 @@ static enum status run(struct clip *clip, struct compute_job *job)
 
 // ---------------------------------------------------------------- the thread
 
+// Queries first; but a bulk job comes at last, however many queries there are.
+static struct compute_job *take_job(struct compute *compute)
+{
+    bool bulk_first = compute->in_a_row >= IN_A_ROW_MAX;
+    enum compute_class first = bulk_first ? COMPUTE_BULK : COMPUTE_QUERY;
+    enum compute_class second = bulk_first ? COMPUTE_QUERY : COMPUTE_BULK;
+    struct compute_job *job = queue_try_pop(compute->waiting[first]);
+    if (!job)
+        job = queue_try_pop(compute->waiting[second]);
+    assert(job);
+    compute->in_a_row = job->class == COMPUTE_QUERY ? compute->in_a_row + 1 : 0;
+    return job;
+}
+
 static void body(struct thread *self, void *context)
 {
     struct compute *compute = context;
@@ -111,11 +128,7 @@ static void body(struct thread *self, void *context)
         return;
 
     while (queue_pop(compute->ready, DEADLINE_NONE)) {
-        struct compute_job *job = queue_try_pop(compute->waiting[COMPUTE_QUERY]);
-        if (!job)
-            job = queue_try_pop(compute->waiting[COMPUTE_BULK]);
-        assert(job);
-
+        struct compute_job *job = take_job(compute);
         int64_t begun_us = clock_now_us();
         job->wait_us = begun_us - job->submitted_us;
         // Relaxed: a cancel that comes too late is one that came while the job ran.

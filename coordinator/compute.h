@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // compute.h - where encoding, fusing and scoring run: submit a job, get it back.
 //
-// One thread owns the clip. Jobs of queries go before bulk jobs; within a class first come,
+// One thread owns the clip. Jobs of queries go before bulk jobs (of which one comes after every 16
+// of theirs, so that an upload goes on); within a class first come,
 // first served. A job that runs cannot be stopped, so whoever makes bulk jobs keeps them short.
 //
 //   compute_submit -> waiting -> running -> compute_collect calls job->done

@@ -21,6 +21,7 @@
 #include "coordinator/backend.h"
 #include "coordinator/label_build.h"
 #include "coordinator/labels.h"
+#include "coordinator/ledger.h"
 #include "coordinator/local_call.h"
 #include "coordinator/service.h"
 #include "proto/base/clock.h"
@@ -223,6 +224,7 @@ static void free_parts(struct coordinator *coordinator)
     rpc_server_stop(&coordinator->rpc);
     label_builds_destroy(&backend->builds);
     labels_destroy(&backend->labels);
+    ledger_destroy(&backend->ledger);
     meta_close(&backend->meta);
     compute_stop(&backend->compute);
     local_calls_destroy(&coordinator->local);
@@ -239,6 +241,7 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
     struct backend *backend = &coordinator->backend;
     coordinator->params = params;
     coordinator->local = local_calls_create();
+    backend->ledger = ledger_create();
     service_init(&coordinator->service, backend);
     enum status status = meta_open(params->data_directory, &backend->meta, why);
     if (status == STATUS_OK)

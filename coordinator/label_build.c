@@ -273,6 +273,7 @@ enum status label_build_plain(struct label_builds *builds, struct label_set *set
         enum status status = begin(builds, set->digest, set, &build, why);
         if (status != STATUS_OK)
             return status;
+        assert(build);
         build->prompts = PROMPTS_FIRST;
         build->timer.fire = encode_batch;
         build->timer.context = build;
@@ -394,6 +395,7 @@ enum status label_build_refined(struct label_builds *builds, const struct label_
         enum status status = begin(builds, digest, refine->plain->set, &build, why);
         if (status != STATUS_OK)
             return status;
+        assert(build);
         build->plain = label_prototypes_hold(refine->plain);
         build->question = *refine->question;
         build->question.min_coverage = 0;

@@ -97,8 +97,8 @@ void label_refined_digest(const struct label_set *set, const struct question *qu
 
 static int compare_labels(const void *a, const void *b)
 {
-    const struct text *left = *(const struct text *const *)a;
-    const struct text *right = *(const struct text *const *)b;
+    const struct text *left = a;
+    const struct text *right = b;
     size_t common = left->bytes < right->bytes ? left->bytes : right->bytes;
     int order = memcmp(left->data, right->data, common);
     if (order != 0)
@@ -108,20 +108,19 @@ static int compare_labels(const void *a, const void *b)
 
 static enum status check_twice(const struct label_set_params *params, struct reason *why)
 {
-    const struct text **sorted = mem_try_alloc_array(params->label_count, sizeof(*sorted));
+    struct text *sorted = mem_try_alloc_array(params->label_count, sizeof(*sorted));
     if (!sorted)
         return reason_set(why, STATUS_NO_MEMORY, "labels", "no memory for %zu labels",
                           params->label_count);
-    for (size_t i = 0; i < params->label_count; i++)
-        sorted[i] = &params->labels[i];
+    memcpy(sorted, params->labels, params->label_count * sizeof(*sorted));
     qsort(sorted, params->label_count, sizeof(*sorted), compare_labels);
 
     enum status status = STATUS_OK;
     for (size_t i = 1; i < params->label_count && status == STATUS_OK; i++)
-        if (text_equal(*sorted[i - 1], *sorted[i]))
+        if (text_equal(sorted[i - 1], sorted[i]))
             status =
                 reason_set(why, STATUS_INVALID, "labels", "'%.*s' is there twice; every label once",
-                           (int)(sorted[i]->bytes < 200 ? sorted[i]->bytes : 200), sorted[i]->data);
+                           (int)(sorted[i].bytes < 200 ? sorted[i].bytes : 200), sorted[i].data);
     mem_free(sorted);
     return status;
 }
@@ -352,13 +351,19 @@ void labels_destroy(struct labels **labels)
     *labels = NULL;
 }
 
+// Puts an entry at the front; those before place `index` move back by one.
+static void put_first(struct labels *labels, struct label_prototypes *first, uint32_t index)
+{
+    for (uint32_t i = index; i > 0; i--)
+        labels->kept[i] = labels->kept[i - 1];
+    labels->kept[0] = first;
+}
+
 // Moves entry `index` to the front and gives it out.
 static struct label_prototypes *use(struct labels *labels, uint32_t index)
 {
-    struct label_prototypes *used = labels->kept[index];
-    memmove(labels->kept + 1, labels->kept, index * sizeof(labels->kept[0]));
-    labels->kept[0] = used;
-    return label_prototypes_hold(used);
+    put_first(labels, labels->kept[index], index);
+    return label_prototypes_hold(labels->kept[0]);
 }
 
 struct label_prototypes *labels_find(struct labels *labels, const uint8_t digest[HASH_SHA256_BYTES])
@@ -398,9 +403,7 @@ bool labels_keep(struct labels *labels, struct label_prototypes *prototypes)
         return false;
     while (labels->count == LABELS_CACHE_ENTRIES || labels->bytes + bytes > labels->bytes_max)
         drop_last(labels);
-    memmove(labels->kept + 1, labels->kept, labels->count * sizeof(labels->kept[0]));
-    labels->kept[0] = label_prototypes_hold(prototypes);
-    labels->count++;
+    put_first(labels, label_prototypes_hold(prototypes), labels->count++);
     labels->bytes += bytes;
     return true;
 }

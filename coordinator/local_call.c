@@ -303,6 +303,7 @@ enum status local_call_unary(struct local_calls *calls, const struct local_reque
     enum status status = create(calls, request, EVENT_OPEN, &call, why);
     if (status != STATUS_OK)
         return status;
+    assert(call);
     while (!call->is_done)
         (void)wait_token(call);
     status = take_result(call, reply, why);
@@ -359,6 +360,7 @@ enum status local_call_wait_nodes(struct local_calls *calls, int64_t deadline_us
     enum status status = create(calls, &request, EVENT_NODES, &call, NULL);
     if (status != STATUS_OK)
         return status;
+    assert(call);
     while (!call->is_done)
         (void)wait_token(call);
     status = call->status;

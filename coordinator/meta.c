@@ -67,9 +67,11 @@ static bool is_name(struct text name)
 {
     if (name.bytes < 1 || name.bytes > MEMORY_NAME_BYTES_MAX || !is_letter_or_digit(name.data[0]))
         return false;
-    for (size_t i = 1; i < name.bytes; i++)
-        if (!is_letter_or_digit(name.data[i]) && !memchr("._-", name.data[i], 3))
+    for (size_t i = 1; i < name.bytes; i++) {
+        char c = name.data[i];
+        if (!is_letter_or_digit(c) && c != '.' && c != '_' && c != '-')
             return false;
+    }
     return true;
 }
 

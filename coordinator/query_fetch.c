@@ -73,7 +73,7 @@ static bool send_chunks(struct query *query, const struct shard_fetch_request *s
                 .class = DEALER_QUERY,
                 .type = SHARD_FETCH,
                 .body = {body.data, body.count},
-                .deadline_us = query->soft_us,
+                .deadline_us = query->node_deadline_us,
                 .trace = query->params.trace,
             };
             status = fanout_send(&query->ask, &send, &why);
@@ -98,7 +98,7 @@ static enum status decode(struct query *query, const struct fanout_reply *reply,
     if (status != STATUS_OK)
         return status == STATUS_NO_MEMORY ? status : STATUS_CORRUPT;
     uint32_t asked = query->fetch.chunks[reply->tag].count;
-    if (out->count != asked || reply->rows.count != asked * row_bytes)
+    if (out->count != asked || !out->found || reply->rows.count != asked * row_bytes)
         return reason_set(why, STATUS_CORRUPT, NULL, "it sent %zu records for %u", out->count,
                           asked);
     return STATUS_OK;
@@ -136,6 +136,8 @@ void query_fetch_payload_reply(struct query *query, const struct fanout_reply *r
     enum status status = decode(query, reply, dimension * sizeof(uint16_t), arena, &decoded, &why);
     if (status != STATUS_OK)
         query_lose_node(query, chunk->node, status, text_of(why.text));
+
+    assert(status != STATUS_OK || decoded.found);
 
     // A record that is gone was deleted a moment ago: its hit is dropped, as it should be.
     for (uint32_t i = 0; status == STATUS_OK && i < chunk->count; i++) {
@@ -197,6 +199,7 @@ void query_fetch_documents_reply(struct query *query, const struct fanout_reply 
         status = reason_set(&why, STATUS_CORRUPT, NULL, "there are none in its reply");
     if (status != STATUS_OK)
         lose_documents(query, chunk->node, status, text_of(why.text));
+    assert(status != STATUS_OK || (decoded.found && decoded.keys));
     for (uint32_t i = 0; status == STATUS_OK && i < chunk->count; i++) {
         if (!decoded.found[i])
             continue;

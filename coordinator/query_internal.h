@@ -77,7 +77,8 @@ struct query {
     float *refined;
     uint32_t k_fetch;
     bool inline_payload;
-    int64_t soft_us;
+    int64_t soft_us;          // when the answer must be ready
+    int64_t node_deadline_us; // of this step's requests
     struct timer timer;
     struct fanout_ask ask;
     struct compute_job job;

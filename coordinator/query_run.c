@@ -21,6 +21,10 @@
 #define MARGIN_SHARE 20               // or 1/20 of all the time there is
 #define PAYLOAD_BYTES_MAX (32u << 20) // of a query, as floats
 
+// A step does not take all the time there is: a node that is late must not cost what comes after.
+#define RESERVE_SHARE 4      // a quarter of what is left stays for the later steps
+#define RESERVE_MAX_US 50000 // at most this
+
 static void search(struct query *query);
 static void gather(struct query *query);
 static void fuse(struct query *query);
@@ -52,6 +56,7 @@ void query_degrade(struct query *query, const char *format, ...)
     char text[QUERY_TEXT_BYTES] = {0};
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above
     (void)vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     struct reason clean; // what a node said is made fit to be shown
@@ -75,6 +80,13 @@ void query_lose_node(struct query *query, uint32_t node, enum status status, str
     else
         query_degrade(query, "node %u: %s%s%.*s", node, status_text(status),
                       text.bytes > 0 ? ": " : "", (int)text.bytes, text.data ? text.data : "");
+}
+
+// When the nodes must have answered in this step.
+static int64_t step_deadline_us(const struct query *query)
+{
+    int64_t reserve_us = clock_left_us(query->soft_us) / RESERVE_SHARE;
+    return query->soft_us - (reserve_us < RESERVE_MAX_US ? reserve_us : RESERVE_MAX_US);
 }
 
 static float ms_since(int64_t begun_us)
@@ -298,14 +310,13 @@ static void send_searches(struct query *query, const struct buffer *body)
     struct fanout *fanout = params->backend->fanout;
     struct placement placement = {query->question.memory.vshards, fanout_count(fanout)};
     size_t row_bytes = (size_t)params->row_count * params->dimension * sizeof(float);
-    int64_t left_us = clock_left_us(query->soft_us);
     for (uint32_t node = 0; node < placement.nodes; node++) {
         struct query_node *asked = &query->nodes[node];
         asked->vshards = placement_own(&placement, node, NULL);
         if (asked->vshards == 0)
             continue;
         asked->asked = true;
-        asked->left_us = left_us;
+        asked->left_us = clock_left_us(query->node_deadline_us);
         struct reason why = {0};
         struct fanout_send send = {
             .node = node,
@@ -313,7 +324,7 @@ static void send_searches(struct query *query, const struct buffer *body)
             .type = SHARD_SEARCH,
             .body = {body->data, body->count},
             .rows = {(const uint8_t *)query->plain, row_bytes},
-            .deadline_us = query->soft_us,
+            .deadline_us = query->node_deadline_us,
             .trace = params->trace,
         };
         enum status status = fanout_send(&query->ask, &send, &why);
@@ -374,6 +385,7 @@ static void search(struct query *query)
         return;
     }
     struct fanout_handler handler = {on_search_reply, on_search_end, query};
+    query->node_deadline_us = step_deadline_us(query);
     fanout_ask_begin(&query->ask, fanout, &handler);
     send_searches(query, &body);
     buffer_deinit(&body);
@@ -415,9 +427,8 @@ static void on_payload_end(void *context)
         fuse(query);
 }
 
-// Merges what the nodes that count have sent and sees to it that every hit has its payload.
-// Comes here again whenever a node was lost over that, so at most NODES_MAX times.
-static void gather(struct query *query)
+// Merges the replies that count; false when the query has ended over that.
+static bool merge_replies(struct query *query)
 {
     struct reason why = {0};
     if (is_dropped(query)) {
@@ -425,32 +436,40 @@ static void gather(struct query *query)
              reason_set(&why, STATUS_NOT_FOUND, "memory", "memory %s@%u is gone",
                         query->question.memory.memory, query->question.memory.number),
              &why);
-        return;
+        return false;
     }
     if (!any_answered(query)) {
         go_without(query, clock_passed(query->soft_us) ? STATUS_DEADLINE : STATUS_UNAVAILABLE);
-        return;
+        return false;
     }
-    query->state = QUERY_PAYLOAD;
     int64_t begun_us = clock_now_us();
     enum status status = query_hits_merge(query);
     query->result.timings.merge += ms_since(begun_us);
-    if (status != STATUS_OK) {
-        fail(query, reason_set(&why, status, NULL, "no memory to merge the nodes' hits"), &why);
-        return;
-    }
+    if (status == STATUS_OK)
+        return true;
+    fail(query, reason_set(&why, status, NULL, "no memory to merge the nodes' hits"), &why);
+    return false;
+}
 
-    // When time is up, hits whose payload has not come are dropped and counted.
-    query->step_us = clock_now_us();
-    query->losses_before = query->losses;
-    if (clock_passed(query->soft_us)) {
-        fuse(query);
-        return;
-    }
+// Merges what the nodes that count have sent and sees to it that every hit has its payload. When a
+// node is lost over that, the rest is merged again: at most NODES_MAX times.
+static void gather(struct query *query)
+{
     struct fanout_handler handler = {on_payload_reply, on_payload_end, query};
-    fanout_ask_begin(&query->ask, query->params.backend->fanout, &handler);
-    if (!query_fetch_payload(query))
-        on_payload_end(query);
+    do {
+        if (!merge_replies(query))
+            return;
+        query->state = QUERY_PAYLOAD;
+        query->step_us = clock_now_us();
+        query->losses_before = query->losses;
+        if (clock_passed(query->soft_us))
+            break; // hits whose payload has not come are dropped and counted
+        query->node_deadline_us = step_deadline_us(query);
+        fanout_ask_begin(&query->ask, query->params.backend->fanout, &handler);
+        if (query_fetch_payload(query))
+            return;
+    } while (query->losses > query->losses_before);
+    fuse(query);
 }
 
 // ---------------------------------------------------------------- fuse
@@ -566,6 +585,7 @@ static void on_fused(struct query *query)
     }
     struct fanout_handler handler = {on_documents_reply, on_documents_end, query};
     query->state = QUERY_DOCUMENTS;
+    query->node_deadline_us = query->soft_us;
     query->step_us = clock_now_us();
     fanout_ask_begin(&query->ask, query->params.backend->fanout, &handler);
     if (!query_fetch_documents(query))

@@ -11,30 +11,40 @@
 
 #define ARENA_BYTES 65536
 
+// Reads what the reply counts. STATUS_CORRUPT.
+static enum status take_figures(struct roundup *roundup, const struct fanout_reply *reply,
+                                struct reason *why)
+{
+    struct reason inner = {0};
+    struct shard_stats_reply stats = {0};
+    struct shard_write_reply commit = {0};
+    struct arena *arena = arena_create(ARENA_BYTES);
+    enum status status = STATUS_OK;
+    if (roundup->type == SHARD_STATS || roundup->type == SHARD_DROP)
+        status = shard_decode_stats_reply(reply->body, reply->rows, arena, &stats, &inner);
+    else if (roundup->type == SHARD_BULK_COMMIT)
+        status = shard_decode_write_reply(reply->body, reply->rows, arena, &commit, &inner);
+    arena_destroy(&arena);
+    if (status != STATUS_OK)
+        return reason_set(why, STATUS_CORRUPT, NULL, "node %u sent a reply that is none: %s",
+                          reply->node, inner.text);
+    roundup->records += stats.records;
+    roundup->bytes += stats.bytes;
+    roundup->stored[reply->node] = commit.stored;
+    return STATUS_OK;
+}
+
 static void on_reply(void *context, const struct fanout_reply *reply)
 {
     struct roundup *roundup = context;
     struct reason *why = &roundup->reasons[reply->node];
     enum status status = reply->status;
-    if (status != STATUS_OK) {
-        roundup->statuses[reply->node] =
-            reason_set(why, status, NULL, "node %u: %s%s%.*s", reply->node, status_text(status),
-                       reply->text.bytes > 0 ? ": " : "", (int)reply->text.bytes,
-                       reply->text.data ? reply->text.data : "");
-        return;
-    }
-    if (roundup->type == SHARD_STATS || roundup->type == SHARD_DROP) {
-        struct shard_stats_reply stats = {0};
-        struct arena *arena = arena_create(ARENA_BYTES);
-        struct reason inner = {0};
-        status = shard_decode_stats_reply(reply->body, reply->rows, arena, &stats, &inner);
-        arena_destroy(&arena);
-        if (status != STATUS_OK)
-            status = reason_set(why, STATUS_CORRUPT, NULL, "node %u sent a reply that is none: %s",
-                                reply->node, inner.text);
-        roundup->records += stats.records;
-        roundup->bytes += stats.bytes;
-    }
+    if (status == STATUS_OK)
+        status = take_figures(roundup, reply, why);
+    else
+        (void)reason_set(why, status, NULL, "node %u: %s%s%.*s", reply->node, status_text(status),
+                         reply->text.bytes > 0 ? ": " : "", (int)reply->text.bytes,
+                         reply->text.data ? reply->text.data : "");
     roundup->statuses[reply->node] = status;
 }
 

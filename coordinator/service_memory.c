@@ -256,9 +256,9 @@ static void answer_dropped(struct change *change)
     buffer_deinit(&reply);
 }
 
-static void on_dropped(void *context)
+// What the nodes said to a DROP; false when the call has ended over it.
+static bool take_dropped(struct change *change)
 {
-    struct change *change = context;
     const struct meta_generation *generation = &change->roundup.generation;
     struct reason why = {0};
     // A node that does not know it has dropped it before.
@@ -267,35 +267,48 @@ static void on_dropped(void *context)
         status = meta_remove(change->backend->meta, generation->number, &why);
     if (status != STATUS_OK) {
         fail(change, status, &why);
-        return;
+        return false;
     }
     log_info("memory_dropped", "memory=%s generation=%u records=%llu", generation->memory,
              generation->number, (unsigned long long)change->roundup.records);
     change->records += change->roundup.records;
     change->next++;
-    drop_next(change);
+    return true;
+}
+
+static void on_dropped(void *context)
+{
+    if (take_dropped(context))
+        drop_next(context);
+}
+
+// The next generation of the list that still exists; NULL at its end.
+static const struct meta_generation *next_generation(struct change *change)
+{
+    for (; change->next < change->count; change->next++) {
+        const struct meta_generation *generation =
+            meta_at(change->backend->meta, change->numbers[change->next]);
+        if (generation)
+            return generation;
+    }
+    return NULL;
 }
 
 static void drop_next(struct change *change)
 {
     struct reason why = {0};
     const struct meta_generation *generation = NULL;
-    while (change->next < change->count) { // one may be gone meanwhile
-        generation = meta_at(change->backend->meta, change->numbers[change->next]);
-        if (generation)
-            break;
-        change->next++;
+    while ((generation = next_generation(change)) != NULL) {
+        change->roundup.generation = *generation;
+        enum status status = meta_drop(change->backend->meta, generation->number, &why);
+        if (status != STATUS_OK) {
+            fail(change, status, &why);
+            return;
+        }
+        if (ask_nodes(change, SHARD_DROP, on_dropped) || !take_dropped(change))
+            return;
     }
-    if (!generation) {
-        answer_dropped(change);
-        return;
-    }
-    change->roundup.generation = *generation;
-    enum status status = meta_drop(change->backend->meta, generation->number, &why);
-    if (status != STATUS_OK)
-        fail(change, status, &why);
-    else if (!ask_nodes(change, SHARD_DROP, on_dropped))
-        on_dropped(change);
+    answer_dropped(change);
 }
 
 static void begin_drop(struct service_call *call)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coordinator/ledger.h"
 #include "coordinator/roundup.h"
 #include "coordinator/service.h"
 #include "coordinator/write_internal.h"
@@ -42,6 +43,7 @@ struct ingest {
     struct roundup roundup;
     uint64_t uncommitted;      // bulk records since the last commit
     uint32_t downs[NODES_MAX]; // of each node, at the last commit
+    uint64_t losses;           // of the generation, at the last commit
     enum status failure;       // STATUS_OK: none yet
     struct reason why;
 
@@ -143,8 +145,9 @@ static void complete(struct ingest *ingest)
 
 // ---------------------------------------------------------------- commits
 
-// Whether a node went down since the commit before: its buffer went with it.
-static enum status check_downs(const struct ingest *ingest, struct reason *why)
+// Whether everything acknowledged since the commit before has become durable: no node has committed less
+// than that, and none was away, when it may have forgotten its buffer.
+static enum status check_losses(const struct ingest *ingest, struct reason *why)
 {
     const struct fanout *fanout = ingest->backend->fanout;
     for (uint32_t node = 0; node < fanout_count(fanout); node++)
@@ -153,14 +156,18 @@ static enum status check_downs(const struct ingest *ingest, struct reason *why)
                               "node %u went down while it held records that were not committed; "
                               "send them again",
                               node);
+    if (ledger_losses(ingest->backend->ledger, ingest->memory.number) != ingest->losses)
+        return reason_set(why, STATUS_UNAVAILABLE, NULL,
+                          "a node has lost records that were not committed; send them again");
     return STATUS_OK;
 }
 
-static void note_downs(struct ingest *ingest)
+static void note_losses(struct ingest *ingest)
 {
     const struct fanout *fanout = ingest->backend->fanout;
     for (uint32_t node = 0; node < fanout_count(fanout); node++)
         ingest->downs[node] = fanout_downs(fanout, node);
+    ingest->losses = ledger_losses(ingest->backend->ledger, ingest->memory.number);
 }
 
 static void take_commit(struct ingest *ingest)
@@ -168,13 +175,17 @@ static void take_commit(struct ingest *ingest)
     struct reason why = {0};
     enum status status = roundup_status(&ingest->roundup, STATUS_OK, &why);
     meta_touch(ingest->backend->meta, ingest->memory.number);
+    for (uint32_t node = 0; node < NODES_MAX; node++)
+        if (ingest->roundup.asked & 1u << node && ingest->roundup.statuses[node] == STATUS_OK)
+            ledger_commit(ingest->backend->ledger, ingest->memory.number, node,
+                          ingest->roundup.stored[node]);
     if (status == STATUS_OK)
-        status = check_downs(ingest, &why);
+        status = check_losses(ingest, &why);
     if (status != STATUS_OK)
         fail(ingest, status, &why);
     ingest->uncommitted = 0;
     ingest->is_committed = ingest->has_ended;
-    note_downs(ingest);
+    note_losses(ingest);
 }
 
 static void on_committed(void *context)
@@ -315,7 +326,7 @@ static enum status find_memory(struct ingest *ingest, struct text name, struct r
         return status;
     ingest->memory = found;
     ingest->is_bulk = found.state == META_BUILDING;
-    note_downs(ingest);
+    note_losses(ingest);
     return STATUS_OK;
 }
 

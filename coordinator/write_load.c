@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coordinator/ledger.h"
 #include "coordinator/question.h"
 #include "coordinator/write_internal.h"
 #include "proto/base/clock.h"
@@ -325,6 +326,9 @@ static void on_write_reply(void *context, const struct fanout_reply *reply)
             (int)decoded.reasons[i].bytes, decoded.reasons[i].data ? decoded.reasons[i].data : "");
         load->params.events.failed(load->params.events.context, load->keys[first + i], told.text);
     }
+    if (load->params.bulk)
+        ledger_add(load->params.backend->ledger, load->params.memory.number, reply->node,
+                   decoded.stored);
     load->stored += decoded.stored;
     load->duplicates += decoded.duplicates;
     arena_destroy(&arena);

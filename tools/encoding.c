@@ -160,6 +160,7 @@ static int run_batches(struct run *run, encoding_show show, void *context)
         if (run->batch.count &&
             show(context, &run->batch, (struct bytes){run->reply.data, run->reply.count}))
             return VERBS_FAILED;
+        (void)fflush(stdout);
         empty_batch(&run->batch);
         tell_unread(run);
     }

@@ -210,6 +210,7 @@ int queries_run(struct queries *queries, struct client *client, queries_method m
             break;
         }
         arena_destroy(&arena);
+        (void)fflush(stdout); // whoever feeds stdin line by line waits for this one
         if (status && !queries->options->keep_going)
             break;
     }

@@ -17,13 +17,15 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/bus/dealer_internal.h"
 
 #define ARENA_BYTES 65536 // for a HELLO's or PING's reply
-#define RETRY_US 20000    // after a HELLO that could not be sent over inproc://
+#define PROGRAM "reco"
+#define RETRY_US 20000 // after a HELLO that could not be sent over inproc://
 
 // --- connections
 
@@ -52,7 +54,7 @@ void dealer_peer_close(struct dealer_peer *peer)
     }
 }
 
-// A message without rows: HELLO, PING, CANCEL.
+// A message of an envelope only: PING, CANCEL.
 static enum status send_small(struct dealer_link *link, enum shard_type type, uint64_t request_id)
 {
     struct bus_outgoing outgoing = {.envelope = {.type = type, .request_id = request_id}};
@@ -87,6 +89,27 @@ void dealer_peer_read_news(struct dealer_peer *peer)
 
 // --- greeting
 
+static enum status send_hello(struct dealer *dealer, struct dealer_link *link)
+{
+    struct shard_hello hello = {.program = text_of(PROGRAM)};
+    struct buffer bytes = {0};
+    zmq_msg_t body;
+    enum status status = shard_encode_hello(&hello, &bytes);
+    if (status == STATUS_OK && zmq_msg_init_size(&body, bytes.count) != 0)
+        status = STATUS_NO_MEMORY;
+    if (status == STATUS_OK) {
+        memcpy(zmq_msg_data(&body), bytes.data, bytes.count);
+        struct bus_outgoing outgoing = {
+            .envelope = {.type = SHARD_HELLO, .request_id = dealer_request_number(dealer)},
+            .body = &body,
+        };
+        status = bus_message_send(link->socket, &outgoing);
+        (void)zmq_msg_close(&body);
+    }
+    buffer_deinit(&bytes);
+    return status;
+}
+
 static void reopen(struct dealer *dealer, struct dealer_peer *peer)
 {
     struct reason why = {{0}, {0}};
@@ -106,7 +129,7 @@ static void greet(struct dealer *dealer, struct dealer_peer *peer, int64_t now)
         struct dealer_link *link = &peer->links[i];
         if (!link->socket || link->greeted)
             continue;
-        if (send_small(link, SHARD_HELLO, dealer_request_number(dealer)) == STATUS_OK || !inproc)
+        if (send_hello(dealer, link) == STATUS_OK || !inproc)
             continue;
         // The other end of an inproc:// connection is gone, and no monitor will tell.
         dealer_peer_close(peer);

@@ -22,6 +22,7 @@
 #define FLIGHT_MAX 4096 // requests of all askers
 #define BURST 64        // messages taken from one socket before the other has its turn
 #define PROGRAM "reco"
+#define HELLO_ARENA_BYTES 65536
 #define LAST_REPLIES_MS 200 // for what was sent just before the sockets are closed
 
 _Static_assert(ROUTER_CREDITS_MAX <= BUS_CREDITS_MAX, "queues may fill up");
@@ -140,6 +141,19 @@ static void answer_small(struct router *router, bool bulk, const struct bus_mess
 
 static void answer_hello(struct router *router, bool bulk, const struct bus_message *message)
 {
+    struct shard_hello asker;
+    struct reason why = {{0}, {0}};
+    struct arena *arena = arena_create(HELLO_ARENA_BYTES);
+    enum status status = shard_decode_hello(message->body, message->rows, arena, &asker, &why);
+    if (status == STATUS_OK)
+        log_debug("greeted", "node=%u bulk=%d program=%.*s", router->params.node, bulk,
+                  (int)asker.program.bytes, asker.program.data);
+    arena_destroy(&arena);
+    if (status != STATUS_OK) {
+        refuse(router, bulk, message, status, &why);
+        return;
+    }
+
     struct shard_hello_reply hello = {.node = router->params.node,
                                       .credits = router->params.credits,
                                       .program = text_of(PROGRAM)};

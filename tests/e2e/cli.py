@@ -484,20 +484,17 @@ class Asking(Case):
     @classmethod
     def setUpClass(cls):
         cls.folder = Path(tempfile.mkdtemp(prefix="reco-cli-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder, True)
         photos = make_folder(cls.folder / "photos", IMAGES[:40])
         cls.local = cls.folder / "local"
         done = reco("memory", "build", "default", photos, "--data", cls.local)
         assert done.returncode == 0, done.stderr
         cls.cluster = Cluster(cls.folder / "served", "--shards", "3")
+        cls.addClassCleanup(cls.cluster.stop)
         done = reco("memory", "build", "default", photos, "--server", cls.cluster.address)
         assert done.returncode == 0, done.stderr
         cls.labels = cls.folder / "labels.txt"
         cls.labels.write_text("# kinds\npenguin\tflightless bird\noctopus\nrocket\tspace ship\ntiger\n")
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.stop()
-        shutil.rmtree(cls.folder, True)
 
     def both(self, *arguments, **named):
         """The answer, which must be the same from both."""
@@ -713,6 +710,33 @@ class Up(Case):
                 return done.returncode == 0 and json.loads(done.stdout)["coverage"] == 1
             self.assertTrue(wait_until(whole), cluster.read_log())
         self.assertEqual(len(cluster.children()["reco-shard"]), 2)
+        self.assertEqual(cluster.stop(), 0)
+
+    def test_classify_goes_on_when_the_coordinator_was_started_again_meanwhile(self):
+        cluster = self.start()
+        self.run_ok("memory", "build", "default", make_folder(self.top / "photos", IMAGES[:10]), "--server",
+                    cluster.address)
+        labels = self.top / "labels.txt"
+        labels.write_text("penguin\noctopus\n")
+        classify = subprocess.Popen(
+            [str(PROGRAMS / "reco"), "classify", "-", "--labels", str(labels), "--server", cluster.address,
+             "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        answers = []
+        for _ in range(2):
+            classify.stdin.write(f"{IMAGES[0]}\n")
+            answers.append(json.loads(classify.stdout.readline()))
+            victim = cluster.children()["reco-coordinato"][0]
+            os.kill(victim, signal.SIGKILL)
+
+            def whole():
+                done = reco("search", "--image", IMAGES[0], "--json", "--server", cluster.address,
+                            "--deadline-ms", "2000")
+                return done.returncode == 0 and json.loads(done.stdout)["coverage"] == 1
+            self.assertTrue(wait_until(lambda: not is_alive(victim)) and wait_until(whole))
+        classify.stdin.close()
+        self.assertEqual(classify.wait(PATIENCE), 0)
+        classify.stdout.close()
+        self.assertEqual(*same_but_for_time(answers))
         self.assertEqual(cluster.stop(), 0)
 
     def test_kill_9_of_the_supervisor_leaves_no_orphan(self):

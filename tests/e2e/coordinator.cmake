@@ -3,4 +3,8 @@ add_library(reco_coordinator_house STATIC coordinator_house.c)
 target_link_libraries(reco_coordinator_house PUBLIC reco_coordinator reco_shard_node reco_flags
     PRIVATE reco_test_warnings reco_test_relaxed PkgConfig::CRITERION)
 
+reco_test(test_coordinator_query test_coordinator_query.c reco_coordinator_house)
 reco_test(test_coordinator_write test_coordinator_write.c reco_coordinator_house)
+reco_test(test_coordinator_classify test_coordinator_classify.c reco_coordinator_house reco_test_support)
+reco_test(test_coordinator_program test_coordinator_program.c reco_coordinator_house reco_rpc)
+add_dependencies(test_coordinator_program reco-coordinator reco-shard)

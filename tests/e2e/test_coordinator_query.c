@@ -6,6 +6,7 @@
 // of known embeddings, a brute-force oracle.
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -577,5 +578,66 @@ Test(query, many_threads_get_their_own_answers)
         thread_join(&threads[i]);
         cr_expect(eq(int, askers[i].wrong, 0));
     }
+    house_close(&house);
+}
+
+// --- a busy encoder
+
+struct encoder_load {
+    struct house *house;
+    atomic_bool stop;
+};
+
+static void encode_on_and_on(struct thread *self, void *context)
+{
+    enum { COUNT = 512 };
+    struct encoder_load *load = context;
+    static struct text texts[COUNT];
+    thread_ready(self, STATUS_OK);
+    for (int i = 0; i < COUNT; i++)
+        texts[i] = text_of("one two three four five six seven eight nine ten eleven twelve");
+    while (!atomic_load(&load->stop)) {
+        struct api_texts_request request = {.texts = texts, .count = COUNT};
+        struct buffer message = {0};
+        struct buffer reply = {0};
+        if (api_encode_texts_request(&request, &message) == STATUS_OK)
+            (void)!coordinator_call(load->house->coordinator, API_ENCODE_TEXT,
+                                    (struct bytes){message.data, message.count}, DEADLINE_NONE,
+                                    &reply, NULL);
+        buffer_deinit(&message);
+        buffer_deinit(&reply);
+    }
+}
+
+Test(query, a_busy_encoder_costs_the_fusion_and_not_the_deadline)
+{
+    struct house house;
+    struct thread *thread = NULL;
+    int plain = 0;
+    house_open(&house, 2, NULL);
+    house_fill(&house, "m", RECORDS);
+    struct encoder_load load = {.house = &house};
+    cr_assert(eq(int, thread_start("load", encode_on_and_on, &load, &thread), STATUS_OK));
+    for (uint32_t i = 0; i < 60; i++) {
+        float embedding[HOUSE_DIMENSION];
+        struct api_query_request question = house_question(i, embedding);
+        struct api_answer answer;
+        struct reason why = {0};
+        house.deadline_us = 4000 + 500 * (i % 40);
+        int64_t begun_us = clock_now_us();
+        cr_assert(
+            eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why), STATUS_OK),
+            "%s", why.text);
+        cr_expect(lt(i64, clock_now_us() - begun_us, 200000)); // not the encoder's time
+        if (answer.gate > 0)
+            continue;
+        plain++;
+        cr_expect(degraded_says(&answer, "deadline"));
+        cr_assert(eq(int, embedding_normalise(embedding, HOUSE_DIMENSION), STATUS_OK));
+        cr_expect(eq(int, memcmp(embedding, answer.embedding, sizeof(embedding)), 0));
+    }
+    cr_expect(gt(int, plain, 0));
+    atomic_store(&load.stop, true);
+    thread_join(&thread);
     house_close(&house);
 }

@@ -5,7 +5,9 @@
 // The node answers by the request's type: SEARCH and WRITE give body and rows back; FETCH and BULK
 // are held for the test to answer; DELETE fails; STATS gives a reply that is too large.
 //
-// Thread-safety: a caller belongs to the test's thread; a node is safe.
+// Thread-safety: a caller belongs to the test's thread; a node is safe. Only the test's thread may
+// use Criterion's assertions: each talks to the runner, which hangs when two talk at once. All
+// that runs on a node's threads, or in its process, uses fixture_check().
 
 #ifndef RECO_TESTS_UNIT_BUS_FIXTURE_H
 #define RECO_TESTS_UNIT_BUS_FIXTURE_H
@@ -27,6 +29,14 @@
 
 #define FIXTURE_WAIT_US 20000000 // for what must happen; only a failing test waits so long
 #define FIXTURE_BODY_BYTES 64    // of a reply's body that is remembered
+
+static inline void fixture_check(bool right, const char *what)
+{
+    if (right)
+        return;
+    (void)fprintf(stderr, "bus_fixture: %s\n", what);
+    abort();
+}
 
 // --- keys
 
@@ -59,14 +69,15 @@ static inline void fixture_echo(struct router_request *request)
 {
     struct buffer body = {0};
     void *rows = NULL;
-    cr_assert(eq(int, buffer_append(&body, request->body.data, request->body.count), STATUS_OK));
+    fixture_check(buffer_append(&body, request->body.data, request->body.count) == STATUS_OK,
+                  "no memory for a reply");
     if (request->rows.count > 0) {
         rows = mem_alloc(request->rows.count);
         memcpy(rows, request->rows.data, request->rows.count);
     }
     struct router_answer answer = {.body = &body, .rows = rows, .rows_bytes = request->rows.count};
     router_reply(&request, &answer);
-    cr_assert(body.data == NULL && request == NULL);
+    fixture_check(!body.data && !request, "the reply was not taken over");
 }
 
 static inline void fixture_reply(struct router_request *request, enum status status,
@@ -80,11 +91,11 @@ static inline void fixture_reply(struct router_request *request, enum status sta
 static inline void fixture_handle(void *context, struct router_request *request)
 {
     struct fixture_node *node = context;
-    cr_assert(eq(sz, (uintptr_t)request->rows.data % 64, 0));
+    fixture_check((uintptr_t)request->rows.data % 64 == 0, "the rows are not aligned");
     if (request->type == SHARD_SEARCH || request->type == SHARD_WRITE) {
         fixture_echo(request);
     } else if (request->type == SHARD_FETCH || request->type == SHARD_BULK) {
-        cr_assert(queue_push(node->held, request) == STATUS_OK);
+        fixture_check(queue_push(node->held, request) == STATUS_OK, "too many requests are held");
     } else if (request->type == SHARD_STATS) {
         size_t bytes = (size_t)ROWS_BYTES_MAX + 1;
         router_reply(&request,
@@ -109,8 +120,7 @@ static inline void fixture_start(struct fixture_node *node, struct bus *bus, con
     };
     struct router_params params = {bus,     query,          bulk,         7,
                                    credits, fixture_handle, fixture_load, node};
-    cr_assert(eq(int, router_start(&params, &node->router, &why), STATUS_OK), "%s: %s", why.field,
-              why.text);
+    fixture_check(router_start(&params, &node->router, &why) == STATUS_OK, why.text);
 }
 
 static inline struct router_request *fixture_take_held(struct fixture_node *node)

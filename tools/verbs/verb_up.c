@@ -313,6 +313,15 @@ static enum status serve(struct up *up, bool *stopped, struct reason *why)
     return status;
 }
 
+// With everything of ours stopped: whether somebody else has one of the ports that were picked.
+static bool lost_a_port(const struct up *up)
+{
+    for (size_t i = 0; i < 1 + 2 * (size_t)up->nodes; i++)
+        if (!ports_is_free(up->ports[i]))
+            return true;
+    return false;
+}
+
 static enum status serve_with_ports(struct up *up, struct reason *why)
 {
     enum status status = STATUS_OK;
@@ -326,7 +335,7 @@ static enum status serve_with_ports(struct up *up, struct reason *why)
         up->supervisor = supervisor_begin();
         status = serve(up, &stopped, why);
         supervisor_end(&up->supervisor);
-        if (up->options->port)
+        if (up->options->port || !lost_a_port(up))
             break;
     }
     return status;

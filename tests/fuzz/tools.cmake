@@ -1,0 +1,4 @@
+# The command line's readers of foreign files.
+reco_fuzz(npyfile fuzz_npyfile.c reco_tools)
+reco_fuzz(label_file fuzz_label_file.c reco_tools)
+reco_fuzz(dataset_tar fuzz_dataset_tar.c reco_tools)

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: labels are ranked by their inner products, equal ones keep their order, and an effect is the
+// margin's change.
+//
+// Method: vectors small enough to compute by hand; random ones against a plain loop.
+
+#include <math.h>
+#include <stdlib.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "coordinator/score.h"
+
+Test(score, a_dot_is_the_sum_of_products_for_every_length)
+{
+    float a[67];
+    float b[67];
+    srand(20261124);
+    for (uint32_t n = 1; n <= 67; n++) {
+        double sum = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            a[i] = (float)rand() / (float)RAND_MAX - 0.5f;
+            b[i] = (float)rand() / (float)RAND_MAX - 0.5f;
+            sum += (double)a[i] * (double)b[i];
+        }
+        cr_expect(epsilon_eq(dbl, score_dot(a, b, n), sum, 1e-6));
+        cr_expect(eq(flt, score_dot(a, b, n), score_dot(b, a, n)));
+    }
+}
+
+Test(score, ranks_by_score_and_keeps_the_order_of_equal_ones)
+{
+    const float query[] = {1, 0};
+    const float values[] = {0, 1, 1, 0, 0.5f, 0, 1, 0, -1, 0};
+    struct score_labels labels = {values, 5, 2};
+    struct neighbour ranked[5];
+    static const uint64_t order[] = {1, 3, 2, 0, 4};
+    score_rank(query, &labels, ranked);
+    for (int i = 0; i < 5; i++)
+        cr_expect(eq(u64, ranked[i].id, order[i]));
+    cr_expect(eq(flt, ranked[2].score, 0.5f));
+}
+
+static const struct fuser_params fuser = {
+    .fusion = {FUSION_MEAN, 2, 0}, .dimension = 3, .k = 2, .gate_floor = 0, .gate_ceiling = 1};
+
+Test(score, the_neighbour_that_speaks_for_the_winner_has_the_positive_effect)
+{
+    const float query[] = {0.6f, 0.6f, 0.52915f};
+    const float towards[] = {1, 0, 0};
+    const float away[] = {0, 1, 0};
+    const struct fuser_hit hits[] = {{1, 0.9f, 0, towards}, {2, 0.8f, 0, away}};
+    const float values[] = {1, 0, 0, 0, 1, 0};
+    struct score_labels labels = {values, 2, 3};
+    struct fuser_result selection;
+    float refined[3];
+    float effects[2];
+    fuser_select(&fuser, hits, 2, &selection);
+    cr_assert(eq(u32, selection.count, 2));
+    cr_assert(
+        eq(int, fuser_refine(&fuser, query, hits, &selection, FUSER_ALL, refined), STATUS_OK));
+    struct score_explain explain = {&fuser, query, refined, hits, &selection};
+    cr_assert(eq(int, score_effects(&explain, &labels, 0, effects), STATUS_OK));
+    cr_expect(gt(flt, effects[0], 0.1f));
+    cr_expect(lt(flt, effects[1], -0.1f));
+}
+
+Test(score, with_one_label_the_margin_is_its_score)
+{
+    const float query[] = {1, 0, 0};
+    const float payload[] = {0, 1, 0};
+    const struct fuser_hit hits[] = {{1, 1, 0, payload}};
+    const float values[] = {0, 1, 0};
+    struct score_labels labels = {values, 1, 3};
+    struct fuser_result selection;
+    float refined[3];
+    float effect = 0;
+    fuser_select(&fuser, hits, 1, &selection);
+    cr_assert(
+        eq(int, fuser_refine(&fuser, query, hits, &selection, FUSER_ALL, refined), STATUS_OK));
+    struct score_explain explain = {&fuser, query, refined, hits, &selection};
+    cr_assert(eq(int, score_effects(&explain, &labels, 0, &effect), STATUS_OK));
+    // Without its only neighbour the query is what it was, and scores 0.
+    cr_expect(epsilon_eq(flt, effect, 2 / sqrtf(5), 1e-6f));
+}
