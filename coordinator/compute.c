@@ -99,7 +99,7 @@ static enum status run(struct clip *clip, struct compute_job *job)
     case COMPUTE_SCORE:
         return run_score(&job->score);
     }
-    assert(!"a kind that is none");
+    assert(false && "a kind that is none");
     return STATUS_INTERNAL;
 }
 

@@ -258,6 +258,17 @@ static void encode(struct query *query)
         fail(query, status, &why);
 }
 
+static void on_encode_late(void *context)
+{
+    struct query *query = context;
+    struct reason why = {0};
+    compute_cancel(&query->job);
+    fail(query,
+         reason_set(&why, STATUS_DEADLINE, NULL, "the deadline passed before the %s was encoded",
+                    query->params.input == API_INPUT_IMAGE ? "image" : "text"),
+         &why);
+}
+
 static void on_encoded(struct query *query)
 {
     struct compute_job *job = &query->job;
@@ -273,6 +284,8 @@ static void on_encoded(struct query *query)
         fail(query, job->status, &job->why);
     else if (job->kind == COMPUTE_IMAGES && query->file_status != STATUS_OK)
         fail(query, query->file_status, &query->file_why);
+    else if (clock_passed(query->params.deadline_us))
+        on_encode_late(query);
     else
         search(query);
 }
@@ -593,19 +606,6 @@ static void on_fused(struct query *query)
 }
 
 // ---------------------------------------------------------------- life
-
-static void on_begin(void *context);
-
-static void on_encode_late(void *context)
-{
-    struct query *query = context;
-    struct reason why = {0};
-    compute_cancel(&query->job);
-    fail(query,
-         reason_set(&why, STATUS_DEADLINE, NULL, "the deadline passed before the %s was encoded",
-                    query->params.input == API_INPUT_IMAGE ? "image" : "text"),
-         &why);
-}
 
 static void on_begin(void *context)
 {

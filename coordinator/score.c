@@ -54,7 +54,7 @@ void score_rank(const float *query, const struct score_labels *labels, struct ne
 
 static double margin(const float *query, const struct score_labels *labels, size_t winner)
 {
-    double best_other = -INFINITY;
+    double best_other = -HUGE_VAL;
     for (size_t i = 0; i < labels->count; i++)
         if (i != winner)
             best_other =

@@ -212,7 +212,7 @@ static void begin_nodes(struct service_call *call)
 static void cancel_nodes(struct service_call *call)
 {
     (void)call;
-    assert(!"it ends where it begins");
+    assert(false && "it ends where it begins");
 }
 
 const struct service_handler service_describe = {.begin = begin_describe, .cancel = cancel};

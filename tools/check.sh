@@ -3,9 +3,10 @@
 # check.sh - sets up, builds and tests reco; ends with ctest's summary.
 #
 # usage: tools/check.sh [--long]
-#   --long  also what is meant for the night: everything once more under AddressSanitizer and
-#           UndefinedBehaviorSanitizer, with clang, and ten minutes of each fuzz target
-# What is built stays in build/, so a second run is quick.
+#   --long  also what is meant for the night: the tests with clang, and ten minutes of each
+#           fuzz target
+# What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
+# much is done at once.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -13,48 +14,41 @@ long=no
 for argument in "$@"; do
     case $argument in
         --long) long=yes ;;
-        --help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "check.sh: unknown argument '$argument'; allowed: --long, --help" >&2; exit 2 ;;
     esac
 done
+jobs=${RECO_JOBS:-$(nproc)}
 
 step() {
-    printf '\n== %s\n' "$*"
+    printf '\n== %s (%d s)\n' "$*" "$SECONDS"
 }
 
 # build PRESET: configures and builds it.
 build() {
-    step "build $1 (build/$1)"
-    cmake --preset "$1" >build/configure.log || { cat build/configure.log; exit 1; }
-    cmake --build --preset "$1" -- --quiet
+    step "build $1, into build/$1"
+    cmake --preset "$1" >build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
+    cmake --build --preset "$1" -j "$jobs" -- --quiet
 }
 
 step "packages"
 tools/setup.sh --tests
 mkdir -p build
-
 step "format"
 tools/format.sh
 build dev
-step "lint"
+step "lint: clang-tidy"
 tools/lint.sh build/dev
-
+build asan
+step "test under AddressSanitizer and UndefinedBehaviorSanitizer"
+ctest --preset asan -j "$jobs" --progress
 if [ $long = yes ]; then
-    build asan
-    step "test asan"
-    ctest --preset asan --output-on-failure
     build clang
     step "test clang"
-    ctest --preset clang --output-on-failure
+    ctest --preset clang -j "$jobs" --progress
     build fuzz
     step "fuzz"
     tests/fuzz/run_night.sh build/fuzz 600
-else
-    # Parsers and process tests under the sanitizers; the whole suite is for --long.
-    build asan
-    step "test asan (short)"
-    ctest --preset asan --output-on-failure -LE long --quiet
 fi
-
 step "test"
-ctest --preset dev --output-on-failure
+ctest --preset dev -j "$jobs"

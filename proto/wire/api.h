@@ -302,11 +302,11 @@ struct api_drop_reply {
 };
 
 struct api_node_info {
-    uint32_t index;
     struct text address;
     struct text state;
     uint64_t records;
     uint64_t bytes;
+    uint32_t index;
     uint32_t in_flight;
     float ping_ms;
     bool read_only;

@@ -243,7 +243,7 @@ def check_echo(channel):
         violation = fields(found["google.rpc.BadRequest"])[1][0]
         retry = "google.rpc.RetryInfo" in found
         check(explained(error, code, name) and text(violation, 1) == "options.k"
-              and text(violation, 2) == error.details() and retry == (number in (5, 6)),
+              and error.details() == "options.k: " + text(violation, 2) and retry == (number in (5, 6)),
               "status %s arrives with its details" % name)
 
     began = time.monotonic()

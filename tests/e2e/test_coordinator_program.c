@@ -39,7 +39,7 @@ static struct program start(const char *const *arguments)
         (void)close(ends[0]);
         (void)close(ends[1]);
         (void)!freopen("/dev/null", "w", stderr);
-        (void)execv(arguments[0], (char *const *)(uintptr_t)arguments);
+        (void)execv(arguments[0], (char *const *)arguments);
         _exit(127);
     }
     (void)close(ends[1]);

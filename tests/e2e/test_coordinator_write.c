@@ -220,7 +220,8 @@ Test(write, a_bad_record_is_named_and_the_others_are_stored)
     house_create(&house, "m", false, false);
     house_embedding(1, 0, good);
 #define BOTH(image, image_n, text, text_n)                                                         \
-    .image_embedding = image, .image_count = image_n, .text_embedding = text, .text_count = text_n
+    .image_embedding = (image), .image_count = (image_n), .text_embedding = (text),                \
+    .text_count = (text_n)
     const struct api_ingest_record records[] = {
         {.key = text_of("good"), BOTH(good, HOUSE_DIMENSION, good, HOUSE_DIMENSION)},
         {.key = text_of("short"), BOTH(good, 5, good, HOUSE_DIMENSION)},

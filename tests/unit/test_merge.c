@@ -140,6 +140,14 @@ Test(merge, takes_an_empty_list_and_starts_again_after_a_reset)
 #define SHARDS 5
 #define LIST 40
 
+// A small generator: the same numbers in every run.
+static uint32_t random_u32(void)
+{
+    static uint64_t state = 20261124;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state >> 33);
+}
+
 static int rank_hits(const void *a, const void *b)
 {
     const struct neighbour *left = a;
@@ -149,19 +157,18 @@ static int rank_hits(const void *a, const void *b)
 
 Test(merge, agrees_with_sorting_everything)
 {
-    srand(20261124);
     for (int round = 0; round < 200; round++) {
         static struct neighbour hits[SHARDS][LIST];
         static struct neighbour all[SHARDS * LIST];
         uint64_t ids[LIST];
         float scores[LIST];
-        uint32_t k = 1 + (uint32_t)(rand() % 60);
+        uint32_t k = 1 + (uint32_t)(random_u32() % 60);
         struct merge *merge = new_merge(k);
 
         for (int shard = 0; shard < SHARDS; shard++) {
             for (int i = 0; i < LIST; i++) // few scores: many ties
                 hits[shard][i] = (struct neighbour){(uint64_t)(shard + SHARDS * i),
-                                                    (float)(rand() % 16) / 16.0f};
+                                                    (float)(random_u32() % 16) / 16.0f};
             qsort(hits[shard], LIST, sizeof(hits[shard][0]), rank_hits);
             memcpy(&all[shard * LIST], hits[shard], sizeof(hits[shard]));
             for (int i = 0; i < LIST; i++) {
