@@ -28,6 +28,8 @@ struct nursery_child { // and what it answers
     char bulk[BUS_ENDPOINT_BYTES];
 };
 
+#define ANY_PORT "tcp://127.0.0.1:0"
+
 static struct bus_keys keys;
 static pid_t nursery;
 static int orders;   // to the nursery; its end is the end of all
@@ -83,9 +85,11 @@ static void start_nursery(void)
         struct nursery_order order;
         (void)close(down[1]);
         (void)close(up[0]);
-        (void)signal(SIGCHLD, SIG_IGN);
         while (true) {
             read_all(down[0], &order, sizeof(order));
+            // A killed process holds its ports until it has ended altogether.
+            if (strcmp(order.query, ANY_PORT) != 0)
+                (void)waitpid(-1, NULL, 0);
             pid_t node = fork();
             if (node == 0)
                 be_a_node(&order, up[1]);
@@ -123,7 +127,7 @@ static struct nursery_child start_node(const char *query, const char *bulk)
 
 static struct nursery_child start_peer(void)
 {
-    struct nursery_child child = start_node("tcp://127.0.0.1:0", "tcp://127.0.0.1:0");
+    struct nursery_child child = start_node(ANY_PORT, ANY_PORT);
     uint32_t peer = fixture_add_peer(&caller, child.query, child.bulk);
     FIXTURE_POLL_UNTIL(&caller, caller.up[peer], FIXTURE_WAIT_US);
     fixture_expect_answer(&caller, peer);

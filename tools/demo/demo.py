@@ -88,7 +88,7 @@ def side_by_side(reco, shown):
         best = max(line["neighbours"], key=lambda neighbour: neighbour["effect"])
         say(f"{cut(name):{WIDTH}}  {cut(plain):{WIDTH}} {'*' if plain == name else ' '} "
             f"{cut(refined):{WIDTH}} {'*' if refined == name else ' '} "
-            f"{cut(best['caption'].split(',')[0])} (score {best['score']:.2f}, effect {best['effect']:+.2f})")
+            f"{cut(best['caption'].split(',')[0])} (score {best['score']:.2f}, effect {best['effect']:+.3f})")
 
 
 def accuracy(reco, answers):
