@@ -155,8 +155,13 @@ enum status compute_start(const struct clip_params *params, struct compute **out
     compute->waiting[COMPUTE_BULK] = queue_create(COMPUTE_JOBS_MAX, false);
     compute->ready = queue_create(COMPUTE_JOBS_MAX, false);
     compute->back = queue_create(COMPUTE_JOBS_MAX, true);
-    enum status status = thread_start("reco-compute", body, compute, &compute->thread);
+    enum status status = STATUS_EXHAUSTED;
+    if (compute->back)
+        status = thread_start("reco-compute", body, compute, &compute->thread);
     if (status != STATUS_OK) {
+        if (compute->why.text[0] == '\0')
+            (void)reason_set(&compute->why, status, NULL,
+                             "the system has no file descriptor or thread left to compute");
         if (why)
             *why = compute->why;
         compute_stop(&compute);

@@ -243,7 +243,11 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
     coordinator->local = local_calls_create();
     backend->ledger = ledger_create();
     service_init(&coordinator->service, backend);
-    enum status status = meta_open(params->data_directory, &backend->meta, why);
+    enum status status = STATUS_OK;
+    if (!coordinator->local)
+        status = reason_set(why, STATUS_EXHAUSTED, NULL, "no file descriptor is left");
+    if (status == STATUS_OK)
+        status = meta_open(params->data_directory, &backend->meta, why);
     if (status == STATUS_OK)
         status = compute_start(&params->clip, &backend->compute, why);
     if (status == STATUS_OK) {

@@ -198,8 +198,11 @@ size_t local_calls_count(const struct local_calls *calls)
 
 struct local_calls *local_calls_create(void)
 {
+    struct queue *queue = queue_create((size_t)LOCAL_CALLS_MAX * EVENTS_MAX + 1, true);
+    if (!queue)
+        return NULL;
     struct local_calls *calls = mem_alloc(sizeof(*calls));
-    calls->queue = queue_create((size_t)LOCAL_CALLS_MAX * EVENTS_MAX + 1, true);
+    calls->queue = queue;
     calls->wake.kind = EVENT_WAKE;
     return calls;
 }

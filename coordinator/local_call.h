@@ -27,7 +27,7 @@
 struct local_calls;
 struct local_call;
 
-struct local_calls *local_calls_create(void);
+struct local_calls *local_calls_create(void);         // NULL when no file descriptor is left
 void local_calls_destroy(struct local_calls **calls); // with none under way; NULL is allowed
 
 // --- the loop's side

@@ -589,6 +589,10 @@ enum status meta_serve(struct meta *meta, uint32_t number, struct reason *why)
         table_deinit(&next);
         return no_generation(number, why);
     }
+    if (found->state == META_SERVING) { // the name may have moved on meanwhile
+        table_deinit(&next);
+        return STATUS_OK;
+    }
     found->state = META_SERVING;
     table_point(&next, found);
     return commit(meta, &next, why);

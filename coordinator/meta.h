@@ -96,7 +96,8 @@ enum status meta_reserve(struct meta *meta, uint32_t *number, struct reason *why
 enum status meta_add(struct meta *meta, const struct meta_generation *generation,
                      struct reason *why) MUST_CHECK;
 
-// A built generation serves from now on and takes the name. STATUS_NOT_FOUND, STATUS_IO.
+// A built generation serves from now on and takes the name; one that serves already changes
+// nothing. STATUS_NOT_FOUND, STATUS_IO.
 enum status meta_serve(struct meta *meta, uint32_t number, struct reason *why) MUST_CHECK;
 
 // Makes it invisible; the name falls back to the newest other serving generation, if any.

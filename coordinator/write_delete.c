@@ -37,7 +37,9 @@ struct deletion {
 static void end(struct deletion *deletion, enum status status, struct buffer *reply,
                 const struct reason *why)
 {
+    // What was asked may be done all the same, and nobody will say so.
     fanout_ask_cancel(&deletion->ask);
+    meta_touch(deletion->backend->meta, deletion->memory.number);
     service_finish(deletion->call, status, reply, why);
     arena_destroy(&deletion->arena);
     mem_free(deletion);
@@ -80,7 +82,6 @@ static void on_reply(void *context, const struct fanout_reply *reply)
     uint32_t count = deletion->starts[reply->node + 1] - first;
     struct shard_flags_reply flags = {0};
     struct reason why = {0};
-    meta_touch(deletion->backend->meta, deletion->memory.number);
     enum status status = reply->status;
     if (status == STATUS_OK)
         status = shard_decode_flags_reply(reply->body, reply->rows, deletion->arena, &flags, &why);
@@ -211,7 +212,6 @@ static void begin(struct service_call *call)
         on_end(deletion);
 }
 
-// What was asked may happen all the same; nobody hears of it.
 static void cancel(struct service_call *call)
 {
     struct reason why = {0};

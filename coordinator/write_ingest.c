@@ -377,8 +377,12 @@ static void on_message(struct service_call *call, struct bytes bytes)
     struct ingest *ingest = call->state;
     struct api_ingest_request request;
     struct reason why = {0};
-    struct arena *arena = arena_create(WRITE_ARENA_BYTES);
     ingest->is_reading = false;
+    if (ingest->failure != STATUS_OK) { // only what is under way is still waited for
+        go_on(ingest);
+        return;
+    }
+    struct arena *arena = arena_create(WRITE_ARENA_BYTES);
     enum status status = api_decode_ingest_request(bytes, arena, &request, &why);
     if (status == STATUS_OK && ingest->wants_finish)
         status = reason_set(&why, STATUS_INVALID, "finish",

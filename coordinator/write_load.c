@@ -129,6 +129,13 @@ static void on_has_end(void *context)
         encode_images(load);
 }
 
+// What was asked may be done all the same, and nobody will say so.
+static void stop_asking(struct write_load *load)
+{
+    fanout_ask_cancel(&load->ask);
+    meta_touch(load->params.backend->meta, load->params.memory.number);
+}
+
 // The sends of one message type to each node that has records. Returns the first failure.
 static enum status send_to_nodes(struct write_load *load, const struct fanout_handler *handler,
                                  enum status (*send_one)(struct write_load *load, uint32_t node,
@@ -142,7 +149,7 @@ static enum status send_to_nodes(struct write_load *load, const struct fanout_ha
             continue;
         enum status status = send_one(load, node, why);
         if (status != STATUS_OK) {
-            fanout_ask_cancel(&load->ask);
+            stop_asking(load);
             return status;
         }
     }
@@ -532,7 +539,7 @@ void write_load_cancel(struct write_load *load)
         return;
     }
     timers_disarm(&load->params.backend->timers, &load->timer);
-    fanout_ask_cancel(&load->ask);
+    stop_asking(load);
     finish(load, reason_set(&why, STATUS_CANCELLED, NULL, "cancelled"), &why);
 }
 

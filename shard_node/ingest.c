@@ -345,7 +345,8 @@ static enum status append(struct ingest *ingest, const struct ingest_pending *pe
     return status;
 }
 
-enum status ingest_apply(struct ingest *ingest, const struct ingest_pending *pending,
+// Shows durable entries to searches. After a failure the node is read-only.
+static enum status apply(struct ingest *ingest, const struct ingest_pending *pending,
                          struct reason *why)
 {
     struct rows_item items[APPLY_BATCH];
@@ -382,7 +383,7 @@ enum status ingest_commit(struct ingest *ingest, struct reason *why)
     struct reason *reason = why ? why : &own;
     enum status status = store_batch_commit(&ingest->batch, reason);
     if (status == STATUS_OK)
-        status = ingest_apply(ingest, &ingest->group, reason);
+        status = apply(ingest, &ingest->group, reason);
     if (status == STATUS_OK &&
         shelf_checkpoint(ingest->shelf, ingest->group.generation, false, &own) != STATUS_OK)
         store_set_read_only(ingest->store, own.text); // what was asked for is done all the same

@@ -75,7 +75,8 @@ enum status ingest_bulk(struct ingest *ingest, const struct shard_write_request 
                         struct arena *arena, struct shard_write_reply *reply,
                         struct reason *why) MUST_CHECK;
 
-// Everything so far is durable and visible. The reply counts all since the last commit.
+// Everything so far is durable and visible. The reply counts the generation's records since its last
+// commit.
 enum status ingest_bulk_commit(struct ingest *ingest, uint32_t generation,
                                struct shard_write_reply *reply, struct reason *why) MUST_CHECK;
 

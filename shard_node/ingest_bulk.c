@@ -154,8 +154,8 @@ enum status ingest_bulk(struct ingest *ingest, const struct shard_write_request 
     for (size_t i = 0; i < request->count; i++)
         add_record(ingest, request, i, &copies, &results, reply);
     ingest_results_end(&results, reply);
-    ingest->bulk_stored += reply->stored;
-    ingest->bulk_duplicates += reply->duplicates;
+    ingest->bulk.generation->bulk.stored += reply->stored;
+    ingest->bulk.generation->bulk.duplicates += reply->duplicates;
     return STATUS_OK;
 }
 
@@ -270,12 +270,12 @@ enum status ingest_bulk_flush(struct ingest *ingest, struct reason *why)
         if (status == STATUS_OK)
             status = sort_and_write(ingest, reason);
     }
-    // After a failure too: nothing of it was acknowledged as durable. The commit will tell.
-    ingest_bulk_forget(ingest);
-    if (status != STATUS_OK && ingest->bulk_failed == STATUS_OK) {
-        ingest->bulk_failed = status;
-        ingest->bulk_why = *reason;
+    // Nothing of it was acknowledged as durable. The generation's commit will tell.
+    if (status != STATUS_OK && ingest->bulk.generation->bulk.failed == STATUS_OK) {
+        ingest->bulk.generation->bulk.failed = status;
+        ingest->bulk.generation->bulk.why = *reason;
     }
+    ingest_bulk_forget(ingest);
     return status;
 }
 
@@ -288,19 +288,18 @@ enum status ingest_bulk_commit(struct ingest *ingest, uint32_t generation,
                           "generation %" PRIu32 " is not on this node", generation);
 
     struct reason flushed = {0};
-    (void)(ingest_bulk_flush(ingest, &flushed) == STATUS_OK); // a failure is kept in bulk_failed
-    enum status status = ingest->bulk_failed;
+    (void)(ingest_bulk_flush(ingest, &flushed) == STATUS_OK); // a failure is its generation's
+    const struct shelf_bulk *bulk = &there->bulk;
+    enum status status = bulk->failed;
     if (status != STATUS_OK)
-        reason_set(why, status, ingest->bulk_why.field, "%s", ingest->bulk_why.text);
+        reason_set(why, status, bulk->why.field, "%s", bulk->why.text);
     else
         status = shelf_checkpoint(ingest->shelf, there, false, why);
     if (status == STATUS_OK)
-        *reply = (struct shard_write_reply){.stored = ingest->bulk_stored,
-                                            .duplicates = ingest->bulk_duplicates,
+        *reply = (struct shard_write_reply){.stored = bulk->stored,
+                                            .duplicates = bulk->duplicates,
                                             .sequence = store_sequence(ingest->store)};
-    ingest->bulk_stored = 0;
-    ingest->bulk_duplicates = 0;
-    ingest->bulk_failed = STATUS_OK;
+    there->bulk = (struct shelf_bulk){0};
     shelf_release(ingest->shelf, &there);
     return status;
 }

@@ -38,10 +38,6 @@ struct ingest {
     size_t block_count;
     size_t block_room;
     size_t bulk_bytes;
-    uint64_t bulk_stored; // since the last commit, as is the next
-    uint64_t bulk_duplicates;
-    enum status bulk_failed; // a buffer was lost since the last commit, which must say so
-    struct reason bulk_why;
 };
 
 // Makes room for `more` entries. STATUS_NO_MEMORY.
@@ -80,9 +76,5 @@ enum status ingest_check_request(const struct shelf_generation *generation,
 
 // Empties the bulk buffer without writing it.
 void ingest_bulk_forget(struct ingest *ingest);
-
-// Shows durable entries to searches. STATUS_IO ...: the node is read-only then.
-enum status ingest_apply(struct ingest *ingest, const struct ingest_pending *pending,
-                         struct reason *why) MUST_CHECK;
 
 #endif

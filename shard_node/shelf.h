@@ -28,11 +28,20 @@
 
 struct shelf;
 
+// What a bulk load has come to since its last commit.
+struct shelf_bulk {
+    uint64_t stored;
+    uint64_t duplicates;
+    enum status failed; // a buffer was lost, and the commit must say so
+    struct reason why;
+};
+
 struct shelf_generation {
     struct store_generation about; // `own` ascending
     struct rows *rows;
-    uint64_t changes;    // writer's: since the last checkpoint
-    uint32_t references; // the shelf's
+    uint64_t changes;       // writer's: since the last checkpoint
+    struct shelf_bulk bulk; // writer's
+    uint32_t references;    // the shelf's
     struct shelf_generation *next;
 };
 

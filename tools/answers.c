@@ -98,8 +98,9 @@ void answers_put_timings(struct json_writer *writer, const struct api_timings *t
     json_end_object(writer);
 }
 
-void answers_put_request_id(struct json_writer *writer, const struct options *options,
-                            struct text request_id)
+// "request_id": the one of the flags, else the one of the answer.
+static void put_request_id(struct json_writer *writer, const struct options *options,
+                           struct text request_id)
 {
     put_text_member(writer, "request_id",
                     options->request_id ? text_of(options->request_id) : request_id);
@@ -122,7 +123,7 @@ void answers_put_tail(struct json_writer *writer, const struct options *options,
     put_text_member(writer, "index", answer->index);
     json_name(writer, "records");
     json_put_uint(writer, answer->records);
-    answers_put_request_id(writer, options, answer->request_id);
+    put_request_id(writer, options, answer->request_id);
     answers_put_timings(writer, &answer->timings);
 }
 

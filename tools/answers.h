@@ -39,10 +39,6 @@ void answers_put_timings(struct json_writer *writer, const struct api_timings *t
 void answers_put_floats(struct json_writer *writer, const char *name, const float *values,
                         size_t count);
 
-// "request_id": the one of the flags, else the one of the answer.
-void answers_put_request_id(struct json_writer *writer, const struct options *options,
-                            struct text request_id);
-
 // A table of the neighbours, and what is missing of the answer, on stdout.
 void answers_print_neighbours(const struct api_neighbours *neighbours, int indent);
 void answers_print_state(const struct api_answer *answer, int indent);

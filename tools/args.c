@@ -281,8 +281,9 @@ static enum status check_items(const struct args_verb *verb, const struct args_l
                           items->count ? "something is missing" : "nothing given", verb->name,
                           verb->items);
     if (items->count > verb->items_max)
-        return reason_set(why, STATUS_INVALID, NULL, "'%s' is one too many: reco %s %s",
-                          items->items[verb->items_max], verb->name, verb->items);
+        return reason_set(why, STATUS_INVALID, NULL, "'%s' is one too many: reco %s%s%s",
+                          items->items[verb->items_max], verb->name, verb->items[0] ? " " : "",
+                          verb->items);
     return STATUS_OK;
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Embeddings that exist already: two mapped arrays, row i of one belonging to row i of
-// the other, and a line of JSON for each row. Rows are made unit vectors here, so that
-// what another program stored in half precision is as good as our own.
+// the other, and a line of JSON for each row. Rows go as they are: whoever stores them
+// makes them unit vectors, so that what another program wrote in half precision is as good as
+// our own. What has no direction is found here, where it has a name.
 
 #include <errno.h>
 #include <inttypes.h>
@@ -110,7 +111,15 @@ uint32_t dataset_arrays_dimension(const struct dataset_arrays *arrays)
     return arrays->dimension;
 }
 
-// One row as a unit vector in the arena.
+static bool has_direction(const float *values, size_t count)
+{
+    size_t zeros = 0;
+    while (zeros < count && values[zeros] == 0)
+        zeros++;
+    return zeros < count && embedding_is_finite(values, count);
+}
+
+// One row in the arena.
 static enum status take_row(const struct npyfile *file, uint64_t row, const char *what,
                             struct arena *arena, const float **out, struct reason *why)
 {
@@ -119,7 +128,7 @@ static enum status take_row(const struct npyfile *file, uint64_t row, const char
     if (!values)
         return reason_set(why, STATUS_NO_MEMORY, what, "%s", status_text(STATUS_NO_MEMORY));
     npyfile_read_row(file, row, values);
-    if (embedding_normalise(values, columns))
+    if (!has_direction(values, columns))
         return reason_set(why, STATUS_INVALID, what,
                           "has an element that is not finite, or is all zeros");
     *out = values;

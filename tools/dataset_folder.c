@@ -190,8 +190,12 @@ static enum status read_picture(const char *path, struct arena *arena,
 {
     struct buffer picture = {0};
     enum status status = inputs_read_picture(path, &picture, why);
-    if (status)
+    if (!status && !picture.count)
+        status = reason_set(why, STATUS_INVALID, "picture", "the file is empty");
+    if (status) {
+        buffer_deinit(&picture);
         return status;
+    }
     uint8_t *copy = arena_alloc(arena, picture.count);
     if (copy)
         memcpy(copy, picture.data, picture.count);

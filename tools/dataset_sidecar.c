@@ -121,9 +121,10 @@ enum status dataset_take_json(struct bytes json, struct arena *arena,
                               struct api_ingest_record *record, struct reason *why)
 {
     struct json *document = NULL;
-    enum status status = json_parse(json.data, json.count, &document, why);
+    struct reason inner = {.text = ""};
+    enum status status = json_parse(json.data, json.count, &document, &inner);
     if (status)
-        return status;
+        return reason_set(why, status, NULL, "broken JSON: %s", inner.text);
     status = take_members(document, arena, record, why);
     json_destroy(&document);
     return status;

@@ -20,5 +20,5 @@ tools/setup.sh
 mkdir -p build
 echo "build: build/release (a few minutes the first time)"
 cmake --preset release >build/configure.log || { cat build/configure.log; exit 1; }
-cmake --build --preset release -- --quiet
+cmake --build --preset release -j "${RECO_JOBS:-$(nproc)}" -- --quiet
 exec python3 tools/demo/demo.py build/release/bin "$@"

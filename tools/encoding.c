@@ -68,7 +68,10 @@ static void read_batch(struct run *run)
         }
         struct reason why = {.text = ""};
         struct buffer picture = {0};
-        if (run->method == API_ENCODE_IMAGE && inputs_read_picture(item, &picture, &why)) {
+        enum status status = run->method == API_ENCODE_IMAGE
+                                 ? inputs_read_picture(item, &picture, &why)
+                                 : inputs_check_text(item, &why);
+        if (status) {
             run->unread = mem_copy_text(item);
             run->unread_why = why;
             break;

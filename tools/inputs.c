@@ -57,6 +57,13 @@ const char *inputs_next(struct inputs *inputs)
     }
 }
 
+enum status inputs_check_text(const char *item, struct reason *why)
+{
+    return bytes_is_utf8(item, strlen(item))
+               ? STATUS_OK
+               : reason_set(why, STATUS_INVALID, NULL, "is not UTF-8");
+}
+
 enum status inputs_read_file(const char *path, size_t bytes_max, struct buffer *out,
                              struct reason *why)
 {

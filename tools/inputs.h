@@ -30,6 +30,9 @@ void inputs_deinit(struct inputs *inputs);
 // stdin, without their ends.
 const char *inputs_next(struct inputs *inputs);
 
+// Texts travel as UTF-8 only. STATUS_INVALID with the reason for any other bytes.
+enum status inputs_check_text(const char *item, struct reason *why) MUST_CHECK;
+
 // Reads a picture file of at most IMAGE_BYTES_MAX; the caller ends *out with buffer_deinit().
 // STATUS_NOT_FOUND, STATUS_IO, STATUS_INVALID, STATUS_NO_MEMORY, all with the reason.
 enum status inputs_read_picture(const char *path, struct buffer *out,

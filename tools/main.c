@@ -81,8 +81,12 @@ int main(int argc, char **argv)
     }
 
     int exit_status = run(verb, argc - 1 - used, words + used);
-    if (fflush(stdout) || ferror(stdout)) {
-        (void)reason_set(&why, STATUS_IO, "stdout", "cannot be written: %s", SYSTEM_ERROR(errno));
+    bool flushed = fflush(stdout) == 0;
+    const char *cause = SYSTEM_ERROR(errno);
+    if (!flushed || ferror(stdout)) {
+        // Of a write that failed earlier, errno is long gone.
+        (void)reason_set(&why, STATUS_IO, "stdout", "cannot be written: %s",
+                         flushed ? "its disk is full, or its reader is gone" : cause);
         output_error(NULL, &why);
         exit_status = exit_status ? exit_status : VERBS_FAILED;
     }

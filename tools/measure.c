@@ -36,7 +36,8 @@ double measure_quantile(double *values, size_t count, double share)
     return values[place < count ? place : count - 1];
 }
 
-uint64_t measure_random(uint64_t *seed)
+// SplitMix64.
+static uint64_t next_random(uint64_t *seed)
 {
     uint64_t z = *seed += 0x9e3779b97f4a7c15u;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
@@ -49,7 +50,7 @@ void measure_random_row(uint64_t seed, float *row, size_t count)
     // Sums of four uniform numbers are near enough to a normal distribution, hence the
     // direction of the row to uniform.
     for (size_t i = 0; i < count; i++) {
-        uint64_t bits = measure_random(&seed);
+        uint64_t bits = next_random(&seed);
         int32_t sum = 0;
         for (int part = 0; part < 4; part++)
             sum += (int32_t)(bits >> (16 * part) & 0xffff) - 32768;

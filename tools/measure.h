@@ -22,9 +22,6 @@ double measure_quantile(double *values, size_t count, double share);
 // times. STATUS_NO_MEMORY, STATUS_EXHAUSTED without a thread.
 enum status measure_read_bandwidth(double *bytes_per_second, struct reason *why) MUST_CHECK;
 
-// Numbers in 0..2^64-1 that depend on `seed` only (SplitMix64).
-uint64_t measure_random(uint64_t *seed);
-
 // A unit vector that depends on `seed` only.
 void measure_random_row(uint64_t seed, float *row, size_t count);
 

@@ -14,7 +14,7 @@
 void options_init(struct options *options)
 {
     *options = (struct options){
-        .memory = "default",
+        .memory = "", // the server's default
         .k = 10,
         .fusion = -1,
         .top = 5,

@@ -15,8 +15,6 @@
 #include "proto/wire/api.h"
 #include "tools/args.h"
 
-#define OPTIONS_SHARDS_UNSET 0
-
 // Grouped by use, not by size: there is one of it.
 struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     // every verb

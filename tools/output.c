@@ -43,14 +43,18 @@ static bool is_control(char c)
     return (unsigned char)c < 0x20 || c == 0x7f;
 }
 
-// Writes with control characters as '?', also those of C1, which are two bytes in UTF-8.
+// Writes with '?' for control characters, also those of C1, which are two bytes in UTF-8, and
+// for bytes that are not UTF-8.
 static void put_clean(const char *text, size_t bytes, FILE *file)
 {
-    for (size_t i = 0; i < bytes; i++) {
-        bool c1 = (unsigned char)text[i] == 0xc2 && i + 1 < bytes &&
-                  (unsigned char)text[i + 1] >= 0x80 && (unsigned char)text[i + 1] < 0xa0;
-        (void)fputc(c1 || is_control(text[i]) ? '?' : text[i], file);
-        i += c1;
+    for (size_t i = 0; i < bytes;) {
+        size_t step = bytes_utf8_step(text + i, bytes - i);
+        bool c1 = step == 2 && (unsigned char)text[i] == 0xc2 && (unsigned char)text[i + 1] < 0xa0;
+        if (!step || c1 || is_control(text[i]))
+            (void)fputc('?', file);
+        else
+            (void)fwrite(text + i, 1, step, file);
+        i += step ? step : 1;
     }
 }
 

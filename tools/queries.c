@@ -134,7 +134,7 @@ enum queries_step queries_next(struct queries *queries, struct api_query_request
     set_name(queries, item);
     if (queries->kind == API_INPUT_TEXT) {
         out->text = text_of(item);
-        return QUERIES_ITEM;
+        return inputs_check_text(item, why) ? QUERIES_BAD : QUERIES_ITEM;
     }
 
     buffer_deinit(&queries->picture);

@@ -82,6 +82,7 @@ bool bytes_utf8_is_cut(const void *data, size_t count)
     return lead.length > count && utf8_right_bytes(lead, at, count) == count;
 }
 
+// Most text is ASCII: eight such bytes are one step.
 bool bytes_is_utf8(const void *data, size_t count)
 {
     assert(data || count == 0);
@@ -89,6 +90,13 @@ bool bytes_is_utf8(const void *data, size_t count)
     const uint8_t *at = data;
     size_t done = 0;
     while (done < count) {
+        uint64_t eight = UINT64_MAX;
+        if (count - done >= sizeof(eight))
+            memcpy(&eight, at + done, sizeof(eight));
+        if ((eight & 0x8080808080808080u) == 0) {
+            done += sizeof(eight);
+            continue;
+        }
         size_t step = bytes_utf8_step(at + done, count - done);
         if (step == 0)
             return false;
@@ -148,12 +156,10 @@ void bytes_put_u64_le(uint8_t *at, uint64_t v)
         at[i] = (uint8_t)(v >> (8 * i));
 }
 
+// In one expression compilers see a single load; in a loop they do not.
 uint32_t bytes_get_u32_le(const uint8_t *at)
 {
-    uint32_t v = 0;
-    for (unsigned i = 4; i > 0; i--)
-        v = v << 8 | at[i - 1];
-    return v;
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
 uint64_t bytes_get_u64_le(const uint8_t *at)

@@ -6,13 +6,6 @@
 #include <assert.h>
 #include <math.h>
 
-const char *modality_name(enum modality modality)
-{
-    assert(modality == MODALITY_IMAGE || modality == MODALITY_TEXT);
-
-    return modality == MODALITY_IMAGE ? "image" : "text";
-}
-
 bool embedding_is_finite(const float *values, size_t count)
 {
     assert(values || count == 0);
@@ -28,14 +21,12 @@ enum status embedding_normalise(float *values, size_t count)
 {
     assert(values || count == 0);
 
-    if (!embedding_is_finite(values, count))
-        return STATUS_INVALID;
-
-    // In double no sum of float squares overflows and none that is not zero vanishes.
+    // In double no sum of float squares overflows and none that is not zero vanishes: so the sum is
+    // finite and positive just when all elements are finite and one is not zero.
     double sum = 0.0;
     for (size_t i = 0; i < count; i++)
         sum += (double)values[i] * (double)values[i];
-    if (sum <= 0.0)
+    if (!isfinite(sum) || sum <= 0.0)
         return STATUS_INVALID;
 
     double length = sqrt(sum);

@@ -26,9 +26,6 @@ static inline enum modality modality_other(enum modality modality)
     return modality == MODALITY_IMAGE ? MODALITY_TEXT : MODALITY_IMAGE;
 }
 
-// "image" or "text".
-const char *modality_name(enum modality modality);
-
 // Whether every element is finite.
 bool embedding_is_finite(const float *values, size_t count);
 

@@ -97,13 +97,6 @@ enum status dealer_add_peer(struct dealer *dealer, const char *query_endpoint,
     return STATUS_OK;
 }
 
-uint32_t dealer_peer_count(const struct dealer *dealer)
-{
-    assert(dealer);
-
-    return dealer->peer_count;
-}
-
 void dealer_peer_info(const struct dealer *dealer, uint32_t peer, struct dealer_peer_info *out)
 {
     assert(dealer && peer < dealer->peer_count && out);

@@ -63,7 +63,6 @@ void dealer_destroy(struct dealer **dealer); // no callback is called; NULL is a
 enum status dealer_add_peer(struct dealer *dealer, const char *query_endpoint,
                             const char *bulk_endpoint, uint32_t *peer,
                             struct reason *why) MUST_CHECK;
-uint32_t dealer_peer_count(const struct dealer *dealer);
 void dealer_peer_info(const struct dealer *dealer, uint32_t peer, struct dealer_peer_info *out);
 
 // How a request ended. Everything it points to is valid during the callback only; `rows` begins

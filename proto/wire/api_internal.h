@@ -16,16 +16,6 @@
 enum status api_unpack(const ProtobufCMessageDescriptor *type, struct bytes message,
                        struct arena *arena, ProtobufCMessage **out, struct reason *why) MUST_CHECK;
 
-// `raw` NULL: the client left the options out.
-enum status api_read_options(struct wire_memory *memory, const Reco__V1__QueryOptions *raw,
-                             struct api_options *out, struct reason *why) MUST_CHECK;
-void api_write_options(struct wire_memory *memory, const struct api_options *options,
-                       Reco__V1__QueryOptions *raw);
-
-// Each template has exactly one {}.
-enum status api_check_templates(const struct text *templates, size_t count,
-                                struct reason *why) MUST_CHECK;
-
 void api_read_timings(const Reco__V1__Timings *raw, struct api_timings *out);
 void api_write_timings(const struct api_timings *timings, Reco__V1__Timings *raw);
 

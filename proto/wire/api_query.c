@@ -43,8 +43,9 @@ static enum status check_options(const struct api_options *options, struct reaso
                             why);
 }
 
-enum status api_read_options(struct wire_memory *memory, const Reco__V1__QueryOptions *raw,
-                             struct api_options *out, struct reason *why)
+// `raw` NULL: the client left the options out.
+static enum status read_options(struct wire_memory *memory, const Reco__V1__QueryOptions *raw,
+                                struct api_options *out, struct reason *why)
 {
     Reco__V1__QueryOptions none;
     reco__v1__query_options__init(&none);
@@ -67,8 +68,8 @@ enum status api_read_options(struct wire_memory *memory, const Reco__V1__QueryOp
     return check_options(out, why);
 }
 
-void api_write_options(struct wire_memory *memory, const struct api_options *options,
-                       Reco__V1__QueryOptions *raw)
+static void write_options(struct wire_memory *memory, const struct api_options *options,
+                          Reco__V1__QueryOptions *raw)
 {
     reco__v1__query_options__init(raw);
     raw->memory = wire_put_text(memory, options->memory);
@@ -94,7 +95,8 @@ static bool has_one_slot(struct text template)
     return slots == 1;
 }
 
-enum status api_check_templates(const struct text *templates, size_t count, struct reason *why)
+// Each has exactly one {}.
+static enum status check_templates(const struct text *templates, size_t count, struct reason *why)
 {
     for (size_t i = 0; i < count; i++) {
         if (has_one_slot(templates[i]))
@@ -133,7 +135,7 @@ static enum status check_label_question(const struct api_query_request *query, s
     enum status status = wire_check_uint("top", query->top, 0, LABELS_MAX, why);
     if (status != STATUS_OK)
         return status;
-    return api_check_templates(query->templates, query->template_count, why);
+    return check_templates(query->templates, query->template_count, why);
 }
 
 // --- decoding
@@ -240,7 +242,7 @@ enum status api_decode_query(enum api_method method, struct bytes message, struc
         query.embedding_count = parts.embedding->n_values;
         query.embedding_modality = (enum api_modality)parts.embedding->modality;
     }
-    status = api_read_options(&memory, parts.options, &query.options, why);
+    status = read_options(&memory, parts.options, &query.options, why);
     if (status != STATUS_OK)
         return status;
 
@@ -279,7 +281,7 @@ static enum status encode_search(const struct api_query_request *query, struct b
     reco__v1__search_request__init(&raw);
     Reco__V1__FloatVector vector;
     Reco__V1__QueryOptions options;
-    api_write_options(&memory, &query->options, &options);
+    write_options(&memory, &query->options, &options);
     raw.options = &options;
 
     if (query->input == API_INPUT_IMAGE) {
@@ -302,7 +304,7 @@ static enum status encode_refine_image(const struct api_query_request *query, st
     Reco__V1__RefineImageRequest raw;
     reco__v1__refine_image_request__init(&raw);
     Reco__V1__QueryOptions options;
-    api_write_options(&memory, &query->options, &options);
+    write_options(&memory, &query->options, &options);
     raw.options = &options;
     raw.image = wire_put_bytes(query->image);
     return wire_pack(&memory, &raw.base, out);
@@ -314,7 +316,7 @@ static enum status encode_refine_text(const struct api_query_request *query, str
     Reco__V1__RefineTextRequest raw;
     reco__v1__refine_text_request__init(&raw);
     Reco__V1__QueryOptions options;
-    api_write_options(&memory, &query->options, &options);
+    write_options(&memory, &query->options, &options);
     raw.options = &options;
     raw.text = wire_put_text(&memory, query->text);
     return wire_pack(&memory, &raw.base, out);
@@ -328,7 +330,7 @@ static enum status encode_refine_embedding(const struct api_query_request *query
     reco__v1__refine_embedding_request__init(&raw);
     Reco__V1__FloatVector vector;
     Reco__V1__QueryOptions options;
-    api_write_options(&memory, &query->options, &options);
+    write_options(&memory, &query->options, &options);
     raw.options = &options;
     if (query->input == API_INPUT_EMBEDDING) {
         write_embedding(query, &vector);
@@ -344,7 +346,7 @@ static enum status encode_classify(const struct api_query_request *query, struct
     reco__v1__classify_request__init(&raw);
     Reco__V1__FloatVector vector;
     Reco__V1__QueryOptions options;
-    api_write_options(&memory, &query->options, &options);
+    write_options(&memory, &query->options, &options);
     raw.options = &options;
 
     if (query->input == API_INPUT_IMAGE) {
@@ -392,7 +394,7 @@ enum status api_encode_labels_request(const struct api_labels_request *message, 
     Reco__V1__CompileLabelsRequest raw;
     reco__v1__compile_labels_request__init(&raw);
     Reco__V1__QueryOptions options;
-    api_write_options(&memory, &message->options, &options);
+    write_options(&memory, &message->options, &options);
     raw.options = &options;
     raw.labels = wire_put_texts(&memory, message->labels, message->label_count);
     raw.n_labels = message->label_count;
@@ -420,11 +422,11 @@ enum status api_decode_labels_request(struct bytes message, struct arena *arena,
         .templates = wire_texts(&memory, raw->templates, raw->n_templates),
         .template_count = raw->n_templates,
     };
-    status = api_read_options(&memory, raw->options, &request.options, why);
+    status = read_options(&memory, raw->options, &request.options, why);
     if (status == STATUS_OK)
         status = wire_finish(&memory, why);
     if (status == STATUS_OK)
-        status = api_check_templates(request.templates, request.template_count, why);
+        status = check_templates(request.templates, request.template_count, why);
     if (status == STATUS_OK)
         *out = request;
     return status;

@@ -249,20 +249,6 @@ void dense_free(struct dense_matrix **matrix)
     *matrix = NULL;
 }
 
-uint32_t dense_columns(const struct dense_matrix *matrix)
-{
-    assert(matrix);
-
-    return matrix->columns;
-}
-
-uint32_t dense_depth(const struct dense_matrix *matrix)
-{
-    assert(matrix);
-
-    return matrix->depth;
-}
-
 // --- running
 
 struct run {

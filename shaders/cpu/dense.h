@@ -54,9 +54,6 @@ enum status dense_prepare(struct dense *dense, const struct dense_params *params
                           struct dense_matrix **out, struct reason *why) MUST_CHECK;
 void dense_free(struct dense_matrix **matrix);
 
-uint32_t dense_columns(const struct dense_matrix *matrix);
-uint32_t dense_depth(const struct dense_matrix *matrix);
-
 // Multiplies `rows` rows. Both arrays must have room for the next multiple of
 // DENSE_ROWS rows: rows behind `rows` are read and written, and mean nothing.
 // source: [rows][depth], target: [rows][columns]; they must not overlap.

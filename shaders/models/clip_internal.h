@@ -142,17 +142,6 @@ enum status clip_load_stack(struct clip_loader *loader, const struct clip_stack_
                             struct clip_stack *stack) MUST_CHECK;
 void clip_stack_free(struct ops *ops, struct clip_stack *stack);
 
-// A product's weights [columns][depth] from `name`.weight and, with `bias`, `name`.bias.
-struct clip_matrix_names {
-    const char *prefix;
-    const char *names[3]; // up to three matrices, one above the other
-    uint32_t count;
-    bool bias;
-};
-enum status clip_load_matrix(struct clip_loader *loader, const struct clip_matrix_names *names,
-                             uint32_t columns, uint32_t depth, enum ops_epilogue epilogue,
-                             struct ops_matrix **out) MUST_CHECK;
-
 // --- clip_stack.c
 
 // Runs the sequences in `x` through all layers and writes the unit embeddings of the

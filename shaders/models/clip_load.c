@@ -115,9 +115,17 @@ static enum status load_bias(struct clip_loader *loader, const char *name, uint3
     return status;
 }
 
-enum status clip_load_matrix(struct clip_loader *loader, const struct clip_matrix_names *names,
-                             uint32_t columns, uint32_t depth, enum ops_epilogue epilogue,
-                             struct ops_matrix **out)
+// A product's weights [columns][depth] from `name`.weight and, with `bias`, `name`.bias.
+struct matrix_names {
+    const char *prefix;
+    const char *names[3]; // up to three matrices, one above the other
+    uint32_t count;
+    bool bias;
+};
+
+static enum status load_matrix(struct clip_loader *loader, const struct matrix_names *names,
+                               uint32_t columns, uint32_t depth, enum ops_epilogue epilogue,
+                               struct ops_matrix **out)
 {
     assert(names->count >= 1 && names->count <= 3 && columns % names->count == 0);
 
@@ -170,11 +178,11 @@ static enum status load_layer(struct clip_loader *loader, struct clip_stack *sta
 {
     const struct clip_tower *shape = &stack->shape;
     enum ops_epilogue activation = shape->activation == CLIP_QUICK_GELU ? OPS_QUICK_GELU : OPS_GELU;
-    const struct clip_matrix_names qkv = {
+    const struct matrix_names qkv = {
         prefix, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, 3, true};
-    const struct clip_matrix_names out = {prefix, {"self_attn.out_proj"}, 1, true};
-    const struct clip_matrix_names fc1 = {prefix, {"mlp.fc1"}, 1, true};
-    const struct clip_matrix_names fc2 = {prefix, {"mlp.fc2"}, 1, true};
+    const struct matrix_names out = {prefix, {"self_attn.out_proj"}, 1, true};
+    const struct matrix_names fc1 = {prefix, {"mlp.fc1"}, 1, true};
+    const struct matrix_names fc2 = {prefix, {"mlp.fc2"}, 1, true};
 
     enum status status =
         load_norm(loader, stack, prefix, "layer_norm1", &layer->norm1_gain, &layer->norm1_bias);
@@ -182,14 +190,13 @@ static enum status load_layer(struct clip_loader *loader, struct clip_stack *sta
         status =
             load_norm(loader, stack, prefix, "layer_norm2", &layer->norm2_gain, &layer->norm2_bias);
     if (status == STATUS_OK)
-        status =
-            clip_load_matrix(loader, &qkv, 3 * shape->width, shape->width, OPS_PLAIN, &layer->qkv);
+        status = load_matrix(loader, &qkv, 3 * shape->width, shape->width, OPS_PLAIN, &layer->qkv);
     if (status == STATUS_OK)
-        status = clip_load_matrix(loader, &out, shape->width, shape->width, OPS_ADD, &layer->out);
+        status = load_matrix(loader, &out, shape->width, shape->width, OPS_ADD, &layer->out);
     if (status == STATUS_OK)
-        status = clip_load_matrix(loader, &fc1, shape->mlp, shape->width, activation, &layer->fc1);
+        status = load_matrix(loader, &fc1, shape->mlp, shape->width, activation, &layer->fc1);
     if (status == STATUS_OK)
-        status = clip_load_matrix(loader, &fc2, shape->width, shape->mlp, OPS_ADD, &layer->fc2);
+        status = load_matrix(loader, &fc2, shape->width, shape->mlp, OPS_ADD, &layer->fc2);
     return status;
 }
 
@@ -251,9 +258,9 @@ enum status clip_load_stack(struct clip_loader *loader, const struct clip_stack_
         load_norm(loader, stack, prefix, names->last_norm, &stack->last_gain, &stack->last_bias);
     if (status != STATUS_OK)
         return status;
-    const struct clip_matrix_names projection = {"", {names->projection}, 1, false};
-    return clip_load_matrix(loader, &projection, sizes->dimension, stack->shape.width, OPS_PLAIN,
-                            &stack->projection);
+    const struct matrix_names projection = {"", {names->projection}, 1, false};
+    return load_matrix(loader, &projection, sizes->dimension, stack->shape.width, OPS_PLAIN,
+                       &stack->projection);
 }
 
 void clip_stack_free(struct ops *ops, struct clip_stack *stack)

@@ -11,6 +11,7 @@
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
 #include "shaders/models/clip_internal.h"
+#include "shaders/models/fusion.h"
 #include "shaders/models/image.h"
 #include "shaders/models/tokenizer.h"
 
@@ -120,8 +121,8 @@ static void describe(struct clip *clip, const struct clip_files *files)
         .context = clip->config.context,
         .image_size = clip->config.image_size,
         .image = clip->image_params,
-        .fusion_beta = 2.0,
-        .fusion_temperature = 20.0,
+        .fusion_beta = FUSION_BETA_DEFAULT,
+        .fusion_temperature = FUSION_TEMPERATURE_DEFAULT,
         .template_text = clip->template_text,
     };
 }

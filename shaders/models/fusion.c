@@ -9,19 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const mode_names[] = {
-    [FUSION_NONE] = "none",
-    [FUSION_MEAN] = "mean",
-    [FUSION_WEIGHTED] = "weighted",
-};
-
-const char *fusion_mode_name(enum fusion_mode mode)
-{
-    assert((size_t)mode < sizeof(mode_names) / sizeof(mode_names[0]));
-
-    return mode_names[mode];
-}
-
 void fusion_weights(const struct fusion_params *params, const float *scores, size_t count,
                     double *weights)
 {

@@ -31,9 +31,6 @@ enum fusion_mode {
     FUSION_WEIGHTED,
 };
 
-// "none", "mean", "weighted".
-const char *fusion_mode_name(enum fusion_mode mode);
-
 struct fusion_params {
     enum fusion_mode mode;
     double beta;        // > 0

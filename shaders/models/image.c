@@ -29,17 +29,6 @@ const char *image_profile_name(enum image_profile profile)
     return profile_names[profile];
 }
 
-bool image_profile_from_name(struct text name, enum image_profile *out)
-{
-    for (size_t i = 0; i < sizeof(profile_names) / sizeof(profile_names[0]); i++) {
-        if (text_equal(name, text_of(profile_names[i]))) {
-            *out = (enum image_profile)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 // --- raw pictures
 
 uint32_t image_mode_bytes(enum image_mode mode)

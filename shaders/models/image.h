@@ -78,8 +78,6 @@ struct image_timing {
 
 // "reco", "hf" or "openai".
 const char *image_profile_name(enum image_profile profile);
-// false, *out unchanged, for any other name.
-bool image_profile_from_name(struct text name, enum image_profile *out);
 
 // Reads a Hugging Face preprocessor_config.json. `image_size` is the model's (config.json:
 // vision_config.image_size); the file must make pictures of that size. A key that is

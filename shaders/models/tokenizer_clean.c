@@ -226,9 +226,9 @@ static size_t unescape_name(const uint32_t *code, size_t count, uint32_t *out, s
     return 0;
 }
 
-// In place: a reference never has fewer code points than what it stands for
+// Replaces HTML character references once and returns the new count. In place: a reference never has fewer code points than what it stands for
 // (the shortest with two has five), so writing stays behind reading.
-size_t tokenizer_unescape(uint32_t *code, size_t count)
+static size_t unescape(uint32_t *code, size_t count)
 {
     size_t target = 0;
     size_t at = 0;
@@ -362,7 +362,7 @@ size_t tokenizer_clean(const struct tokenizer *tokenizer, struct text text,
         const uint32_t *code = scratch->code;
         size_t codes = decode(text, scratch->code, &ampersand);
         if (ampersand)
-            codes = tokenizer_unescape(scratch->code, tokenizer_unescape(scratch->code, codes));
+            codes = unescape(scratch->code, unescape(scratch->code, codes));
         while (codes > 0 && is_trimmed(code[codes - 1]))
             codes--;
         while (codes > 0 && is_trimmed(code[0])) {

@@ -143,9 +143,6 @@ size_t tokenizer_clean(const struct tokenizer *tokenizer, struct text text,
 // Kind << 24 | lower case of any code point (sigma and U+0130 are the caller's).
 uint32_t tokenizer_fold(uint32_t code);
 
-// Replaces HTML character references in place, once, and returns the new count.
-size_t tokenizer_unescape(uint32_t *code, size_t count);
-
 // Step 6: writes the ids of one word, at most `room` of them, and returns how
 // many were written. `word` has at least one byte.
 size_t tokenizer_bpe(const struct tokenizer *tokenizer, const uint8_t *word, size_t bytes,

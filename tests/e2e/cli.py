@@ -275,6 +275,8 @@ class Models(Case):
             golden = list(ids[i * columns:(i + 1) * columns])
             self.assertEqual(line["ids"], golden[:len(line["ids"])])
         self.assertEqual(self.lines("tokenize", "-", stdin="".join(f"{t}\n" for t in texts)), lines)
+        done = self.refused(1, "is not UTF-8", "tokenize", "\udcff", "ok", "--keep-going", "--json")
+        self.assertEqual([json.loads(line)["text"] for line in done.stdout.splitlines()], ["ok"])
         self.assertEqual(self.run_ok("tokenize", texts[0]).stdout,
                          " ".join(map(str, lines[0]["ids"])) + "\n")
 
@@ -450,6 +452,15 @@ class Memory(Case):
                      "--data", self.data)
         self.refused(2, "--space: is for arrays", "memory", "build", "n",
                      make_folder(self.top / "photos", IMAGES[:2]), "--space", "x:3", "--data", self.data)
+
+    def test_a_build_in_a_space_that_does_not_fit_leaves_nothing_behind(self):
+        write_npy(self.top / "i.npy", [[1, 0, 0], [0, 1, 0]])
+        arrays = (self.top / "i.npy", self.top / "i.npy")
+        self.refused(1, "its space other:4 has 4 dimensions, the arrays have 3", "memory", "build", "m",
+                     *arrays, "--space", "other:4", "--data", self.data)
+        self.assertEqual(self.lines("memory", "list", "--data", self.data), [])
+        lines, _ = self.build("m", *arrays, "--space", "other:3")
+        self.assertEqual(lines[-1]["records"], 2)
 
     def test_single_records_come_and_go(self):
         self.build("m", make_folder(self.top / "photos", IMAGES[:4]))

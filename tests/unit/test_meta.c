@@ -133,6 +133,11 @@ Test(meta, a_replacement_takes_the_name_only_when_it_serves)
     cr_expect(eq(int, find("birds", META_FOR_QUERY, &number), STATUS_OK));
     cr_expect(eq(u32, number, 2));
     cr_expect(eq(int, find("birds@1", META_FOR_QUERY, &number), STATUS_OK)); // still there
+
+    // A second stream of the older build ends late.
+    cr_assert(eq(int, meta_serve(meta, 1, NULL), STATUS_OK));
+    cr_expect(eq(int, find("birds", META_FOR_QUERY, &number), STATUS_OK));
+    cr_expect(eq(u32, number, 2));
 }
 
 Test(meta, a_drop_of_the_current_one_falls_back_to_the_newest_other)

@@ -492,6 +492,33 @@ Test(node_ingest, a_full_buffer_is_written_early_and_counted_all_the_same)
     close_place(&place, true);
 }
 
+Test(node_ingest, two_generations_that_are_loaded_at_once_are_counted_apart)
+{
+    enum { OTHER = GENERATION + 1 };
+    struct place place = created_place();
+    struct reason why = {0};
+    struct shard_write_reply reply = {0};
+    cr_assert(eq(int, create(&place, OTHER, &why), STATUS_OK), "%s", why.text);
+    struct batch other = new_batch(0, 200, 2);
+    other.request.generation = OTHER;
+    for (uint64_t first = 0; first < 1500; first += 500) {
+        cr_assert(eq(int, bulk_records(&place, first, 500, 1, &reply, &why), STATUS_OK));
+        cr_assert(eq(int, ingest_bulk(place.ingest, &other.request, place.arena, &reply, &why),
+                     STATUS_OK),
+                  "%s", why.text);
+    }
+    free_batch(&other);
+
+    commit_bulk(&place, 1500, 0);
+    expect_count(&place, 1500);
+    cr_assert(eq(int, ingest_bulk_commit(place.ingest, OTHER, &reply, &why), STATUS_OK), "%s",
+              why.text);
+    cr_expect(eq(u64, reply.stored, 600));
+    cr_expect(eq(u64, reply.duplicates, 400));
+    commit_bulk(&place, 0, 0); // each was told once
+    close_place(&place, true);
+}
+
 Test(node_ingest, a_write_or_deletion_between_bulk_records_comes_after_them)
 {
     struct place place = created_place();

@@ -140,7 +140,7 @@ static enum status prepare(struct bench *bench, struct reason *why)
 {
     const struct options *options = bench->options;
     char synthetic[SYNTHETIC_NAME_BYTES];
-    const char *name = options->memory;
+    const char *name = options->memory[0] != '\0' ? options->memory : "default";
     enum status status = STATUS_OK;
     if (options->synthetic) {
         synthetic_name(options->synthetic, (uint32_t)options->dimension, synthetic);

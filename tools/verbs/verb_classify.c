@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
@@ -209,6 +210,16 @@ static int ask_all(struct classify *classify)
                        classify);
 }
 
+// Plain CLIP needs no memory: without a named one a data directory that is not there is no error.
+static enum client_need what_is_needed(const struct options *options)
+{
+    char path[CLIENT_PATH_BYTES];
+    bool plain = options->fusion + 1 == API_FUSION_NONE && options->memory[0] == '\0';
+    if (!plain || options->server || client_data_path(options, path, NULL) != STATUS_OK)
+        return CLIENT_READ;
+    return access(path, F_OK) == 0 ? CLIENT_READ : CLIENT_ENCODER;
+}
+
 static int run_classify(const struct options *options)
 {
     struct classify classify = {.options = options};
@@ -229,7 +240,7 @@ static int run_classify(const struct options *options)
             queries_begin_rows(&classify.queries, options);
         else
             queries_begin_pictures(&classify.queries, options, &options->items);
-        exit_status = memories_open_client(options, CLIENT_READ, &classify.client);
+        exit_status = memories_open_client(options, what_is_needed(options), &classify.client);
         if (!exit_status)
             exit_status = ask_all(&classify);
         queries_end(&classify.queries);
@@ -247,7 +258,8 @@ static const struct args_flag classify_flags[] = {
     {.name = "--labels",
      .kind = ARGS_TEXT,
      .argument = "FILE",
-     .help = "one label per line; tab-separated further columns are aliases; # starts a comment",
+     .help = "one label per line; tab-separated further columns are aliases; a line that begins "
+             "with # is a comment",
      .offset = offsetof(struct options, labels)},
     {.name = "--template",
      .kind = ARGS_LIST,

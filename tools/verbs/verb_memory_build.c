@@ -109,6 +109,37 @@ static enum status create(struct build *build, struct reason *why)
     return status;
 }
 
+// A generation that this command made and that got no record goes again.
+static void drop_created(struct build *build)
+{
+    uint64_t records = 0;
+    struct reason ignored = {.text = ""};
+    if (build->created)
+        (void)!memories_drop(build->client, build->pin, &records, &ignored);
+}
+
+// Whether the arrays fit into the generation that was found or made.
+static enum status check_fit(const struct build *build, struct reason *why)
+{
+    uint32_t dimension = dataset_dimension(build->dataset);
+    const struct api_memory_info *info = &build->info;
+    const char *space = build->options->space;
+    const char *way = build->building ? "; drop this unfinished build, or give the space it has"
+                                      : "; --replace builds it anew";
+    if (build->created)
+        way = "";
+    if (dimension && info->dimension != dimension)
+        return reason_set(why, STATUS_FAILED_PRECONDITION, build->pin,
+                          "its space %.*s has %u dimensions, the arrays have %u%s",
+                          (int)info->space.bytes, info->space.data, info->dimension, dimension,
+                          way);
+    if (space && !text_equal(info->space, text_of(space)))
+        return reason_set(why, STATUS_FAILED_PRECONDITION, build->pin,
+                          "its space is %.*s, not %s%s", (int)info->space.bytes, info->space.data,
+                          space, way);
+    return STATUS_OK;
+}
+
 // Finds or makes the generation to write to.
 static enum status prepare(struct build *build, struct reason *why)
 {
@@ -127,18 +158,12 @@ static enum status prepare(struct build *build, struct reason *why)
     if (status)
         return status;
 
-    uint32_t dimension = dataset_dimension(build->dataset);
-    if (dimension && build->info.dimension != dimension)
-        return reason_set(why, STATUS_FAILED_PRECONDITION, build->name,
-                          "its space has %u dimensions, the arrays have %u", build->info.dimension,
-                          dimension);
-    if (options->space && !text_equal(build->info.space, text_of(options->space)))
-        return reason_set(why, STATUS_FAILED_PRECONDITION, build->name,
-                          "its space is %.*s, not %s; --replace builds it anew",
-                          (int)build->info.space.bytes, build->info.space.data, options->space);
     build->building = text_equal(build->info.state, text_of("building"));
     memories_pin(&build->info, build->pin);
-    return STATUS_OK;
+    status = check_fit(build, why);
+    if (status)
+        drop_created(build);
+    return status;
 }
 
 // --- the records
@@ -220,10 +245,7 @@ static enum status finish(struct build *build, struct reason *why)
 // A generation without a record does not begin to serve; one that this command made goes.
 static enum status refuse_empty(struct build *build, struct reason *why)
 {
-    uint64_t records = 0;
-    struct reason ignored = {.text = ""};
-    if (build->created)
-        (void)!memories_drop(build->client, build->pin, &records, &ignored);
+    drop_created(build);
     return reason_set(why, STATUS_INVALID, build->name,
                       "nothing was stored, so there is no memory");
 }
@@ -285,10 +307,11 @@ static void print_text(const struct build *build, double seconds)
         printf(", %s were there already", output_count(build->upload.skipped, figure));
     if (build->upload.failed + build->bad)
         printf(", %s left out", output_count(build->upload.failed + build->bad, figure));
-    printf("\n%.0f bytes a record, %s, %.0f records a second\n",
+    printf("\n%.0f bytes a record, %s",
            info->records ? (double)info->bytes / (double)info->records : 0,
-           output_seconds(seconds, figure),
-           seconds > 0 ? (double)build->upload.stored / seconds : 0);
+           output_seconds(seconds, figure));
+    double rate = seconds > 0 ? (double)build->upload.stored / seconds : 0;
+    printf(", %s records a second\n", output_count((uint64_t)rate, figure));
 }
 
 static enum status run_steps(struct build *build, struct reason *why)
@@ -366,8 +389,8 @@ static const struct args_flag build_flags[] = {
     {.name = "--space",
      .kind = ARGS_TEXT,
      .argument = "NAME:DIM",
-     .fallback = "the model's",
-     .help = "embedding space of arrays that another program made",
+     .help = "embedding space of arrays, which need this, --model or --server; a name of "
+             "your own, or what `reco memory info` shows",
      .offset = offsetof(struct options, space)},
     {.name = "--vshards",
      .kind = ARGS_COUNT,

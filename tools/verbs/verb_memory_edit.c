@@ -262,8 +262,11 @@ static enum status delete_one(struct removal *removal, const char *key, uint64_t
         .ids = &id,
         .id_count = key ? 0 : 1,
     };
+    enum status status = key ? inputs_check_text(key, why) : STATUS_OK;
+    if (status)
+        return status;
     removal->request.count = 0;
-    enum status status = api_encode_delete_request(&request, &removal->request);
+    status = api_encode_delete_request(&request, &removal->request);
     if (status)
         return reason_set(why, status, NULL, "the request cannot be made: %s", status_text(status));
     struct bytes bytes = {removal->request.data, removal->request.count};

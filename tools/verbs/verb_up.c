@@ -37,8 +37,7 @@
     (35 * SECOND_US)       // for the coordinator (its own limit is 30 s), then for the shards
 #define FIRST_DEATHS_MAX 3 // of one child before the first answer
 #define TRIES_MAX 3        // with --port 0
-#define NODES_ARENA_BYTES ((size_t)1 << 20)
-#define PORT_MAX 65455 // P + 80 and the ports of 32 nodes fit below 65536
+#define PORT_MAX 65455     // P + 80 and the ports of 32 nodes fit below 65536
 #define ADDRESS_BYTES 64
 
 _Static_assert(1 + 2 * NODES_MAX <= PORTS_MAX, "every port can be picked");
@@ -294,7 +293,10 @@ static enum status wait_ready(struct up *up, bool *stopped, struct reason *why)
 
 static void announce(const struct up *up)
 {
-    printf("ready %s\n", up->address);
+    if (up->options->json)
+        printf("{\"ready\":\"%s\"}\n", up->address);
+    else
+        printf("ready %s\n", up->address);
     (void)fflush(stdout);
     log_info("ready", "address=%s nodes=%u data=%s", up->address, up->nodes, up->path);
 }
@@ -388,7 +390,9 @@ const struct verb verb_up = {
              "Prints `ready HOST:PORT` when the cluster answers; its log goes to stderr. A\n"
              "process that dies is started again, after 0.1 s at first, 5 s at most. SIGTERM or\n"
              "Ctrl-C lets running calls finish and ends with status 0. All ports are on the\n"
-             "loopback.",
+             "loopback.\n"
+             "\n"
+             "JSON line: {\"ready\":\"HOST:PORT\"}",
          .groups = {up_flags, options_data, options_model, options_common}},
     .chapter = "clusters",
     .run = run_up,
