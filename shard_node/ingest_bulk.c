@@ -266,6 +266,7 @@ enum status ingest_bulk_flush(struct ingest *ingest, struct reason *why)
     struct reason *reason = why ? why : &own;
     enum status status = STATUS_OK;
     if (ingest->bulk.count > 0) {
+        assert(ingest->bulk.generation);
         status = store_may_write(ingest->store, false, reason);
         if (status == STATUS_OK)
             status = sort_and_write(ingest, reason);
