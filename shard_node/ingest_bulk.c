@@ -262,19 +262,22 @@ static enum status sort_and_write(struct ingest *ingest, struct reason *why)
 
 enum status ingest_bulk_flush(struct ingest *ingest, struct reason *why)
 {
+    if (ingest->bulk.count == 0) {
+        ingest_bulk_forget(ingest);
+        return STATUS_OK;
+    }
+    assert(ingest->bulk.generation);
+
     struct reason own = {0};
     struct reason *reason = why ? why : &own;
-    enum status status = STATUS_OK;
-    if (ingest->bulk.count > 0) {
-        assert(ingest->bulk.generation);
-        status = store_may_write(ingest->store, false, reason);
-        if (status == STATUS_OK)
-            status = sort_and_write(ingest, reason);
-    }
+    struct shelf_bulk *bulk = &ingest->bulk.generation->bulk;
+    enum status status = store_may_write(ingest->store, false, reason);
+    if (status == STATUS_OK)
+        status = sort_and_write(ingest, reason);
     // Nothing of it was acknowledged as durable. The generation's commit will tell.
-    if (status != STATUS_OK && ingest->bulk.generation->bulk.failed == STATUS_OK) {
-        ingest->bulk.generation->bulk.failed = status;
-        ingest->bulk.generation->bulk.why = *reason;
+    if (status != STATUS_OK && bulk->failed == STATUS_OK) {
+        bulk->failed = status;
+        bulk->why = *reason;
     }
     ingest_bulk_forget(ingest);
     return status;

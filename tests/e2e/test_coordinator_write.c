@@ -379,6 +379,48 @@ Test(write, a_build_goes_on_after_a_restart)
     house_close(&house);
 }
 
+Test(write, two_builds_at_once_do_not_disturb_each_other)
+{
+    static const char *const names[2] = {"a", "b"};
+    struct house house;
+    struct coordinator_stream *streams[2] = {NULL};
+    struct reason why = {0};
+    float embedding[HOUSE_DIMENSION];
+    char key[16];
+    house_open(&house, 2, NULL);
+    for (int i = 0; i < 2; i++) {
+        house_create(&house, names[i], true, false);
+        cr_assert(eq(
+            int, coordinator_stream_open(house.coordinator, API_MEMORY_INGEST, &streams[i], NULL),
+            STATUS_OK));
+    }
+    for (uint32_t record = 0; record < 40; record++) {
+        struct buffer message = {0};
+        house_embedding(record, 0, embedding);
+        (void)snprintf(key, sizeof(key), "k%u", record);
+        const struct api_ingest_record content = {
+            .key = text_of(key), BOTH(embedding, HOUSE_DIMENSION, embedding, HOUSE_DIMENSION)};
+        struct api_ingest_request request = {.memory = text_of(names[record % 2]),
+                                             .records = &content,
+                                             .count = 1,
+                                             .finish = record >= 38};
+        cr_assert(eq(int, api_encode_ingest_request(&request, &message), STATUS_OK));
+        cr_assert(eq(int,
+                     coordinator_stream_send(streams[record % 2],
+                                             (struct bytes){message.data, message.count}),
+                     STATUS_OK));
+        buffer_deinit(&message);
+    }
+    for (int i = 0; i < 2; i++) {
+        struct buffer out = {0};
+        cr_expect(eq(int, coordinator_stream_finish(&streams[i], &out, &why), STATUS_OK), "%s",
+                  why.text);
+        cr_expect(eq(u64, describe(&house, names[i]).records, 20));
+        buffer_deinit(&out);
+    }
+    house_close(&house);
+}
+
 Test(write, a_replacement_takes_the_name_in_one_step)
 {
     struct house house;
