@@ -22,6 +22,7 @@ import time
 import numpy as np
 
 BLOCK = 8 << 20
+SETTLE_S = 5
 WORDS = ("photo", "drawing", "painting", "bird", "harbour", "street", "night", "red", "old", "small", "market", "snow")
 
 
@@ -53,9 +54,16 @@ def stored_bytes(folder):
     return blocks * 512
 
 
+def settle():
+    """A virtual machine gives freed memory back to its host after seconds, and is slow to get it again; so each
+    measurement begins after that, not with what the one before has just freed."""
+    os.sync()
+    time.sleep(SETTLE_S)
+
+
 def build(arguments, sources, folder):
     shutil.rmtree(folder, ignore_errors=True)
-    os.sync()
+    settle()
     command = [arguments.reco, "memory", "build", "bench", *sources, "--data", folder, "--space",
                "bench:%d" % arguments.dimension, "--json", "--quiet"]
     start = time.perf_counter()
@@ -70,7 +78,7 @@ def build(arguments, sources, folder):
 def write_disk(path, count):
     """A sequential write of `count` bytes that are on the disk at the end; its seconds."""
     block = np.random.default_rng(1).bytes(BLOCK)
-    os.sync()
+    settle()
     start = time.perf_counter()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     left = count
