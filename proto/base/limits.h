@@ -20,6 +20,11 @@
 #define SOURCE_BYTES_MAX 2048         // where a record came from: path or URL
 #define TAGS_MAX 32                   // tags of a record
 #define TAG_BYTES_MAX 128             //
+#define GET_RECORDS_MAX 1024          // records of one GetRecords or GetVectors
+#define FILTER_TAGS_MAX 32            // tags of each of a filter's three lists
+#define FILTER_KEYS_MAX 1024          // keys of a filter's set
+#define FILTER_IDS_MAX 16384          // ids of a filter's set, hashed keys included
+#define RECORD_FIELDS_MAX 8           // parts of a record that may be asked for
 #define MEMORY_NAME_BYTES_MAX 128     // letters, digits, '.', '_' and '-'; first a letter or digit
 #define SPACE_BYTES_MAX 128           // "NAME:DIM" or 64 hexadecimal digits and ":DIM"
 #define LABELS_MAX 20000              // labels of a label set

@@ -89,6 +89,52 @@ enum api_profile {
     API_PROFILE_OPENAI = 2,
 };
 
+// The parts of a record, as bits 1 << API_FIELD_x of a `fields` member; 0: the message's default.
+enum api_record_field {
+    API_FIELD_KEY = 1,
+    API_FIELD_CAPTION = 2,
+    API_FIELD_SOURCE = 3,
+    API_FIELD_TAGS = 4,
+    API_FIELD_IMAGE_EMBEDDING = 5,
+    API_FIELD_TEXT_EMBEDDING = 6,
+    API_FIELD_NONE = 7, // alone
+};
+
+#define API_FIELDS_OF_NEIGHBOURS                                                                   \
+    (1u << API_FIELD_KEY | 1u << API_FIELD_CAPTION | 1u << API_FIELD_SOURCE)
+#define API_FIELDS_OF_RECORDS (API_FIELDS_OF_NEIGHBOURS | 1u << API_FIELD_TAGS)
+#define API_FIELDS_ALL                                                                             \
+    (API_FIELDS_OF_RECORDS | 1u << API_FIELD_IMAGE_EMBEDDING | 1u << API_FIELD_TEXT_EMBEDDING)
+
+// Which records may be found. A zero struct lets all pass.
+struct api_filter {
+    const struct text *all_tags;
+    size_t all_count;
+    const struct text *any_tags;
+    size_t any_count;
+    const struct text *no_tags;
+    size_t no_count;
+    const struct text *keys;
+    size_t key_count;
+    const uint64_t *ids;
+    size_t id_count;
+    bool only_listed; // keys and ids are a set also when there are none
+};
+
+struct api_record {
+    uint64_t id;
+    struct text key;
+    struct text caption;
+    struct text source;
+    const struct text *tags;
+    size_t tag_count;
+    bool hidden;
+    const float *image_embedding; // [image_count]
+    size_t image_count;
+    const float *text_embedding; // [text_count]
+    size_t text_count;
+};
+
 struct api_options {
     struct text memory; // empty: "default"
     uint32_t k;
@@ -188,6 +234,16 @@ struct api_delete_request {
     size_t id_count;
 };
 
+struct api_records_request { // GetRecords and GetVectors
+    struct text memory;
+    const struct text *keys;
+    size_t key_count;
+    const uint64_t *ids;
+    size_t id_count;
+    uint32_t fields;            // GetRecords
+    enum api_modality modality; // GetVectors; default: both
+};
+
 // --- replies
 
 struct api_timings { // milliseconds
@@ -236,6 +292,29 @@ struct api_answer {
     struct api_labels refined;
     struct text label_set_id; // CompileLabels
     uint32_t label_count;
+};
+
+// GetRecordsReply and GetVectorsReply. The latter has ids and embeddings as arrays of their own.
+struct api_records_reply {
+    struct text request_id;
+    struct text memory;
+    uint32_t generation;
+    struct text space;
+    uint32_t dimension;
+    const struct api_record *records;
+    size_t count;
+    const uint64_t *ids; // [vector_count]
+    size_t vector_count;
+    const float *image_embeddings; // [image_floats]
+    size_t image_floats;
+    const float *text_embeddings; // [text_floats]
+    size_t text_floats;
+    const struct text *missing_keys;
+    size_t missing_key_count;
+    const uint64_t *missing_ids;
+    size_t missing_id_count;
+    const struct text *degraded;
+    size_t degraded_count;
 };
 
 struct api_encode_reply {
@@ -328,6 +407,17 @@ enum status api_encode_answer(enum api_method method, const struct api_answer *m
                               struct buffer *out) MUST_CHECK;
 enum status api_decode_answer(enum api_method method, struct bytes message, struct arena *arena,
                               struct api_answer *out, struct reason *why) MUST_CHECK;
+
+// `vectors`: GetVectors, else GetRecords.
+enum status api_encode_records_request(bool vectors, const struct api_records_request *message,
+                                       struct buffer *out) MUST_CHECK;
+enum status api_decode_records_request(bool vectors, struct bytes message, struct arena *arena,
+                                       struct api_records_request *out,
+                                       struct reason *why) MUST_CHECK;
+enum status api_encode_records_reply(bool vectors, const struct api_records_reply *message,
+                                     struct buffer *out) MUST_CHECK;
+enum status api_decode_records_reply(bool vectors, struct bytes message, struct arena *arena,
+                                     struct api_records_reply *out, struct reason *why) MUST_CHECK;
 
 #define API_CODEC(name)                                                                            \
     enum status api_encode_##name(const struct api_##name *message, struct buffer *out)            \

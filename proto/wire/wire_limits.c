@@ -54,6 +54,23 @@ static const struct wire_limit query_options[] = {
     TEXTS("exclude_keys", 0, 256, 1, KEY_BYTES_MAX),
 };
 
+static const struct wire_limit filter[] = {
+    TEXTS("all_tags", 0, FILTER_TAGS_MAX, 1, TAG_BYTES_MAX),
+    TEXTS("any_tags", 0, FILTER_TAGS_MAX, 1, TAG_BYTES_MAX),
+    TEXTS("no_tags", 0, FILTER_TAGS_MAX, 1, TAG_BYTES_MAX),
+    TEXTS("keys", 0, FILTER_KEYS_MAX, 1, KEY_BYTES_MAX),
+    NUMBERS("ids", 0, FILTER_IDS_MAX),
+};
+
+static const struct wire_limit record[] = {
+    TEXT("key", 0, KEY_BYTES_MAX),
+    TEXT("caption", 0, CAPTION_BYTES_MAX),
+    TEXT("source", 0, SOURCE_BYTES_MAX),
+    TEXTS("tags", 0, TAGS_MAX, 0, TAG_BYTES_MAX),
+    NUMBERS("image_embedding", 0, DIMENSION_MAX),
+    NUMBERS("text_embedding", 0, DIMENSION_MAX),
+};
+
 static const struct wire_limit neighbours[] = {
     NUMBERS("ids", 0, K_MAX),
     NUMBERS("scores", 0, K_MAX),
@@ -104,6 +121,41 @@ static const struct wire_limit search_request[] = {
 
 static const struct wire_limit float_vector[] = {
     NUMBERS("values", 1, DIMENSION_MAX),
+};
+
+static const struct wire_limit get_records_request[] = {
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    TEXTS("keys", 0, GET_RECORDS_MAX, 1, KEY_BYTES_MAX),
+    NUMBERS("ids", 0, GET_RECORDS_MAX),
+    NUMBERS("fields", 0, RECORD_FIELDS_MAX),
+};
+
+static const struct wire_limit get_records_reply[] = {
+    TEXT("request_id", 0, REQUEST_ID_BYTES_MAX),
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    TEXT("space", 0, SPACE_BYTES_MAX),
+    MESSAGES("records", 0, GET_RECORDS_MAX),
+    TEXTS("missing_keys", 0, GET_RECORDS_MAX, 0, KEY_BYTES_MAX),
+    NUMBERS("missing_ids", 0, GET_RECORDS_MAX),
+    TEXTS("degraded", 0, DEGRADED_MAX, 0, REASON_BYTES_MAX),
+};
+
+static const struct wire_limit get_vectors_request[] = {
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    TEXTS("keys", 0, GET_RECORDS_MAX, 1, KEY_BYTES_MAX),
+    NUMBERS("ids", 0, GET_RECORDS_MAX),
+};
+
+static const struct wire_limit get_vectors_reply[] = {
+    TEXT("request_id", 0, REQUEST_ID_BYTES_MAX),
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    TEXT("space", 0, SPACE_BYTES_MAX),
+    NUMBERS("ids", 0, GET_RECORDS_MAX),
+    NUMBERS("image_embeddings", 0, GET_RECORDS_MAX *DIMENSION_MAX),
+    NUMBERS("text_embeddings", 0, GET_RECORDS_MAX *DIMENSION_MAX),
+    TEXTS("missing_keys", 0, GET_RECORDS_MAX, 0, KEY_BYTES_MAX),
+    NUMBERS("missing_ids", 0, GET_RECORDS_MAX),
+    TEXTS("degraded", 0, DEGRADED_MAX, 0, REASON_BYTES_MAX),
 };
 
 static const struct wire_limit refine_image_request[] = {
@@ -285,6 +337,8 @@ static const struct wire_limit shard_create_request[] = {
 
 static const struct wire_limits table[] = {
     LIMITS(reco__v1__query_options, query_options),
+    LIMITS(reco__v1__filter, filter),
+    LIMITS(reco__v1__record, record),
     LIMITS(reco__v1__neighbours, neighbours),
     LIMITS(reco__v1__timings, timings),
     LIMITS(reco__v1__answer, answer),
@@ -296,6 +350,10 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__search_request, search_request),
     LIMITS(reco__v1__float_vector, float_vector),
     NO_LIMITS(reco__v1__search_reply),
+    LIMITS(reco__v1__get_records_request, get_records_request),
+    LIMITS(reco__v1__get_records_reply, get_records_reply),
+    LIMITS(reco__v1__get_vectors_request, get_vectors_request),
+    LIMITS(reco__v1__get_vectors_reply, get_vectors_reply),
     LIMITS(reco__v1__refine_image_request, refine_image_request),
     LIMITS(reco__v1__refine_text_request, refine_text_request),
     NO_LIMITS(reco__v1__refine_embedding_request),

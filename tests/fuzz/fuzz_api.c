@@ -77,6 +77,25 @@ METHOD_TURN(answer, answer, REFINE_TEXT)
 METHOD_TURN(answer, answer, EXPLAIN)
 METHOD_TURN(answer, answer, COMPILE_LABELS)
 
+#define RECORDS_TURN(kind, vectors)                                                                \
+    static bool turn_records_##kind##_##vectors(struct bytes in, struct buffer *out)               \
+    {                                                                                              \
+        struct arena *arena = arena_create(API_ARENA_BYTES(in.count));                             \
+        struct reason why = {{0}, {0}};                                                            \
+        struct api_records_##kind message;                                                         \
+        enum status status = api_decode_records_##kind(vectors, in, arena, &message, &why);        \
+        check(status == STATUS_OK || why.text[0] != '\0');                                         \
+        if (status == STATUS_OK)                                                                   \
+            check(api_encode_records_##kind(vectors, &message, out) == STATUS_OK);                 \
+        arena_destroy(&arena);                                                                     \
+        return status == STATUS_OK;                                                                \
+    }
+
+RECORDS_TURN(request, false)
+RECORDS_TURN(request, true)
+RECORDS_TURN(reply, false)
+RECORDS_TURN(reply, true)
+
 // The order is the corpus's: lines are only appended.
 static const turn turns[] = {
     turn_labels_request,
@@ -103,6 +122,10 @@ static const turn turns[] = {
     turn_answer_REFINE_TEXT,
     turn_answer_EXPLAIN,
     turn_answer_COMPILE_LABELS,
+    turn_records_request_false,
+    turn_records_request_true,
+    turn_records_reply_false,
+    turn_records_reply_true,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
