@@ -16,8 +16,6 @@
 
 #define WORD_BYTES_MAX 64 // of a name that is compared for nearness
 #define NAMES_MAX 128     // flags of one verb
-#define HELP_COLUMN 30    // where the sentences of the help begin
-#define HELP_WIDTH 96
 
 // Flags of the contract that a later version has. Named here so that the error
 // says so instead of guessing at a misspelling.
@@ -25,16 +23,28 @@ static const char *const flags_not_yet[] = {
     "--filter", "--approx", "--target-recall", "--nprobe", "--config", "--print-config",
 };
 
-// Calls the table's flags one by one: the flag after `at`, NULL at the end; start with NULL.
-static const struct args_flag *next_flag(const struct args_verb *verb, size_t *group,
-                                         const struct args_flag *at)
+const struct args_flag *args_next_flag(const struct args_verb *verb, struct args_walk *walk)
 {
-    const struct args_flag *next = at ? at + 1 : verb->groups[0];
-    while (*group < ARGS_GROUPS_MAX && next && !next->name) {
-        (*group)++;
-        next = *group < ARGS_GROUPS_MAX ? verb->groups[*group] : NULL;
+    const struct args_flag *next = walk->at ? walk->at + 1 : verb->groups[0];
+    while (walk->group < ARGS_GROUPS_MAX && next && !next->name) {
+        walk->group++;
+        next = walk->group < ARGS_GROUPS_MAX ? verb->groups[walk->group] : NULL;
     }
+    walk->at = next;
     return next;
+}
+
+enum args_value args_value_of(const char *argument)
+{
+    static const char *const files[] = {"FILE", "IMAGE", "SOURCE"};
+    if (strncmp(argument, "DIR", 3) == 0)
+        return ARGS_VALUE_FOLDER;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (strncmp(argument, files[i], strlen(files[i])) == 0)
+            return ARGS_VALUE_FILE;
+    // "X.npy" is a file, the dots of "ITEM..." are none.
+    const char *dot = strchr(argument, '.');
+    return dot && dot[1] != '.' && dot[1] ? ARGS_VALUE_FILE : ARGS_VALUE_WORD;
 }
 
 // --- nearness
@@ -211,9 +221,9 @@ static enum status store(const struct args_flag *flag, const char *value, void *
 static const struct args_flag *find_flag(const struct args_verb *verb, const char *name,
                                          size_t bytes)
 {
-    size_t group = 0;
-    for (const struct args_flag *flag = next_flag(verb, &group, NULL); flag;
-         flag = next_flag(verb, &group, flag)) {
+    struct args_walk walk = {.at = NULL};
+    for (const struct args_flag *flag = args_next_flag(verb, &walk); flag;
+         flag = args_next_flag(verb, &walk)) {
         if (strlen(flag->name) == bytes && memcmp(flag->name, name, bytes) == 0)
             return flag;
         if (flag->alias && strlen(flag->alias) == bytes && memcmp(flag->alias, name, bytes) == 0)
@@ -236,9 +246,9 @@ static enum status unknown_flag(const struct args_verb *verb, const char *word, 
 
     const char *names[NAMES_MAX];
     size_t count = 0;
-    size_t group = 0;
-    for (const struct args_flag *flag = next_flag(verb, &group, NULL); flag && count < NAMES_MAX;
-         flag = next_flag(verb, &group, flag))
+    struct args_walk walk = {.at = NULL};
+    for (const struct args_flag *flag = args_next_flag(verb, &walk); flag && count < NAMES_MAX;
+         flag = args_next_flag(verb, &walk))
         names[count++] = flag->name;
 
     const char *nearest = args_nearest(name, names, count);
@@ -315,9 +325,9 @@ enum status args_parse(const struct args_verb *verb, int argc, const char *const
 
 void args_free(const struct args_verb *verb, void *options, struct args_list *items)
 {
-    size_t group = 0;
-    for (const struct args_flag *flag = next_flag(verb, &group, NULL); flag;
-         flag = next_flag(verb, &group, flag)) {
+    struct args_walk walk = {.at = NULL};
+    for (const struct args_flag *flag = args_next_flag(verb, &walk); flag;
+         flag = args_next_flag(verb, &walk)) {
         if (flag->kind != ARGS_LIST)
             continue;
         struct args_list *list = (struct args_list *)(void *)((char *)options + flag->offset);
@@ -326,75 +336,4 @@ void args_free(const struct args_verb *verb, void *options, struct args_list *it
     }
     mem_free(items->items);
     *items = (struct args_list){0};
-}
-
-// --- help
-
-// Prints words from column `column` on, broken at HELP_WIDTH.
-static void print_wrapped(FILE *file, const char *text, size_t column)
-{
-    size_t at = column;
-    for (const char *word = text; *word;) {
-        size_t bytes = strcspn(word, " ");
-        if (at > column && at + 1 + bytes > HELP_WIDTH) {
-            (void)fprintf(file, "\n%*s", (int)column, "");
-            at = column;
-        } else if (at > column) {
-            (void)fputc(' ', file);
-            at++;
-        }
-        (void)fwrite(word, 1, bytes, file);
-        at += bytes;
-        word += bytes;
-        word += *word == ' ';
-    }
-}
-
-static void print_flag(const struct args_flag *flag, FILE *file)
-{
-    char left[96];
-    (void)snprintf(left, sizeof(left), "  %s%s%s%s%s", flag->alias ? flag->alias : "",
-                   flag->alias ? ", " : "", flag->name, flag->argument ? " " : "",
-                   flag->argument ? flag->argument : "");
-    if (strlen(left) + 2 > HELP_COLUMN)
-        (void)fprintf(file, "%s\n%*s", left, HELP_COLUMN, "");
-    else
-        (void)fprintf(file, "%-*s", HELP_COLUMN, left);
-
-    char text[768];
-    size_t used = (size_t)snprintf(text, sizeof(text), "%s", flag->help);
-    if (flag->kind == ARGS_CHOICE && used < sizeof(text))
-        used += (size_t)snprintf(text + used, sizeof(text) - used, "; one of %s", flag->choices);
-    if ((flag->kind == ARGS_COUNT || flag->kind == ARGS_NUMBER || flag->kind == ARGS_NUMBER_LIST) &&
-        used < sizeof(text))
-        used += (size_t)snprintf(text + used, sizeof(text) - used, "; %.15g to %.15g", flag->low,
-                                 flag->high);
-    if (flag->kind == ARGS_LIST && used < sizeof(text))
-        used += (size_t)snprintf(text + used, sizeof(text) - used, "; may be given again");
-    if (flag->fallback && used < sizeof(text))
-        (void)snprintf(text + used, sizeof(text) - used, " (default %s)", flag->fallback);
-    print_wrapped(file, text, HELP_COLUMN);
-    (void)fputc('\n', file);
-}
-
-void args_print_usage(const struct args_verb *verb, FILE *file)
-{
-    (void)fprintf(file, "reco %s%s%s [flags]\n", verb->name, verb->items[0] ? " " : "",
-                  verb->items);
-}
-
-void args_print_help(const struct args_verb *verb, FILE *file)
-{
-    (void)fputs("usage: ", file);
-    args_print_usage(verb, file);
-    (void)fprintf(file, "\n%s\n", verb->summary);
-    if (verb->details[0])
-        (void)fprintf(file, "\n%s\n", verb->details);
-
-    size_t group = 0;
-    const struct args_flag *flag = next_flag(verb, &group, NULL);
-    if (flag)
-        (void)fputs("\nflags:\n", file);
-    for (; flag; flag = next_flag(verb, &group, flag))
-        print_flag(flag, file);
 }

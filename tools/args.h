@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// args.h - flags of a verb as a table: parsing, the help text and every error come from it.
+// args.h - flags of a verb as a table: parsing and every error come from it; so do the help
+// (help.h), the manual (manual.h) and the completion of shells (completion.h).
 //
 // A verb lists groups of flags; each flag names a member of the caller's options
 // struct by offset and kind. What is not in the table does not exist: an
@@ -14,7 +15,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
@@ -47,7 +47,7 @@ struct args_flag {
     const char *name;     // "--min-coverage"
     const char *alias;    // "-q"; NULL: none
     enum args_kind kind;  //
-    const char *argument; // how the help calls the value; NULL for a switch
+    const char *argument; // how the help calls the value; NULL for a switch; see args_value_of()
     const char *fallback; // the default as the help shows it; NULL: none worth saying
     const char *help;     // one sentence without a full stop
     size_t offset;        // offsetof() in the options
@@ -61,10 +61,19 @@ struct args_verb {
     const char *name;                                // "memory build"
     const char *items;                               // "NAME SOURCE..."; "" when it takes none
     const char *summary;                             // one line
-    const char *details;                             // paragraphs for the help; "" when none
+    const char *details;                             // for the help; "" when none: help.h
     size_t items_min, items_max;                     //
     const struct args_flag *groups[ARGS_GROUPS_MAX]; // NULL ends
 };
+
+// What a value is, for completion, by how it is called: DIR is a folder; FILE, IMAGE and SOURCE
+// and whatever has a dot (X.npy) are files.
+enum args_value {
+    ARGS_VALUE_WORD,
+    ARGS_VALUE_FILE,
+    ARGS_VALUE_FOLDER,
+};
+enum args_value args_value_of(const char *argument);
 
 // What is no flag's value.
 struct args_rest {
@@ -81,11 +90,12 @@ enum status args_parse(const struct args_verb *verb, int argc, const char *const
 // Frees the lists of the options and the items.
 void args_free(const struct args_verb *verb, void *options, struct args_list *items);
 
-// Prints usage, details and every flag with its default and range.
-void args_print_help(const struct args_verb *verb, FILE *file);
-
-// "reco memory build NAME SOURCE... [flags]"
-void args_print_usage(const struct args_verb *verb, FILE *file);
+// A walk over all flags of a verb; begins as {.at = NULL}, ends with NULL.
+struct args_walk {
+    size_t group;
+    const struct args_flag *at;
+};
+const struct args_flag *args_next_flag(const struct args_verb *verb, struct args_walk *walk);
 
 // The entry of names[count] that `word` was most likely meant to be; NULL when none is near.
 const char *args_nearest(const char *word, const char *const *names, size_t count);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "proto/base/log.h"
+#include "tools/help.h"
 #include "tools/output.h"
 #include "tools/system_error.h"
 #include "tools/verbs.h"
@@ -42,7 +43,7 @@ static int run(const struct verb *verb, int argc, const char *const *argv)
     enum status status = args_parse(&verb->args, argc, argv, &options, &rest, &why);
     options.items = rest.items;
     if (!status && rest.help) {
-        args_print_help(&verb->args, stdout);
+        help_print(&verb->args, stdout);
         exit_status = VERBS_DONE;
     } else if (!status) {
         output_begin(verb->args.name, options.quiet, options.verbose);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/help.h"
+
 const struct verb *const verbs[] = {
     &verb_search,        &verb_refine,       &verb_classify,
     &verb_embed_image,   &verb_embed_text,   &verb_tokenize,
@@ -92,11 +94,13 @@ void verbs_print_all(FILE *file)
             chapter = verbs[i]->chapter;
             (void)fprintf(file, "\n%s\n", chapter);
         }
-        (void)fprintf(file, "  %-15s %s\n", verbs[i]->args.name, verbs[i]->args.summary);
+        (void)fprintf(file, "  %-15s ", verbs[i]->args.name);
+        help_wrap(file, verbs[i]->args.summary, strlen(verbs[i]->args.summary), 18);
     }
-    (void)fputs(
-        "\n`reco help VERB` has every flag. Without --server a verb does the work inside this\n"
-        "process; with --server HOST:PORT it asks a server; the answers are the same.\n"
-        "Exit status: 0 all done, 1 an item failed, 2 wrong usage, 3 cluster unavailable.\n",
-        file);
+    static const char closing[] =
+        "`reco help VERB` has every flag. Without --server a verb does the work inside this "
+        "process; with --server HOST:PORT it asks a server; the answers are the same. Exit status: "
+        "0 all done, 1 an item failed, 2 wrong usage, 3 cluster unavailable.";
+    (void)fputc('\n', file);
+    help_wrap(file, closing, sizeof(closing) - 1, 0);
 }

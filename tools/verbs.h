@@ -7,6 +7,7 @@
 #define RECO_TOOLS_VERBS_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "proto/base/reason.h"
 #include "proto/base/status.h"

@@ -3,3 +3,7 @@ foreach(class Usage Models Memory Asking Resume Up Bench)
     string(TOLOWER ${class} name)
     reco_script(cli_${name} ${Python3_EXECUTABLE} cli.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
 endforeach()
+
+# What a person reads and types before anything runs.
+reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
+    ${CMAKE_BINARY_DIR}/share)

@@ -11,6 +11,7 @@
 #include <criterion/new/assert.h>
 
 #include "tools/args.h"
+#include "tools/help.h"
 
 struct settings {
     bool fast;
@@ -248,7 +249,7 @@ Test(args, help_shows_defaults_ranges_and_choices)
     char *text = NULL;
     size_t bytes = 0;
     FILE *file = open_memstream(&text, &bytes);
-    args_print_help(&verb, file);
+    help_print(&verb, file);
     fclose(file);
     cr_expect(strstr(text, "usage: reco memory try NAME SOURCE... [flags]") != NULL);
     cr_expect(strstr(text, "-f, --fast") != NULL);

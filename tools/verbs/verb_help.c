@@ -5,6 +5,7 @@
 
 #include "proto/base/json.h"
 #include "tools/answers.h"
+#include "tools/help.h"
 #include "tools/output.h"
 #include "tools/verbs.h"
 #include "tools/verbs/version.h"
@@ -23,7 +24,7 @@ static int run_help(const struct options *options)
         output_error(NULL, &why);
         return VERBS_USAGE;
     }
-    args_print_help(&verb->args, stdout);
+    help_print(&verb->args, stdout);
     return VERBS_DONE;
 }
 

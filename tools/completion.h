@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// completion.h - what bash, zsh and fish need to complete command lines of `reco`, from its tables.
+//
+// Verbs, flags, the words of a choice, files and folders where a value or an item is one; nothing
+// asks the program at run time.
+//
+// Thread-safety: pure.
+
+#ifndef RECO_TOOLS_COMPLETION_H
+#define RECO_TOOLS_COMPLETION_H
+
+#include <stdio.h>
+
+void completion_write_bash(FILE *file);
+void completion_write_zsh(FILE *file);
+void completion_write_fish(FILE *file);
+
+#endif
