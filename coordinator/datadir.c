@@ -23,6 +23,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 
 #define FORMAT_VERSION 1u
 #define FORMAT_BYTES_MAX 256
@@ -72,6 +73,19 @@ static enum content look_inside(const char *path)
     return content;
 }
 
+// What errno says of the path, and what helps.
+static enum status refuse_path(const char *doing, const char *path, struct reason *why)
+{
+    int error = errno;
+    const char *remedy = "";
+    if (error == ENOTDIR)
+        remedy = "; the data directory must be a folder, one of ours or a new one";
+    else if (error == EACCES || error == EPERM || error == EROFS)
+        remedy = "; name a folder that this user may write";
+    return reason_set(why, error == ENOTDIR ? STATUS_INVALID : STATUS_IO, "data",
+                      "cannot %s %s: %s%s", doing, path, SYSTEM_ERROR(error), remedy);
+}
+
 // Makes the folder and its parents.
 static enum status make_folders(const char *path, struct reason *why)
 {
@@ -83,8 +97,7 @@ static enum status make_folders(const char *path, struct reason *why)
         memcpy(part, path, i);
         part[i] = '\0';
         if (mkdir(part, 0777) != 0 && errno != EEXIST && errno != EISDIR)
-            return reason_set(why, STATUS_IO, "data", "cannot make the folder %s: errno %d", part,
-                              errno);
+            return refuse_path("make the folder", part, why);
     }
     return STATUS_OK;
 }
@@ -101,8 +114,7 @@ static enum status check_content(const struct datadir_params *params, struct rea
                           "name an empty or a new folder",
                           params->path);
     case CONTENT_UNREADABLE:
-        return reason_set(why, STATUS_IO, "data", "cannot read the folder %s: errno %d",
-                          params->path, errno);
+        return refuse_path("read the folder", params->path, why);
     case CONTENT_MISSING:
     case CONTENT_EMPTY:
         break;
@@ -153,13 +165,13 @@ static enum status take_lock(struct datadir *datadir, struct reason *why)
     (void)snprintf(path, sizeof(path), "%s/LOCK", datadir->path);
     datadir->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (datadir->lock < 0)
-        return reason_set(why, STATUS_IO, "data", "cannot open %s: errno %d", path, errno);
+        return refuse_path("open", path, why);
 
     if (flock(datadir->lock, LOCK_EX | LOCK_NB) == 0)
         return STATUS_OK;
     if (errno == EWOULDBLOCK)
         return refuse_held(datadir, why);
-    return reason_set(why, STATUS_IO, "data", "cannot lock %s: errno %d", path, errno);
+    return refuse_path("lock", path, why);
 }
 
 // Reads "NAME NUMBER\n" and moves *at behind it.

@@ -426,13 +426,15 @@ void meta_close(struct meta **meta)
 
 // ---------------------------------------------------------------- looking up
 
+#define SHOWN "; `reco memory list` shows those that are, `reco memory build NAME SOURCE` makes one"
+
 static enum status not_found(struct text name, uint32_t number, struct reason *why)
 {
     if (number != 0)
-        return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory %.*s@%u",
+        return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory %.*s@%u" SHOWN,
                           (int)name.bytes, name.data, number);
-    return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory '%.*s'", (int)name.bytes,
-                      name.data);
+    return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory '%.*s'" SHOWN,
+                      (int)name.bytes, name.data);
 }
 
 // NAME@GENERATION.

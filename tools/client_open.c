@@ -31,9 +31,6 @@ static enum status check_flags(const struct options *options, struct reason *why
     if (options->server && options->model)
         return reason_set(why, STATUS_INVALID, "--model",
                           "excludes --server: a server has its own model");
-    if (options->request_id && strlen(options->request_id) > REQUEST_ID_BYTES_MAX)
-        return reason_set(why, STATUS_INVALID, "--request-id", "longer than %d characters",
-                          REQUEST_ID_BYTES_MAX);
     return STATUS_OK;
 }
 

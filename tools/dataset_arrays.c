@@ -13,9 +13,9 @@
 #include "proto/base/embedding.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 #include "tools/dataset_internal.h"
 #include "tools/npyfile.h"
-#include "tools/system_error.h"
 
 struct dataset_arrays {
     char *images_path;

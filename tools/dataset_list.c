@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 #include "tools/dataset_internal.h"
-#include "tools/system_error.h"
 
 void dataset_list_add(struct dataset_list *list, const char *name)
 {

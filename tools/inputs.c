@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "proto/base/limits.h"
-#include "tools/system_error.h"
+#include "proto/base/system_error.h"
 
 void inputs_init(struct inputs *inputs, const struct args_list *list, bool skip_empty)
 {

@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "proto/base/log.h"
+#include "proto/base/system_error.h"
 #include "tools/help.h"
 #include "tools/output.h"
-#include "tools/system_error.h"
 #include "tools/verbs.h"
 
 // In a one-shot verb the log of the parts inside this process is noise; RECO_LOG
@@ -31,6 +31,11 @@ static enum status set_log_level(const struct options *options, const struct ver
     return STATUS_OK;
 }
 
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 static int run(const struct verb *verb, int argc, const char *const *argv)
 {
     struct options options;
@@ -47,7 +52,9 @@ static int run(const struct verb *verb, int argc, const char *const *argv)
         exit_status = VERBS_DONE;
     } else if (!status) {
         output_begin(verb->args.name, options.quiet, options.verbose);
-        status = set_log_level(&options, verb, &why);
+        status = options_check(&options, &why);
+        if (!status)
+            status = set_log_level(&options, verb, &why);
         if (!status)
             exit_status = verb->run(&options);
     }
@@ -72,7 +79,9 @@ int main(int argc, char **argv)
         return VERBS_USAGE;
     }
 
-    if (strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0) {
+    if (argc == 3 && is_help(words[1]) && verbs_print_family(words[0], stdout))
+        return VERBS_DONE;
+    if (is_help(words[0])) {
         verb = &verb_help;
     } else if (strcmp(words[0], "--version") == 0) {
         verb = &verb_version;

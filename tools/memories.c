@@ -125,5 +125,8 @@ int memories_open_client(const struct options *options, enum client_need need, s
     if (!status)
         return VERBS_DONE;
     output_error(NULL, &why);
-    return client_blames_flags(&why) ? VERBS_USAGE : output_exit(status);
+    if (client_blames_flags(&why))
+        return VERBS_USAGE;
+    // A disk of this machine that fails is no cluster that is away.
+    return options->server ? output_exit(status) : VERBS_FAILED;
 }

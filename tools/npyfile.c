@@ -18,7 +18,7 @@
 
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
-#include "tools/system_error.h"
+#include "proto/base/system_error.h"
 
 #define MAGIC "\x93NUMPY"
 #define MAGIC_BYTES 6
@@ -350,6 +350,11 @@ enum status npyfile_create(const char *path, size_t columns, struct npyfile_writ
                            struct reason *why)
 {
     assert(path && columns > 0 && out);
+
+    // Renaming over a folder would fail only when all the work is done.
+    struct stat there;
+    if (stat(path, &there) == 0 && S_ISDIR(there.st_mode))
+        return reason_set(why, STATUS_INVALID, NULL, "is a folder; the name of a file is allowed");
 
     struct npyfile_writer *writer = mem_alloc(sizeof(*writer));
     size_t room = strlen(path) + 32;

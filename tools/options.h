@@ -77,6 +77,13 @@ extern const struct args_flag options_query[];   // -k --over ... what bounds a 
 extern const struct args_flag options_fusion[];  // --fusion
 extern const struct args_flag options_input[];   // --image --text --embedding --modality
 
+// Whether the values of the flags are what a server takes; STATUS_INVALID names the flag.
+enum status options_check(const struct options *options, struct reason *why) MUST_CHECK;
+
+// The same for one NAME or NAME@GENERATION; `flag` is what the error calls it.
+enum status options_check_memory(const char *flag, const char *memory,
+                                 struct reason *why) MUST_CHECK;
+
 // The word of --device, and the options of a query message; the texts point into `options`
 // and `exclude`, which has room for options->exclude.count.
 const char *options_device_name(const struct options *options);

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "proto/base/system_error.h"
 #include "tools/completion.h"
 #include "tools/manual.h"
-#include "tools/system_error.h"
 
 #define PATH_BYTES 1024
 

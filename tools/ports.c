@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tools/system_error.h"
+#include "proto/base/system_error.h"
 
 // A socket bound to the port (0: any) of the loopback; -1.
 static int bind_port(uint16_t port)

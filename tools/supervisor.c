@@ -18,7 +18,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
-#include "tools/system_error.h"
+#include "proto/base/system_error.h"
 
 #define BACKOFF_FIRST_US ((int64_t)100000)
 #define BACKOFF_LAST_US ((int64_t)5000000)

@@ -61,6 +61,12 @@ enum status verbs_find(int argc, const char *const *argv, const struct verb **ou
         }
     }
 
+    if (argv[0][0] == '-')
+        return reason_set(why, STATUS_NOT_FOUND, NULL,
+                          "'%s' is no verb; the verb comes first: reco VERB [flags] [items]; "
+                          "`reco help` lists them",
+                          argv[0]);
+
     // "memory" alone, or with a word it does not know: say what it does know.
     char known[256] = "";
     size_t used = 0;
@@ -85,6 +91,30 @@ enum status verbs_find(int argc, const char *const *argv, const struct verb **ou
                       argv[0]);
 }
 
+static void print_line(const struct verb *verb, FILE *file)
+{
+    (void)fprintf(file, "  %-15s ", verb->args.name);
+    help_wrap(file, verb->args.summary, strlen(verb->args.summary), 18);
+}
+
+bool verbs_print_family(const char *word, FILE *file)
+{
+    size_t bytes = strlen(word);
+    bool any = false;
+    for (size_t i = 0; i < verbs_count; i++) {
+        const char *name = verbs[i]->args.name;
+        if (strncmp(name, word, bytes) != 0 || name[bytes] != ' ')
+            continue;
+        if (!any)
+            (void)fprintf(file, "usage: reco %s VERB [flags] [--] [items]\n\n", word);
+        any = true;
+        print_line(verbs[i], file);
+    }
+    if (any)
+        (void)fprintf(file, "\n`reco help %s VERB` has every flag.\n", word);
+    return any;
+}
+
 void verbs_print_all(FILE *file)
 {
     (void)fputs("usage: reco VERB [flags] [--] [items]\n", file);
@@ -94,8 +124,7 @@ void verbs_print_all(FILE *file)
             chapter = verbs[i]->chapter;
             (void)fprintf(file, "\n%s\n", chapter);
         }
-        (void)fprintf(file, "  %-15s ", verbs[i]->args.name);
-        help_wrap(file, verbs[i]->args.summary, strlen(verbs[i]->args.summary), 18);
+        print_line(verbs[i], file);
     }
     static const char closing[] =
         "`reco help VERB` has every flag. Without --server a verb does the work inside this "

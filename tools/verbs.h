@@ -6,6 +6,7 @@
 #ifndef RECO_TOOLS_VERBS_H
 #define RECO_TOOLS_VERBS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -36,6 +37,10 @@ extern const size_t verbs_count;
 // STATUS_NOT_FOUND with the nearest known name.
 enum status verbs_find(int argc, const char *const *argv, const struct verb **out, int *words,
                        struct reason *why) MUST_CHECK;
+
+// `reco help memory`: the verbs that begin with this word. False, and nothing printed, when there
+// is none of two words.
+bool verbs_print_family(const char *word, FILE *file);
 
 // `reco help`: every verb with its line.
 void verbs_print_all(FILE *file);

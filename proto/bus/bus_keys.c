@@ -11,6 +11,7 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 #include "proto/bus/bus.h"
 
 #define PATH_BYTES 4096
@@ -138,7 +139,7 @@ enum status bus_keys_load(const char *directory, bool create, struct bus_keys *o
 
     if (create && mkdir(directory, 0700) != 0 && errno != EEXIST)
         return reason_set(why, STATUS_IO, "keys", "%s cannot be made: %s", directory,
-                          strerror(errno)); // NOLINT(concurrency-mt-unsafe): text only
+                          SYSTEM_ERROR(errno));
     for (int pair = 0; pair < 4; pair += 2) {
         enum status status = load_pair(directory, create, &files[pair], &files[pair + 1], why);
         if (status != STATUS_OK)

@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "proto/base/system_error.h"
+
 #define PORT_MAX 65535
 #define PORT_DIGITS_MAX 5
 
@@ -103,9 +105,7 @@ enum status rpc_address_not_bound(const struct rpc_address *address, struct reas
         (void)close(fd);
     }
 
-    char text[128] = "it was taken a moment ago";
-    if (error != 0 && strerror_r(error, text, sizeof(text)) != 0)
-        (void)snprintf(text, sizeof(text), "error %d", error);
+    const char *text = error != 0 ? SYSTEM_ERROR(error) : "it was taken a moment ago";
     return reason_set(why, STATUS_UNAVAILABLE, "address", "cannot listen at %s port %d: %s",
                       address->host, address->port, text);
 }

@@ -344,8 +344,9 @@ static enum status failure(const struct exchange *exchange, struct reason *why)
     const char *text = (const char *)GRPC_SLICE_START_PTR(exchange->text);
     enum status status = status_from_grpc_code((int)exchange->code);
     if (exchange->code == GRPC_STATUS_UNAVAILABLE)
-        return reason_set(why, status, NULL, "%s does not answer: %.*s", client->address, bytes,
-                          text);
+        return reason_set(why, status, NULL,
+                          "%s does not answer (is a server running there?): %.*s", client->address,
+                          bytes, text);
     if (exchange->code == GRPC_STATUS_DEADLINE_EXCEEDED)
         return reason_set(why, status, NULL, "%s has not answered before the deadline",
                           client->address);

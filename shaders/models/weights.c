@@ -20,6 +20,7 @@
 #include "proto/base/half.h"
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 
 #define LENGTH_BYTES 8u
 #define CHUNK 1024u // values converted at a time
@@ -251,10 +252,7 @@ enum status weights_open_bytes(struct bytes file, struct weights **out, struct r
 static enum status fail_errno(struct reason *why, enum status status, const char *path,
                               const char *what, int error)
 {
-    char text[128];
-    if (strerror_r(error, text, sizeof(text)) != 0)
-        (void)snprintf(text, sizeof(text), "error %d", error);
-    return reason_set(why, status, "", "%s cannot be %s: %s", path, what, text);
+    return reason_set(why, status, "", "%s cannot be %s: %s", path, what, SYSTEM_ERROR(error));
 }
 
 static enum status map_file(const char *path, void **map, size_t *bytes, struct reason *why)

@@ -224,6 +224,63 @@ class Usage(Case):
         self.refused(2, "excludes --server", "embed", "text", "x", "--server", "h:1", "--model", "d")
         self.refused(2, "--server: ", "embed", "text", "x", "--server", "nonsense")
         self.refused(2, "RECO_LOG", "version", env={"RECO_LOG": "loud"})
+        self.refused(2, "'-k' is no verb; the verb comes first", "-k", "3", "search")
+        self.refused(2, "'extra' is one too many: only flags are allowed", "search", "extra", "--text", "x")
+
+    def test_values_that_no_server_takes_are_wrong_usage(self):
+        ask = ["search", "--text", "x", "--data", self.data]
+        name = ["classify", IMAGES[0], "--labels", self.labels(), "--data", self.data]
+        for flag, value, allowed, verb in (
+                ("--memory", "a b", "is no name of a memory", ask),
+                ("--memory", "m@", "NAME@GENERATION with a generation from 1", ask),
+                ("--memory", "m@0", "NAME@GENERATION with a generation from 1", ask),
+                ("--request-id", "two words", "1 to 64 printable", ask),
+                ("--request-id", "x" * 65, "1 to 64 printable", ask),
+                ("--exclude", "", "the key of a record, 1 to 512 bytes, is", ask),
+                ("--template", "no hole", "exactly one {}", name),
+                ("--template", "{} and {}", "exactly one {}", name),
+                ("--template", "", "exactly one {}", name),
+                ("--space", "foo", "NAME:DIMENSION", ["memory", "build", "m", "x.npy"]),
+                ("--space", "foo:0", "NAME:DIMENSION", ["memory", "build", "m", "x.npy"]),
+                ("--space", ":4", "NAME:DIMENSION", ["memory", "build", "m", "x.npy"])):
+            done = self.refused(2, f"{flag}: '{value}' is n", *verb, flag, value)
+            self.assertIn(allowed, done.stderr)
+        self.refused(2, "--exclude: 257 times; at most 256", *ask, *["--exclude", "k"] * 257)
+        self.refused(2, "NAME: 'a b' is no name of a memory", "memory", "build", "a b", self.top)
+        self.refused(2, "NAME: '' is no name of a memory", "memory", "build", "", self.top)
+        picture = ["memory", "add", "m", "--image", IMAGES[0]]
+        self.refused(2, "--key: is needed", *picture, "--caption", "c")
+        self.refused(2, "--caption: this, not empty", *picture, "--key", "k", "--caption", "")
+        self.refused(2, "--image: excludes --image-embedding", *picture, "--key", "k", "--image-embedding", "x")
+        self.assertFalse(self.data.exists())
+
+    def test_a_file_where_a_folder_is_wanted_is_told_in_words(self):
+        file = self.top / "file"
+        file.touch()
+        photos = make_folder(self.top / "photos", IMAGES[:1])
+        for path in file, file / "below":
+            for verb in (["memory", "list"], ["memory", "build", "m", photos], ["up", "--port", "0"],
+                         ["status"], ["search", "--text", "x"]):
+                done = self.refused(1, f"{file}", *verb, "--data", path)
+                self.assertIn("Not a directory; the data directory must be a folder", done.stderr)
+        self.refused(1, f"--out: '{file}' is a file; a folder is allowed", "preprocess", IMAGES[0], "--out", file)
+        self.refused(1, f"{self.top}: is a folder", "embed", "text", "x", "--out", self.top)
+        self.refused(1, "Is a directory", "embed", "image", self.top)
+        self.refused(1, "Is a directory", "classify", IMAGES[0], "--labels", self.top)
+
+    def test_the_verbs_of_a_family_are_listed(self):
+        listed = self.run_ok("help", "memory").stdout
+        self.assertIn("memory build", listed)
+        self.assertNotIn("classify", listed)
+        self.assertEqual(self.run_ok("memory", "--help").stdout, listed)
+        self.refused(2, "unknown verb 'nothing'", "help", "nothing")
+
+    def test_an_unknown_memory_is_named_with_the_way_to_see_all(self):
+        self.run_ok("memory", "build", "m", make_folder(self.top / "photos", IMAGES[:1]), "--data", self.data)
+        for verb in (["search", "--text", "x", "-m", "n"], ["memory", "info", "n"], ["memory", "drop", "n"]):
+            done = self.refused(1, "there is no memory 'n'", *verb, "--data", self.data)
+            self.assertIn("reco memory list", done.stderr)
+        self.refused(1, "reco memory build NAME SOURCE", "search", "--text", "x", "--data", self.data)
 
     def test_a_missing_data_directory_is_named_with_the_way_to_make_one(self):
         for verb in (["search", "--text", "x"], ["memory", "list"],

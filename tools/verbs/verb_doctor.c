@@ -14,12 +14,12 @@
 #include "coordinator/datadir.h"
 #include "proto/base/cpu.h"
 #include "proto/base/limits.h"
+#include "proto/base/system_error.h"
 #include "shaders/models/clip.h"
 #include "tools/answers.h"
 #include "tools/client.h"
 #include "tools/output.h"
 #include "tools/ports.h"
-#include "tools/system_error.h"
 #include "tools/verbs.h"
 #include "tools/verbs/version.h"
 

@@ -17,6 +17,9 @@ static int run_help(const struct options *options)
         return VERBS_DONE;
     }
 
+    if (options->items.count == 1 && verbs_print_family(options->items.items[0], stdout))
+        return VERBS_DONE;
+
     struct reason why = {.text = ""};
     const struct verb *verb = NULL;
     int words = 0;

@@ -351,9 +351,13 @@ static int run_build(const struct options *options)
     struct reason why = {.text = ""};
     build.start_us = clock_now_us();
 
-    enum status status =
-        dataset_open(options->items.items + 1, options->items.count - 1, &build.dataset, &why);
-    int exit_status = status ? VERBS_FAILED : VERBS_DONE;
+    enum status status = options_check_memory("NAME", build.name, &why);
+    int exit_status = status ? VERBS_USAGE : VERBS_DONE;
+    if (!status) {
+        status =
+            dataset_open(options->items.items + 1, options->items.count - 1, &build.dataset, &why);
+        exit_status = status ? VERBS_FAILED : VERBS_DONE;
+    }
     if (!status) {
         status = check_space(&build, &why);
         exit_status = status ? VERBS_USAGE : VERBS_DONE;

@@ -80,13 +80,17 @@ static enum status read_embedding(const char *flag, const char *path, float **ou
 
 static enum status check_add(const struct options *options, struct reason *why)
 {
-    if (!options->key)
-        return reason_set(why, STATUS_INVALID, "--key", "is needed: the name of the record");
-    if (!options->image == !options->image_embedding)
+    if (!options->key || !options->key[0])
+        return reason_set(why, STATUS_INVALID, "--key",
+                          "is needed: the name of the record, 1 to %d bytes", KEY_BYTES_MAX);
+    if (options->image && options->image_embedding)
         return reason_set(why, STATUS_INVALID, "--image",
-                          "either this or --image-embedding is needed");
-    if (!options->caption && !options->text_embedding)
-        return reason_set(why, STATUS_INVALID, "--caption", "this or --text-embedding is needed");
+                          "excludes --image-embedding: one of them says what the picture is");
+    if (!options->image && !options->image_embedding)
+        return reason_set(why, STATUS_INVALID, "--image", "this or --image-embedding is needed");
+    if (!(options->caption && options->caption[0]) && !options->text_embedding)
+        return reason_set(why, STATUS_INVALID, "--caption",
+                          "this, not empty, or --text-embedding is needed");
     return STATUS_OK;
 }
 

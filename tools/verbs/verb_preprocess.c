@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 #include "shaders/models/clip.h"
 #include "shaders/models/image.h"
 #include "tools/answers.h"
 #include "tools/inputs.h"
 #include "tools/npyfile.h"
 #include "tools/output.h"
-#include "tools/system_error.h"
 #include "tools/verbs.h"
 
 #define PATH_BYTES 4096
@@ -125,8 +125,12 @@ static enum status prepare(const struct clip_info *info, struct preprocess *prep
     preprocess->params = *info->image;
     preprocess->params.profile = (enum image_profile)preprocess->options->profile;
 
+    struct stat there;
     if (mkdir(folder, 0777) != 0 && errno != EEXIST)
         return reason_set(why, STATUS_IO, folder, "cannot be made: %s", SYSTEM_ERROR(errno));
+    if (stat(folder, &there) == 0 && !S_ISDIR(there.st_mode))
+        return reason_set(why, STATUS_INVALID, "--out", "'%s' is a file; a folder is allowed",
+                          folder);
     size_t size = preprocess->params.size;
     preprocess->pixels = mem_alloc_array(3 * size * size, sizeof(float));
     return STATUS_OK;

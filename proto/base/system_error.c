@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // POSIX' strerror_r(), which unlike strerror() shares nothing between threads.
 
-#include "tools/system_error.h"
+#include "proto/base/system_error.h"
 
 #include <stdio.h>
 #include <string.h>

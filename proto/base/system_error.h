@@ -3,8 +3,8 @@
 //
 // Thread-safety: pure.
 
-#ifndef RECO_TOOLS_SYSTEM_ERROR_H
-#define RECO_TOOLS_SYSTEM_ERROR_H
+#ifndef RECO_PROTO_BASE_SYSTEM_ERROR_H
+#define RECO_PROTO_BASE_SYSTEM_ERROR_H
 
 #define SYSTEM_ERROR_BYTES 128
 
