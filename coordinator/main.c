@@ -20,6 +20,7 @@
 #include "coordinator/datadir.h"
 #include "proto/base/limits.h"
 #include "proto/base/log.h"
+#include "proto/base/machine.h"
 #include "proto/bus/bus.h"
 
 #define EXIT_FAILED 1
@@ -341,6 +342,7 @@ int main(int argc, char **argv)
         (void)printf("reco-coordinator %s\n", RECO_VERSION);
         return 0;
     }
+    machine_raise_files();
     sigset_t signals;
     block_signals(&signals);
     if (flags.die_with_parent && !bind_to_parent())

@@ -4,11 +4,14 @@
 #include "shard_node/disk_error.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include "proto/base/system_error.h"
 
 enum status disk_error(const char *field, const char *doing, const char *path, struct reason *why)
 {
     const int error = errno;
-    return reason_set(why, STATUS_IO, field, "cannot %s %s: %s", doing, path, SYSTEM_ERROR(error));
+    const bool full = error == ENOSPC || error == EDQUOT;
+    return reason_set(why, full ? STATUS_EXHAUSTED : STATUS_IO, field, "cannot %s %s: %s", doing,
+                      path, SYSTEM_ERROR(error));
 }

@@ -9,7 +9,8 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-// Writes "cannot DOING PATH: what errno says" and returns STATUS_IO.
+// Writes "cannot DOING PATH: what errno says" and returns STATUS_IO; STATUS_EXHAUSTED
+// when there was no space.
 enum status disk_error(const char *field, const char *doing, const char *path, struct reason *why);
 
 #endif

@@ -30,6 +30,8 @@ struct ingest *ingest_create(const struct ingest_params *params)
         params->bulk_bytes_max ? params->bulk_bytes_max : INGEST_BULK_BYTES_MAX;
     ingest->bulk_records_max =
         params->bulk_records_max ? params->bulk_records_max : INGEST_BULK_RECORDS_MAX;
+    ingest->memory_max = params->memory_max;
+    ingest->followed = store_sequence(params->store);
     return ingest;
 }
 
@@ -287,7 +289,7 @@ enum status ingest_write(struct ingest *ingest, const struct shard_write_request
 
     enum status status = ingest_check_request(ingest->group.generation, request, why);
     if (status == STATUS_OK)
-        status = store_may_write(ingest->store, false, why);
+        status = ingest_may_grow(ingest, ingest_request_bytes(request), why);
     if (status != STATUS_OK)
         return status;
 
@@ -341,7 +343,7 @@ static enum status append(struct ingest *ingest, const struct ingest_pending *pe
 {
     const enum status status = rows_append(pending->generation->rows, items, count, why);
     if (status != STATUS_OK)
-        store_set_read_only(ingest->store, why->text);
+        ingest_fell_behind(ingest, pending->generation, why->text);
     return status;
 }
 
@@ -387,7 +389,73 @@ enum status ingest_commit(struct ingest *ingest, struct reason *why)
     if (status == STATUS_OK &&
         shelf_checkpoint(ingest->shelf, ingest->group.generation, false, &own) != STATUS_OK)
         store_set_read_only(ingest->store, own.text); // what was asked for is done all the same
+    if (status == STATUS_OK)
+        ingest_has_followed(ingest);
     ingest_clear(ingest, &ingest->group);
+    return status;
+}
+
+// --- limits
+
+size_t ingest_request_bytes(const struct shard_write_request *request)
+{
+    size_t sum = request->count * 2 * request->dimension * sizeof(uint16_t);
+    for (size_t i = 0; i < request->count; i++)
+        sum += request->keys[i].bytes + request->captions[i].bytes + request->sources[i].bytes +
+               request->tags[i].bytes;
+    return sum;
+}
+
+enum status ingest_may_grow(struct ingest *ingest, size_t bytes, struct reason *why)
+{
+    // What waits in the buffer is written twice as well: into the store and into the rows.
+    const uint64_t waiting = ingest->bulk_bytes + bytes;
+    const enum status status = store_may_grow(ingest->store, 2 * waiting, why);
+    if (status != STATUS_OK || ingest->memory_max == 0)
+        return status;
+    const uint64_t used =
+        shelf_memory(ingest->shelf) + store_memory(ingest->store) + ingest->bulk_bytes;
+    // Bytes of the buffer are there twice for a moment: as buffer and as rows.
+    if (used + waiting <= ingest->memory_max)
+        return STATUS_OK;
+    return reason_set(why, STATUS_EXHAUSTED, "memory",
+                      "the node uses %" PRIu64 " MiB for rows, buffers and caches, and this needs "
+                      "%" PRIu64 " MiB more; %" PRIu64 " MiB are allowed: it stores nothing new, "
+                      "but deletes, until records are dropped or the limit is raised",
+                      used >> 20, (waiting >> 20) + 1, ingest->memory_max >> 20);
+}
+
+void ingest_fell_behind(struct ingest *ingest, const struct shelf_generation *generation,
+                        const char *reason)
+{
+    if (rows_lacks_space(generation->rows))
+        store_set_out_of_space(ingest->store, reason);
+    else
+        store_set_read_only(ingest->store, reason);
+}
+
+void ingest_has_followed(struct ingest *ingest)
+{
+    if (!store_is_out_of_space(ingest->store) && !store_is_read_only(ingest->store))
+        ingest->followed = store_sequence(ingest->store);
+}
+
+enum status ingest_recover(struct ingest *ingest, struct reason *why)
+{
+    assert(!ingest->batch);
+
+    struct reason own = {0};
+    struct reason *reason = why ? why : &own;
+    enum status status = store_reopen(ingest->store, reason);
+    if (status != STATUS_OK)
+        return status;
+    status = shelf_follow(ingest->shelf, ingest->followed, reason);
+    if (status == STATUS_EXHAUSTED)
+        store_set_out_of_space(ingest->store, reason->text);
+    else if (status != STATUS_OK)
+        store_set_read_only(ingest->store, reason->text);
+    else
+        ingest_has_followed(ingest);
     return status;
 }
 

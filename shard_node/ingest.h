@@ -36,6 +36,7 @@ struct ingest_params {
     struct shelf *shelf;
     size_t bulk_bytes_max;   // 0: INGEST_BULK_BYTES_MAX
     size_t bulk_records_max; // 0: INGEST_BULK_RECORDS_MAX
+    uint64_t memory_max;     // of rows, buffers, caches together; 0: no limit
 };
 
 struct ingest *ingest_create(const struct ingest_params *params);
@@ -64,7 +65,7 @@ enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request 
 size_t ingest_group_count(const struct ingest *ingest); // records in the open group
 
 // Makes the group durable and visible, and ends it in any case. STATUS_IO: nothing of it may be
-// acknowledged; the node is read-only.
+// acknowledged; the node is read-only. STATUS_EXHAUSTED: the same; ingest_recover() comes next.
 enum status ingest_commit(struct ingest *ingest, struct reason *why) MUST_CHECK;
 
 // --- bulk
@@ -83,6 +84,12 @@ enum status ingest_bulk_commit(struct ingest *ingest, uint32_t generation,
 // Writes out what is buffered, whatever the generation; for a client that went away.
 enum status ingest_bulk_flush(struct ingest *ingest, struct reason *why) MUST_CHECK;
 size_t ingest_bulk_count(const struct ingest *ingest); // records in the buffer
+
+// --- out of space
+
+// After store_is_out_of_space(): opens the store again and brings the rows up to it. No group may be
+// open. STATUS_EXHAUSTED, STATUS_UNAVAILABLE: not now; else the node is read-only.
+enum status ingest_recover(struct ingest *ingest, struct reason *why) MUST_CHECK;
 
 // --- generations
 

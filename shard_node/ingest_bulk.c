@@ -46,15 +46,6 @@ static void *add_block(struct ingest *ingest, size_t bytes)
     return block;
 }
 
-static size_t texts_bytes(const struct shard_write_request *request)
-{
-    size_t sum = 0;
-    for (size_t i = 0; i < request->count; i++)
-        sum += request->keys[i].bytes + request->captions[i].bytes + request->sources[i].bytes +
-               request->tags[i].bytes;
-    return sum;
-}
-
 static struct text copy_text(char **at, struct text text)
 {
     const struct text copy = {*at, text.bytes};
@@ -75,7 +66,8 @@ static enum status reserve(struct ingest *ingest, const struct shard_write_reque
 {
     const size_t row_bytes = request->count * 2 * request->dimension * sizeof(uint16_t);
     copies->rows = add_block(ingest, row_bytes);
-    copies->texts = copies->rows ? add_block(ingest, texts_bytes(request)) : NULL;
+    copies->texts =
+        copies->rows ? add_block(ingest, ingest_request_bytes(request) - row_bytes) : NULL;
     if (!copies->rows || !copies->texts ||
         ingest_reserve(&ingest->bulk, request->count) != STATUS_OK) {
         (void)reason_set(why, STATUS_NO_MEMORY, "", "no memory to buffer %zu records",
@@ -136,7 +128,7 @@ enum status ingest_bulk(struct ingest *ingest, const struct shard_write_request 
 {
     assert(!ingest->batch);
 
-    enum status status = store_may_write(ingest->store, false, why);
+    enum status status = ingest_may_grow(ingest, ingest_request_bytes(request), why);
     if (status == STATUS_OK)
         status = prepare_buffer(ingest, request, why);
     if (status == STATUS_OK)
@@ -233,8 +225,10 @@ static enum status write_out(struct ingest *ingest, const struct store_record *r
         return status;
     const int64_t stored_us = clock_now_us();
     status = write_rows(ingest, records, count, why);
-    if (status != STATUS_OK)
-        store_set_read_only(ingest->store, "the rows could not follow the store");
+    if (status == STATUS_OK)
+        ingest_has_followed(ingest);
+    else
+        ingest_fell_behind(ingest, ingest->bulk.generation, "the rows could not follow the store");
     log_debug("bulk_written", "records=%zu bytes=%zu store_ms=%.1f rows_ms=%.1f", count,
               ingest->bulk_bytes, (double)(stored_us - began_us) / 1e3,
               (double)(clock_now_us() - stored_us) / 1e3);
@@ -271,7 +265,7 @@ enum status ingest_bulk_flush(struct ingest *ingest, struct reason *why)
     struct reason own = {0};
     struct reason *reason = why ? why : &own;
     struct shelf_bulk *bulk = &ingest->bulk.generation->bulk;
-    enum status status = store_may_write(ingest->store, false, reason);
+    enum status status = store_may_grow(ingest->store, 2 * (uint64_t)ingest->bulk_bytes, reason);
     if (status == STATUS_OK)
         status = sort_and_write(ingest, reason);
     // Nothing of it was acknowledged as durable. The generation's commit will tell.

@@ -38,7 +38,24 @@ struct ingest {
     size_t block_count;
     size_t block_room;
     size_t bulk_bytes;
+
+    uint64_t memory_max;
+    uint64_t followed; // log sequence up to which all rows have what the store has
 };
+
+// Whether `bytes` more of something new may be taken: disk and memory. As store_may_write(), and
+// STATUS_EXHAUSTED when the node would need more memory than its limit.
+enum status ingest_may_grow(struct ingest *ingest, size_t bytes, struct reason *why) MUST_CHECK;
+
+// Bytes that a request's records take in rows and texts.
+size_t ingest_request_bytes(const struct shard_write_request *request);
+
+// The rows could not take in what the store has.
+void ingest_fell_behind(struct ingest *ingest, const struct shelf_generation *generation,
+                        const char *reason);
+
+// The rows have what the store has.
+void ingest_has_followed(struct ingest *ingest);
 
 // Makes room for `more` entries. STATUS_NO_MEMORY.
 enum status ingest_reserve(struct ingest_pending *pending, size_t more) MUST_CHECK;

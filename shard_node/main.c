@@ -15,6 +15,7 @@
 
 #include "proto/base/limits.h"
 #include "proto/base/log.h"
+#include "proto/base/machine.h"
 #include "proto/bus/bus.h"
 #include "shard_node/node.h"
 #include "shard_node/scan_pool.h"
@@ -34,6 +35,9 @@ static const char usage[] =
     "  --query ENDPOINT      for searches (default tcp://127.0.0.1:7710; port 0 picks one)\n"
     "  --bulk ENDPOINT       for bulk loads (default tcp://127.0.0.1:7711)\n"
     "  --search-threads N    0 to 256; 0 (default): as many as the process may use\n"
+    "  --disk-throttle-percent N  from here on 8 MiB of new records a second (default 85)\n"
+    "  --disk-full-percent N      from here on deletions only (default 92)\n"
+    "  --memory-limit-mib N  for rows, buffers and caches; 0 (default): 90 % of what there is\n"
     "  --log-level LEVEL     error, warn, info (default) or debug\n"
     "  --die-with-parent     ends, like by SIGTERM, when the process that started it is gone\n"
     "  --help, --version\n"
@@ -48,6 +52,9 @@ struct flags {
     const char *log_level;
     uint32_t index;
     uint32_t search_threads;
+    uint32_t disk_throttle_percent;
+    uint32_t disk_full_percent;
+    uint32_t memory_limit_mib;
     bool die_with_parent;
     bool help;
     bool version;
@@ -91,10 +98,19 @@ static enum status read_value(struct flags *flags, const char *name, const char 
             return STATUS_OK;
         }
     }
-    if (strcmp(name, "--index") == 0)
-        return read_number_flag(name, value, NODES_MAX - 1, &flags->index, why);
-    if (strcmp(name, "--search-threads") == 0)
-        return read_number_flag(name, value, SCAN_POOL_THREADS_MAX, &flags->search_threads, why);
+    const struct {
+        const char *name;
+        uint32_t max;
+        uint32_t *target;
+    } numbers[] = {{"--index", NODES_MAX - 1, &flags->index},
+                   {"--search-threads", SCAN_POOL_THREADS_MAX, &flags->search_threads},
+                   {"--disk-throttle-percent", 100, &flags->disk_throttle_percent},
+                   {"--disk-full-percent", 100, &flags->disk_full_percent},
+                   {"--memory-limit-mib", UINT32_MAX, &flags->memory_limit_mib}};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        if (strcmp(name, numbers[i].name) == 0)
+            return read_number_flag(name, value, numbers[i].max, numbers[i].target, why);
+    }
     return reason_set(why, STATUS_INVALID, name, "unknown flag; see reco-shard --help");
 }
 
@@ -113,8 +129,16 @@ static bool read_switch(struct flags *flags, const char *name)
 
 static bool takes_value(const char *name)
 {
-    static const char *const names[] = {"--data",      "--keys",  "--query",         "--bulk",
-                                        "--log-level", "--index", "--search-threads"};
+    static const char *const names[] = {"--data",
+                                        "--keys",
+                                        "--query",
+                                        "--bulk",
+                                        "--log-level",
+                                        "--index",
+                                        "--search-threads",
+                                        "--disk-throttle-percent",
+                                        "--disk-full-percent",
+                                        "--memory-limit-mib"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -176,13 +200,18 @@ static enum status start(const struct flags *flags, struct bus **bus, struct nod
     if (status == STATUS_OK)
         status = bus_open(&keys, bus, why);
     if (status == STATUS_OK)
-        status = node_start(&(struct node_params){.bus = *bus,
-                                                  .directory = flags->data,
-                                                  .query_endpoint = flags->query,
-                                                  .bulk_endpoint = flags->bulk,
-                                                  .index = flags->index,
-                                                  .search_threads = flags->search_threads},
-                            node, why);
+        status = node_start(
+            &(struct node_params){.bus = *bus,
+                                  .directory = flags->data,
+                                  .query_endpoint = flags->query,
+                                  .bulk_endpoint = flags->bulk,
+                                  .index = flags->index,
+                                  .search_threads = flags->search_threads,
+                                  .disk_throttle_percent = flags->disk_throttle_percent,
+                                  .disk_full_percent = flags->disk_full_percent,
+                                  .memory_bytes_max = (uint64_t)flags->memory_limit_mib << 20,
+                                  .open_files_max = machine_store_files()},
+            node, why);
     return status;
 }
 
@@ -208,6 +237,7 @@ int main(int argc, char **argv)
         return 0;
     }
 
+    machine_raise_files();
     sigset_t signals;
     block_signals(&signals);
     if (flags.die_with_parent && !bind_to_parent())

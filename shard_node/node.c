@@ -12,15 +12,23 @@
 #include "proto/base/clock.h"
 #include "proto/base/cpu.h"
 #include "proto/base/log.h"
+#include "proto/base/machine.h"
 #include "proto/base/mem.h"
 #include "shard_node/dispatch.h"
 #include "shard_node/node_parts.h"
 
 #define PATH_BYTES 4096
 
-static enum status open_data(struct node *node, const char *directory, struct reason *why)
+static enum status open_data(struct node *node, const struct node_params *given, struct reason *why)
 {
-    const struct store_params params = {.directory = directory};
+    const char *directory = given->directory;
+    const struct store_params params = {.directory = directory,
+                                        .disk_throttle_percent = given->disk_throttle_percent,
+                                        .disk_full_percent = given->disk_full_percent,
+                                        .open_files_max = given->open_files_max};
+    const uint64_t memory_max = given->memory_bytes_max
+                                    ? given->memory_bytes_max
+                                    : machine_memory_bytes() / 100 * NODE_MEMORY_PERCENT;
     enum status status = store_open(&params, &node->store, why);
     if (status != STATUS_OK)
         return status;
@@ -32,8 +40,8 @@ static enum status open_data(struct node *node, const char *directory, struct re
                           used, PATH_BYTES - 1);
     status = shelf_open(node->store, rows, &node->shelf, why);
     if (status == STATUS_OK)
-        node->ingest =
-            ingest_create(&(struct ingest_params){.store = node->store, .shelf = node->shelf});
+        node->ingest = ingest_create(&(struct ingest_params){
+            .store = node->store, .shelf = node->shelf, .memory_max = memory_max});
     return status;
 }
 
@@ -56,7 +64,7 @@ enum status node_start(const struct node_params *params, struct node **out, stru
     const int64_t began_us = clock_now_us();
     struct node *node = mem_alloc(sizeof(*node));
     node->index = params->index;
-    enum status status = open_data(node, params->directory, why);
+    enum status status = open_data(node, params, why);
     if (status == STATUS_OK) {
         node_refresh_totals(node); // the writer's from here on
         status = start_threads(node, params->search_threads, why);

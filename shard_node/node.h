@@ -17,13 +17,19 @@
 
 struct node;
 
+#define NODE_MEMORY_PERCENT 90u // of the machine's or the control group's memory
+
 struct node_params {
     struct bus *bus;
     const char *directory;      // made when missing; holds store/ and rows/
     const char *query_endpoint; // "tcp://127.0.0.1:7710" or "inproc://node-0"
     const char *bulk_endpoint;
-    uint32_t index;          // number of this node in its cluster
-    uint32_t search_threads; // 0: as many as this process may use
+    uint32_t index;                 // number of this node in its cluster
+    uint32_t search_threads;        // 0: as many as this process may use
+    uint32_t disk_throttle_percent; // 0: STORE_DISK_THROTTLE_PERCENT; from here on ingest is slow
+    uint32_t disk_full_percent;     // 0: STORE_DISK_FULL_PERCENT; from here on only deletions
+    uint64_t memory_bytes_max; // rows, buffers, caches; 0: NODE_MEMORY_PERCENT of what there is
+    int open_files_max;        // of the store; 0: no limit but the system's
 };
 
 // Opens the store, brings the rows up to it, and answers from then on. STATUS_FAILED_PRECONDITION

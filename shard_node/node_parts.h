@@ -23,9 +23,10 @@
 #include "shard_node/store.h"
 
 #define NODE_READERS 2
-#define NODE_QUEUE_MAX 4096           // requests that wait for the writer or the readers
-#define NODE_ARENA_BYTES (160u << 20) // of one request: what is decoded and what is answered
-#define NODE_BULK_IDLE_US 10000000    // a buffer that nobody fills or commits is written out
+#define NODE_QUEUE_MAX 4096            // requests that wait for the writer or the readers
+#define NODE_ARENA_BYTES (160u << 20)  // of one request: what is decoded and what is answered
+#define NODE_BULK_IDLE_US 10000000     // a buffer that nobody fills or commits is written out
+#define NODE_THROTTLE_BYTES (8u << 20) // of requests with records, a second, on a disk nearly full
 
 struct node {
     uint32_t index;

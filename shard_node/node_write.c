@@ -4,6 +4,11 @@
 //
 // A group takes what is in the queue and never waits for more. Under load the queue fills while
 // the disk works, so groups grow as they are needed and a lone write is not held up.
+//
+// On a disk that is nearly full, what brings records is slowed down: each request is paid for with
+// time, and those that come earlier wait in a queue of their own, in their order. Everything else, as
+// deletions and drops, goes past them. Out of space, the store is opened again: at once, since
+// there is a reserve, and then every second.
 
 #include <assert.h>
 #include <inttypes.h>
@@ -17,6 +22,7 @@
 #define GROUP_CALLS_MAX 64
 #define GROUP_RECORDS_MAX 8192
 #define BYTES_ASKED_US 1000000
+#define RECOVER_US 1000000 // between two tries
 
 // A request with what became of it.
 struct call {
@@ -42,6 +48,11 @@ struct writer {
     struct call calls[GROUP_CALLS_MAX];
     size_t call_count;
     struct call next; // taken from the queue, did not fit the group
+
+    struct queue *held;    // of struct router_request: records that must wait
+    int64_t may_go_us;     // when the first of them may go
+    int64_t recover_at_us; // when the store may be opened again
+    int64_t busy_us;       // when the last request ended
 };
 
 static enum status decode(struct call *call)
@@ -118,6 +129,73 @@ static uint32_t generation_of(const struct call *call)
                                               : call->asked.ids.generation;
 }
 
+// --- a disk that is nearly full
+
+static bool brings_records(const struct router_request *request)
+{
+    return request->type == SHARD_WRITE || request->type == SHARD_BULK ||
+           request->type == SHARD_BULK_COMMIT || request->type == SHARD_CREATE;
+}
+
+static bool must_wait(const struct writer *writer, const struct router_request *request)
+{
+    return brings_records(request) &&
+           (queue_count(writer->held) > 0 || !clock_passed(writer->may_go_us));
+}
+
+static void hold(struct writer *writer, struct router_request *request)
+{
+    const enum status status = queue_push(writer->held, request);
+    if (status == STATUS_OK)
+        return;
+    struct reason why = {0};
+    reason_set(&why, status, "disk",
+               "node %" PRIu32 " has %d requests waiting: its disk is nearly "
+               "full, and it takes %u bytes a second",
+               writer->node->index, NODE_QUEUE_MAX, NODE_THROTTLE_BYTES);
+    node_reply_failure(&request, status, &why);
+}
+
+// Pays for what was written.
+static void pay(struct writer *writer, const struct call *call)
+{
+    if (call->status != STATUS_OK || store_disk_level(writer->node->store) != STORE_DISK_THROTTLED)
+        return;
+    const size_t bytes = call->request->body.count + call->request->rows.count;
+    const int64_t now = clock_now_us();
+    const int64_t from = writer->may_go_us > now ? writer->may_go_us : now;
+    writer->may_go_us = from + (int64_t)(bytes * 1000000 / NODE_THROTTLE_BYTES);
+}
+
+// The next request to do now; NULL when there is none until the deadline, or sooner.
+static struct router_request *take(struct writer *writer, int64_t deadline_us)
+{
+    if (queue_count(writer->held) > 0) {
+        if (clock_passed(writer->may_go_us) || atomic_load(&writer->node->stopping))
+            return queue_try_pop(writer->held);
+        if (writer->may_go_us < deadline_us)
+            deadline_us = writer->may_go_us;
+    }
+    struct router_request *request = queue_pop(writer->node->writes, deadline_us);
+    if (!request || !must_wait(writer, request))
+        return request;
+    hold(writer, request);
+    return NULL;
+}
+
+static void recover(struct writer *writer)
+{
+    struct node *node = writer->node;
+    if (!store_is_out_of_space(node->store) || !clock_passed(writer->recover_at_us))
+        return;
+    struct reason why = {0};
+    char quoted[LOG_QUOTE_BYTES];
+    if (ingest_recover(node->ingest, &why) != STATUS_OK)
+        log_debug("no_recovery_yet", "node=%" PRIu32 " reason=%s", node->index,
+                  log_quote(why.text, quoted));
+    writer->recover_at_us = clock_deadline_in_us(RECOVER_US);
+}
+
 // --- groups
 
 static void add_to_group(struct writer *writer, struct call *call)
@@ -129,6 +207,8 @@ static void add_to_group(struct writer *writer, struct call *call)
     else
         call->status =
             ingest_delete(ingest, &call->asked.ids, call->arena, &call->reply.flags, &call->why);
+    if (call->request->type == SHARD_WRITE)
+        pay(writer, call);
 }
 
 // The next waiting request that belongs to the group; what does not is kept in writer->next.
@@ -140,6 +220,10 @@ static bool take_into_group(struct writer *writer, uint32_t generation)
     struct router_request *request = queue_try_pop(writer->node->writes);
     if (!request)
         return false;
+    if (must_wait(writer, request)) {
+        hold(writer, request);
+        return true;
+    }
     struct call *call = &writer->calls[writer->call_count];
     if (!begin_call(call, request))
         return true;
@@ -192,6 +276,7 @@ static void run_alone(struct writer *writer, struct call *call)
     case SHARD_BULK:
         call->status =
             ingest_bulk(ingest, &call->asked.write, call->arena, &call->reply.write, why);
+        pay(writer, call);
         break;
     case SHARD_BULK_COMMIT:
         call->status =
@@ -244,31 +329,49 @@ static void flush_idle(struct node *node)
     node_refresh_totals(node);
 }
 
+// How long the writer may wait for a request.
+static int64_t patience(const struct writer *writer)
+{
+    int64_t until_us = DEADLINE_NONE;
+    if (ingest_bulk_count(writer->node->ingest) > 0)
+        until_us = writer->busy_us + NODE_BULK_IDLE_US;
+    if (store_is_out_of_space(writer->node->store) && writer->recover_at_us < until_us)
+        until_us = writer->recover_at_us;
+    return until_us;
+}
+
+// One turn; false when the node ends and nothing is left to do.
+static bool turn(struct writer *writer)
+{
+    struct node *node = writer->node;
+    struct call call = writer->next;
+    writer->next.request = NULL;
+    if (!call.request) {
+        recover(writer);
+        struct router_request *request = take(writer, patience(writer));
+        if (!request && atomic_load(&node->stopping))
+            return queue_count(writer->held) + queue_count(node->writes) > 0;
+        if (!request && ingest_bulk_count(node->ingest) > 0 &&
+            clock_passed(writer->busy_us + NODE_BULK_IDLE_US))
+            flush_idle(node);
+        if (!request || !begin_call(&call, request))
+            return true;
+    }
+    run_call(writer, &call);
+    writer->busy_us = clock_now_us();
+    return true;
+}
+
 void node_write_body(struct thread *self, void *context)
 {
     struct node *node = context;
     struct writer *writer = mem_alloc(sizeof(*writer));
     writer->node = node;
+    writer->held = queue_create(NODE_QUEUE_MAX, false);
     thread_ready(self, STATUS_OK);
-    for (;;) {
-        if (writer->next.request) {
-            struct call call = writer->next;
-            writer->next.request = NULL;
-            run_call(writer, &call);
-            continue;
-        }
-        const bool buffered = ingest_bulk_count(node->ingest) > 0;
-        struct router_request *request = queue_pop(
-            node->writes, buffered ? clock_deadline_in_us(NODE_BULK_IDLE_US) : DEADLINE_NONE);
-        struct call call;
-        if (request && begin_call(&call, request))
-            run_call(writer, &call);
-        if (request)
-            continue;
-        if (atomic_load(&node->stopping))
-            break;
-        if (buffered)
-            flush_idle(node);
-    }
+    bool more = true;
+    while (more)
+        more = turn(writer);
+    queue_destroy(&writer->held);
     mem_free(writer);
 }

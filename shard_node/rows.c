@@ -350,6 +350,11 @@ enum status rows_append(struct rows *rows, const struct rows_item *items, size_t
     return STATUS_OK;
 }
 
+bool rows_lacks_space(const struct rows *rows)
+{
+    return rows->lacks_space;
+}
+
 bool rows_remove(struct rows *rows, uint64_t id)
 {
     pthread_mutex_lock(&rows->lock);
@@ -393,6 +398,15 @@ uint64_t rows_bytes(struct rows *rows)
     const uint64_t slot_bytes =
         2 * (uint64_t)rows->dimension * sizeof(uint16_t) + sizeof(struct rows_slot);
     return rows_slot_count(rows) * slot_bytes;
+}
+
+uint64_t rows_heap_bytes(struct rows *rows)
+{
+    pthread_mutex_lock(&rows->lock);
+    const uint64_t bytes = rows->live_words * sizeof(*rows->live) +
+                           rows->map.bucket_count * sizeof(*rows->map.buckets);
+    pthread_mutex_unlock(&rows->lock);
+    return bytes;
 }
 
 enum status rows_view_begin(struct rows *rows, const uint64_t *excluded, size_t count,

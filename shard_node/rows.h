@@ -63,16 +63,20 @@ struct rows_item {
     uint32_t crc;
 };
 
-// Adds records, replacing those with the same ids; the later of two in one call wins. STATUS_IO (disk
-// full too), STATUS_NO_MEMORY, STATUS_EXHAUSTED when the files are as large as they may get; then
-// nothing is changed for those who look.
+// Adds records, replacing those with the same ids; the later of two in one call wins. STATUS_IO,
+// STATUS_NO_MEMORY, STATUS_EXHAUSTED when the disk is full or the files are as large as they may
+// get; then nothing is changed for those who look.
 enum status rows_append(struct rows *rows, const struct rows_item *items, size_t count,
                         struct reason *why) MUST_CHECK;
+
+// Whether the last rows_append() found no space on the disk. It may be called again.
+bool rows_lacks_space(const struct rows *rows);
 
 // Whether the record was there.
 bool rows_remove(struct rows *rows, uint64_t id);
 
-// Makes everything so far survive a crash, as everything up to `sequence`.
+// Makes everything so far survive a crash, as everything up to `sequence`. STATUS_EXHAUSTED: there is
+// no space for the head, and the checkpoint before still counts. STATUS_IO.
 enum status rows_checkpoint(struct rows *rows, uint64_t sequence, struct reason *why) MUST_CHECK;
 
 // The slot of a live record, else ROWS_NONE.
@@ -84,7 +88,8 @@ const struct rows_slot *rows_slot(const struct rows *rows, uint32_t slot);
 
 uint64_t rows_live_count(struct rows *rows);
 uint64_t rows_slot_count(struct rows *rows); // removed and replaced ones too
-uint64_t rows_bytes(struct rows *rows);
+uint64_t rows_bytes(struct rows *rows);      // of the files
+uint64_t rows_heap_bytes(struct rows *rows); // of what stands beside them in memory
 
 // The records at one moment. Appending and removing go on beside it.
 struct rows_view {

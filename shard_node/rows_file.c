@@ -101,6 +101,7 @@ enum status rows_file_write(struct rows *rows, enum rows_file_kind kind, struct 
         const ssize_t written = pwritev(file->fd, parts, (int)part_count, (off_t)offset);
         if (written < 0 && errno == EINTR)
             continue;
+        rows->lacks_space = written < 0 && (errno == ENOSPC || errno == EDQUOT);
         if (written < 0)
             return io_error(rows, "write", file_names[kind], why);
         offset += (uint64_t)written;
@@ -117,9 +118,10 @@ enum status rows_file_write(struct rows *rows, enum rows_file_kind kind, struct 
 
 enum status rows_file_sync(struct rows *rows, enum rows_file_kind kind, struct reason *why)
 {
-    if (fdatasync(rows->file[kind].fd) != 0)
-        return io_error(rows, "sync", file_names[kind], why);
-    return STATUS_OK;
+    if (fdatasync(rows->file[kind].fd) == 0)
+        return STATUS_OK;
+    // Whatever the reason: what is on the disk now is not known.
+    return io_error(rows, "sync", file_names[kind], why) == STATUS_OK ? STATUS_OK : STATUS_IO;
 }
 
 enum status rows_file_check(struct rows *rows, enum rows_file_kind kind, uint64_t count,
@@ -212,6 +214,8 @@ enum status rows_head_write(const struct rows *rows, uint64_t sequence, struct r
     path_of(rows, "head", path);
     enum status status = bytes_replace_file(path, head, bytes);
     mem_free(head);
+    if (status == STATUS_IO && (errno == ENOSPC || errno == EDQUOT))
+        status = STATUS_EXHAUSTED; // the old one is as it was
     if (status != STATUS_OK)
         return reason_set(why, status, "rows", "cannot replace %s", path);
     return STATUS_OK;

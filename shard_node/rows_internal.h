@@ -36,6 +36,7 @@ struct rows {
     uint32_t slots_max;
     struct rows_file file[ROWS_FILES];
     uint32_t slots_crc; // of all slots; the writer's
+    bool lacks_space;   // the writer's; the last write found none
 
     // Read by anyone under the lock, changed by the writer under the lock; the writer
     // reads without it.

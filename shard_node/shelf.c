@@ -38,6 +38,7 @@ static void path_of(const struct shelf *shelf, uint32_t number, char path[PATH_B
 struct opening {
     struct shelf *shelf;
     enum status status;
+    uint64_t after; // of shelf_follow()
     struct reason *why;
 };
 
@@ -258,10 +259,16 @@ enum status shelf_checkpoint(struct shelf *shelf, struct shelf_generation *gener
 {
     if (generation->changes == 0 || (!always && generation->changes < SHELF_CHECKPOINT_RECORDS))
         return STATUS_OK;
+    if (store_is_out_of_space(shelf->store))
+        return STATUS_OK; // rows may lack what the store has; shelf_follow() comes first
     const enum status status = rows_checkpoint(generation->rows, store_sequence(shelf->store), why);
     if (status == STATUS_OK)
         generation->changes = 0;
-    return status;
+    if (status != STATUS_EXHAUSTED)
+        return status;
+    log_warn("checkpoint_later", "generation=%" PRIu32 " reason=disk_full",
+             generation->about.number);
+    return STATUS_OK; // the one before holds, and the log leads on from it
 }
 
 // Only the writer links and unlinks, so it may walk without the lock.
@@ -274,6 +281,41 @@ enum status shelf_checkpoint_all(struct shelf *shelf, struct reason *why)
             status = one;
     }
     return status;
+}
+
+static void follow_generation(void *context, const struct store_generation *about)
+{
+    struct opening *opening = context;
+    struct shelf *shelf = opening->shelf;
+    if (opening->status != STATUS_OK)
+        return;
+    struct shelf_generation *there = shelf_acquire(shelf, about->number);
+    if (about->dropped && !shelf_was_dropped(shelf, about->number))
+        (void)shelf_remove(shelf, about->number, true);
+    else if (!about->dropped && !there)
+        open_generation(opening, about);
+    else if (!about->dropped)
+        opening->status =
+            shelf_catch_up(shelf->store, about, there->rows, opening->after, opening->why);
+    shelf_release(shelf, &there);
+}
+
+enum status shelf_follow(struct shelf *shelf, uint64_t after, struct reason *why)
+{
+    struct opening opening = {.shelf = shelf, .status = STATUS_OK, .after = after, .why = why};
+    const enum status status =
+        store_list_generations(shelf->store, follow_generation, &opening, why);
+    return status == STATUS_OK ? opening.status : status;
+}
+
+uint64_t shelf_memory(struct shelf *shelf)
+{
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&shelf->lock);
+    for (struct shelf_generation *at = shelf->first; at; at = at->next)
+        bytes += rows_bytes(at->rows) + rows_heap_bytes(at->rows);
+    pthread_mutex_unlock(&shelf->lock);
+    return bytes;
 }
 
 void shelf_totals(struct shelf *shelf, uint64_t *records, uint64_t *bytes)

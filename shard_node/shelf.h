@@ -78,10 +78,20 @@ enum status shelf_checkpoint(struct shelf *shelf, struct shelf_generation *gener
 // All generations that changed.
 enum status shelf_checkpoint_all(struct shelf *shelf, struct reason *why) MUST_CHECK;
 
+// After store_reopen(): brings what was not finished up to the store, from the log behind sequence
+// `after`: generations, records, a bulk load. May be repeated after a failure. STATUS_EXHAUSTED
+// when the disk has no space for the rows.
+enum status shelf_follow(struct shelf *shelf, uint64_t after, struct reason *why) MUST_CHECK;
+
 void shelf_totals(struct shelf *shelf, uint64_t *records, uint64_t *rows_bytes);
+uint64_t shelf_memory(struct shelf *shelf); // rows and what finds them
 
 // For shelf_fill.c: rows with everything that the store has, by whichever way is shortest.
 enum status shelf_fill(struct store *store, const struct store_generation *about,
                        const char *directory, struct rows **out, struct reason *why) MUST_CHECK;
+
+// For shelf_follow(): the same for rows that are in use.
+enum status shelf_catch_up(struct store *store, const struct store_generation *about,
+                           struct rows *rows, uint64_t after, struct reason *why) MUST_CHECK;
 
 #endif

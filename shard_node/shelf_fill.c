@@ -170,6 +170,48 @@ static enum status update(struct store *store, const struct store_generation *ab
     return rows_checkpoint(rows, store_sequence(store), why);
 }
 
+// --- rows in use
+
+// The walk knows of records that are there, not of deletions. Those stand in the log by their ids, and
+// the writer stops at the first failure: behind a bulk load there are none.
+static enum status append_missing(struct store *store, const struct store_generation *about,
+                                  struct rows *rows, struct reason *why)
+{
+    struct store_cursor *cursor = store_cursor_begin(store, about->number, about->dimension);
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK || status == STATUS_CORRUPT) {
+        struct store_cursor_row row;
+        status = store_cursor_next(cursor, &row, why);
+        if (status != STATUS_OK)
+            continue;
+        const uint32_t slot = rows_find(rows, row.place.id);
+        if (slot != ROWS_NONE && rows_slot(rows, slot)->crc == row.crc)
+            continue;
+        status = rows_append(rows,
+                             &(struct rows_item){.id = row.place.id,
+                                                 .image = row.rows,
+                                                 .text = row.rows + about->dimension,
+                                                 .crc = row.crc},
+                             1, why);
+    }
+    store_cursor_end(&cursor);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+enum status shelf_catch_up(struct store *store, const struct store_generation *about,
+                           struct rows *rows, uint64_t after, struct reason *why)
+{
+    struct touched touched = {0};
+    enum status status = store_read_log(store, about, after, see_log, &touched, why);
+    if (status == STATUS_OK)
+        status = touched.too_many ? append_missing(store, about, rows, why)
+                                  : update(store, about, rows, &touched, why);
+    mem_free(touched.ids);
+    return status;
+}
+
+// --- opening
+
 // Why the rows cannot be used as they are; NULL when they can.
 static const char *judge(struct store *store, const struct store_generation *about,
                          struct rows *rows, const struct rows_opened *opened,

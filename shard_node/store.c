@@ -18,12 +18,10 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <rocksdb/c.h>
 
-#include "proto/base/clock.h"
 #include "proto/base/hash.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
@@ -35,8 +33,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are stored as th
 #define CACHE_BYTES (64u << 20)
 #define MEMTABLE_BYTES (32u << 20)
 #define WAL_BYTES_MAX (256u << 20)
-#define DISK_CHECK_US 1000000
-#define DISK_RELEASE_PERCENT 5u
 #define RECOVERY_TOLERATES_TORN_TAIL 0 // rocksdb::WALRecoveryMode
 // RocksDB keeps a text log of its own and aborts when it writes to it after an earlier failure (disk
 // full): headers at opening only, never a line later. What matters comes back as errors.
@@ -59,7 +55,9 @@ enum status store_translate(char *error, const char *doing, struct reason *why)
         return STATUS_OK;
 
     enum status status = STATUS_INTERNAL;
-    if (strncmp(error, "Corruption", 10) == 0)
+    if (store_error_is_no_space(error))
+        status = STATUS_EXHAUSTED;
+    else if (strncmp(error, "Corruption", 10) == 0)
         status = STATUS_CORRUPT;
     else if (strncmp(error, "IO error", 8) == 0)
         status = STATUS_IO;
@@ -74,7 +72,10 @@ enum status store_translate_write(struct store *store, char *error, const char *
     if (!error)
         return STATUS_OK;
 
-    store_set_read_only(store, error);
+    if (store_error_is_no_space(error))
+        store_set_out_of_space(store, error);
+    else
+        store_set_read_only(store, error);
     return store_translate(error, doing, why);
 }
 
@@ -91,48 +92,6 @@ void store_set_read_only(struct store *store, const char *reason)
 bool store_is_read_only(const struct store *store)
 {
     return atomic_load(&store->read_only);
-}
-
-static void check_disk(struct store *store)
-{
-    const int64_t now = clock_now_us();
-    if (store->disk_checked_us != 0 && now - store->disk_checked_us < DISK_CHECK_US)
-        return;
-
-    struct statvfs disk;
-    if (statvfs(store->directory, &disk) != 0 || disk.f_blocks == disk.f_bfree)
-        return; // unknown is not full; a write that does not fit fails by itself
-
-    // As df counts: what is reserved for root belongs to neither side.
-    const uint64_t used = disk.f_blocks - disk.f_bfree;
-    const uint64_t used_percent = used * 100 / (used + disk.f_bavail);
-    const uint32_t threshold =
-        store->disk_is_full && store->disk_full_percent > DISK_RELEASE_PERCENT
-            ? store->disk_full_percent - DISK_RELEASE_PERCENT
-            : store->disk_full_percent;
-    const bool full = used_percent >= threshold;
-    if (full != store->disk_is_full)
-        log_warn(full ? "disk_full" : "disk_has_room", "directory=%s used_percent=%u",
-                 store->directory, (unsigned)used_percent);
-    store->disk_is_full = full;
-    store->disk_checked_us = now;
-}
-
-enum status store_may_write(struct store *store, bool deleting, struct reason *why)
-{
-    if (store_is_read_only(store))
-        return reason_set(why, STATUS_FAILED_PRECONDITION, "store",
-                          "the node is read-only since a write failed; its log says why, and it "
-                          "writes again after a restart");
-    if (deleting)
-        return STATUS_OK;
-    check_disk(store);
-    if (store->disk_is_full)
-        return reason_set(why, STATUS_EXHAUSTED, "store",
-                          "the disk of the node is %u %% full or more: it stores nothing new, but "
-                          "deletes",
-                          store->disk_full_percent);
-    return STATUS_OK;
 }
 
 // --- metadata
@@ -211,8 +170,7 @@ enum status store_write_synced(struct store *store, rocksdb_writebatch_t *batch,
     return store_translate_write(store, error, doing, why);
 }
 
-// A new store gets its format, identity and sequence; an old one is checked.
-static enum status load_identity(struct store *store, struct reason *why)
+enum status store_load_identity(struct store *store, struct reason *why)
 {
     uint64_t format = 0;
     enum status status = meta_get_number(store, META_FORMAT, &format, why);
@@ -280,7 +238,7 @@ static rocksdb_options_t *new_options(int compression)
     return options;
 }
 
-static void make_options(struct store *store)
+static void make_options(struct store *store, int open_files_max)
 {
     store->cache = rocksdb_cache_create_lru(CACHE_BYTES);
     store->options = new_options(rocksdb_lz4_compression);
@@ -288,7 +246,12 @@ static void make_options(struct store *store)
     rocksdb_options_set_create_if_missing(store->options, 1);
     rocksdb_options_set_create_missing_column_families(store->options, 1);
     rocksdb_options_set_max_background_jobs(store->options, 2);
+    if (open_files_max > 0)
+        rocksdb_options_set_max_open_files(store->options, open_files_max);
     rocksdb_options_set_max_total_wal_size(store->options, WAL_BYTES_MAX);
+    // All memtables together, so that what opening writes out has room where the reserve was.
+    rocksdb_options_set_db_write_buffer_size(store->options,
+                                             (size_t)store_reserve_bytes(store) / 4 * 3);
     rocksdb_options_set_bytes_per_sync(store->options, 1u << 20);
     rocksdb_options_set_wal_recovery_mode(store->options, RECOVERY_TOLERATES_TORN_TAIL);
     rocksdb_options_set_info_log_level(store->options, INFO_LOG_SILENT);
@@ -346,7 +309,7 @@ static enum status lock_directory(struct store *store, struct reason *why)
     return STATUS_OK;
 }
 
-static enum status open_database(struct store *store, struct reason *why)
+enum status store_open_database(struct store *store, bool reading, struct reason *why)
 {
     char path[STORE_PATH_BYTES + 8];
     (void)snprintf(path, sizeof(path), "%s/store", store->directory);
@@ -355,15 +318,33 @@ static enum status open_database(struct store *store, struct reason *why)
         options[f] = store_options_of(store, (enum store_family)f);
 
     char *error = NULL;
-    store->db = rocksdb_open_column_families(store->options, path, STORE_FAMILIES, family_names,
-                                             options, store->family, &error);
+    if (reading)
+        store->db = rocksdb_open_for_read_only_column_families(
+            store->options, path, STORE_FAMILIES, family_names, options, store->family, 0, &error);
+    else
+        store->db = rocksdb_open_column_families(store->options, path, STORE_FAMILIES, family_names,
+                                                 options, store->family, &error);
     return store_translate(error, "opening the store", why);
+}
+
+void store_close_database(struct store *store)
+{
+    if (!store->db)
+        return;
+    rocksdb_cancel_all_background_work(store->db, 1);
+    for (int f = 0; f < STORE_FAMILIES; f++)
+        rocksdb_column_family_handle_destroy(store->family[f]);
+    rocksdb_close(store->db);
+    store->db = NULL;
 }
 
 enum status store_open(const struct store_params *params, struct store **out, struct reason *why)
 {
     struct store *store = mem_alloc(sizeof(*store));
     store->lock_fd = -1;
+    store_gate_init(&store->gate);
+    store->disk_throttle_percent =
+        params->disk_throttle_percent ? params->disk_throttle_percent : STORE_DISK_THROTTLE_PERCENT;
     store->disk_full_percent =
         params->disk_full_percent ? params->disk_full_percent : STORE_DISK_FULL_PERCENT;
 
@@ -382,17 +363,18 @@ enum status store_open(const struct store_params *params, struct store **out, st
     if (status == STATUS_OK)
         status = make_directory(store->bulk_directory, why);
     if (status == STATUS_OK) {
-        make_options(store);
-        status = open_database(store, why);
+        make_options(store, params->open_files_max);
+        status = store_open_database(store, false, why);
     }
     if (status == STATUS_OK)
-        status = load_identity(store, why);
+        status = store_load_identity(store, why);
     if (status == STATUS_OK)
         status = store_bulk_recover(store, why);
     if (status != STATUS_OK) {
         store_close(&store);
         return status;
     }
+    (void)store_disk_level(store); // makes the reserve
     *out = store;
     return STATUS_OK;
 }
@@ -403,12 +385,7 @@ void store_close(struct store **store_pointer)
     if (!store)
         return;
 
-    if (store->db) {
-        rocksdb_cancel_all_background_work(store->db, 1);
-        for (int f = 0; f < STORE_FAMILIES; f++)
-            rocksdb_column_family_handle_destroy(store->family[f]);
-        rocksdb_close(store->db);
-    }
+    store_close_database(store);
     if (store->options) {
         for (int f = 0; f < STORE_FAMILIES; f++) {
             if (store->family_options[f])
@@ -421,6 +398,7 @@ void store_close(struct store **store_pointer)
     }
     if (store->lock_fd >= 0)
         close(store->lock_fd);
+    store_gate_deinit(&store->gate);
     mem_free(store);
     *store_pointer = NULL;
 }
@@ -435,19 +413,42 @@ uint64_t store_sequence(const struct store *store)
     return atomic_load(&store->sequence);
 }
 
-uint64_t store_bytes(const struct store *store)
+// Over all families.
+static uint64_t sum_properties(const struct store *store, const char *const *properties,
+                               size_t count)
 {
-    static const char *const properties[] = {"rocksdb.live-sst-files-size",
-                                             "rocksdb.live-blob-file-size",
-                                             "rocksdb.cur-size-all-mem-tables"};
     uint64_t sum = 0;
     for (int f = 0; f < STORE_FAMILIES; f++) {
-        for (size_t p = 0; p < sizeof(properties) / sizeof(properties[0]); p++) {
+        for (size_t p = 0; p < count; p++) {
             uint64_t bytes = 0;
             if (rocksdb_property_int_cf(store->db, store->family[f], properties[p], &bytes) == 0)
                 sum += bytes;
         }
     }
+    return sum;
+}
+
+uint64_t store_bytes(struct store *store)
+{
+    static const char *const properties[] = {"rocksdb.live-sst-files-size",
+                                             "rocksdb.live-blob-file-size",
+                                             "rocksdb.cur-size-all-mem-tables"};
+    if (store_enter(store, NULL) != STATUS_OK)
+        return 0;
+    const uint64_t sum = sum_properties(store, properties, 3);
+    store_leave(store);
+    return sum;
+}
+
+uint64_t store_memory(struct store *store)
+{
+    static const char *const properties[] = {"rocksdb.cur-size-all-mem-tables",
+                                             "rocksdb.estimate-table-readers-mem"};
+    if (store_enter(store, NULL) != STATUS_OK)
+        return 0;
+    const uint64_t sum =
+        sum_properties(store, properties, 2) + rocksdb_cache_get_usage(store->cache);
+    store_leave(store);
     return sum;
 }
 
@@ -461,6 +462,8 @@ uint64_t store_generation_bytes(struct store *store, uint32_t number)
     const char *const limits[] = {to};
     const size_t lengths[] = {sizeof(from)};
     uint64_t sum = 0;
+    if (store_enter(store, NULL) != STATUS_OK)
+        return 0;
     for (int f = STORE_VEC; f <= STORE_LOG; f++) {
         uint64_t bytes = 0;
         char *error = NULL;
@@ -469,6 +472,7 @@ uint64_t store_generation_bytes(struct store *store, uint32_t number)
         if (store_translate(error, "estimating sizes", NULL) == STATUS_OK)
             sum += bytes;
     }
+    store_leave(store);
     return sum;
 }
 

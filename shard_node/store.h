@@ -5,7 +5,8 @@
 // batch: data, log and the node's sequence number become durable together or not at all.
 // Every value carries a CRC-32C that is checked at each read. The first write that fails
 // makes the store read-only until it is opened again; a failed fsync is never repeated,
-// because what it should have written may be gone.
+// because what it should have written may be gone. A write that found no space on the disk is
+// another matter: store_reopen() makes the store whole again without a restart.
 //
 // Thread-safety: reads by any thread; everything that writes by one thread at a time.
 
@@ -22,16 +23,19 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-#define STORE_FORMAT 1u             // version of everything below the directory
-#define STORE_DISK_FULL_PERCENT 92u // of the file system: no more writes, deletes only
-#define STORE_EPOCH 1u              // of every log record, until there are replicas
+#define STORE_FORMAT 1u                 // version of everything below the directory
+#define STORE_DISK_THROTTLE_PERCENT 85u // of the file system: ingest is slowed down
+#define STORE_DISK_FULL_PERCENT 92u     // of the file system: no more writes, deletes only
+#define STORE_EPOCH 1u                  // of every log record, until there are replicas
 #define STORE_BULK_RECORDS_MAX 4000000u
 
 struct store;
 
 struct store_params {
-    const char *directory;      // made when missing; holds LOCK, store/ and bulk/
-    uint32_t disk_full_percent; // 1..100; 0: STORE_DISK_FULL_PERCENT
+    const char *directory;          // made when missing; holds LOCK, store/, bulk/ and reserve
+    uint32_t disk_throttle_percent; // 1..100; 0: STORE_DISK_THROTTLE_PERCENT
+    uint32_t disk_full_percent;     // 1..100; 0: STORE_DISK_FULL_PERCENT
+    int open_files_max;             // 0: no limit but the system's
 };
 
 // STATUS_FAILED_PRECONDITION when another process holds the directory or a newer program wrote
@@ -46,7 +50,9 @@ void store_close(struct store **store);
 uint64_t store_identity(const struct store *store); // random number given at creation
 uint64_t store_sequence(const struct store *store); // last log sequence that is durable
 bool store_is_read_only(const struct store *store);
-uint64_t store_bytes(const struct store *store); // on disk and in memtables, about
+uint64_t store_bytes(struct store *store); // on disk and in memtables, about
+
+uint64_t store_memory(struct store *store); // block cache, memtables, readers of files
 
 // Of one generation, in files, about; what is still in memtables is not counted.
 uint64_t store_generation_bytes(struct store *store, uint32_t number);
@@ -54,9 +60,33 @@ uint64_t store_generation_bytes(struct store *store, uint32_t number);
 // What follows from a failure outside of the store that leaves it ahead of what derives from it.
 void store_set_read_only(struct store *store, const char *reason);
 
+// --- the disk
+
+enum store_disk {
+    STORE_DISK_ROOM,
+    STORE_DISK_THROTTLED,
+    STORE_DISK_FULL,
+};
+
+// Looks at the file system at most ten times a second. A level ends five points below its threshold.
+enum store_disk store_disk_level(struct store *store);
+
 // STATUS_FAILED_PRECONDITION when read-only; STATUS_EXHAUSTED when the disk is full, unless
-// `deleting`. Refusal ends five points below the threshold.
+// `deleting`, or out of space.
 enum status store_may_write(struct store *store, bool deleting, struct reason *why) MUST_CHECK;
+
+// The same for something new of about `bytes` on the disk: refused as well when it would fill it.
+enum status store_may_grow(struct store *store, uint64_t bytes, struct reason *why) MUST_CHECK;
+
+// A write found no space. Nothing can be written, not even a deletion, until store_reopen().
+bool store_is_out_of_space(const struct store *store);
+void store_set_out_of_space(struct store *store, const char *reason);
+
+// Opens the database anew, as after a crash, with the space that was kept back or that somebody freed;
+// store_sequence() may then be higher than before, since what was refused may have become durable.
+// STATUS_EXHAUSTED when there is still no space, STATUS_UNAVAILABLE while somebody walks with
+// a cursor: reads go on, and it may be tried again. With any other status the store is read-only.
+enum status store_reopen(struct store *store, struct reason *why) MUST_CHECK;
 
 // --- generations
 
@@ -124,7 +154,7 @@ size_t store_batch_count(const struct store_batch *batch);
 
 // Makes everything in the batch durable with one fsync; always ends it and sets *batch to NULL. An
 // empty batch costs nothing. STATUS_IO: nothing of it may be believed, and the store is
-// read-only from now on.
+// read-only from now on. STATUS_EXHAUSTED: the same, and the store is out of space.
 enum status store_batch_commit(struct store_batch **batch, struct reason *why) MUST_CHECK;
 void store_batch_cancel(struct store_batch **batch); // NULL is allowed
 

@@ -326,9 +326,9 @@ static enum status ingest_and_conclude(struct store *store, const struct intent 
                          : ingest_file(store, bulk_families[i], why);
     if (status == STATUS_OK)
         status = conclude(store, intent, why);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK && !store_is_out_of_space(store))
         store_set_read_only(store, "a bulk load is half taken in; the next start finishes it");
-    return status;
+    return status; // out of space, store_reopen() finishes it
 }
 
 enum status store_bulk_write(struct store *store, const struct store_record *records, size_t count,
@@ -348,8 +348,11 @@ enum status store_bulk_write(struct store *store, const struct store_record *rec
     sorted.value =
         mem_alloc(vec_bytes > STORE_DOCUMENT_BYTES_MAX ? vec_bytes : STORE_DOCUMENT_BYTES_MAX);
     enum status status = remove_files(store, why);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         status = write_files(store, &sorted, why);
+        if (status != STATUS_OK)
+            (void)(remove_files(store, NULL) == STATUS_OK); // they take space that is missing
+    }
     mem_free(sorted.value);
     if (status == STATUS_OK)
         status = declare(store, &intent, why);

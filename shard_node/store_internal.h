@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// store_internal.h - what store.c, store_write.c, store_read.c and store_bulk.c share.
+// store_internal.h - what the sources store*.c share.
 
 #ifndef RECO_SHARD_NODE_STORE_INTERNAL_H
 #define RECO_SHARD_NODE_STORE_INTERNAL_H
@@ -36,8 +36,17 @@ enum store_family {
     STORE_FAMILIES,
 };
 
+// Counts who uses the database, so that it can be closed and opened again under them.
+struct store_gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint32_t users;
+    bool closing; // nobody enters
+};
+
 struct store {
-    rocksdb_t *db;
+    struct store_gate gate;
+    rocksdb_t *db; // NULL: it could not be opened again
     rocksdb_column_family_handle_t *family[STORE_FAMILIES];
     rocksdb_options_t *options; // of the database and of STORE_DEFAULT, LOG and META
     rocksdb_options_t *family_options[STORE_FAMILIES]; // NULL: `options`
@@ -48,12 +57,36 @@ struct store {
     char bulk_directory[STORE_PATH_BYTES];
     int lock_fd;
     uint64_t identity;
+    uint32_t disk_throttle_percent;
     uint32_t disk_full_percent;
-    bool disk_is_full;         // writer's
+    enum store_disk disk;      // writer's
+    uint32_t disk_percent;     // writer's; used when last asked
     int64_t disk_checked_us;   // writer's; when the file system was last asked
+    bool has_reserve;          // writer's
     _Atomic uint64_t sequence; // written by the writer
     atomic_bool read_only;     // set once
+    atomic_bool out_of_space;  // set by any failed write, cleared by store_reopen()
 };
+
+void store_gate_init(struct store_gate *gate);
+void store_gate_deinit(struct store_gate *gate);
+
+// Every use of the database outside of the writer's thread stands between these two.
+// STATUS_UNAVAILABLE: it is closed.
+enum status store_enter(struct store *store, struct reason *why) MUST_CHECK;
+void store_leave(struct store *store);
+
+// Opens and closes RocksDB only. Opened for reading, it needs no space. Closing twice is allowed.
+enum status store_open_database(struct store *store, bool reading, struct reason *why) MUST_CHECK;
+void store_close_database(struct store *store);
+
+// A new store gets its format, identity and sequence; an old one is checked.
+enum status store_load_identity(struct store *store, struct reason *why) MUST_CHECK;
+
+uint64_t store_reserve_bytes(const struct store *store); // how large the file `reserve` is to be
+
+// Whether RocksDB says that there was no room for what it appended or created.
+bool store_error_is_no_space(const char *error);
 
 // The options of one family.
 rocksdb_options_t *store_options_of(const struct store *store, enum store_family family);
@@ -61,7 +94,7 @@ rocksdb_options_t *store_options_of(const struct store *store, enum store_family
 // Turns RocksDB's error into a status and a reason and frees it; STATUS_OK for NULL.
 enum status store_translate(char *error, const char *doing, struct reason *why) MUST_CHECK;
 
-// The same for a write: logs it and makes the store read-only.
+// The same for a write: logs it and makes the store read-only or, with STATUS_EXHAUSTED, out of space.
 enum status store_translate_write(struct store *store, char *error, const char *doing,
                                   struct reason *why) MUST_CHECK;
 

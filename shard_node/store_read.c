@@ -76,16 +76,19 @@ enum status store_read_rows(struct store *store, struct store_place place, size_
                             uint16_t *rows, struct reason *why)
 {
     rocksdb_pinnableslice_t *slice = NULL;
-    enum status status = pin(store, STORE_VEC, place, &slice, why);
+    enum status status = store_enter(store, why);
     if (status != STATUS_OK)
         return status;
-
-    const struct bytes value = value_of(slice);
-    if (rows_are_sound(value, dimension))
-        memcpy(rows, value.data, value.count - STORE_CRC_BYTES);
-    else
-        status = corrupt_record(place, "vec", why);
-    rocksdb_pinnableslice_destroy(slice);
+    status = pin(store, STORE_VEC, place, &slice, why);
+    if (status == STATUS_OK) {
+        const struct bytes value = value_of(slice);
+        if (rows_are_sound(value, dimension))
+            memcpy(rows, value.data, value.count - STORE_CRC_BYTES);
+        else
+            status = corrupt_record(place, "vec", why);
+        rocksdb_pinnableslice_destroy(slice);
+    }
+    store_leave(store);
     return status;
 }
 
@@ -95,17 +98,21 @@ static enum status copy_value(struct store *store, enum store_family family,
                               struct reason *why)
 {
     rocksdb_pinnableslice_t *slice = NULL;
-    enum status status = pin(store, family, place, &slice, why);
+    enum status status = store_enter(store, why);
     if (status != STATUS_OK)
         return status;
-
-    const struct bytes value = value_of(slice);
-    char *copy = arena_copy_text(arena, (const char *)value.data, value.count);
-    rocksdb_pinnableslice_destroy(slice);
-    if (!copy)
-        return reason_set(why, STATUS_NO_MEMORY, "ids", "the documents do not fit one reply");
-    *out = (struct bytes){(const uint8_t *)copy, value.count};
-    return STATUS_OK;
+    status = pin(store, family, place, &slice, why);
+    if (status == STATUS_OK) {
+        const struct bytes value = value_of(slice);
+        const char *copy = arena_copy_text(arena, (const char *)value.data, value.count);
+        rocksdb_pinnableslice_destroy(slice);
+        if (copy)
+            *out = (struct bytes){(const uint8_t *)copy, value.count};
+        else
+            status = reason_set(why, STATUS_NO_MEMORY, "ids", "the documents do not fit one reply");
+    }
+    store_leave(store);
+    return status;
 }
 
 enum status store_read_document(struct store *store, struct store_place place, struct arena *arena,
@@ -138,8 +145,9 @@ enum status store_read_key(struct store *store, struct store_place place, struct
 // --- a whole generation
 
 struct store_cursor {
+    struct store *store;
     rocksdb_readoptions_t *options;
-    rocksdb_iterator_t *at;
+    rocksdb_iterator_t *at; // NULL: the store could not be entered
     uint32_t generation;
     size_t dimension;
     struct store_place seen; // last place walked over
@@ -157,6 +165,9 @@ static void seek(struct store_cursor *cursor, struct store_place place)
 struct store_cursor *store_cursor_begin(struct store *store, uint32_t generation, size_t dimension)
 {
     struct store_cursor *cursor = mem_alloc(sizeof(*cursor));
+    if (store_enter(store, NULL) != STATUS_OK)
+        return cursor;
+    cursor->store = store;
     cursor->generation = generation;
     cursor->dimension = dimension;
     cursor->seen.generation = generation;
@@ -172,8 +183,11 @@ void store_cursor_end(struct store_cursor **cursor)
 {
     if (!*cursor)
         return;
-    rocksdb_iter_destroy((*cursor)->at);
-    rocksdb_readoptions_destroy((*cursor)->options);
+    if ((*cursor)->at) {
+        rocksdb_iter_destroy((*cursor)->at);
+        rocksdb_readoptions_destroy((*cursor)->options);
+        store_leave((*cursor)->store);
+    }
     mem_free(*cursor);
     *cursor = NULL;
 }
@@ -232,6 +246,8 @@ static enum status end_of_walk(struct store_cursor *cursor, struct reason *why)
 enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_row *row,
                               struct reason *why)
 {
+    if (!cursor->at)
+        return reason_set(why, STATUS_UNAVAILABLE, "store", "the store is not open");
     if (!cursor->fresh && rocksdb_iter_valid(cursor->at))
         rocksdb_iter_next(cursor->at);
     cursor->fresh = false;

@@ -161,10 +161,14 @@ enum status bytes_replace_file(const char *path, const void *data, size_t count)
 
     // A failed fsync is not tried again: the kernel may have dropped the pages.
     bool written = keep_permissions(file, path) && write_all(file, data, count) && fsync(file) == 0;
+    int error = errno;
     bool closed = close(file) == 0;
     bool renamed = written && closed && rename(name, path) == 0;
+    if (written)
+        error = errno;
     if (!renamed)
         (void)unlink(name);
     mem_free(name);
+    errno = error;
     return renamed && sync_folder_of(path) ? STATUS_OK : STATUS_IO;
 }
