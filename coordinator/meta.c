@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/meta_file.h"
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
 
@@ -268,11 +269,10 @@ static enum status commit(struct meta *meta, struct table *next, struct reason *
     } else {
         struct json_writer json = {0};
         write_table(&json, next);
-        status = json.failed ? STATUS_NO_MEMORY
-                             : bytes_replace_file(meta->path, json.out.data, json.out.count);
+        status = json.failed ? reason_set(why, STATUS_NO_MEMORY, "data", "no memory to write %s",
+                                          meta->path)
+                             : meta_file_replace(meta->path, json.out.data, json.out.count, why);
         json_writer_deinit(&json);
-        if (status != STATUS_OK)
-            (void)reason_set(why, status, "data", "cannot write %s", meta->path);
     }
     if (status != STATUS_OK) {
         table_deinit(next);
