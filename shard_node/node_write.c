@@ -186,8 +186,6 @@ static struct router_request *take(struct writer *writer, int64_t deadline_us)
 static void recover(struct writer *writer)
 {
     struct node *node = writer->node;
-    if (!store_is_out_of_space(node->store) || !clock_passed(writer->recover_at_us))
-        return;
     struct reason why = {0};
     char quoted[LOG_QUOTE_BYTES];
     if (ingest_recover(node->ingest, &why) != STATUS_OK)
@@ -236,6 +234,41 @@ static bool take_into_group(struct writer *writer, uint32_t generation)
     return true;
 }
 
+// The reserve is for deletions: the one that found no space is done with it.
+static bool recovers(struct writer *writer)
+{
+    if (!store_is_out_of_space(writer->node->store))
+        return false;
+    recover(writer);
+    return !store_is_out_of_space(writer->node->store) && !store_is_read_only(writer->node->store);
+}
+
+// Once more the deletions of a group that was not stored, and only those: writes keep `status`. What the
+// first try found present is told, since it may have been durable after all.
+static enum status delete_again(struct writer *writer, uint32_t generation, enum status status,
+                                struct reason *why)
+{
+    struct ingest *ingest = writer->node->ingest;
+    for (size_t i = 0; i < writer->call_count; i++) {
+        struct call *call = &writer->calls[i];
+        if (call->status == STATUS_OK && call->request->type == SHARD_WRITE) {
+            call->status = status;
+            call->why = *why;
+        }
+    }
+    status = ingest_begin(ingest, generation, why);
+    if (status != STATUS_OK)
+        return status;
+    for (size_t i = 0; i < writer->call_count; i++) {
+        struct call *call = &writer->calls[i];
+        struct shard_flags_reply second;
+        if (call->status == STATUS_OK)
+            call->status =
+                ingest_delete(ingest, &call->asked.ids, call->arena, &second, &call->why);
+    }
+    return ingest_commit(ingest, why);
+}
+
 static void run_group(struct writer *writer)
 {
     struct node *node = writer->node;
@@ -253,7 +286,9 @@ static void run_group(struct writer *writer)
         more = take_into_group(writer, generation);
 
     struct reason why = {0};
-    const enum status status = ingest_commit(node->ingest, &why);
+    enum status status = ingest_commit(node->ingest, &why);
+    if (status == STATUS_EXHAUSTED && recovers(writer))
+        status = delete_again(writer, generation, status, &why);
     for (size_t i = 0; i < writer->call_count; i++) {
         struct call *call = &writer->calls[i];
         if (call->status == STATUS_OK && status != STATUS_OK) {
@@ -267,6 +302,17 @@ static void run_group(struct writer *writer)
 }
 
 // --- everything else
+
+static enum status drop(struct writer *writer, struct call *call)
+{
+    struct ingest *ingest = writer->node->ingest;
+    const uint32_t generation = call->asked.generation.generation;
+    enum status status =
+        ingest_drop_generation(ingest, generation, &call->reply.records, &call->why);
+    if (status == STATUS_EXHAUSTED && recovers(writer))
+        status = ingest_drop_generation(ingest, generation, &call->reply.records, &call->why);
+    return status;
+}
 
 static void run_alone(struct writer *writer, struct call *call)
 {
@@ -287,8 +333,7 @@ static void run_alone(struct writer *writer, struct call *call)
         break;
     default:
         assert(call->request->type == SHARD_DROP);
-        call->status = ingest_drop_generation(ingest, call->asked.generation.generation,
-                                              &call->reply.records, why);
+        call->status = drop(writer, call);
         break;
     }
     answer(call);
@@ -347,7 +392,8 @@ static bool turn(struct writer *writer)
     struct call call = writer->next;
     writer->next.request = NULL;
     if (!call.request) {
-        recover(writer);
+        if (store_is_out_of_space(node->store) && clock_passed(writer->recover_at_us))
+            recover(writer);
         struct router_request *request = take(writer, patience(writer));
         if (!request && atomic_load(&node->stopping))
             return queue_count(writer->held) + queue_count(node->writes) > 0;
