@@ -22,7 +22,8 @@ import time
 from array import array
 from pathlib import Path
 
-from front import Cluster, Failure, Front, wait_for
+from front import Failure, Front
+from procs import Cluster, wait_for
 
 MOUNT_BYTES = 512 << 20
 DIMENSION = 512

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes for tests: a cluster of `reco up`, waiting, what a process uses."""
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+def children(pid):
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+class Cluster:
+    """`reco up`, ended with the block."""
+
+    def __init__(self, programs, data, *flags, environment=None, log=None):
+        command = [str(Path(programs) / "reco"), "up", "--port", "0", "--data", str(data), *map(str, flags)]
+        self.log = open(log, "ab") if log else None
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
+                                        env={**os.environ, **(environment or {})})
+        words = self.process.stdout.readline().split()
+        assert words and words[0] == "ready", f"no ready line: {words}"
+        self.address = words[1]
+
+    def pids(self):
+        """The process of the coordinator and those of the shards."""
+        return [self.process.pid, *children(self.process.pid)]
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            status = self.process.wait(60)
+            assert status == 0, f"reco up ended with {status}"
+        if self.log:
+            self.log.close()
+
+    def kill(self):
+        for pid in reversed(self.pids()):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        if failure[0] and self.process.poll() is None:
+            self.kill()
+        else:
+            self.end()
+
+
+def wait_for(what, condition, seconds=30):
+    """The first true value of condition(); fails after `seconds`."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def rss_bytes(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def cpu_seconds(pid):
+    words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
