@@ -68,7 +68,7 @@ enum store_disk {
     STORE_DISK_FULL,
 };
 
-// Looks at the file system at most ten times a second. A level ends five points below its threshold.
+// Looks at the file system. A level ends five points below its threshold.
 enum store_disk store_disk_level(struct store *store);
 
 // STATUS_FAILED_PRECONDITION when read-only; STATUS_EXHAUSTED when the disk is full, unless

@@ -61,7 +61,6 @@ struct store {
     uint32_t disk_full_percent;
     enum store_disk disk;      // writer's
     uint32_t disk_percent;     // writer's; used when last asked
-    int64_t disk_checked_us;   // writer's; when the file system was last asked
     bool has_reserve;          // writer's
     _Atomic uint64_t sequence; // written by the writer
     atomic_bool read_only;     // set once

@@ -32,7 +32,6 @@
 #include "proto/base/log.h"
 #include "shard_node/store_internal.h"
 
-#define DISK_CHECK_US 100000
 #define RELEASE_PERCENT 5u
 #define RESERVE_BYTES_MAX (64u << 20)
 #define RESERVE_SHARE 16u        // of the file system at most
@@ -174,10 +173,6 @@ static bool is_at(uint32_t percent, uint32_t threshold, bool already)
 
 enum store_disk store_disk_level(struct store *store)
 {
-    const int64_t now = clock_now_us();
-    if (store->disk_checked_us != 0 && now - store->disk_checked_us < DISK_CHECK_US)
-        return store->disk;
-
     struct statvfs disk;
     uint32_t percent = 0;
     if (!ask_disk(store, &disk, 0, &percent))
@@ -193,7 +188,6 @@ enum store_disk store_disk_level(struct store *store)
     }
     store->disk = level;
     store->disk_percent = percent;
-    store->disk_checked_us = now;
     if (!store->has_reserve && level != STORE_DISK_FULL && !store_is_out_of_space(store))
         make_reserve(store);
     return level;

@@ -68,11 +68,29 @@ enum status image_check_size(uint64_t width, uint64_t height, struct reason *why
     return STATUS_OK;
 }
 
+// The size is known to be allowed.
+static enum status check_unfolding(uint64_t width, uint64_t height, size_t file_bytes,
+                                   struct reason *why)
+{
+    const uint64_t pixels = width * height;
+    if (file_bytes == 0 || pixels <= IMAGE_UNFOLD_PIXELS ||
+        pixels / IMAGE_UNFOLD_SHARE <= file_bytes)
+        return STATUS_OK;
+    return reason_set(why, STATUS_INVALID, IMAGE_FIELD,
+                      "a file of %zu bytes says that it has %llu x %llu pixels; above %u pixels it "
+                      "must have a byte for each %u",
+                      file_bytes, (unsigned long long)width, (unsigned long long)height,
+                      IMAGE_UNFOLD_PIXELS, IMAGE_UNFOLD_SHARE);
+}
+
 enum status image_raw_init(struct image_raw *raw, uint64_t width, uint64_t height,
                            enum image_mode mode, struct reason *why)
 {
-    *raw = (struct image_raw){.mode = mode, .orientation = 1};
+    const size_t file_bytes = raw->file_bytes;
+    *raw = (struct image_raw){.mode = mode, .orientation = 1, .file_bytes = file_bytes};
     enum status status = image_check_size(width, height, why);
+    if (status == STATUS_OK)
+        status = check_unfolding(width, height, file_bytes, why);
     if (status != STATUS_OK)
         return status;
     raw->width = (uint32_t)width;
@@ -117,7 +135,7 @@ static enum status unknown_format(struct bytes file, struct reason *why)
 static enum status read_file(struct bytes file, enum image_profile profile, struct image_raw *raw,
                              struct reason *why)
 {
-    *raw = (struct image_raw){.data = NULL};
+    *raw = (struct image_raw){.file_bytes = file.count};
     enum status status;
     if (starts_with(file, "\xFF\xD8\xFF", 3))
         status = image_jpeg_read(file, raw, why);

@@ -8,11 +8,14 @@
 // profiles would cost time and memory that the file chooses.
 
 #include <setjmp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <png.h>
 
 #include "shaders/models/image_internal.h"
+
+#define LIBRARY_BYTES (256u << 10) // of libpng and zlib before the first row
 
 struct reader {
     png_structp png;
@@ -41,6 +44,22 @@ static void on_warning(png_structp png, png_const_charp text)
 {
     (void)png;
     (void)text;
+}
+
+// A chunk says how long it is, and libpng 1.6.39 takes memory for it before it looks for its bytes. No
+// chunk is longer than the file; what rows need is known to be allowed once raw->data is there.
+static png_voidp on_allocate(png_structp png, png_alloc_size_t bytes)
+{
+    const struct reader *reader = png_get_mem_ptr(png);
+    if (!reader->raw->data && bytes > reader->file.count + LIBRARY_BYTES)
+        return NULL;
+    return malloc(bytes); // the library's own, not ours
+}
+
+static void on_free(png_structp png, png_voidp pointer)
+{
+    (void)png;
+    free(pointer);
 }
 
 static void on_read(png_structp png, png_bytep out, size_t count)
@@ -179,7 +198,8 @@ enum status image_png_read(struct bytes file, enum image_profile profile, struct
         .status = STATUS_OK,
         .why = why,
     };
-    reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning);
+    reader.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning,
+                                          &reader, on_allocate, on_free);
     reader.info = reader.png ? png_create_info_struct(reader.png) : NULL;
     if (reader.info)
         run(&reader);

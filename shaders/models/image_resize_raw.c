@@ -196,7 +196,7 @@ static enum status resize_mode(struct image_raw *raw, struct image_window across
 enum status image_resize_raw(struct image_raw *raw, struct image_window across,
                              struct image_window down, struct image_raw *out, struct reason *why)
 {
-    struct image_raw resized;
+    struct image_raw resized = {.file_bytes = 0};
     enum status status = image_raw_init(&resized, across.count, down.count, raw->mode, why);
     if (status != STATUS_OK)
         return status;

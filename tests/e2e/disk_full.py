@@ -159,7 +159,7 @@ def write_until_refused(writer, memory):
 def resumes(writer, memory):
     def writes():
         try:
-            return writer.write(memory, 1)
+            return writer.write(memory, 20)  # some for each node
         except Failure as failure:
             is_refusal(failure)
             return False

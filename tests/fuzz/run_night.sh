@@ -3,11 +3,12 @@
 # run_night.sh - runs every fuzz target of a build for a while, each on a copy of its corpus.
 #
 # usage: tests/fuzz/run_night.sh BUILD_DIR SECONDS
-# Exit status 1 when a target crashed; its input then lies in BUILD_DIR/fuzz/.
+# Exit status 1 when a target crashed, hung, or took more than 64 MiB for one input (budget.c
+# counts); the input then lies in BUILD_DIR/fuzz/.
 set -eu
 
 if [ $# -ne 2 ]; then
-    sed -n '3,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '3,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 build=$(realpath "$1")
