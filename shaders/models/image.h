@@ -26,10 +26,10 @@
 #include "proto/base/status.h"
 
 #define IMAGE_SIZE_MAX 1024u // S; CLIP's largest is 336
-// A picture larger than this needs a byte of its file for each so many pixels: photographs have
-// one for at most 100, an empty PNG about one for 2,700 (RGB).
+// A picture larger than this needs a byte of its file for each so many pixels. Photographs have one
+// for at most 100; only what is empty all over has fewer.
 #define IMAGE_UNFOLD_PIXELS 4000000u
-#define IMAGE_UNFOLD_SHARE 10000u
+#define IMAGE_UNFOLD_SHARE 1000u
 #define IMAGE_EDGE_MAX (1u << 24)    // pixels; a float still counts them one by one
 #define IMAGE_JPEG_SCANS_MAX 100     // encoders write 10; each costs time over all pixels
 #define IMAGE_CONFIG_BYTES_MAX 65536 // of preprocessor_config.json

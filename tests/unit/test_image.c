@@ -436,7 +436,7 @@ Test(image, checks_the_size_before_it_allocates)
     png_bomb(0x7FFFFFFF, 0x7FFFFFFF, "2147483647 x 2147483647 pixels");
     png_bomb(IMAGE_EDGE_MAX + 1, 1, "an edge may have at most");
     png_bomb(10000, 10001, "100000000 in all");
-    png_bomb(10000, 9999, "must have a byte for each 10000");
+    png_bomb(10000, 9999, "must have a byte for each 1000");
     png_bomb(0, 5, "PNG");
     png_bomb(5, 0, "PNG");
     png_bomb(UINT32_MAX, 1, "PNG");
