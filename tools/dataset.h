@@ -5,11 +5,13 @@
 //   a folder       pictures at any depth, each with a .txt or .json of the same stem; and the
 //                  .tar shards that lie directly in it (img2dataset's output is either)
 //   X.tar          webdataset: members of one stem are one sample; also .tar.gz, .tar.zst ...
+//   X.csv, .tsv,   a manifest: a header that names columns, or an object in a line, and in each
+//   .jsonl         row a picture's path, relative to the manifest; "-" is one on stdin
 //   a folder with  img_emb/ and text_emb/: clip-retrieval's output, captions from metadata/*.jsonl
 //   A.npy B.npy [C.jsonl]  rows of images, the same rows of texts, one line each of metadata
 //
-// Key: the sidecar's "key"; else the path in the folder without extension, SHARD/STEM in a tar,
-// the row number (counted through all arrays). Caption: the .txt, else "caption" or
+// Key: the sidecar's "key"; else the path in the folder or manifest without extension, SHARD/STEM
+// in a tar, the row number (counted through all arrays). Caption: the .txt, else "caption" or
 // "text" of the .json. Source: "source" or "url", else where the picture lies. Tags: "tags".
 //
 // Every source is checked before use, nothing in it is believed.
@@ -30,7 +32,31 @@
 #define DATASET_PATH_BYTES 4096
 #define DATASET_SIDECAR_BYTES_MAX ((size_t)1 << 20) // of a .txt, a .json, a line of .jsonl
 
+#define DATASET_NAMES_MAX 7 // names that a column may have
+
 struct dataset;
+
+// Parts of a manifest's rows, and the words for them.
+enum dataset_role {
+    DATASET_IMAGE,
+    DATASET_CAPTION,
+    DATASET_KEY,
+    DATASET_SOURCE,
+    DATASET_TAGS,
+    DATASET_ROLES,
+};
+#define DATASET_ROLE_WORDS "image, caption, key, source, tags"
+#define DATASET_FORMATS "csv|tsv|jsonl" // in the order of enum rowfile_format
+
+// Zero is the default, but for the format.
+struct dataset_params {
+    int format;                         // of a manifest on stdin; -1: none was given
+    const char *columns[DATASET_ROLES]; // names of the user's own; NULL: the usual ones
+};
+
+// Takes "ROLE=NAME"; `params` points into it. STATUS_INVALID.
+enum status dataset_params_column(struct dataset_params *params, const char *assignment,
+                                  struct reason *why) MUST_CHECK;
 
 enum dataset_step {
     DATASET_ITEM,
@@ -45,7 +71,9 @@ struct dataset_item {
 
 // Looks at all sources: which kind each is, which pictures a folder has, whether arrays fit.
 // STATUS_NOT_FOUND, STATUS_INVALID, STATUS_IO, STATUS_UNSUPPORTED naming the source.
-enum status dataset_open(const char *const *sources, size_t count, struct dataset **out,
+// NULL for `params` is all defaults.
+enum status dataset_open(const char *const *sources, size_t count,
+                         const struct dataset_params *params, struct dataset **out,
                          struct reason *why) MUST_CHECK;
 void dataset_close(struct dataset **dataset); // NULL is allowed
 

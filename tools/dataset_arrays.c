@@ -4,27 +4,22 @@
 // makes them unit vectors, so that what another program wrote in half precision is as good as
 // our own. What has no direction is found here, where it has a name.
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "proto/base/embedding.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
-#include "proto/base/system_error.h"
 #include "tools/dataset_internal.h"
 #include "tools/npyfile.h"
+#include "tools/rowfile.h"
 
 struct dataset_arrays {
     char *images_path;
     char *metadata_path; // NULL: none
     struct npyfile *images;
     struct npyfile *texts;
-    FILE *metadata;
-    char *line; // of getline()
-    size_t line_room;
+    struct rowfile *metadata;
     uint64_t first_row;
     uint64_t at;
     uint64_t rows;
@@ -61,13 +56,12 @@ static enum status open_files(struct dataset_arrays *arrays, const char *images,
     arrays->rows = a->rows;
     arrays->dimension = (uint32_t)a->columns;
 
-    if (metadata) {
-        arrays->metadata = fopen(metadata, "re");
-        if (!arrays->metadata)
-            return reason_set(why, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO, metadata,
-                              "cannot be opened: %s", SYSTEM_ERROR(errno));
-    }
-    return STATUS_OK;
+    if (!metadata)
+        return STATUS_OK;
+    status = rowfile_open(metadata, ROWFILE_JSONL, &arrays->metadata, why);
+    if (!status)
+        rowfile_keep_empty(arrays->metadata);
+    return status;
 }
 
 enum status dataset_arrays_open(const char *images, const char *texts, const char *metadata,
@@ -90,9 +84,7 @@ void dataset_arrays_close(struct dataset_arrays **arrays)
     struct dataset_arrays *closing = *arrays;
     if (!closing)
         return;
-    if (closing->metadata)
-        (void)fclose(closing->metadata);
-    free(closing->line);
+    rowfile_close(&closing->metadata);
     npyfile_close(&closing->images);
     npyfile_close(&closing->texts);
     mem_free(closing->images_path);
@@ -140,16 +132,17 @@ static enum status take_line(struct dataset_arrays *arrays, struct arena *arena,
 {
     if (!arrays->metadata)
         return STATUS_OK;
-    ssize_t bytes = getline(&arrays->line, &arrays->line_room, arrays->metadata);
-    if (bytes < 0)
+    struct rowfile_row line;
+    switch (rowfile_next(arrays->metadata, &line, why)) {
+    case ROWFILE_ROW:
+        return dataset_take_json(dataset_bytes_of(line.fields[0]), arena, record, why);
+    case ROWFILE_BAD:
+        return STATUS_INVALID;
+    case ROWFILE_END:
+    default:
         return reason_set(why, STATUS_INVALID, arrays->metadata_path, "ends after %llu lines",
                           (unsigned long long)arrays->at);
-    if ((size_t)bytes > DATASET_SIDECAR_BYTES_MAX)
-        return reason_set(why, STATUS_INVALID, "metadata",
-                          "a line of %zd bytes: at most %zu are allowed", bytes,
-                          DATASET_SIDECAR_BYTES_MAX);
-    return dataset_take_json((struct bytes){(const uint8_t *)arrays->line, (size_t)bytes}, arena,
-                             record, why);
+    }
 }
 
 static enum status read_row(struct dataset_arrays *arrays, struct arena *arena,
@@ -180,10 +173,12 @@ static bool more_lines(struct dataset_arrays *arrays)
 {
     if (!arrays->metadata)
         return false;
-    for (int c = fgetc(arrays->metadata); c != EOF; c = fgetc(arrays->metadata))
-        if (c != '\n' && c != '\r' && c != ' ')
-            return true;
-    return false;
+    struct rowfile_row line;
+    struct reason ignored;
+    enum rowfile_step step = rowfile_next(arrays->metadata, &line, &ignored);
+    while (step == ROWFILE_ROW && dataset_trimmed(line.fields[0]).bytes == 0)
+        step = rowfile_next(arrays->metadata, &line, &ignored);
+    return step != ROWFILE_END;
 }
 
 enum dataset_step dataset_arrays_next(struct dataset_arrays *arrays, struct arena *arena,

@@ -11,11 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "proto/base/system_error.h"
 #include "tools/dataset_internal.h"
-#include "tools/inputs.h"
 
 struct dataset_folder {
     char *path;
@@ -153,7 +151,7 @@ static enum status read_sidecar(const char *picture, const char *suffix, struct 
     char path[DATASET_PATH_BYTES + 8];
     (void)snprintf(path, sizeof(path), "%.*s%s", (int)stem_bytes(picture), picture, suffix);
     struct reason inner = {.text = ""};
-    enum status status = inputs_read_file(path, DATASET_SIDECAR_BYTES_MAX, out, &inner);
+    enum status status = dataset_read_file(path, DATASET_SIDECAR_BYTES_MAX, out, &inner);
     if (status && status != STATUS_NOT_FOUND)
         return reason_set(why, status, suffix, "%s", inner.text);
     return status;
@@ -185,25 +183,6 @@ static enum status take_sidecars(const char *picture, struct arena *arena,
     return STATUS_OK;
 }
 
-static enum status read_picture(const char *path, struct arena *arena,
-                                struct api_ingest_record *record, struct reason *why)
-{
-    struct buffer picture = {0};
-    enum status status = inputs_read_picture(path, &picture, why);
-    if (!status && !picture.count)
-        status = reason_set(why, STATUS_INVALID, "picture", "the file is empty");
-    if (status) {
-        buffer_deinit(&picture);
-        return status;
-    }
-    uint8_t *copy = arena_alloc(arena, picture.count);
-    if (copy)
-        memcpy(copy, picture.data, picture.count);
-    record->image = (struct bytes){copy, picture.count};
-    buffer_deinit(&picture);
-    return copy ? STATUS_OK : reason_set(why, STATUS_NO_MEMORY, NULL, "out of memory");
-}
-
 static enum status read_item(const struct dataset_folder *folder, const char *path,
                              struct arena *arena, struct dataset_item *out, struct reason *why)
 {
@@ -224,7 +203,7 @@ static enum status read_item(const struct dataset_folder *folder, const char *pa
     enum status status = take_sidecars(path, arena, record, why);
     if (!status)
         status = dataset_check(record, true, why);
-    return status ? status : read_picture(path, arena, record, why);
+    return status ? status : dataset_read_picture(path, arena, record, why);
 }
 
 enum dataset_step dataset_folder_next(struct dataset_folder *folder, struct arena *arena,

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "proto/base/bytes.h"
+#include "proto/base/json.h"
 #include "tools/dataset.h"
 
 // --- dataset_list.c: names of files
@@ -35,17 +36,55 @@ bool dataset_ends_with(const char *name, const char *suffix); // upper case coun
 // "FOLDER/NAME"; false when longer than DATASET_PATH_BYTES.
 bool dataset_join(const char *folder, const char *name, char out[DATASET_PATH_BYTES]) MUST_CHECK;
 
+// Where a script that is shipped lies: installed beside the program, else in the repository.
+void dataset_find_script(const char *name, char out[DATASET_PATH_BYTES]);
+
 // Whether the file extension (no dot) is one of a picture's.
 bool dataset_is_picture(struct text extension);
 
+// Reads a regular file and nothing else: a pipe would wait, a device never end. STATUS_NOT_FOUND,
+// STATUS_INVALID, STATUS_IO, STATUS_NO_MEMORY. The caller ends *out with buffer_deinit().
+enum status dataset_read_file(const char *path, size_t bytes_max, struct buffer *out,
+                              struct reason *why) MUST_CHECK;
+
+// Reads a picture's file into the arena.
+enum status dataset_read_picture(const char *path, struct arena *arena,
+                                 struct api_ingest_record *record, struct reason *why) MUST_CHECK;
+
 // --- dataset_sidecar.c: what stands beside a picture
+
+// Member names that may hold each part of a record, best first, ended by NULL.
+struct dataset_names {
+    const char *key[DATASET_NAMES_MAX + 1];
+    const char *caption[DATASET_NAMES_MAX + 1];
+    const char *source[DATASET_NAMES_MAX + 1];
+    const char *tags[2];
+};
+
+struct text dataset_trimmed(struct text text); // without white space at both ends
+struct bytes dataset_bytes_of(struct text text);
+
+// The text in the arena. STATUS_NO_MEMORY.
+enum status dataset_copy(struct arena *arena, struct text text, struct text *out,
+                         struct reason *why) MUST_CHECK;
 
 // Takes a caption: white space at both ends goes. STATUS_INVALID unless it is UTF-8.
 enum status dataset_take_caption(struct bytes txt, struct arena *arena,
                                  struct api_ingest_record *record, struct reason *why) MUST_CHECK;
 
+// The first of `names` (ended by NULL) that is a text, or a whole number written out; *out is
+// unchanged when there is none. STATUS_INVALID for another kind of value.
+enum status dataset_take_member(const struct json *object, const char *const *names,
+                                struct arena *arena, struct text *out,
+                                struct reason *why) MUST_CHECK;
+
+// Takes the members named so, texts as they are. A caption that the record has stays. What
+// img2dataset marks as failed is refused.
+enum status dataset_take_object(const struct json *object, const struct dataset_names *names,
+                                struct arena *arena, struct api_ingest_record *record,
+                                struct reason *why) MUST_CHECK;
+
 // Takes "key", "caption" or "text", "tags", "source" or "url" or "image_path" of a JSON object.
-// A caption that the record has stays.
 enum status dataset_take_json(struct bytes json, struct arena *arena,
                               struct api_ingest_record *record, struct reason *why) MUST_CHECK;
 
@@ -86,5 +125,16 @@ enum dataset_step dataset_arrays_next(struct dataset_arrays *arrays, struct aren
 void dataset_arrays_close(struct dataset_arrays **arrays);
 uint64_t dataset_arrays_rows(const struct dataset_arrays *arrays);
 uint32_t dataset_arrays_dimension(const struct dataset_arrays *arrays);
+
+struct dataset_manifest;
+// `path` may be "-": stdin, whose format must be given.
+enum status dataset_manifest_open(const char *path, const struct dataset_params *params,
+                                  struct dataset_manifest **out, struct reason *why) MUST_CHECK;
+enum dataset_step dataset_manifest_next(struct dataset_manifest *manifest, struct arena *arena,
+                                        struct dataset_item *out, struct reason *why);
+void dataset_manifest_close(struct dataset_manifest **manifest);
+
+// Whether the name is that of a manifest.
+bool dataset_manifest_is_name(const char *name);
 
 #endif

@@ -8,10 +8,13 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "proto/base/system_error.h"
 #include "tools/dataset_internal.h"
+#include "tools/inputs.h"
 
 void dataset_list_add(struct dataset_list *list, const char *name)
 {
@@ -108,4 +111,46 @@ bool dataset_is_picture(struct text extension)
             strncasecmp(known[i], extension.data, extension.bytes) == 0)
             return true;
     return false;
+}
+
+enum status dataset_read_file(const char *path, size_t bytes_max, struct buffer *out,
+                              struct reason *why)
+{
+    struct stat about;
+    if (stat(path, &about) == 0 && !S_ISREG(about.st_mode))
+        return reason_set(why, STATUS_INVALID, NULL, "is %s: a regular file is allowed",
+                          S_ISDIR(about.st_mode) ? "a folder" : "a pipe or device");
+    return inputs_read_file(path, bytes_max, out, why);
+}
+
+enum status dataset_read_picture(const char *path, struct arena *arena,
+                                 struct api_ingest_record *record, struct reason *why)
+{
+    struct buffer picture = {0};
+    enum status status = dataset_read_file(path, IMAGE_BYTES_MAX, &picture, why);
+    if (!status && !picture.count)
+        status = reason_set(why, STATUS_INVALID, "picture", "the file is empty");
+    if (status) {
+        buffer_deinit(&picture);
+        return status;
+    }
+    uint8_t *copy = arena_alloc(arena, picture.count);
+    if (copy && picture.data)
+        memcpy(copy, picture.data, picture.count);
+    record->image = (struct bytes){copy, picture.count};
+    buffer_deinit(&picture);
+    return copy ? STATUS_OK : reason_set(why, STATUS_NO_MEMORY, NULL, "out of memory");
+}
+
+void dataset_find_script(const char *name, char out[DATASET_PATH_BYTES])
+{
+    char program[DATASET_PATH_BYTES / 2];
+    ssize_t bytes = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    program[bytes > 0 ? bytes : 0] = 0;
+    char *slash = strrchr(program, '/');
+    if (slash)
+        *slash = 0;
+    (void)snprintf(out, DATASET_PATH_BYTES, "%s/../share/reco/%s", program, name);
+    if (!dataset_is_file(out))
+        (void)snprintf(out, DATASET_PATH_BYTES, "tools/%s", name);
 }

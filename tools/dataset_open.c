@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "proto/base/mem.h"
 #include "tools/dataset.h"
@@ -17,9 +18,11 @@ struct part {
     struct dataset_tar *open_tar;
     struct dataset_folder *folder;
     struct dataset_arrays *arrays;
+    struct dataset_manifest *manifest;
 };
 
 struct dataset {
+    const struct dataset_params *params; // during dataset_open()
     struct part *parts;
     size_t count;
     size_t at;
@@ -69,9 +72,25 @@ static enum status add_arrays(struct dataset *dataset, const char *images, const
     return STATUS_OK;
 }
 
-#define CONVERT                                                                                    \
-    "python3 -c \"import pandas,glob; [pandas.read_parquet(f).to_json(f[:-7]+'jsonl', "            \
-    "orient='records', lines=True) for f in glob.glob('%s/*.parquet')]\""
+// Parquet is another program's work: one that is shipped beside this one.
+static enum status refuse_parquet(const char *path, struct reason *why)
+{
+    char script[DATASET_PATH_BYTES];
+    dataset_find_script("convert_parquet.py", script);
+    return reason_set(why, STATUS_UNSUPPORTED, path,
+                      "parquet is not read; this makes what is read of it: python3 %s %s", script,
+                      path);
+}
+
+static bool has_files(const char *folder, const char *suffix)
+{
+    struct dataset_list list = {0};
+    struct reason ignored;
+    (void)!dataset_list_files(folder, suffix, &list, &ignored);
+    bool any = list.count > 0;
+    dataset_list_free(&list);
+    return any;
+}
 
 // The .jsonl of one shard of clip-retrieval's output, "" when there is no metadata at all.
 static enum status find_metadata(const char *folder, const char *number,
@@ -86,21 +105,11 @@ static enum status find_metadata(const char *folder, const char *number,
     if (dataset_is_file(out))
         return STATUS_OK;
 
-    struct dataset_list parquet = {0};
-    struct dataset_list lines = {0};
-    struct reason ignored;
-    (void)!dataset_list_files(metadata, ".parquet", &parquet, &ignored);
-    (void)!dataset_list_files(metadata, ".jsonl", &lines, &ignored);
-    bool any_parquet = parquet.count > 0;
-    bool any_lines = lines.count > 0;
-    dataset_list_free(&parquet);
-    dataset_list_free(&lines);
-    if (any_lines)
+    if (has_files(metadata, ".jsonl"))
         return reason_set(why, STATUS_NOT_FOUND, out,
                           "no such file, though other shards have theirs");
-    if (any_parquet)
-        return reason_set(why, STATUS_UNSUPPORTED, metadata,
-                          "parquet is not read; this makes .jsonl of it: " CONVERT, metadata);
+    if (has_files(metadata, ".parquet"))
+        return refuse_parquet(metadata, why);
     out[0] = 0;
     return STATUS_OK;
 }
@@ -178,6 +187,8 @@ static enum status add_folder(struct dataset *dataset, const char *path, struct 
         }
     }
     dataset_list_free(&tars);
+    if (!status && !pictures && !shards && has_files(path, ".parquet"))
+        return refuse_parquet(path, why);
     if (!status && !pictures && !shards)
         return reason_set(why, STATUS_INVALID, path,
                           "has no pictures (jpg, jpeg, png, webp, gif) and no .tar");
@@ -186,12 +197,37 @@ static enum status add_folder(struct dataset *dataset, const char *path, struct 
 
 // --- sources
 
+static enum status add_manifest(struct dataset *dataset, const char *path, struct reason *why)
+{
+    struct dataset_manifest *manifest = NULL;
+    enum status status = dataset_manifest_open(path, dataset->params, &manifest, why);
+    if (status)
+        return status;
+    add_part(dataset)->manifest = manifest;
+    dataset->total_known = false;
+    dataset->has_pictures = true;
+    return STATUS_OK;
+}
+
+// A pipe, a device: what would wait, or never end.
+static enum status refuse_special(const char *path, struct reason *why)
+{
+    struct stat about;
+    if (stat(path, &about) == 0)
+        return reason_set(why, STATUS_INVALID, path,
+                          "is a pipe or device; a regular file or a folder is allowed, and - with "
+                          "--format for a manifest on stdin");
+    return reason_set(why, STATUS_NOT_FOUND, path, "no such file or folder");
+}
+
 // Takes the source at sources[0] and counts in *taken how many belong together.
 static enum status add_source(struct dataset *dataset, const char *const *sources, size_t count,
                               size_t *taken, struct reason *why)
 {
     const char *source = sources[0];
     *taken = 1;
+    if (strcmp(source, "-") == 0)
+        return add_manifest(dataset, source, why);
     if (dataset_is_folder(source))
         return add_folder(dataset, source, why);
     if (dataset_ends_with(source, ".npy")) {
@@ -203,21 +239,29 @@ static enum status add_source(struct dataset *dataset, const char *const *source
         return add_arrays(dataset, source, sources[1], metadata ? sources[2] : NULL, why);
     }
     if (!dataset_is_file(source))
-        return reason_set(why, STATUS_NOT_FOUND, source, "no such file or folder");
+        return refuse_special(source, why);
+    if (dataset_manifest_is_name(source))
+        return add_manifest(dataset, source, why);
+    if (dataset_ends_with(source, ".parquet"))
+        return refuse_parquet(source, why);
     if (dataset_tar_stem_bytes(source)) {
         add_tar(dataset, source);
         return STATUS_OK;
     }
     return reason_set(why, STATUS_UNSUPPORTED, source,
-                      "a folder, a .tar, or IMAGES.npy TEXTS.npy [METADATA.jsonl] is allowed");
+                      "a folder, a .tar, a manifest (.csv, .tsv, .jsonl), or IMAGES.npy TEXTS.npy "
+                      "[METADATA.jsonl] is allowed");
 }
 
-enum status dataset_open(const char *const *sources, size_t count, struct dataset **out,
+enum status dataset_open(const char *const *sources, size_t count,
+                         const struct dataset_params *params, struct dataset **out,
                          struct reason *why)
 {
+    static const struct dataset_params none = {.format = -1};
     assert(count > 0);
 
     struct dataset *dataset = mem_alloc(sizeof(*dataset));
+    dataset->params = params ? params : &none;
     dataset->total_known = true;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < count && !status;) {
@@ -244,6 +288,7 @@ void dataset_close(struct dataset **dataset)
         dataset_tar_close(&closing->parts[i].open_tar);
         dataset_folder_close(&closing->parts[i].folder);
         dataset_arrays_close(&closing->parts[i].arrays);
+        dataset_manifest_close(&closing->parts[i].manifest);
         mem_free(closing->parts[i].tar);
     }
     mem_free(closing->parts);
@@ -258,6 +303,8 @@ static enum dataset_step next_of(struct part *part, struct arena *arena, struct 
         return dataset_folder_next(part->folder, arena, out, why);
     if (part->arrays)
         return dataset_arrays_next(part->arrays, arena, out, why);
+    if (part->manifest)
+        return dataset_manifest_next(part->manifest, arena, out, why);
     if (!part->tar)
         return DATASET_END; // a tar that could not be opened
     if (part->open_tar)

@@ -14,7 +14,7 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static struct text trimmed(struct text text)
+struct text dataset_trimmed(struct text text)
 {
     while (text.bytes && is_space(text.data[0])) {
         text.data++;
@@ -25,7 +25,13 @@ static struct text trimmed(struct text text)
     return text;
 }
 
-static enum status copy(struct arena *arena, struct text text, struct text *out, struct reason *why)
+struct bytes dataset_bytes_of(struct text text)
+{
+    return (struct bytes){(const uint8_t *)text.data, text.bytes};
+}
+
+enum status dataset_copy(struct arena *arena, struct text text, struct text *out,
+                         struct reason *why)
 {
     const char *data = arena_copy_text(arena, text.data ? text.data : "", text.bytes);
     if (!data)
@@ -39,25 +45,25 @@ enum status dataset_take_caption(struct bytes txt, struct arena *arena,
 {
     // Windows' editors put a byte order mark in front.
     size_t mark = txt.count >= 3 && memcmp(txt.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    struct text text = trimmed((struct text){(const char *)txt.data + mark, txt.count - mark});
+    struct text text =
+        dataset_trimmed((struct text){(const char *)txt.data + mark, txt.count - mark});
     if (!bytes_is_utf8(text.data, text.bytes))
         return reason_set(why, STATUS_INVALID, "caption", "is not UTF-8");
-    return copy(arena, text, &record->caption, why);
+    return dataset_copy(arena, text, &record->caption, why);
 }
 
-// The first of `names` (ended by NULL) that is a text, or a whole number written out.
-static enum status take_member(const struct json *object, const char *const *names,
-                               struct arena *arena, struct text *out, struct reason *why)
+enum status dataset_take_member(const struct json *object, const char *const *names,
+                                struct arena *arena, struct text *out, struct reason *why)
 {
     for (; *names; names++) {
         const struct json *member = json_member(object, *names);
         int64_t number = 0;
         if (json_is_text(member))
-            return copy(arena, trimmed(json_text(member)), out, why);
+            return dataset_copy(arena, json_text(member), out, why);
         if (json_int(member, &number)) {
             char digits[24];
             (void)snprintf(digits, sizeof(digits), "%lld", (long long)number);
-            return copy(arena, text_of(digits), out, why);
+            return dataset_copy(arena, text_of(digits), out, why);
         }
         if (member && !json_is_null(member))
             return reason_set(why, STATUS_INVALID, *names, "is not a text");
@@ -85,7 +91,7 @@ static enum status take_tags(const struct json *tags, struct arena *arena,
         const struct json *tag = json_is_array(tags) ? json_element(tags, i) : tags;
         if (!json_is_text(tag))
             return reason_set(why, STATUS_INVALID, "tags", "is not a list of texts");
-        enum status status = copy(arena, trimmed(json_text(tag)), &list[i], why);
+        enum status status = dataset_copy(arena, json_text(tag), &list[i], why);
         if (status)
             return status;
     }
@@ -94,38 +100,56 @@ static enum status take_tags(const struct json *tags, struct arena *arena,
     return STATUS_OK;
 }
 
-static enum status take_members(const struct json *object, struct arena *arena,
-                                struct api_ingest_record *record, struct reason *why)
+// img2dataset tells of a sample that it could not fetch: "status": "failed_to_download".
+static enum status check_success(const struct json *object, struct reason *why)
 {
-    static const char *const key[] = {"key", NULL};
-    static const char *const caption[] = {"caption", "text", NULL};
-    static const char *const source[] = {"source", "url", "image_path", NULL};
+    struct text status = json_text(json_member(object, "status"));
+    struct text error = json_text(json_member(object, "error_message"));
+    if (status.bytes < 6 || memcmp(status.data, "failed", 6) != 0)
+        return STATUS_OK;
+    return reason_set(why, STATUS_NOT_FOUND, "status", "is \"%.*s\"%s%.*s: there is no picture",
+                      (int)(status.bytes < 64 ? status.bytes : 64), status.data,
+                      error.bytes ? ", " : "", (int)(error.bytes < 200 ? error.bytes : 200),
+                      error.data ? error.data : "");
+}
 
+enum status dataset_take_object(const struct json *object, const struct dataset_names *names,
+                                struct arena *arena, struct api_ingest_record *record,
+                                struct reason *why)
+{
     if (!json_is_object(object))
         return reason_set(why, STATUS_INVALID, NULL, "its JSON is not an object");
     struct text named = {NULL, 0};
-    enum status status = take_member(object, key, arena, &named, why);
+    enum status status = check_success(object, why);
+    if (!status)
+        status = dataset_take_member(object, names->key, arena, &named, why);
     if (!status && named.bytes)
         record->key = named;
     if (!status && !record->caption.bytes)
-        status = take_member(object, caption, arena, &record->caption, why);
+        status = dataset_take_member(object, names->caption, arena, &record->caption, why);
     named = (struct text){NULL, 0};
     if (!status)
-        status = take_member(object, source, arena, &named, why);
+        status = dataset_take_member(object, names->source, arena, &named, why);
     if (!status && named.bytes)
         record->source = named;
-    return status ? status : take_tags(json_member(object, "tags"), arena, record, why);
+    return status ? status : take_tags(json_member(object, names->tags[0]), arena, record, why);
 }
 
 enum status dataset_take_json(struct bytes json, struct arena *arena,
                               struct api_ingest_record *record, struct reason *why)
 {
+    static const struct dataset_names names = {
+        .key = {"key"},
+        .caption = {"caption", "text"},
+        .source = {"source", "url", "image_path"},
+        .tags = {"tags"},
+    };
     struct json *document = NULL;
     struct reason inner = {.text = ""};
     enum status status = json_parse(json.data, json.count, &document, &inner);
     if (status)
         return reason_set(why, status, NULL, "broken JSON: %s", inner.text);
-    status = take_members(document, arena, record, why);
+    status = dataset_take_object(document, &names, arena, record, why);
     json_destroy(&document);
     return status;
 }
@@ -145,7 +169,7 @@ enum status dataset_check(const struct api_ingest_record *record, bool needs_cap
 
     if (!record->key.bytes)
         return reason_set(why, STATUS_INVALID, "key", "is empty");
-    if (needs_caption && !record->caption.bytes)
+    if (needs_caption && !dataset_trimmed(record->caption).bytes)
         return reason_set(why, STATUS_INVALID, "caption", "is empty");
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         if (texts[i].text.bytes > texts[i].bytes_max)
@@ -155,11 +179,14 @@ enum status dataset_check(const struct api_ingest_record *record, bool needs_cap
         if (!bytes_is_utf8(texts[i].text.data, texts[i].text.bytes))
             return reason_set(why, STATUS_INVALID, texts[i].name, "is not UTF-8");
     }
-    for (size_t i = 0; i < record->tag_count; i++)
+    for (size_t i = 0; i < record->tag_count; i++) {
         if (record->tags[i].bytes > TAG_BYTES_MAX)
             return reason_set(why, STATUS_INVALID, "tags",
                               "one has %zu bytes: at most %d are allowed", record->tags[i].bytes,
                               TAG_BYTES_MAX);
+        if (!bytes_is_utf8(record->tags[i].data, record->tags[i].bytes))
+            return reason_set(why, STATUS_INVALID, "tags", "one is not UTF-8");
+    }
     return STATUS_OK;
 }
 

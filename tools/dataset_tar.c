@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A webdataset shard. Members that follow each other and share a stem (the name up
 // to the first dot of its last part) are one sample. libarchive reads the tar as a stream;
-// nothing is ever written to disk, so names in it can do no harm.
+// nothing is ever written to disk, so names in it can do no harm. Links, devices and names that lead
+// out are refused all the same: what they stand for is not in the tar, and such a tar was not made
+// for this.
 //
 // One header is read ahead: only the next member shows that a sample has ended.
 
@@ -119,7 +121,35 @@ static void set_broken(struct dataset_tar *tar)
     tar->entry = NULL;
 }
 
-// The header of the next file of a sample; NULL at the end or when the tar is broken.
+// Why a member is not taken, whatever its extension; NULL for a file with a name of its own.
+static const char *refusal(struct archive_entry *entry)
+{
+    if (archive_entry_hardlink(entry))
+        return "is a hard link";
+    switch (archive_entry_filetype(entry)) {
+    case AE_IFREG:
+        break;
+    case AE_IFLNK:
+        return "is a symbolic link";
+    case AE_IFCHR:
+    case AE_IFBLK:
+        return "is a device";
+    default:
+        return "is a pipe or socket";
+    }
+    const char *name = name_of(entry);
+    if (name[0] == '/')
+        return "has an absolute name";
+    for (const char *part = name; part; part = strchr(part, '/')) {
+        part += *part == '/';
+        if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || !part[2]))
+            return "has a name with .. in it";
+    }
+    return NULL;
+}
+
+// The header of the next file of a sample, or of a member that is refused; NULL at the end or when
+// the tar is broken.
 static struct archive_entry *peek(struct dataset_tar *tar)
 {
     struct text stem;
@@ -131,9 +161,9 @@ static struct archive_entry *peek(struct dataset_tar *tar)
             tar->entry = NULL;
         } else if (result < ARCHIVE_WARN) {
             set_broken(tar);
-        } else if (archive_entry_filetype(tar->entry) != AE_IFREG || !name_of(tar->entry) ||
-                   !split_name(name_of(tar->entry), &stem, &extension)) {
-            tar->entry = NULL; // folders, links, files without extension
+        } else if (archive_entry_filetype(tar->entry) == AE_IFDIR || !name_of(tar->entry) ||
+                   (!refusal(tar->entry) && !split_name(name_of(tar->entry), &stem, &extension))) {
+            tar->entry = NULL; // folders, files without extension
         }
     }
     return tar->entry;
@@ -170,7 +200,12 @@ static void take_member(struct dataset_tar *tar, struct text extension, struct a
                         struct sample *sample, struct reason *why)
 {
     enum status status = STATUS_OK;
-    if (dataset_is_picture(extension))
+    const char *refused = refusal(tar->entry);
+    if (refused)
+        status = reason_set(why, STATUS_INVALID, NULL,
+                            "the member '%.100s' %s; plain files with relative names are allowed",
+                            name_of(tar->entry), refused);
+    else if (dataset_is_picture(extension))
         status = read_member(tar, "picture", IMAGE_BYTES_MAX, arena, &sample->image, why);
     else if (text_equal(extension, text_of("txt")))
         status = read_member(tar, ".txt", DATASET_SIDECAR_BYTES_MAX, arena, &sample->txt, why);
@@ -184,11 +219,9 @@ static bool read_sample(struct dataset_tar *tar, struct arena *arena, struct sam
                         struct reason *why)
 {
     for (struct archive_entry *entry = peek(tar); entry; entry = peek(tar)) {
-        struct text stem;
-        struct text extension;
-        bool split = split_name(name_of(entry), &stem, &extension);
-        assert(split);
-        (void)split;
+        struct text stem = text_of(name_of(entry)); // of a refused one without extension
+        struct text extension = {NULL, 0};
+        (void)split_name(name_of(entry), &stem, &extension);
         if (sample->stem.data && !text_equal(stem, sample->stem))
             break;
         if (!sample->stem.data) {
@@ -222,16 +255,17 @@ static enum status make_record(const struct dataset_tar *tar, const struct sampl
         .image = sample->image,
     };
 
-    if (!sample->image.data)
-        return reason_set(why, STATUS_INVALID, NULL,
-                          "the sample has no picture (jpg, jpeg, png, webp or gif)");
-    if (!sample->txt.data && !sample->json.data)
-        return reason_set(why, STATUS_INVALID, "caption", "the sample has no .txt and no .json");
+    // The .json first: it may say why there is no picture.
     enum status status = STATUS_OK;
     if (sample->txt.data)
         status = dataset_take_caption(sample->txt, arena, record, why);
     if (!status && sample->json.data)
         status = dataset_take_json(sample->json, arena, record, why);
+    if (!status && !sample->image.data)
+        status = reason_set(why, STATUS_INVALID, NULL,
+                            "the sample has no picture (jpg, jpeg, png, webp or gif)");
+    if (!status && !sample->txt.data && !sample->json.data)
+        status = reason_set(why, STATUS_INVALID, "caption", "the sample has no .txt and no .json");
     return status ? status : dataset_check(record, true, why);
 }
 

@@ -6,11 +6,14 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/limits.h"
+#include "proto/base/mem.h"
 #include "proto/base/system_error.h"
+
+#define INPUTS_LINE_BYTES_MAX                                                                      \
+    ((size_t)TEXT_BYTES_MAX + 2) // one more than a text may have, and a CR
 
 void inputs_init(struct inputs *inputs, const struct args_list *list, bool skip_empty)
 {
@@ -19,21 +22,27 @@ void inputs_init(struct inputs *inputs, const struct args_list *list, bool skip_
 
 void inputs_deinit(struct inputs *inputs)
 {
-    free(inputs->line); // getline() made it
+    mem_free(inputs->line);
     *inputs = (struct inputs){0};
 }
 
-// The next line of stdin; NULL at its end.
+// The next line of stdin; NULL at its end. Of a line too long for anything the beginning is kept,
+// so that whoever takes it says that it is too long, and memory stays bounded.
 static const char *next_line(struct inputs *inputs)
 {
+    if (!inputs->line)
+        inputs->line = mem_alloc(INPUTS_LINE_BYTES_MAX + 1);
     for (;;) {
-        ssize_t bytes = getline(&inputs->line, &inputs->room, stdin);
-        if (bytes < 0)
+        size_t bytes = 0;
+        int byte = getc(stdin);
+        if (byte == EOF)
             return NULL;
-        if (bytes > 0 && inputs->line[bytes - 1] == '\n')
-            inputs->line[--bytes] = 0;
+        for (; byte != '\n' && byte != EOF; byte = getc(stdin))
+            if (bytes < INPUTS_LINE_BYTES_MAX)
+                inputs->line[bytes++] = (char)byte;
         if (bytes > 0 && inputs->line[bytes - 1] == '\r')
-            inputs->line[--bytes] = 0;
+            bytes--;
+        inputs->line[bytes] = 0;
         if (bytes > 0 || !inputs->skip_empty)
             return inputs->line;
     }

@@ -20,7 +20,6 @@ struct inputs {
     size_t at;       // next of the list
     bool in_stdin;
     char *line;
-    size_t room;
 };
 
 void inputs_init(struct inputs *inputs, const struct args_list *list, bool skip_empty);

@@ -140,6 +140,8 @@ enum status label_file_parse(struct bytes data, struct label_file *out, struct r
 enum status label_file_read(const char *path, struct label_file *out, struct reason *why)
 {
     struct buffer data = {0};
+    if (strcmp(path, "-") == 0)
+        path = "/dev/stdin";
     enum status status = inputs_read_file(path, LABEL_FILE_BYTES_MAX, &data, why);
     if (!status)
         status = label_file_parse((struct bytes){data.data, data.count}, out, why);

@@ -31,7 +31,7 @@ struct label_file {
     char *data;         // what all texts point into
 };
 
-// Reads a file. STATUS_NOT_FOUND, STATUS_IO; STATUS_INVALID naming the line: too long or not UTF-8, a
+// Reads a file, or stdin for "-". STATUS_NOT_FOUND, STATUS_IO; STATUS_INVALID naming the line: too long or not UTF-8, a
 // name that comes twice, no label at all, more than LABELS_MAX names.
 enum status label_file_read(const char *path, struct label_file *out,
                             struct reason *why) MUST_CHECK;

@@ -242,7 +242,7 @@ static enum status map_file(int file, struct npyfile *npy, struct reason *why)
     if (fstat(file, &about) != 0)
         return reason_set(why, STATUS_IO, NULL, "cannot be read: %s", SYSTEM_ERROR(errno));
     if (!S_ISREG(about.st_mode))
-        return reason_set(why, STATUS_INVALID, NULL, "not a file");
+        return reason_set(why, STATUS_INVALID, NULL, "not a regular file");
     if (about.st_size < PREFIX_BYTES)
         return reason_set(why, STATUS_INVALID, NULL, "not a .npy file");
 
@@ -258,7 +258,8 @@ enum status npyfile_open(const char *path, struct npyfile **out, struct reason *
 {
     assert(path && out);
 
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    // Without O_NONBLOCK a pipe of that name would wait for its writer.
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0)
         return reason_set(why, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO, NULL,
                           "cannot be opened: %s", SYSTEM_ERROR(errno));

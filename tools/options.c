@@ -17,6 +17,7 @@ void options_init(struct options *options)
         .memory = "", // the server's default
         .k = 10,
         .fusion = -1,
+        .format = -1,
         .top = 5,
         .vshards = VSHARDS_DEFAULT,
         .port = 7700,
@@ -212,7 +213,7 @@ const struct args_flag options_input[] = {
     {.name = "--embedding",
      .kind = ARGS_LIST,
      .argument = "FILE.npy",
-     .help = "asks with each row of an array",
+     .help = "asks with each row of an array; - reads one path per line from stdin",
      .offset = MEMBER(embeddings)},
     {.name = "--modality",
      .kind = ARGS_CHOICE,

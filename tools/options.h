@@ -46,6 +46,8 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     // memories
     const char *space;
     bool replace;
+    int format; // of a manifest on stdin: place in DATASET_FORMATS; -1: none
+    struct args_list columns;
     uint64_t vshards;
     const char *key, *caption, *source, *image, *image_embedding, *text_embedding;
     struct args_list tags, ids;

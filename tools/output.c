@@ -15,6 +15,8 @@
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
 
+#define ITEM_BYTES_MAX ((size_t)1000) // of an item's name; the path of a file is seldom longer
+
 #define PROGRESS_EVERY_US 200000
 #define CELL_BYTES 1024
 
@@ -79,8 +81,9 @@ void output_error(const char *item, const struct reason *why)
     (void)fflush(stdout);
     put_prefix();
     if (item && item[0]) {
-        put_clean(item, strlen(item), stderr);
-        (void)fputs(": ", stderr);
+        size_t bytes = strnlen(item, ITEM_BYTES_MAX + 1);
+        put_clean(item, bytes > ITEM_BYTES_MAX ? ITEM_BYTES_MAX : bytes, stderr);
+        (void)fputs(bytes > ITEM_BYTES_MAX ? "...: " : ": ", stderr);
     }
     if (why && why->field[0]) {
         put_clean(why->field, strlen(why->field), stderr);

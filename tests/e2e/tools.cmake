@@ -7,3 +7,9 @@ endforeach()
 # What a person reads and types before anything runs.
 reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
     ${CMAKE_BINARY_DIR}/share)
+
+# What users bring to it, and its hostile twins.
+foreach(class Manifests Downloads)
+    string(TOLOWER ${class} name)
+    reco_script(inputs_${name} ${Python3_EXECUTABLE} inputs.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
+endforeach()

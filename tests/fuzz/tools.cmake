@@ -2,3 +2,5 @@
 reco_fuzz(npyfile fuzz_npyfile.c reco_tools)
 reco_fuzz(label_file fuzz_label_file.c reco_tools)
 reco_fuzz(dataset_tar fuzz_dataset_tar.c reco_tools)
+reco_fuzz(dataset_manifest fuzz_dataset_manifest.c reco_tools)
+reco_fuzz(dataset_sidecar fuzz_dataset_sidecar.c reco_tools)

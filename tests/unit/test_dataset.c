@@ -4,192 +4,12 @@
 //
 // Method: folders, tars and arrays written into a temporary folder, whole and broken.
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
-
-#include "proto/base/arena.h"
-#include "proto/base/limits.h"
-#include "tools/dataset.h"
-#include "tools/npyfile.h"
-
-static char top[64];
-
-static void make_top(void)
-{
-    snprintf(top, sizeof(top), "/tmp/reco-dataset-XXXXXX");
-    cr_assert(ne(ptr, mkdtemp(top), NULL));
-}
-
-static void remove_top(void)
-{
-    char command[96];
-    snprintf(command, sizeof(command), "rm -rf %s", top);
-    cr_assert(eq(int, system(command), 0));
-}
+#include "tests/unit/dataset_fixture.h"
 
 TestSuite(dataset, .init = make_top, .fini = remove_top);
-
-// --- writing sources
-
-static const char *in_top(const char *name)
-{
-    static char paths[8][256];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, 256, "%s/%s", top, name);
-    return path;
-}
-
-static void put_bytes(const char *name, const void *data, size_t bytes)
-{
-    char path[256];
-    snprintf(path, sizeof(path), "%s", in_top(name));
-    for (char *slash = strchr(path + strlen(top) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        (void)mkdir(path, 0777);
-        *slash = '/';
-    }
-    FILE *file = fopen(path, "w");
-    cr_assert(ne(ptr, file, NULL), "%s", path);
-    fwrite(data, 1, bytes, file);
-    fclose(file);
-}
-
-static void put(const char *name, const char *text)
-{
-    put_bytes(name, text, strlen(text));
-}
-
-// A tar being written: members of POSIX' ustar format.
-struct tar {
-    uint8_t data[65536];
-    size_t count;
-};
-
-static void add_member(struct tar *tar, const char *name, char type, const void *data, size_t bytes,
-                       size_t claimed)
-{
-    uint8_t *header = tar->data + tar->count;
-    cr_assert(tar->count + 1024 + bytes < sizeof(tar->data));
-    memset(header, 0, 512);
-    snprintf((char *)header, 100, "%s", name);
-    memcpy(header + 100, "0000644\0000000000\0000000000\000", 24);
-    char octal[24];
-    snprintf(octal, sizeof(octal), "%011zo", claimed);
-    memcpy(header + 124, octal, 12);
-    memcpy(header + 136, "00000000000\0        ", 20);
-    header[156] = (uint8_t)type;
-    memcpy(header + 257, "ustar\00000", 8);
-    unsigned sum = 0;
-    for (int i = 0; i < 512; i++)
-        sum += header[i];
-    snprintf((char *)header + 148, 8, "%06o", sum);
-    header[155] = ' ';
-    tar->count += 512;
-    memcpy(tar->data + tar->count, data, bytes);
-    memset(tar->data + tar->count + bytes, 0, (512 - bytes % 512) % 512);
-    tar->count += (bytes + 511) / 512 * 512;
-}
-
-static void add_text(struct tar *tar, const char *name, const char *text)
-{
-    add_member(tar, name, '0', text, strlen(text), strlen(text));
-}
-
-static void put_tar(const char *name, struct tar *tar)
-{
-    memset(tar->data + tar->count, 0, 1024);
-    put_bytes(name, tar->data, tar->count + 1024);
-}
-
-static void put_array(const char *name, const float *values, size_t rows, size_t columns)
-{
-    const size_t shape[2] = {rows, columns};
-    struct reason why = {.text = ""};
-    put(name, "");
-    cr_assert(eq(int, npyfile_save(in_top(name), values, shape, 2, &why), STATUS_OK));
-}
-
-// --- reading them
-
-// What came of each step, in order: "key|caption|source" or "!name: field: reason".
-struct seen {
-    char lines[32][600];
-    size_t count;
-    uint64_t total;
-    uint32_t dimension;
-};
-
-static enum status read_sources(const char *const *sources, size_t count, struct seen *seen,
-                                struct reason *why)
-{
-    struct dataset *dataset = NULL;
-    seen->count = 0;
-    enum status status = dataset_open(sources, count, &dataset, why);
-    if (status)
-        return status;
-    seen->total = dataset_total(dataset);
-    seen->dimension = dataset_dimension(dataset);
-
-    for (;;) {
-        struct arena *arena = arena_create((size_t)100 << 20);
-        struct dataset_item item;
-        struct reason bad = {.text = ""};
-        enum dataset_step step = dataset_next(dataset, arena, &item, &bad);
-        if (step == DATASET_END) {
-            arena_destroy(&arena);
-            break;
-        }
-        cr_assert(seen->count < 32);
-        char *line = seen->lines[seen->count++];
-        const struct api_ingest_record *record = &item.record;
-        if (step == DATASET_BAD)
-            snprintf(line, 600, "!%s: %s: %s", item.name, bad.field, bad.text);
-        else
-            snprintf(line, 600, "%.*s|%.*s|%.*s", (int)record->key.bytes, record->key.data,
-                     (int)record->caption.bytes, record->caption.data, (int)record->source.bytes,
-                     record->source.data);
-        arena_destroy(&arena);
-    }
-    dataset_close(&dataset);
-    return STATUS_OK;
-}
-
-static struct seen seen;
-
-static void read_one(const char *name)
-{
-    const char *sources[1] = {in_top(name)};
-    struct reason why = {.text = ""};
-    cr_assert(eq(int, read_sources(sources, 1, &seen, &why), STATUS_OK), "%s: %s", why.field,
-              why.text);
-}
-
-static void expect_refused(const char *const *sources, size_t count, enum status status,
-                           const char *words)
-{
-    struct reason why = {.text = ""};
-    cr_expect(eq(int, read_sources(sources, count, &seen, &why), status));
-    cr_expect(strstr(why.text, words) != NULL, "'%s: %s' lacks '%s'", why.field, why.text, words);
-}
-
-// Line `index` must be `begin` followed by TOP/ and `end`; TOP is the only part that changes.
-static void expect_line(size_t index, const char *begin, const char *end)
-{
-    char expected[600];
-    cr_assert(index < seen.count, "only %zu lines", seen.count);
-    if (end)
-        snprintf(expected, sizeof(expected), "%s%s/%s", begin, top, end);
-    else
-        snprintf(expected, sizeof(expected), "%s", begin);
-    cr_expect(eq(str, seen.lines[index], expected));
-}
 
 // --- folders
 
@@ -282,7 +102,7 @@ Test(dataset, sources_that_are_none_are_refused_before_anything_is_read)
     const char *empty[] = {in_top("empty")};
     expect_refused(empty, 1, STATUS_INVALID, "has no pictures");
     const char *notes[] = {in_top("notes.txt")};
-    expect_refused(notes, 1, STATUS_UNSUPPORTED, "a folder, a .tar, or IMAGES.npy");
+    expect_refused(notes, 1, STATUS_UNSUPPORTED, "a folder, a .tar, a manifest");
     const char *alone[] = {in_top("a.npy")};
     expect_refused(alone, 1, STATUS_INVALID, "arrays come in pairs");
     const char *pair[] = {in_top("a.npy"), in_top("a.npy")};
@@ -307,10 +127,11 @@ Test(dataset, a_tar_groups_members_of_one_stem)
     put_tar("shard-7.tar", &tar);
     read_one("shard-7.tar");
     cr_expect(eq(u64, seen.total, 0)); // unknown before the end
-    cr_assert(eq(sz, seen.count, 3));
+    cr_assert(eq(sz, seen.count, 4));
     expect_line(0, "shard-7/0001|first|", "shard-7.tar:0001");
     expect_line(1, "shard-7/dir/0002|second|http://x/2", NULL);
-    expect_line(2, "000000003|third|", "shard-7.tar:0003");
+    cr_expect(strstr(seen.lines[2], "'dir/link.jpg' is a symbolic link") != NULL);
+    expect_line(3, "000000003|third|", "shard-7.tar:0003");
 }
 
 Test(dataset, a_bad_sample_of_a_tar_costs_only_itself)
@@ -439,7 +260,7 @@ Test(dataset, arrays_give_rows_as_they_are_with_their_metadata)
     struct dataset *dataset = NULL;
     struct arena *arena = arena_create(1 << 20);
     struct dataset_item item;
-    cr_assert(eq(int, dataset_open(sources, 3, &dataset, &why), STATUS_OK));
+    cr_assert(eq(int, dataset_open(sources, 3, NULL, &dataset, &why), STATUS_OK));
     cr_assert(eq(int, dataset_next(dataset, arena, &item, &why), DATASET_ITEM));
     cr_expect(eq(sz, item.record.image_count, 2));
     cr_expect(eq(flt, item.record.image_embedding[0], images[0]));
@@ -513,8 +334,9 @@ Test(dataset, clip_retrieval_output_is_read_shard_by_shard)
 
     cr_assert(eq(int, unlink(in_top("o/metadata/metadata_10.jsonl")), 0));
     put("o/metadata/metadata_9.parquet", "PAR1");
-    expect_refused(sources, 1, STATUS_UNSUPPORTED,
-                   "parquet is not read; this makes .jsonl of it: python3 -c");
+    expect_refused(
+        sources, 1, STATUS_UNSUPPORTED,
+        "parquet is not read; this makes what is read of it: python3 tools/convert_parquet.py");
 
     cr_assert(eq(int, unlink(in_top("o/text_emb/text_emb_10.npy")), 0));
     cr_assert(eq(int, unlink(in_top("o/metadata/metadata_9.parquet")), 0));

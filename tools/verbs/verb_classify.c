@@ -34,6 +34,19 @@ struct classify {
 
 // --- labels
 
+// Stdin holds the labels or the pictures, not both.
+static enum status check_stdin(const struct options *options, struct reason *why)
+{
+    const struct args_list *lists[] = {&options->items, &options->embeddings};
+    bool taken = options->labels && strcmp(options->labels, "-") == 0;
+    for (size_t i = 0; taken && i < 2; i++)
+        for (size_t j = 0; j < lists[i]->count; j++)
+            if (strcmp(lists[i]->items[j], "-") == 0)
+                return reason_set(why, STATUS_INVALID, "--labels",
+                                  "- here and among the inputs: stdin can be read once");
+    return STATUS_OK;
+}
+
 static enum status read_labels(struct classify *classify, struct reason *why)
 {
     const struct options *options = classify->options;
@@ -226,8 +239,10 @@ static int run_classify(const struct options *options)
     struct reason why = {.text = ""};
     bool arrays = options->embeddings.count > 0;
 
-    enum status status = read_labels(&classify, &why);
-    int exit_status = !options->labels ? VERBS_USAGE : VERBS_FAILED;
+    enum status status = check_stdin(options, &why);
+    int exit_status = status || !options->labels ? VERBS_USAGE : VERBS_FAILED;
+    if (!status)
+        status = read_labels(&classify, &why);
     if (!status && arrays == (options->items.count > 0)) {
         status = reason_set(&why, STATUS_INVALID, NULL,
                             "either IMAGE... or --embedding FILE.npy is needed");
@@ -259,7 +274,7 @@ static const struct args_flag classify_flags[] = {
      .kind = ARGS_TEXT,
      .argument = "FILE",
      .help = "one label per line; tab-separated further columns are aliases; a line that begins "
-             "with # is a comment",
+             "with # is a comment; - reads them from stdin",
      .offset = offsetof(struct options, labels)},
     {.name = "--template",
      .kind = ARGS_LIST,
@@ -282,7 +297,8 @@ static const struct args_flag classify_flags[] = {
     {.name = "--embedding",
      .kind = ARGS_LIST,
      .argument = "FILE.npy",
-     .help = "classifies the rows of an array of image embeddings instead of pictures",
+     .help = "classifies the rows of an array of image embeddings instead of pictures; - reads one "
+             "path per line from stdin",
      .offset = offsetof(struct options, embeddings)},
     {.name = NULL},
 };

@@ -16,13 +16,17 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/limits.h"
+#include "proto/base/mem.h"
 #include "tools/answers.h"
 #include "tools/dataset.h"
 #include "tools/feed.h"
+#include "tools/inputs.h"
 #include "tools/memories.h"
 #include "tools/output.h"
 #include "tools/upload.h"
 #include "tools/verbs.h"
+
+#define SOURCES_MAX 1000000 // that stdin may name
 
 struct build {
     const struct options *options;
@@ -345,17 +349,70 @@ static int build_memory(struct build *build)
     return build->bad + build->upload.failed ? VERBS_FAILED : VERBS_DONE;
 }
 
+static enum status read_flags(const struct options *options, struct dataset_params *params,
+                              struct reason *why)
+{
+    size_t stdins = 0;
+    for (size_t i = 1; i < options->items.count; i++)
+        stdins += strcmp(options->items.items[i], "-") == 0;
+    if (stdins > 1)
+        return reason_set(why, STATUS_INVALID, NULL, "- more than once: stdin can be read once");
+    if (options->format >= 0 && !stdins)
+        return reason_set(why, STATUS_INVALID, "--format",
+                          "is for -, a manifest on stdin; a file's name tells its format");
+    for (size_t i = 0; i < options->columns.count; i++) {
+        enum status status = dataset_params_column(params, options->columns.items[i], why);
+        if (status)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+// Without --format, - stands for the sources named on stdin, one in a line.
+static enum status open_sources(const struct options *options, const struct dataset_params *params,
+                                struct dataset **out, struct reason *why)
+{
+    const struct args_list list = {options->items.items + 1, options->items.count - 1};
+    if (params->format >= 0)
+        return dataset_open(list.items, list.count, params, out, why);
+
+    struct inputs inputs;
+    char **names = NULL;
+    size_t count = 0;
+    enum status status = STATUS_OK;
+    inputs_init(&inputs, &list, true);
+    for (const char *name = inputs_next(&inputs); name && !status; name = inputs_next(&inputs)) {
+        if ((count & (count - 1)) == 0)
+            names = mem_grow(names, count ? 2 * count : 1, sizeof(names[0]));
+        names[count++] = mem_copy_text(name);
+        if (count > SOURCES_MAX)
+            status =
+                reason_set(why, STATUS_INVALID, NULL, "more than %d sources on stdin", SOURCES_MAX);
+    }
+    inputs_deinit(&inputs);
+    if (!status && !count)
+        status = reason_set(why, STATUS_INVALID, NULL, "stdin names no source");
+    if (!status)
+        status = dataset_open((const char *const *)names, count, params, out, why);
+    for (size_t i = 0; i < count; i++)
+        mem_free(names[i]);
+    mem_free(names);
+    return status;
+}
+
 static int run_build(const struct options *options)
 {
     struct build build = {.options = options, .name = options->items.items[0]};
     struct reason why = {.text = ""};
     build.start_us = clock_now_us();
 
+    struct dataset_params params = {.format = options->format};
     enum status status = options_check_memory("NAME", build.name, &why);
+    if (!status)
+        status = read_flags(options, &params, &why);
     int exit_status = status ? VERBS_USAGE : VERBS_DONE;
     if (!status) {
-        status =
-            dataset_open(options->items.items + 1, options->items.count - 1, &build.dataset, &why);
+        status = open_sources(options, &params, &build.dataset, &why);
         exit_status = status ? VERBS_FAILED : VERBS_DONE;
     }
     if (!status) {
@@ -396,6 +453,18 @@ static const struct args_flag build_flags[] = {
      .help = "embedding space of arrays, which need this, --model or --server; a name of "
              "your own, or what `reco memory info` shows",
      .offset = offsetof(struct options, space)},
+    {.name = "--format",
+     .kind = ARGS_CHOICE,
+     .argument = "FORMAT",
+     .help = "of a manifest on stdin, which - then is; without it - reads a source from each line",
+     .offset = offsetof(struct options, format),
+     .choices = DATASET_FORMATS},
+    {.name = "--column",
+     .kind = ARGS_LIST,
+     .argument = "ROLE=NAME",
+     .help = "which column of manifests is the image, caption, key, source or tags, where it has "
+             "another than the usual name",
+     .offset = offsetof(struct options, columns)},
     {.name = "--vshards",
      .kind = ARGS_COUNT,
      .argument = "N",
@@ -411,23 +480,32 @@ const struct verb verb_memory_build = {
     .args =
         {.name = "memory build",
          .items = "NAME SOURCE...",
-         .summary = "builds a memory from folders, webdataset tars or arrays; resumes",
+         .summary = "builds a memory from folders, tars, tables or arrays; resumes",
          .details =
              "SOURCE is\n"
              "  a folder       pictures at any depth, each with a .txt or .json of the\n"
-             "                 same stem, and .tar shards directly in it\n"
-             "                 (img2dataset's output)\n"
+             "                 same stem, and .tar shards directly in it: img2dataset's\n"
+             "                 output of the formats files and webdataset\n"
              "  X.tar          webdataset, also .tar.gz, .tar.zst, .tar.xz, .tar.bz2\n"
-             "  a folder with  img_emb/ and text_emb/: clip-retrieval's output,\n"
-             "                 captions from metadata/*.jsonl\n"
+             "  X.csv, X.tsv   a manifest: the first row names the columns image (or\n"
+             "                 path, file, image_path, filepath, file_name, filename)\n"
+             "                 and caption (or text, title) and, if you like, key (or\n"
+             "                 id), source (or url) and tags (a;b;c)\n"
+             "  X.jsonl        the same with an object in each line, tags a list\n"
+             "  -              a manifest on stdin with --format, else a source in\n"
+             "                 each line\n"
+             "  a folder with  img_emb/ and text_emb/: clip-retrieval's output and an\n"
+             "                 export of reco's, with metadata/*.jsonl\n"
              "  A.npy B.npy [C.jsonl]\n"
              "                 image and text embeddings row by row, f32 or f16, with\n"
              "                 a line of JSON for each row\n"
              "\n"
-             "A sidecar's \"key\" names the record; else it is the path in the folder without\n"
-             "extension, SHARD/STEM in a tar, the row number of arrays. The caption is the .txt,\n"
-             "else \"caption\" or \"text\" of the .json; \"tags\" and \"source\" or \"url\" are "
-             "kept.\n"
+             "Paths of a manifest are relative to its folder (on stdin: to yours). A\n"
+             "sidecar's \"key\" names the record; else it is the path in the folder or\n"
+             "manifest without extension, SHARD/STEM in a tar, the row number of arrays.\n"
+             "The caption is the .txt, else \"caption\" or \"text\" of the .json; \"tags\"\n"
+             "and \"source\" or \"url\" are kept. Parquet is named with the command that\n"
+             "converts it.\n"
              "\n"
              "A new name serves when all is in. Interrupted, the same command goes on and stores\n"
              "nothing twice. An existing name gets the records added; one of the same key is\n"

@@ -369,7 +369,8 @@ const struct verb verb_memory_add = {
              .items = "NAME",
              .summary = "adds or replaces one record",
              .details =
-                 "The record is safe when the answer comes. Many at once: `reco memory build`.\n\n"
+                 "The record is safe when the answer comes. Many at once, from files or stdin:\n"
+                 "`reco memory build NAME - --format jsonl`.\n\n"
                  "JSON line: {\"key\",\"id\",\"status\"}, status \"stored\" or \"replaced\"",
              .items_min = 1,
              .items_max = 1,
