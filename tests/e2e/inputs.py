@@ -169,7 +169,7 @@ class Manifests(Inputs):
             self.assertEqual(len(self.lines(*arguments, stdin=stdin)), count, arguments)
 
     def test_a_line_of_stdin_that_is_too_long_is_an_item_that_failed(self):
-        self.refused(1, "1..65536", "embed", "text", "-", stdin="x" * (1 << 22) + "\n")
+        self.refused(1, "0..65536", "embed", "text", "-", stdin="x" * (1 << 22) + "\n")
 
 
 class Downloads(Inputs):

@@ -11,5 +11,5 @@ reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRE
 # What users bring to it, and its hostile twins.
 foreach(class Manifests Downloads)
     string(TOLOWER ${class} name)
-    reco_script(inputs_${name} ${Python3_EXECUTABLE} inputs.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
+    reco_script(e2e_inputs_${name} ${Python3_EXECUTABLE} inputs.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
 endforeach()
