@@ -60,6 +60,11 @@ static void on_rpc_read(void *channel)
     rpc_call_read(channel);
 }
 
+static void on_rpc_send(void *channel, struct buffer *message)
+{
+    rpc_call_send(channel, message);
+}
+
 static void on_rpc_finish(void *channel, enum status status, struct buffer *reply,
                           const struct reason *why)
 {
@@ -68,8 +73,8 @@ static void on_rpc_finish(void *channel, enum status status, struct buffer *repl
     rpc_call_finish(call, status, reply, why);
 }
 
-static const struct service_transport rpc_transport = {.read = on_rpc_read,
-                                                       .finish = on_rpc_finish};
+static const struct service_transport rpc_transport = {
+    .read = on_rpc_read, .send = on_rpc_send, .finish = on_rpc_finish};
 
 static void open_rpc_call(struct coordinator *coordinator, const struct rpc_event *event)
 {
@@ -99,6 +104,8 @@ static void handle_rpc(struct coordinator *coordinator, const struct rpc_event *
         service_message(call, event->message);
     else if (event->kind == RPC_END)
         service_end(call);
+    else if (event->kind == RPC_SENT)
+        service_sent(call);
     else if (event->kind == RPC_CANCELLED)
         service_cancel(call);
 }
@@ -207,7 +214,7 @@ static enum status start_rpc(struct coordinator *coordinator, const char *addres
     struct rpc_method methods[API_METHOD_COUNT];
     for (size_t i = 0; i < API_METHOD_COUNT; i++) {
         const struct api_method_info *info = api_method_info((enum api_method)i);
-        methods[i] = (struct rpc_method){info->path, info->client_streams};
+        methods[i] = (struct rpc_method){info->path, info->client_streams, info->server_streams};
     }
     struct rpc_server_params params = {
         .address = address,
@@ -327,7 +334,7 @@ enum status coordinator_call_as(struct coordinator *coordinator,
     assert(coordinator && request && reply);
 
     const struct api_method_info *info = api_method_info(request->method);
-    if (info->client_streams)
+    if (info->client_streams || info->server_streams)
         return reason_set(why, STATUS_INVALID, NULL, "%s is a stream", info->path);
     struct local_request local = {
         .method = request->method,
@@ -349,7 +356,7 @@ enum status coordinator_stream_open(struct coordinator *coordinator, enum api_me
     assert(coordinator && out);
 
     const struct api_method_info *info = api_method_info(method);
-    if (!info->client_streams)
+    if (!info->client_streams && !info->server_streams)
         return reason_set(why, STATUS_INVALID, NULL, "%s is no stream", info->path);
     struct local_request local = {.method = method, .deadline_us = DEADLINE_NONE};
     struct local_call *call = NULL;
@@ -369,10 +376,25 @@ enum status coordinator_stream_send(struct coordinator_stream *stream, struct by
     return local_call_send(stream->call, message);
 }
 
+void coordinator_stream_close(struct coordinator_stream *stream)
+{
+    assert(stream);
+
+    local_call_close(stream->call);
+}
+
+enum status coordinator_stream_receive(struct coordinator_stream *stream, struct buffer *message,
+                                       bool *ended)
+{
+    assert(stream && message && ended);
+
+    return local_call_receive(stream->call, message, ended);
+}
+
 enum status coordinator_stream_finish(struct coordinator_stream **stream, struct buffer *reply,
                                       struct reason *why)
 {
-    assert(stream && *stream && reply);
+    assert(stream && *stream);
 
     enum status status = local_call_finish(&(*stream)->call, reply, why);
     mem_free(*stream);

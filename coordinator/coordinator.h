@@ -11,6 +11,7 @@
 #ifndef RECO_COORDINATOR_COORDINATOR_H
 #define RECO_COORDINATOR_COORDINATOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -73,12 +74,21 @@ enum status coordinator_call_as(struct coordinator *coordinator,
                                 const struct coordinator_request *request, struct buffer *reply,
                                 struct reason *why) MUST_CHECK;
 
-// The client stream Memory.Ingest: open, send any number, finish (always ends *stream and sets it to
-// NULL). send waits while too much is on its way; after its failure finish tells why.
+// A stream: open, send any number, close (no more will be sent; finish does it too), finish (always
+// ends *stream and sets it to NULL). send waits while too much is on its way; after its failure finish
+// tells why. A method whose client does not stream takes one message.
+//
+// Where the server streams: receive until *ended, then finish, with `reply` NULL, gives the status;
+// before the end it cancels the call. A message that is not received holds the handler back, and the
+// handler then takes no more: who has API_STREAM_ITEMS requests unanswered receives before it sends.
 enum status coordinator_stream_open(struct coordinator *coordinator, enum api_method method,
                                     struct coordinator_stream **out, struct reason *why) MUST_CHECK;
 enum status coordinator_stream_send(struct coordinator_stream *stream,
                                     struct bytes message) MUST_CHECK;
+void coordinator_stream_close(struct coordinator_stream *stream);
+// In place of what `message` held.
+enum status coordinator_stream_receive(struct coordinator_stream *stream, struct buffer *message,
+                                       bool *ended) MUST_CHECK;
 enum status coordinator_stream_finish(struct coordinator_stream **stream, struct buffer *reply,
                                       struct reason *why) MUST_CHECK;
 

@@ -16,12 +16,15 @@
 #include "proto/base/mem.h"
 #include "proto/base/queue.h"
 
-#define EVENTS_MAX 3 // of one call at once: MESSAGE, END, CLOSE
+#define TOKENS_MAX 4 // of one call at once: room, message, done, closed
+#define EVENTS_MAX 5 // of one call at once: MESSAGE or OPEN, END, TAKEN, CANCEL, CLOSE
 
 enum event_kind {
     EVENT_OPEN,
     EVENT_MESSAGE,
     EVENT_END,
+    EVENT_TAKEN,
+    EVENT_CANCEL,
     EVENT_CLOSE,
     EVENT_NODES, // waits for all nodes
     EVENT_WAKE,
@@ -46,14 +49,23 @@ struct local_call {
     struct event open;
     struct event message;
     struct event end;
+    struct event taken;
+    struct event cancel;
     struct event close;
     struct queue *back; // tokens to the caller
 
     // The caller's.
+    const struct api_method_info *info;
+    bool is_open;     // OPEN has been pushed
+    bool has_room;    // the handler wants a message
+    bool has_message; // `out` is one that nobody has received
+    bool wants_end;   // END follows, in the place of a message
     bool is_done;
+    bool is_closed;
 
     // Changes hands with the events.
-    struct buffer data; // of the message
+    struct buffer data; // of the message to the handler
+    struct buffer out;  // of the message from it
     enum status status; // of the end
     struct reason why;
     struct buffer reply;
@@ -65,6 +77,7 @@ struct local_call {
 
 // Tokens to the caller; only their addresses matter.
 static char token_room;
+static char token_message;
 static char token_done;
 static char token_closed;
 
@@ -82,6 +95,14 @@ static void on_read(void *channel)
     tell(channel, &token_room);
 }
 
+static void on_send(void *channel, struct buffer *message)
+{
+    struct local_call *call = channel;
+    call->out = *message;
+    *message = (struct buffer){0};
+    tell(call, &token_message);
+}
+
 static void on_finish(void *channel, enum status status, struct buffer *reply,
                       const struct reason *why)
 {
@@ -89,14 +110,15 @@ static void on_finish(void *channel, enum status status, struct buffer *reply,
     call->call = NULL;
     call->status = status;
     call->why = *why;
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && reply) {
         call->reply = *reply;
         *reply = (struct buffer){0};
     }
     tell(call, &token_done);
 }
 
-static const struct service_transport transport = {.read = on_read, .finish = on_finish};
+static const struct service_transport transport = {
+    .read = on_read, .send = on_send, .finish = on_finish};
 
 static void open_call(struct local_call *call, struct service *service, bool refuse)
 {
@@ -134,6 +156,14 @@ static void handle(struct event *event, struct service *service, bool refuse)
     case EVENT_END:
         if (call->call)
             service_end(call->call);
+        break;
+    case EVENT_TAKEN:
+        if (call->call)
+            service_sent(call->call);
+        break;
+    case EVENT_CANCEL:
+        if (call->call)
+            service_cancel(call->call);
         break;
     case EVENT_CLOSE:
         assert(!call->call);
@@ -252,19 +282,44 @@ static enum status create(struct local_calls *calls, const struct local_request 
     call->open = (struct event){first, call};
     call->message = (struct event){EVENT_MESSAGE, call};
     call->end = (struct event){EVENT_END, call};
+    call->taken = (struct event){EVENT_TAKEN, call};
+    call->cancel = (struct event){EVENT_CANCEL, call};
     call->close = (struct event){EVENT_CLOSE, call};
-    call->back = queue_create(4, false);
-    push(calls, &call->open);
+    call->back = queue_create(TOKENS_MAX, false);
     *out = call;
     return STATUS_OK;
 }
 
-// Waits for a token. Remembers when it was the end.
-static const char *wait_token(struct local_call *call)
+static void open_now(struct local_call *call)
+{
+    call->is_open = true;
+    push(call->calls, &call->open);
+}
+
+// The handler hears of the end once it wants to: in the place of a message.
+static void end_if_wanted(struct local_call *call)
+{
+    if (!call->wants_end || !call->has_room || call->is_done)
+        return;
+    call->wants_end = false;
+    call->has_room = false;
+    push(call->calls, &call->end);
+}
+
+static void wait_token(struct local_call *call)
 {
     const char *token = queue_pop(call->back, DEADLINE_NONE);
+    call->has_room = call->has_room || token == &token_room;
+    call->has_message = call->has_message || token == &token_message;
     call->is_done = call->is_done || token == &token_done;
-    return token;
+    call->is_closed = call->is_closed || token == &token_closed;
+    end_if_wanted(call);
+}
+
+static void wait_done(struct local_call *call)
+{
+    while (!call->is_done)
+        wait_token(call);
 }
 
 static void destroy(struct local_call **call)
@@ -272,11 +327,12 @@ static void destroy(struct local_call **call)
     struct local_call *ended = *call;
     assert(ended->is_done);
     push(ended->calls, &ended->close);
-    while (wait_token(ended) != &token_closed)
-        ;
+    while (!ended->is_closed)
+        wait_token(ended);
     (void)atomic_fetch_sub_explicit(&ended->calls->open, 1, memory_order_relaxed);
     queue_destroy(&ended->back);
     buffer_deinit(&ended->data);
+    buffer_deinit(&ended->out);
     buffer_deinit(&ended->reply);
     mem_free(ended);
     *call = NULL;
@@ -290,6 +346,8 @@ static enum status take_result(struct local_call *call, struct buffer *reply, st
             *why = call->why;
         return call->status;
     }
+    if (!reply)
+        return STATUS_OK;
     enum status status = buffer_append(reply, call->reply.data, call->reply.count);
     if (status != STATUS_OK)
         return reason_set(why, status, NULL, "no memory for an answer of %zu bytes",
@@ -307,8 +365,8 @@ enum status local_call_unary(struct local_calls *calls, const struct local_reque
     if (status != STATUS_OK)
         return status;
     assert(call);
-    while (!call->is_done)
-        (void)wait_token(call);
+    open_now(call);
+    wait_done(call);
     status = take_result(call, reply, why);
     destroy(&call);
     return status;
@@ -319,36 +377,94 @@ enum status local_call_open(struct local_calls *calls, const struct local_reques
 {
     assert(calls && request && out);
 
-    return create(calls, request, EVENT_OPEN, out, why);
+    struct local_call *call = NULL;
+    enum status status = create(calls, request, EVENT_OPEN, &call, why);
+    if (status != STATUS_OK)
+        return status;
+    assert(call);
+    call->info = api_method_info(request->method);
+    if (call->info->client_streams)
+        open_now(call);
+    *out = call;
+    return STATUS_OK;
+}
+
+// The one message of a call whose client does not stream opens it.
+static enum status send_first(struct local_call *call, struct bytes message)
+{
+    if (call->is_open)
+        return STATUS_FAILED_PRECONDITION;
+    enum status status = buffer_append(&call->data, message.data, message.count);
+    if (status != STATUS_OK)
+        return status;
+    call->request.message = (struct bytes){call->data.data, call->data.count};
+    open_now(call);
+    return STATUS_OK;
 }
 
 enum status local_call_send(struct local_call *call, struct bytes message)
 {
     assert(call);
 
-    if (!call->is_done && wait_token(call) == &token_room) {
-        call->data.count = 0;
-        enum status status = buffer_append(&call->data, message.data, message.count);
-        if (status != STATUS_OK) {
-            tell(call, &token_room); // the handler still waits for a message
-            return status;
-        }
-        push(call->calls, &call->message);
+    if (!call->info->client_streams)
+        return send_first(call, message);
+    assert(!call->wants_end);
+    while (!call->is_done && !call->has_room)
+        wait_token(call);
+    if (call->is_done)
+        return call->status == STATUS_OK ? STATUS_FAILED_PRECONDITION : call->status;
+
+    call->data.count = 0;
+    enum status status = buffer_append(&call->data, message.data, message.count);
+    if (status != STATUS_OK)
+        return status; // the handler still waits for a message
+    call->has_room = false;
+    push(call->calls, &call->message);
+    return STATUS_OK;
+}
+
+void local_call_close(struct local_call *call)
+{
+    assert(call);
+
+    if (!call->is_open)
+        open_now(call);
+    call->wants_end = call->info->client_streams;
+    end_if_wanted(call);
+}
+
+enum status local_call_receive(struct local_call *call, struct buffer *message, bool *ended)
+{
+    assert(call && message && ended);
+    assert(call->is_open && call->info->server_streams);
+
+    message->count = 0;
+    while (!call->has_message && !call->is_done)
+        wait_token(call);
+    *ended = !call->has_message;
+    if (*ended)
         return STATUS_OK;
-    }
-    return call->status == STATUS_OK ? STATUS_FAILED_PRECONDITION : call->status;
+    enum status status = buffer_append(message, call->out.data, call->out.count);
+    buffer_deinit(&call->out);
+    call->has_message = false;
+    if (!call->is_done)
+        push(call->calls, &call->taken);
+    return status;
 }
 
 enum status local_call_finish(struct local_call **call, struct buffer *reply, struct reason *why)
 {
-    assert(call && *call && reply);
+    assert(call && *call);
 
     struct local_call *ended = *call;
-    // The handler hears of the end once it wants to: in the place of a message.
-    if (!ended->is_done && wait_token(ended) == &token_room)
-        push(ended->calls, &ended->end);
-    while (!ended->is_done)
-        (void)wait_token(ended);
+    assert(reply || ended->info->server_streams);
+    if (!ended->is_open)
+        open_now(ended);
+    if (ended->info->server_streams && !ended->is_done)
+        push(ended->calls, &ended->cancel);
+    else if (!ended->info->server_streams)
+        local_call_close(ended);
+    wait_done(ended);
     enum status status = take_result(ended, reply, why);
     destroy(call);
     return status;
@@ -364,8 +480,8 @@ enum status local_call_wait_nodes(struct local_calls *calls, int64_t deadline_us
     if (status != STATUS_OK)
         return status;
     assert(call);
-    while (!call->is_done)
-        (void)wait_token(call);
+    open_now(call);
+    wait_done(call);
     status = call->status;
     destroy(&call);
     return status;

@@ -2,10 +2,11 @@
 // local_call.h - calls from another thread of this process, into the loop and back.
 //
 // The caller puts an event into the loop's queue and waits on a queue of its own; the loop
-// answers through the same handlers as gRPC. Of a stream one message at a time changes hands:
-// send waits until the handler wants it.
+// answers through the same handlers as gRPC. Of a stream one message at a time changes hands in
+// each direction: send waits until the handler wants it, the handler until it has been received.
 //
 //   caller: OPEN ----> [room <- MESSAGE -> ...] -> END -> done <- -> CLOSE -> closed <-
+//                      [message <- TAKEN -> ...]     \-> CANCEL, where it leaves earlier
 //
 // Thread-safety: the caller's functions may be used by any thread, one stream by one at a
 // time; local_calls_handle() and what it leads to is the loop's.
@@ -13,6 +14,7 @@
 #ifndef RECO_COORDINATOR_LOCAL_CALL_H
 #define RECO_COORDINATOR_LOCAL_CALL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,7 +49,7 @@ size_t local_calls_count(const struct local_calls *calls);    // under way
 
 struct local_request {
     enum api_method method;
-    struct bytes message; // unary; borrowed until the end
+    struct bytes message; // unary only; borrowed until the end
     int64_t deadline_us;
     struct text request_id; // borrowed; empty: one is made
 };
@@ -57,6 +59,9 @@ enum status local_call_unary(struct local_calls *calls, const struct local_reque
 enum status local_call_open(struct local_calls *calls, const struct local_request *request,
                             struct local_call **out, struct reason *why) MUST_CHECK;
 enum status local_call_send(struct local_call *call, struct bytes message) MUST_CHECK;
+void local_call_close(struct local_call *call); // sends no more; never waits
+enum status local_call_receive(struct local_call *call, struct buffer *message,
+                               bool *ended) MUST_CHECK;
 enum status local_call_finish(struct local_call **call, struct buffer *reply,
                               struct reason *why) MUST_CHECK;
 enum status local_call_wait_nodes(struct local_calls *calls, int64_t deadline_us) MUST_CHECK;

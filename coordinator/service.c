@@ -95,6 +95,13 @@ void service_end(struct service_call *call)
     handlers[call->method]->end(call);
 }
 
+void service_sent(struct service_call *call)
+{
+    assert(handlers[call->method]->sent);
+
+    handlers[call->method]->sent(call);
+}
+
 void service_cancel(struct service_call *call)
 {
     if (call->cancelled)
@@ -120,10 +127,18 @@ void service_read(struct service_call *call)
     call->transport->read(call->channel);
 }
 
+void service_send(struct service_call *call, struct buffer *message)
+{
+    assert(call->transport->send && message);
+
+    call->transport->send(call->channel, message);
+}
+
 void service_finish(struct service_call *call, enum status status, struct buffer *reply,
                     const struct reason *why)
 {
-    assert(call && (status != STATUS_OK || reply));
+    assert(call);
+    assert(status != STATUS_OK || !reply == api_method_info(call->method)->server_streams);
 
     static const struct reason nothing;
     struct service *service = call->service;

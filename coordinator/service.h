@@ -4,7 +4,8 @@
 // A call comes over gRPC or from this process (coordinator_call()); the handlers see no
 // difference. One table, indexed by method, says who handles what.
 //
-//   service_open -> service_begin -> [message ... end (streams)] -> service_finish: the call is gone
+//   service_open -> service_begin -> [message ... end; sent ... (streams)] -> service_finish: the
+//                          |                                                  call is gone
 //                          \-> service_cancel: the handler finishes it soon
 //
 // Thread-safety: none; the loop thread makes every call.
@@ -29,7 +30,8 @@ struct service_call;
 
 // The way a call came, and the way its answer goes.
 struct service_transport {
-    void (*read)(void *channel); // of a stream: message or end is wanted
+    void (*read)(void *channel);                         // of a stream: message or end is wanted
+    void (*send)(void *channel, struct buffer *message); // to a stream: taken over; then sent
     void (*finish)(void *channel, enum status status, struct buffer *reply,
                    const struct reason *why);
 };
@@ -46,7 +48,7 @@ struct service_call {
     struct service *service;
     struct backend *backend;
     enum api_method method;
-    struct bytes message; // of a unary call, until service_finish()
+    struct bytes message; // unless the client streams; until service_finish()
     int64_t begun_us;
     int64_t deadline_us; // DEADLINE_NONE
     char request_id[REQUEST_ID_BYTES_MAX + 1];
@@ -64,6 +66,7 @@ struct service_handler {
     void (*message)(struct service_call *call,
                     struct bytes message);     // streams; until read or finish
     void (*end)(struct service_call *call);    // streams
+    void (*sent)(struct service_call *call);   // server streams: the client has room for the next
     void (*cancel)(struct service_call *call); // must lead to service_finish(), now or soon
 };
 
@@ -82,6 +85,7 @@ struct service_call *service_open(struct service *service, const struct service_
 void service_begin(struct service_call *call); // the call may be gone afterwards
 void service_message(struct service_call *call, struct bytes message);
 void service_end(struct service_call *call);
+void service_sent(struct service_call *call);
 void service_cancel(struct service_call *call);
 void service_cancel_all(struct service *service);
 
@@ -90,8 +94,12 @@ void service_cancel_all(struct service *service);
 // Wants the next message of a stream.
 void service_read(struct service_call *call);
 
-// Ends the call: with STATUS_OK `reply` (taken over, emptied) is the answer, else `why` says what was
-// wrong. The call is gone afterwards.
+// Sends one message of a stream (taken over, emptied). `sent` follows unless the call is cancelled,
+// once the client's flow control has let it through; until then there must be no other.
+void service_send(struct service_call *call, struct buffer *message);
+
+// Ends the call: with STATUS_OK `reply` (taken over, emptied; NULL where the server streams) is the
+// answer, else `why` says what was wrong. The call is gone afterwards.
 void service_finish(struct service_call *call, enum status status, struct buffer *reply,
                     const struct reason *why);
 void service_fail(struct service_call *call, enum status status, const struct reason *why);

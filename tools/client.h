@@ -50,11 +50,19 @@ void client_close(struct client **client);
 enum status client_call(struct client *client, enum api_method method, struct bytes request,
                         struct buffer *reply, struct reason *why) MUST_CHECK;
 
-// Memory.Ingest, without deadline: open, send any number, finish, which always ends *stream and sets it to NULL.
-// After a failed send, finish has the reason.
+// A stream, without deadline: open, send any number (one, where the method's client does not
+// stream), close (nothing more is sent), finish, which closes too and always ends *stream and
+// sets it to NULL. After a failed send, finish has the reason.
+//
+// Where the server streams: receive until *ended, each message in place of what `message` held; then
+// finish, with `reply` NULL, has the result; before the end it cancels the call. Who has
+// API_STREAM_ITEMS requests unanswered receives before it sends the next.
 enum status client_stream_open(struct client *client, enum api_method method,
                                struct client_stream **out, struct reason *why) MUST_CHECK;
 enum status client_stream_send(struct client_stream *stream, struct bytes message) MUST_CHECK;
+void client_stream_close(struct client_stream *stream);
+enum status client_stream_receive(struct client_stream *stream, struct buffer *message,
+                                  bool *ended) MUST_CHECK;
 enum status client_stream_finish(struct client_stream **stream, struct buffer *reply,
                                  struct reason *why) MUST_CHECK;
 

@@ -14,6 +14,8 @@ struct client_calls {
     enum status (*stream_open)(struct client *client, enum api_method method, void **out,
                                struct reason *why);
     enum status (*stream_send)(void *stream, struct bytes message);
+    void (*stream_close)(void *stream);
+    enum status (*stream_receive)(void *stream, struct buffer *message, bool *ended);
     enum status (*stream_finish)(void **stream, struct buffer *reply, struct reason *why);
     enum status (*share)(struct client *client, struct client **out, struct reason *why);
     void (*close)(struct client *client); // frees the client too

@@ -73,6 +73,16 @@ static enum status local_stream_send(void *stream, struct bytes message)
     return coordinator_stream_send(stream, message);
 }
 
+static void local_stream_close(void *stream)
+{
+    coordinator_stream_close(stream);
+}
+
+static enum status local_stream_receive(void *stream, struct buffer *message, bool *ended)
+{
+    return coordinator_stream_receive(stream, message, ended);
+}
+
 static enum status local_stream_finish(void **stream, struct buffer *reply, struct reason *why)
 {
     struct coordinator_stream *inner = *stream;
@@ -102,6 +112,8 @@ static const struct client_calls local_calls = {
     .call = local_call,
     .stream_open = local_stream_open,
     .stream_send = local_stream_send,
+    .stream_close = local_stream_close,
+    .stream_receive = local_stream_receive,
     .stream_finish = local_stream_finish,
     .share = local_share,
     .close = local_close,

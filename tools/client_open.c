@@ -88,10 +88,21 @@ enum status client_stream_send(struct client_stream *stream, struct bytes messag
     return stream->calls->stream_send(stream->stream, message);
 }
 
+void client_stream_close(struct client_stream *stream)
+{
+    stream->calls->stream_close(stream->stream);
+}
+
+enum status client_stream_receive(struct client_stream *stream, struct buffer *message, bool *ended)
+{
+    return stream->calls->stream_receive(stream->stream, message, ended);
+}
+
 enum status client_stream_finish(struct client_stream **stream, struct buffer *reply,
                                  struct reason *why)
 {
-    reply->count = 0;
+    if (reply)
+        reply->count = 0;
     enum status status = (*stream)->calls->stream_finish(&(*stream)->stream, reply, why);
     mem_free(*stream);
     *stream = NULL;

@@ -56,6 +56,7 @@ static enum status server_stream_open(struct client *client, enum api_method met
     struct rpc_stream *stream = NULL;
     // As long as there is something to send; the deadline of the flags is one request's.
     call.deadline_us = DEADLINE_NONE;
+    call.server_streams = api_method_info(method)->server_streams;
     enum status status = rpc_stream_open(server->rpc, &call, &stream, why);
     if (!status)
         *out = stream;
@@ -65,6 +66,16 @@ static enum status server_stream_open(struct client *client, enum api_method met
 static enum status server_stream_send(void *stream, struct bytes message)
 {
     return rpc_stream_send(stream, message);
+}
+
+static void server_stream_close(void *stream)
+{
+    rpc_stream_close(stream);
+}
+
+static enum status server_stream_receive(void *stream, struct buffer *message, bool *ended)
+{
+    return rpc_stream_receive(stream, message, ended);
 }
 
 static enum status server_stream_finish(void **stream, struct buffer *reply, struct reason *why)
@@ -92,6 +103,8 @@ static const struct client_calls server_calls = {
     .call = server_call,
     .stream_open = server_stream_open,
     .stream_send = server_stream_send,
+    .stream_close = server_stream_close,
+    .stream_receive = server_stream_receive,
     .stream_finish = server_stream_finish,
     .share = server_share,
     .close = server_close,

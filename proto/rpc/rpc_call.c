@@ -3,10 +3,17 @@
 //
 //          armed           REQUEST comes back          rpc_call_finish()
 //   FREE --------> ARMED --------------------> OPEN ----------------------> ENDING
-//    ^               |      starts CLOSE       |  ^       starts FINISH        |
-//    |               | server shuts down       +--+ READ, SEND                 | all tags are back
-//    |               v                                                         v
-//    +---------------+<------------- next rpc_server_next() <--------------- (DONE)
+//    ^               |      starts CLOSE       | |^       starts FINISH      ^ |
+//    |               | server shuts down       | ++ READ, SEND              | | all tags are back
+//    |               |                         |                            | v
+//    |               |                         +------> CLOSING ------------+(DONE)
+//    |               v          rpc_call_finish() while    SEND comes back,    |
+//    +---------------+          SEND is under way          starts FINISH       |
+//    +<------------------------------- next rpc_server_next() <----------------+
+//
+// A call has at most one READ and one SEND under way, each started by its owner. SEND comes back when
+// flow control has let the message through, or when the call is over; so a client that does not read
+// stops its owner from sending, and its call may stay CLOSING until it reads, leaves or is late.
 //
 // CLOSE is a batch of its own, started first: only so does gRPC tell at once that the client has
 // gone or that the deadline has passed. It also comes back after FINISH; DONE waits for
@@ -72,10 +79,16 @@ void rpc_call_open(struct rpc_call *call)
 
 void rpc_call_send(struct rpc_call *call, struct buffer *message)
 {
-    assert(call->inner);
+    assert(call && message);
     assert(call->state == RPC_CALL_OPEN);
-    assert(!call->sent && !call->cancelled);
+    assert(call->server->rows[call->row].server_streams);
+    assert(!is_under_way(call, RPC_TAG_SEND)); // gRPC takes one sender at a time
+    assert(message->count <= MESSAGE_BYTES_MAX);
 
+    if (call->cancelled) {
+        buffer_deinit(message);
+        return;
+    }
     grpc_op ops[OPS_MAX];
     memset(ops, 0, sizeof(ops));
     grpc_metadata id =
@@ -154,8 +167,8 @@ static void finish_with_error(struct rpc_call *call, enum status status, const s
     buffer_deinit(&packed);
 }
 
-// The end of a call that went well: `reply` and OK, or for an inner stream that has sent its
-// messages already (reply is NULL) OK alone.
+// The end of a call that went well: `reply` and OK, or for a stream, which has sent its messages
+// already, OK alone.
 static void finish_well(struct rpc_call *call, struct buffer *reply)
 {
     grpc_op ops[OPS_MAX];
@@ -164,7 +177,7 @@ static void finish_well(struct rpc_call *call, struct buffer *reply)
         rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id, strlen(call->request_id));
     size_t count = add_greeting(call, ops, &id);
 
-    if (reply || !call->inner) {
+    if (!call->server->rows[call->row].server_streams) {
         call->sent = rpc_core_give(reply);
         ops[count].op = GRPC_OP_SEND_MESSAGE;
         ops[count++].data.send_message.send_message = call->sent;
@@ -175,10 +188,11 @@ static void finish_well(struct rpc_call *call, struct buffer *reply)
     rpc_core_entry_deinit(&id);
 }
 
+// `why` may be the call's own end_why.
 static void finish(struct rpc_call *call, enum status status, struct buffer *reply,
                    const struct reason *why)
 {
-    assert(call->state == RPC_CALL_OPEN);
+    assert(call->state == RPC_CALL_OPEN || call->state == RPC_CALL_CLOSING);
     assert(!is_under_way(call, RPC_TAG_SEND)); // gRPC takes one sender at a time
 
     struct reason ours = {.field = ""};
@@ -302,15 +316,27 @@ bool rpc_call_has_sent(struct rpc_call *call, bool success, struct rpc_event *ev
 {
     grpc_byte_buffer_destroy(call->sent);
     call->sent = NULL;
-    if (call->cancelled || !success) {
-        call->cancelled = true;
-        finish(call, STATUS_CANCELLED, NULL, NULL);
-        return end_if_over(call, event);
+    if (call->state == RPC_CALL_CLOSING) {
+        finish(call, call->end_status, NULL, &call->end_why);
+        return false;
     }
+    if (call->cancelled) {
+        if (call->inner)
+            finish(call, STATUS_CANCELLED, NULL, NULL);
+        return false;
+    }
+    if (!success)
+        return cancel(call, event);
 
-    if (call->server->stopping)
+    if (call->server->stopping) {
         rpc_call_abandon(call);
-    else if (call->server->rows[call->row].kind == RPC_ROW_REFLECTION)
+        return false;
+    }
+    if (!call->inner) {
+        *event = (struct rpc_event){.kind = RPC_SENT, .call = call};
+        return true;
+    }
+    if (call->server->rows[call->row].kind == RPC_ROW_REFLECTION)
         rpc_call_read(call);
     else
         rpc_health_update(call);
@@ -378,7 +404,19 @@ void rpc_call_finish(struct rpc_call *call, enum status status, struct buffer *r
                      const struct reason *why)
 {
     assert(call && !call->inner);
-    finish(call, status, reply, why);
+    assert(call->state == RPC_CALL_OPEN);
+    assert(status != STATUS_OK || !reply || !call->server->rows[call->row].server_streams);
+
+    if (!is_under_way(call, RPC_TAG_SEND)) {
+        finish(call, status, reply, why);
+        return;
+    }
+    call->state = RPC_CALL_CLOSING;
+    call->end_status = status;
+    call->end_why = why ? *why : (struct reason){.field = ""};
+    rpc_core_message_deinit(&call->message);
+    if (reply)
+        buffer_deinit(reply);
 }
 
 void rpc_call_answer(struct rpc_call *call, enum status status, struct buffer *reply,

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each call is an exchange: its gRPC object and what comes back. Everything that comes back is
+// Each call is an exchange: its gRPC object and what comes back. Everything that comes back once is
 // asked for in one batch at the start, so the server's reason arrives however the
 // sending goes. The thread that calls waits on the client's own completion queue by tag.
 //
 //   unary          RECEIVE{SEND_INITIAL, SEND_MESSAGE, SEND_CLOSE, all RECV} -> wait -> result
 //   client stream  RECEIVE{SEND_INITIAL, all RECV}; SEND{SEND_MESSAGE} -> wait, ...;
 //                  SEND{SEND_CLOSE} -> wait; wait for RECEIVE -> result
+//   server stream  the same without RECV_MESSAGE in RECEIVE; MESSAGE{RECV_MESSAGE} -> wait, ...
+//
+// gRPC gives RECEIVE back only after every message has been read, so a stream that is finished before
+// its end is cancelled first.
 //
 // An address is local or tunnelled, since there is no TLS yet: proxies of the environment are not
 // used.
@@ -62,11 +66,15 @@ struct exchange {
     grpc_slice text;
     char receive_tag; // only their addresses matter
     char send_tag;
+    char message_tag;
 };
 
 struct rpc_stream {
     struct exchange exchange;
-    bool failed; // a send did not go through
+    bool failed;         // a send did not go through
+    bool closed;         // the client sends no more
+    bool server_streams; //
+    bool ended;          // the server sends no more
 };
 
 // --- client
@@ -283,8 +291,10 @@ static enum status begin(struct exchange *exchange, struct rpc_client *client,
     }
     ops[count].op = GRPC_OP_RECV_INITIAL_METADATA;
     ops[count++].data.recv_initial_metadata.recv_initial_metadata = &exchange->initial;
-    ops[count].op = GRPC_OP_RECV_MESSAGE;
-    ops[count++].data.recv_message.recv_message = &exchange->received;
+    if (!call->server_streams) {
+        ops[count].op = GRPC_OP_RECV_MESSAGE;
+        ops[count++].data.recv_message.recv_message = &exchange->received;
+    }
     ops[count].op = GRPC_OP_RECV_STATUS_ON_CLIENT;
     ops[count].data.recv_status_on_client.trailing_metadata = &exchange->trailing;
     ops[count].data.recv_status_on_client.status = &exchange->code;
@@ -355,14 +365,10 @@ static enum status failure(const struct exchange *exchange, struct reason *why)
     return reason_set(why, status, NULL, "%s says: %.*s", client->address, bytes, text);
 }
 
-// Appends the reply's bytes; nothing on failure.
+// Appends the bytes of `received`; nothing on failure.
 static enum status take_reply(const struct exchange *exchange, struct buffer *reply,
                               struct reason *why)
 {
-    if (!exchange->received)
-        return reason_set(why, STATUS_INTERNAL, NULL, "%s sent no reply message",
-                          exchange->client->address);
-
     size_t total = grpc_byte_buffer_length(exchange->received);
     if (buffer_reserve(reply, total) != STATUS_OK)
         return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for a reply of %zu bytes", total);
@@ -376,11 +382,17 @@ static enum status take_reply(const struct exchange *exchange, struct buffer *re
     return status;
 }
 
-// What a finished RECEIVE means. Ends the exchange.
+// What a finished RECEIVE means. Ends the exchange. `reply` NULL: no message belongs to it.
 static enum status result(struct exchange *exchange, struct buffer *reply, struct reason *why)
 {
-    enum status status = exchange->code == GRPC_STATUS_OK ? take_reply(exchange, reply, why)
-                                                          : failure(exchange, why);
+    enum status status = STATUS_OK;
+    if (exchange->code != GRPC_STATUS_OK)
+        status = failure(exchange, why);
+    else if (reply && !exchange->received)
+        status = reason_set(why, STATUS_INTERNAL, NULL, "%s sent no reply message",
+                            exchange->client->address);
+    else if (reply)
+        status = take_reply(exchange, reply, why);
     end(exchange);
     return status;
 }
@@ -391,7 +403,7 @@ enum status rpc_client_unary(struct rpc_client *client, const struct rpc_client_
                              struct bytes request, struct buffer *reply, struct reason *why)
 {
     assert(client);
-    assert(call && call->path);
+    assert(call && call->path && !call->server_streams);
     assert(reply);
 
     struct exchange exchange;
@@ -410,6 +422,7 @@ enum status rpc_stream_open(struct rpc_client *client, const struct rpc_client_c
     assert(out);
 
     struct rpc_stream *stream = mem_alloc(sizeof(*stream));
+    stream->server_streams = call->server_streams;
     enum status status = begin(&stream->exchange, client, call, NULL, why);
     if (status != STATUS_OK) {
         mem_free(stream);
@@ -425,6 +438,7 @@ enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message)
 
     if (stream->failed)
         return STATUS_UNAVAILABLE;
+    assert(!stream->closed);
 
     struct exchange *exchange = &stream->exchange;
     grpc_op op;
@@ -436,23 +450,58 @@ enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message)
     return stream->failed ? STATUS_UNAVAILABLE : STATUS_OK;
 }
 
-enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply, struct reason *why)
+void rpc_stream_close(struct rpc_stream *stream)
 {
-    assert(stream && *stream);
-    assert(reply);
+    assert(stream);
 
-    struct rpc_stream *finishing = *stream;
-    *stream = NULL;
-    struct exchange *exchange = &finishing->exchange;
-    if (!finishing->failed) {
+    struct exchange *exchange = &stream->exchange;
+    if (!stream->failed && !stream->closed) {
         grpc_op op;
         memset(&op, 0, sizeof(op));
         op.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
         start(exchange, &op, 1, &exchange->send_tag);
         (void)wait_for(exchange->client, &exchange->send_tag);
     }
+    stream->closed = true;
+}
+
+enum status rpc_stream_receive(struct rpc_stream *stream, struct buffer *message, bool *ended)
+{
+    assert(stream && stream->server_streams);
+    assert(message && ended);
+
+    struct exchange *exchange = &stream->exchange;
+    message->count = 0;
+    if (!stream->ended) {
+        grpc_op op;
+        memset(&op, 0, sizeof(op));
+        op.op = GRPC_OP_RECV_MESSAGE;
+        op.data.recv_message.recv_message = &exchange->received;
+        start(exchange, &op, 1, &exchange->message_tag);
+        (void)wait_for(exchange->client, &exchange->message_tag);
+    }
+    stream->ended = !exchange->received;
+    *ended = stream->ended;
+    enum status status = stream->ended ? STATUS_OK : take_reply(exchange, message, NULL);
+    if (exchange->received)
+        grpc_byte_buffer_destroy(exchange->received);
+    exchange->received = NULL;
+    return status;
+}
+
+enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply, struct reason *why)
+{
+    assert(stream && *stream);
+
+    struct rpc_stream *finishing = *stream;
+    *stream = NULL;
+    struct exchange *exchange = &finishing->exchange;
+    assert(reply || finishing->server_streams);
+    if (finishing->server_streams && !finishing->ended)
+        (void)grpc_call_cancel(exchange->grpc, NULL);
+    rpc_stream_close(finishing);
     (void)wait_for(exchange->client, &exchange->receive_tag);
-    enum status status = result(exchange, reply, why);
+    enum status status = result(exchange, finishing->server_streams ? NULL : reply, why);
     mem_free(finishing);
     return status;
 }

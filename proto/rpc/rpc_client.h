@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// rpc_client.h - a gRPC client that waits: one call at a time, unary or client stream.
+// rpc_client.h - a gRPC client that waits: one call at a time, unary or a stream of any kind.
 //
 // Thread-safety: none; a client and its streams belong to one thread. Only
 // rpc_client_interrupt() may be called by another thread or a signal's watcher.
@@ -7,6 +7,7 @@
 #ifndef RECO_PROTO_RPC_RPC_CLIENT_H
 #define RECO_PROTO_RPC_RPC_CLIENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,7 @@ struct rpc_client_call {
     const char *path;       // "/reco.v1.Search/Search"
     struct text request_id; // sent as x-request-id; empty: none
     int64_t deadline_us;    // DEADLINE_NONE
+    bool server_streams;    // the answer is any number of messages; streams only
 };
 
 // Sends `request`, waits for the reply and appends it to `reply`. On failure the server's status,
@@ -37,11 +39,21 @@ enum status rpc_client_unary(struct rpc_client *client, const struct rpc_client_
                              struct bytes request, struct buffer *reply,
                              struct reason *why) MUST_CHECK;
 
-// A client stream: open, send any number of messages, finish. After a failed send, finish
-// tells the server's reason. rpc_stream_finish always ends *stream and sets it to NULL.
+// A stream: open, send any number of messages, close (the client sends no more), finish, which
+// closes too where that was not done. After a failed send, finish tells the server's reason.
+// rpc_stream_finish always ends *stream and sets it to NULL.
+//
+// Where the server streams, receive any number of messages until *ended, which may be mixed with
+// sends: each waits until it is done, so that a client must not send more than the server takes
+// without being read. Finish then gives the status alone; before the end it cancels the call.
 enum status rpc_stream_open(struct rpc_client *client, const struct rpc_client_call *call,
                             struct rpc_stream **out, struct reason *why) MUST_CHECK;
 enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message) MUST_CHECK;
+void rpc_stream_close(struct rpc_stream *stream);
+// The next message in place of what `message` held; *ended: there is none, and finish has the reason.
+// STATUS_NO_MEMORY: the message is lost.
+enum status rpc_stream_receive(struct rpc_stream *stream, struct buffer *message,
+                               bool *ended) MUST_CHECK;
 enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply,
                               struct reason *why) MUST_CHECK;
 

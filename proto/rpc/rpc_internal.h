@@ -37,7 +37,7 @@ enum rpc_tag_kind {
     RPC_TAG_REQUEST,  // a client has called
     RPC_TAG_CLOSE,    // nobody waits for the answer any more, or it has been sent
     RPC_TAG_READ,     // a message of a stream, or its end
-    RPC_TAG_SEND,     // a message of health or reflection is on its way
+    RPC_TAG_SEND,     // a message of a stream is on its way to the client
     RPC_TAG_FINISH,   // the answer is on its way
     RPC_TAG_COUNT,    // number of kinds that a call has
     RPC_TAG_SHUTDOWN, // the server's own
@@ -50,8 +50,7 @@ struct rpc_tag {
 };
 
 enum rpc_row_kind {
-    RPC_ROW_UNARY,
-    RPC_ROW_STREAM,
+    RPC_ROW_OWNER, // params.methods[row]
     RPC_ROW_HEALTH_CHECK,
     RPC_ROW_HEALTH_WATCH,
     RPC_ROW_REFLECTION,
@@ -61,7 +60,9 @@ enum rpc_row_kind {
 // A method that gRPC knows; row i < method_count is params.methods[i].
 struct rpc_row {
     enum rpc_row_kind kind;
-    void *registered; // gRPC's handle; NULL for RPC_ROW_UNKNOWN
+    bool client_streams; // else a call comes with its message
+    bool server_streams; // else an answer is one message
+    void *registered;    // gRPC's handle; NULL for RPC_ROW_UNKNOWN
     size_t armed;
 };
 
@@ -70,6 +71,7 @@ enum rpc_call_state {
     RPC_CALL_FREE,
     RPC_CALL_ARMED,
     RPC_CALL_OPEN,
+    RPC_CALL_CLOSING,
     RPC_CALL_ENDING,
 };
 
@@ -93,12 +95,14 @@ struct rpc_call {
 
     bool inner;         // the owner never hears of it
     bool counted;       // in server->inner
-    bool cancelled;     // the client is gone; no more MESSAGE or END
+    bool cancelled;     // the client is gone; no more MESSAGE, END or SENT
     bool ended;         // the client sends no more
     bool greeted;       // initial metadata has been sent
     bool out_of_memory; // a message did not fit: finish says so, whatever the owner says
     int64_t deadline_us;
     void *context;
+    enum status end_status; // RPC_CALL_CLOSING: what the client is told once SEND is back
+    struct reason end_why;
 
     bool watching;             // health Watch
     bool knows_service;        // health Watch: the service asked for exists
@@ -127,6 +131,7 @@ struct rpc_server {
 
     struct rpc_call *calls; // [call_count]
     size_t call_count;
+    size_t calls_max; // the owner's, at once
     struct rpc_call *free_calls;
     size_t free_count;
     struct rpc_call *done; // DONE has been told; free it at the next chance
@@ -149,9 +154,6 @@ bool rpc_call_closed(struct rpc_call *call, struct rpc_event *event);
 bool rpc_call_has_read(struct rpc_call *call, bool success, struct rpc_event *event);
 bool rpc_call_has_sent(struct rpc_call *call, bool success, struct rpc_event *event);
 bool rpc_call_has_finished(struct rpc_call *call, struct rpc_event *event);
-
-// Sends one message of an inner stream; SEND comes back. `message` is emptied.
-void rpc_call_send(struct rpc_call *call, struct buffer *message);
 
 // rpc_call_finish() for a call that the owner never sees.
 void rpc_call_answer(struct rpc_call *call, enum status status, struct buffer *reply,

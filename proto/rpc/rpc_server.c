@@ -36,9 +36,16 @@
 #define STOP_GRACE_US 1000000 // for the last answers to leave
 #define STEPS_MAX 256         // completions handled in one rpc_server_next()
 
-static const char *const health_path = "/grpc.health.v1.Health/";
-static const char *const reflection_paths[] = {"/grpc.reflection.v1alpha.ServerReflection/",
-                                               "/grpc.reflection.v1.ServerReflection/"};
+static const struct {
+    struct rpc_method method;
+    enum rpc_row_kind kind;
+} inner_methods[] = {
+    {{"/grpc.health.v1.Health/Check", false, false}, RPC_ROW_HEALTH_CHECK},
+    {{"/grpc.health.v1.Health/Watch", false, true}, RPC_ROW_HEALTH_WATCH},
+    {{"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", true, true},
+     RPC_ROW_REFLECTION},
+    {{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", true, true}, RPC_ROW_REFLECTION},
+};
 
 // --- pollers
 
@@ -62,11 +69,6 @@ static void poll_completions(struct thread *self, void *context)
 }
 
 // --- arming and freeing calls
-
-static bool has_payload(enum rpc_row_kind kind)
-{
-    return kind == RPC_ROW_UNARY || kind == RPC_ROW_HEALTH_CHECK || kind == RPC_ROW_HEALTH_WATCH;
-}
 
 // Lets a free call wait for a client of this row.
 static void arm(struct rpc_server *server, size_t at)
@@ -94,7 +96,7 @@ static void arm(struct rpc_server *server, size_t at)
     } else {
         error = grpc_server_request_registered_call(
             server->grpc, row->registered, &call->grpc, &call->grpc_deadline, &call->metadata,
-            has_payload(row->kind) ? &call->received : NULL, queue, queue, tag);
+            row->client_streams ? NULL : &call->received, queue, queue, tag);
     }
     assert(error == GRPC_CALL_OK);
     (void)error;
@@ -197,11 +199,11 @@ static enum status admit(struct rpc_call *call, struct reason *why)
         // Always: it ends at once.
     } else if (!server->serving) {
         return reason_set(why, STATUS_UNAVAILABLE, NULL, "the server takes no new calls");
-    } else if (server->running >= RPC_CALLS_MAX) {
+    } else if (server->running >= server->calls_max) {
         return reason_set(why, STATUS_EXHAUSTED, NULL,
-                          "%d calls are running, the most there may be", RPC_CALLS_MAX);
+                          "%zu calls are running, the most there may be", server->calls_max);
     }
-    if (has_payload(kind) && !call->received)
+    if (!server->rows[call->row].client_streams && !call->received)
         return reason_set(why, STATUS_INVALID, NULL, "the call came without a message");
     return STATUS_OK;
 }
@@ -242,8 +244,7 @@ static bool take_request(struct rpc_call *call, bool success, struct rpc_event *
         rpc_core_flatten(&call->received, &call->message) != STATUS_OK)
         status = reason_set(&why, STATUS_NO_MEMORY, NULL, "no memory for the message");
 
-    call->inner =
-        status != STATUS_OK || (row->kind != RPC_ROW_UNARY && row->kind != RPC_ROW_STREAM);
+    call->inner = status != STATUS_OK || row->kind != RPC_ROW_OWNER;
     if (status != STATUS_OK) {
         rpc_call_answer(call, status, NULL, &why);
         return false;
@@ -361,14 +362,17 @@ static void add_service(struct rpc_server *server, const char *path)
 }
 
 // Tells gRPC of a method; false when there is one of that path already.
-static bool add_row(struct rpc_server *server, const char *path, enum rpc_row_kind kind)
+static bool add_row(struct rpc_server *server, const struct rpc_method *method,
+                    enum rpc_row_kind kind)
 {
     struct rpc_row *row = &server->rows[server->row_count++];
     row->kind = kind;
-    add_service(server, path);
+    row->client_streams = method->client_streams;
+    row->server_streams = method->server_streams;
+    add_service(server, method->path);
     row->registered = grpc_server_register_method(
-        server->grpc, path, NULL,
-        has_payload(kind) ? GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER : GRPC_SRM_PAYLOAD_NONE, 0);
+        server->grpc, method->path, NULL,
+        row->client_streams ? GRPC_SRM_PAYLOAD_NONE : GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
     return row->registered != NULL;
 }
 
@@ -377,25 +381,17 @@ static enum status add_rows(struct rpc_server *server, const struct rpc_server_p
 {
     for (size_t i = 0; i < params->method_count; i++) {
         const struct rpc_method *method = &params->methods[i];
-        if (!add_row(server, method->path, method->client_streams ? RPC_ROW_STREAM : RPC_ROW_UNARY))
+        if (!add_row(server, method, RPC_ROW_OWNER))
             return reason_set(why, STATUS_INVALID, "methods", "%s is there twice", method->path);
     }
     server->method_count = params->method_count;
 
-    char path[128];
-    bool added = true;
-    (void)snprintf(path, sizeof(path), "%sCheck", health_path);
-    added = added && add_row(server, path, RPC_ROW_HEALTH_CHECK);
-    (void)snprintf(path, sizeof(path), "%sWatch", health_path);
-    added = added && add_row(server, path, RPC_ROW_HEALTH_WATCH);
-    for (size_t i = 0; i < sizeof(reflection_paths) / sizeof(reflection_paths[0]); i++) {
-        (void)snprintf(path, sizeof(path), "%sServerReflectionInfo", reflection_paths[i]);
-        added = added && add_row(server, path, RPC_ROW_REFLECTION);
-    }
-    if (!added)
-        return reason_set(why, STATUS_INVALID, "methods", "health and reflection are built in");
+    for (size_t i = 0; i < sizeof(inner_methods) / sizeof(inner_methods[0]); i++)
+        if (!add_row(server, &inner_methods[i].method, inner_methods[i].kind))
+            return reason_set(why, STATUS_INVALID, "methods", "health and reflection are built in");
 
-    server->rows[server->row_count++] = (struct rpc_row){.kind = RPC_ROW_UNKNOWN};
+    server->rows[server->row_count++] =
+        (struct rpc_row){.kind = RPC_ROW_UNKNOWN, .client_streams = true};
     return STATUS_OK;
 }
 
@@ -554,6 +550,9 @@ enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_
     rpc_core_begin();
     struct rpc_server *server = mem_alloc(sizeof(*server));
     server->serving = true;
+    server->calls_max = params->calls_max;
+    if (server->calls_max == 0 || server->calls_max > RPC_CALLS_MAX)
+        server->calls_max = RPC_CALLS_MAX;
     const struct bytes sets[] = {params->descriptor_set, rpc_msg_descriptor_set()};
     status =
         descriptor_index_create(sets, sizeof(sets) / sizeof(sets[0]), &server->descriptors, why);

@@ -10,8 +10,14 @@
 //   CALL (unary: with its message) -> rpc_call_finish() -> DONE, the call is gone
 //   CALL (client stream) -> rpc_call_read() -> MESSAGE -> rpc_call_read() ... -> END
 //        -> rpc_call_finish() -> DONE
+//   CALL (server stream: with its message) -> rpc_call_send() -> SENT -> rpc_call_send() ... -> SENT
+//        -> rpc_call_finish() -> DONE
+//   A bidirectional stream does both at once: one read and one send may be under way.
 //   CANCELLED may come once, any time before finish: the client is gone or its deadline has passed;
-//   no MESSAGE or END follows, a read is without effect, finish is still required.
+//   no MESSAGE, END or SENT follows, reads and sends are without effect, finish is still required.
+//
+// SENT comes when the client's flow control has let the message through, so an owner that waits for
+// it keeps one message for a client that does not read, and no more.
 //
 // Thread-safety: one owner thread for all functions but start and stop, which belong to the
 // thread that made it (stop after the owner has ended).
@@ -37,6 +43,7 @@ struct rpc_call;
 struct rpc_method {
     const char *path; // "/reco.v1.Search/Search"
     bool client_streams;
+    bool server_streams;
 };
 
 struct rpc_server_params {
@@ -44,6 +51,7 @@ struct rpc_server_params {
     const struct rpc_method *methods;
     size_t method_count;
     struct bytes descriptor_set; // for reflection; must outlive the server
+    size_t calls_max;            // at once; 0 or more than RPC_CALLS_MAX: RPC_CALLS_MAX
 };
 
 // Binds and starts, SERVING. SO_REUSEPORT is off. STATUS_UNAVAILABLE when the address is taken,
@@ -67,9 +75,10 @@ void rpc_server_set_serving(struct rpc_server *server, bool serving);
 size_t rpc_server_running(const struct rpc_server *server);
 
 enum rpc_event_kind {
-    RPC_CALL,      // a new call; unary: message is set
+    RPC_CALL,      // a new call; message is set unless the client streams
     RPC_MESSAGE,   // the next message of a stream
     RPC_END,       // the client sends no more
+    RPC_SENT,      // the message given to rpc_call_send() has left
     RPC_CANCELLED, // nobody waits for the answer any more
     RPC_DONE,      // the last event; the call is freed after the next rpc_server_next()
 };
@@ -95,10 +104,15 @@ void *rpc_call_context(const struct rpc_call *call);
 // Asks for the next message of a stream: MESSAGE or END follows.
 void rpc_call_read(struct rpc_call *call);
 
-// Answers and ends the call. OK: `reply` is the message (taken over, emptied). Else the status
-// with why->text as its message and google.rpc.Status details (BadRequest for a
-// field, RetryInfo for EXHAUSTED and UNAVAILABLE, ErrorInfo always) in
+// Sends one message of a stream to the client (taken over, emptied; at most MESSAGE_BYTES_MAX): SENT
+// follows, and only then the next may be sent.
+void rpc_call_send(struct rpc_call *call, struct buffer *message);
+
+// Answers and ends the call. OK: `reply` is the message (taken over, emptied); NULL where the server
+// streams. Else the status with why->text as its message and google.rpc.Status details
+// (BadRequest for a field, RetryInfo for EXHAUSTED and UNAVAILABLE, ErrorInfo always) in
 // grpc-status-details-bin. The client's request id goes back as metadata x-request-id.
+// A message that is still on its way arrives before the status.
 void rpc_call_finish(struct rpc_call *call, enum status status, struct buffer *reply,
                      const struct reason *why);
 

@@ -24,29 +24,32 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-// X(constant, service, method, client streams?)
+// X(constant, service, method, client streams?, server streams?)
 #define API_METHODS(X)                                                                             \
-    X(ENCODE_IMAGE, "reco.v1.Encoder", "EncodeImage", false)                                       \
-    X(ENCODE_TEXT, "reco.v1.Encoder", "EncodeText", false)                                         \
-    X(TOKENIZE, "reco.v1.Encoder", "Tokenize", false)                                              \
-    X(SEARCH, "reco.v1.Search", "Search", false)                                                   \
-    X(REFINE_IMAGE, "reco.v1.Refiner", "RefineImage", false)                                       \
-    X(REFINE_TEXT, "reco.v1.Refiner", "RefineText", false)                                         \
-    X(REFINE_EMBEDDING, "reco.v1.Refiner", "RefineEmbedding", false)                               \
-    X(COMPILE_LABELS, "reco.v1.Classifier", "CompileLabels", false)                                \
-    X(CLASSIFY, "reco.v1.Classifier", "Classify", false)                                           \
-    X(EXPLAIN, "reco.v1.Classifier", "Explain", false)                                             \
-    X(MEMORY_CREATE, "reco.v1.Memory", "Create", false)                                            \
-    X(MEMORY_DESCRIBE, "reco.v1.Memory", "Describe", false)                                        \
-    X(MEMORY_LIST, "reco.v1.Memory", "List", false)                                                \
-    X(MEMORY_INGEST, "reco.v1.Memory", "Ingest", true)                                             \
-    X(MEMORY_DELETE, "reco.v1.Memory", "Delete", false)                                            \
-    X(MEMORY_DROP, "reco.v1.Memory", "Drop", false)                                                \
-    X(CLUSTER_LIST_NODES, "reco.v1.Cluster", "ListNodes", false)
-
-#define API_ENUM(name, service, method, stream) API_##name,
+    X(ENCODE_IMAGE, "reco.v1.Encoder", "EncodeImage", false, false)                                \
+    X(ENCODE_TEXT, "reco.v1.Encoder", "EncodeText", false, false)                                  \
+    X(TOKENIZE, "reco.v1.Encoder", "Tokenize", false, false)                                       \
+    X(SEARCH, "reco.v1.Search", "Search", false, false)                                            \
+    X(REFINE_IMAGE, "reco.v1.Refiner", "RefineImage", false, false)                                \
+    X(REFINE_TEXT, "reco.v1.Refiner", "RefineText", false, false)                                  \
+    X(REFINE_EMBEDDING, "reco.v1.Refiner", "RefineEmbedding", false, false)                        \
+    X(COMPILE_LABELS, "reco.v1.Classifier", "CompileLabels", false, false)                         \
+    X(CLASSIFY, "reco.v1.Classifier", "Classify", false, false)                                    \
+    X(EXPLAIN, "reco.v1.Classifier", "Explain", false, false)                                      \
+    X(MEMORY_CREATE, "reco.v1.Memory", "Create", false, false)                                     \
+    X(MEMORY_DESCRIBE, "reco.v1.Memory", "Describe", false, false)                                 \
+    X(MEMORY_LIST, "reco.v1.Memory", "List", false, false)                                         \
+    X(MEMORY_INGEST, "reco.v1.Memory", "Ingest", true, false)                                      \
+    X(MEMORY_DELETE, "reco.v1.Memory", "Delete", false, false)                                     \
+    X(MEMORY_DROP, "reco.v1.Memory", "Drop", false, false)                                         \
+    X(CLUSTER_LIST_NODES, "reco.v1.Cluster", "ListNodes", false, false)
+#define API_ENUM(name, service, method, client, server) API_##name,
 enum api_method { API_METHODS(API_ENUM) API_METHOD_COUNT };
 #undef API_ENUM
+
+// Messages of one stream that are under way at once, from a request that has been read to an answer
+// that the client has taken.
+#define API_STREAM_ITEMS 8
 
 // An arena's budget for decoding a message of this length: enough for every message that is
 // allowed. A hostile one is refused before it takes more.
@@ -57,6 +60,7 @@ struct api_method_info {
     const char *name;    // "Search"
     const char *path;    // "/reco.v1.Search/Search"
     bool client_streams;
+    bool server_streams;
 };
 
 const struct api_method_info *api_method_info(enum api_method method);

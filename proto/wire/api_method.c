@@ -8,8 +8,8 @@
 extern const uint8_t reco_api_descriptors[]; // made by the build
 extern const size_t reco_api_descriptors_bytes;
 
-#define METHOD_INFO(name, service, method, stream)                                                 \
-    [API_##name] = {service, method, "/" service "/" method, stream},
+#define METHOD_INFO(name, service, method, client, server)                                         \
+    [API_##name] = {service, method, "/" service "/" method, client, server},
 static const struct api_method_info methods[API_METHOD_COUNT] = {API_METHODS(METHOD_INFO)};
 #undef METHOD_INFO
 

@@ -20,20 +20,25 @@
 extern const uint8_t rpc_echo_descriptors[]; // made by the build
 extern const size_t rpc_echo_descriptors_bytes;
 
-enum { METHOD_ECHO, METHOD_COLLECT, METHOD_FAIL, METHOD_HANG };
+enum { METHOD_ECHO, METHOD_COLLECT, METHOD_FAIL, METHOD_REPEAT, METHOD_CHAT, METHOD_HANG };
 
 static const struct rpc_method methods[] = {
-    [METHOD_ECHO] = {RPC_ECHO_PATH, false},
-    [METHOD_COLLECT] = {RPC_ECHO_COLLECT_PATH, true},
-    [METHOD_FAIL] = {RPC_ECHO_FAIL_PATH, false},
-    [METHOD_HANG] = {RPC_ECHO_HANG_PATH, false},
+    [METHOD_ECHO] = {RPC_ECHO_PATH, false, false},
+    [METHOD_COLLECT] = {RPC_ECHO_COLLECT_PATH, true, false},
+    [METHOD_FAIL] = {RPC_ECHO_FAIL_PATH, false, false},
+    [METHOD_REPEAT] = {RPC_ECHO_REPEAT_PATH, false, true},
+    [METHOD_CHAT] = {RPC_ECHO_CHAT_PATH, true, true},
+    [METHOD_HANG] = {RPC_ECHO_HANG_PATH, false, false},
 };
 
-// What a Collect call remembers.
+// What a stream remembers.
 struct total {
     uint64_t messages;
     uint64_t bytes;
     bool waiting;          // paused: a read is due
+    uint32_t left;         // Repeat: messages to be sent
+    uint32_t each;         // Repeat: bytes of one
+    enum status end;       // Repeat
     struct rpc_call *call; // NULL: this place is free
 };
 
@@ -73,6 +78,14 @@ static void finish_copy(struct rpc_call *call, struct bytes message)
     rpc_call_finish(call, status, &reply, NULL);
 }
 
+static void send_copy(struct rpc_call *call, struct bytes message)
+{
+    struct buffer reply = {.count = 0};
+    enum status status = buffer_append(&reply, message.data, message.count);
+    assert(status == STATUS_OK);
+    rpc_call_send(call, &reply);
+}
+
 static void finish_total(struct rpc_call *call, struct total *total)
 {
     uint8_t packed[18] = {[0] = 0x09, [9] = 0x11}; // Total: two fixed64
@@ -81,12 +94,8 @@ static void finish_total(struct rpc_call *call, struct total *total)
     finish_copy(call, (struct bytes){packed, sizeof(packed)});
 }
 
-// FailRequest: one varint below 128.
-static void fail_as_asked(struct rpc_call *call, struct bytes message)
+static void finish_with(struct rpc_call *call, enum status status)
 {
-    enum status status = STATUS_INTERNAL;
-    if (message.count == 2 && message.data[0] == 0x08)
-        status = (enum status)message.data[1];
     if (status == STATUS_OK) {
         rpc_call_finish(call, STATUS_OK, NULL, NULL);
         return;
@@ -94,6 +103,62 @@ static void fail_as_asked(struct rpc_call *call, struct bytes message)
     struct reason why = {.field = ""};
     (void)reason_set(&why, status, RPC_ECHO_FAIL_FIELD, "%s", RPC_ECHO_FAIL_TEXT);
     rpc_call_finish(call, status, NULL, &why);
+}
+
+// FailRequest: one varint below 128.
+static void fail_as_asked(struct rpc_call *call, struct bytes message)
+{
+    enum status status = STATUS_INTERNAL;
+    if (message.count == 2 && message.data[0] == 0x08)
+        status = (enum status)message.data[1];
+    finish_with(call, status);
+}
+
+void rpc_echo_repeat(uint32_t count, uint32_t bytes, enum status status,
+                     uint8_t out[RPC_ECHO_REPEAT_BYTES])
+{
+    const uint32_t values[] = {count, bytes, (uint32_t)status};
+    for (size_t i = 0; i < 3; i++) {
+        out[5 * i] = (uint8_t)((i + 1) << 3 | 5);
+        bytes_put_u32_le(out + 5 * i + 1, values[i]);
+    }
+}
+
+// Text of as many bytes, all told: tag, length in four bytes, the letters.
+static void send_repeated(struct total *total)
+{
+    struct buffer message = {.count = 0};
+    uint32_t letters = total->each > 5 ? total->each - 5 : 0;
+    const uint8_t head[5] = {0x0a, (uint8_t)(letters | 0x80), (uint8_t)(letters >> 7 | 0x80),
+                             (uint8_t)(letters >> 14 | 0x80), (uint8_t)(letters >> 21)};
+    enum status status = buffer_append(&message, head, sizeof(head));
+    static const char some[4096];
+    for (size_t done = 0; done < letters && !status; done += sizeof(some))
+        status = buffer_append(&message, some,
+                               letters - done < sizeof(some) ? letters - done : sizeof(some));
+    assert(status == STATUS_OK);
+    total->left--;
+    rpc_call_send(total->call, &message);
+}
+
+static void repeat(struct total *total)
+{
+    if (total->left > 0)
+        send_repeated(total);
+    else
+        finish_with(total->call, total->end);
+}
+
+static void begin_repeat(struct total *total, struct bytes message)
+{
+    if (message.count != RPC_ECHO_REPEAT_BYTES) { // proto3 leaves out what is 0
+        finish_with(total->call, STATUS_INVALID);
+        return;
+    }
+    total->left = bytes_get_u32_le(message.data + 1);
+    total->each = bytes_get_u32_le(message.data + 6);
+    total->end = (enum status)bytes_get_u32_le(message.data + 11);
+    repeat(total);
 }
 
 static void next_message(struct rpc_echo *echo, struct total *total)
@@ -127,10 +192,17 @@ static void take_call(struct rpc_echo *echo, const struct rpc_event *event)
     case METHOD_ECHO:
         finish_copy(event->call, event->message);
         break;
-    case METHOD_COLLECT: {
+    case METHOD_COLLECT:
+    case METHOD_CHAT: {
         struct total *total = new_total(echo, event->call);
         rpc_call_set_context(event->call, total);
         next_message(echo, total);
+        break;
+    }
+    case METHOD_REPEAT: {
+        struct total *total = new_total(echo, event->call);
+        rpc_call_set_context(event->call, total);
+        begin_repeat(total, event->message);
         break;
     }
     case METHOD_FAIL:
@@ -152,11 +224,24 @@ static void handle(struct rpc_echo *echo, const struct rpc_event *event)
     case RPC_MESSAGE:
         total->messages++;
         total->bytes += event->message.count;
-        next_message(echo, total);
+        if (rpc_call_method(event->call) == METHOD_CHAT)
+            send_copy(event->call, event->message);
+        else
+            next_message(echo, total);
         count(echo, RPC_ECHO_MESSAGES);
         break;
+    case RPC_SENT:
+        if (rpc_call_method(event->call) == METHOD_CHAT)
+            next_message(echo, total);
+        else
+            repeat(total);
+        count(echo, RPC_ECHO_SENT);
+        break;
     case RPC_END:
-        finish_total(event->call, total);
+        if (rpc_call_method(event->call) == METHOD_CHAT)
+            finish_with(event->call, STATUS_OK);
+        else
+            finish_total(event->call, total);
         break;
     case RPC_CANCELLED:
         if (total)
@@ -305,6 +390,14 @@ bool rpc_echo_wait(struct rpc_echo *echo, enum rpc_echo_count what, size_t wante
     bool reached = echo->counts[what] >= wanted;
     (void)pthread_mutex_unlock(&echo->lock);
     return reached;
+}
+
+size_t rpc_echo_counted(struct rpc_echo *echo, enum rpc_echo_count what)
+{
+    (void)pthread_mutex_lock(&echo->lock);
+    size_t counted = echo->counts[what];
+    (void)pthread_mutex_unlock(&echo->lock);
+    return counted;
 }
 
 int64_t rpc_echo_deadline_us(struct rpc_echo *echo)

@@ -16,6 +16,8 @@
 #define RPC_ECHO_PATH "/reco.test.Echo/Echo"
 #define RPC_ECHO_COLLECT_PATH "/reco.test.Echo/Collect"
 #define RPC_ECHO_FAIL_PATH "/reco.test.Echo/Fail"
+#define RPC_ECHO_REPEAT_PATH "/reco.test.Echo/Repeat"
+#define RPC_ECHO_CHAT_PATH "/reco.test.Echo/Chat"
 #define RPC_ECHO_HANG_PATH "/reco.test.Echo/Hang"
 #define RPC_ECHO_FAIL_FIELD "options.k"
 #define RPC_ECHO_FAIL_TEXT "k is 900; allowed are 1..256 \xe2\x80\x94 really"
@@ -26,6 +28,7 @@ struct rpc_echo;
 enum rpc_echo_count {
     RPC_ECHO_CALLS,     // CALL
     RPC_ECHO_MESSAGES,  // MESSAGE
+    RPC_ECHO_SENT,      // SENT
     RPC_ECHO_CANCELLED, // CANCELLED
     RPC_ECHO_DONE,      // DONE
     RPC_ECHO_COUNTS,
@@ -37,6 +40,14 @@ void rpc_echo_stop(struct rpc_echo **echo);
 
 int rpc_echo_port(const struct rpc_echo *echo);
 void rpc_echo_set_serving(struct rpc_echo *echo, bool serving); // returns when it is so
+
+// RepeatRequest as bytes.
+#define RPC_ECHO_REPEAT_BYTES 15
+void rpc_echo_repeat(uint32_t count, uint32_t bytes, enum status status,
+                     uint8_t out[RPC_ECHO_REPEAT_BYTES]);
+
+// How often that has happened.
+size_t rpc_echo_counted(struct rpc_echo *echo, enum rpc_echo_count what);
 
 // While paused, a stream's next message is not asked for.
 void rpc_echo_pause(struct rpc_echo *echo, bool paused);

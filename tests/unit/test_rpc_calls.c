@@ -4,9 +4,11 @@
 //
 // Method: the echo server with its own owner thread and our own client, in one process over TCP.
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -160,6 +162,154 @@ Test(rpc_calls, two_hundred_clients_at_once_are_served)
     cr_assert(rpc_echo_wait(echo, RPC_ECHO_DONE, (size_t)PARALLEL * CALLS_EACH,
                             clock_deadline_in_us(LONG_US)));
     cr_expect(eq(sz, rpc_echo_running(echo), 0));
+}
+
+// --- streams to the client
+
+static struct rpc_stream *open_server_stream(const char *path, int64_t deadline_us)
+{
+    const struct rpc_client_call call = {
+        .path = path, .deadline_us = deadline_us, .server_streams = true};
+    struct rpc_stream *stream = NULL;
+    cr_assert(eq(int, rpc_stream_open(client, &call, &stream, &why), STATUS_OK));
+    return stream;
+}
+
+static struct rpc_stream *ask_repeat(uint32_t count, uint32_t bytes, enum status status,
+                                     int64_t deadline_us)
+{
+    uint8_t request[RPC_ECHO_REPEAT_BYTES];
+    rpc_echo_repeat(count, bytes, status, request);
+    struct rpc_stream *stream = open_server_stream(RPC_ECHO_REPEAT_PATH, deadline_us);
+    cr_assert(
+        eq(int, rpc_stream_send(stream, (struct bytes){request, sizeof(request)}), STATUS_OK));
+    rpc_stream_close(stream);
+    return stream;
+}
+
+static void expect_streamed(struct rpc_stream *stream, size_t count, size_t bytes)
+{
+    bool ended = true;
+    for (size_t i = 0; i < count; i++) {
+        cr_assert(eq(int, rpc_stream_receive(stream, &reply, &ended), STATUS_OK));
+        cr_assert(not(ended));
+        cr_assert(eq(sz, reply.count, bytes));
+    }
+}
+
+static void expect_stream_end(struct rpc_stream **stream, enum status status)
+{
+    bool ended = false;
+    cr_assert(eq(int, rpc_stream_receive(*stream, &reply, &ended), STATUS_OK));
+    cr_assert(ended);
+    cr_assert(eq(int, rpc_stream_receive(*stream, &reply, &ended), STATUS_OK)); // and stays so
+    cr_assert(ended);
+    cr_expect(eq(int, rpc_stream_finish(stream, NULL, &why), status), "%s", why.text);
+    cr_expect(eq(ptr, *stream, NULL));
+}
+
+Test(rpc_calls, a_server_stream_arrives_whole)
+{
+    struct rpc_stream *stream = ask_repeat(1000, 100, STATUS_OK, DEADLINE_NONE);
+    expect_streamed(stream, 1000, 100);
+    expect_stream_end(&stream, STATUS_OK);
+    stream = ask_repeat(20, 1u << 20, STATUS_OK, DEADLINE_NONE);
+    expect_streamed(stream, 20, 1u << 20);
+    expect_stream_end(&stream, STATUS_OK);
+    stream = ask_repeat(0, 0, STATUS_OK, DEADLINE_NONE);
+    expect_stream_end(&stream, STATUS_OK);
+    expect_alive();
+}
+
+Test(rpc_calls, a_status_with_its_details_comes_after_the_streamed_messages)
+{
+    struct rpc_stream *stream = ask_repeat(3, 10, STATUS_FAILED_PRECONDITION, DEADLINE_NONE);
+    expect_streamed(stream, 3, 10);
+    expect_stream_end(&stream, STATUS_FAILED_PRECONDITION);
+    cr_expect(eq(str, why.field, (char *)RPC_ECHO_FAIL_FIELD));
+    cr_expect(eq(str, why.text, (char *)RPC_ECHO_FAIL_TEXT));
+}
+
+Test(rpc_calls, a_chat_goes_on_after_the_client_has_closed_its_side)
+{
+    struct rpc_stream *stream = open_server_stream(RPC_ECHO_CHAT_PATH, DEADLINE_NONE);
+    bool ended = true;
+    for (uint32_t i = 0; i < 10; i++) { // one after the other
+        cr_assert(
+            eq(int, rpc_stream_send(stream, (struct bytes){(uint8_t *)&i, sizeof(i)}), STATUS_OK));
+        cr_assert(eq(int, rpc_stream_receive(stream, &reply, &ended), STATUS_OK));
+        cr_assert(eq(sz, reply.count, sizeof(i)));
+        cr_expect(memcmp(reply.data, &i, sizeof(i)) == 0);
+    }
+    for (size_t i = 0; i < 5; i++)
+        cr_assert(eq(int, rpc_stream_send(stream, (struct bytes){NULL, 0}), STATUS_OK));
+    rpc_stream_close(stream);
+    expect_streamed(stream, 5, 0);
+    expect_stream_end(&stream, STATUS_OK);
+}
+
+#define STALL_MESSAGES 2000 // of 64 KiB: what never leaves while nobody reads
+#define STALL_US 300000
+
+static struct rpc_stream *ask_stalled(int64_t deadline_us)
+{
+    struct rpc_stream *stream = ask_repeat(1u << 20, 1u << 16, STATUS_OK, deadline_us);
+    cr_assert(
+        not(rpc_echo_wait(echo, RPC_ECHO_SENT, STALL_MESSAGES, clock_deadline_in_us(STALL_US))));
+    return stream;
+}
+
+static void expect_cancelled_and_gone(void)
+{
+    cr_assert(rpc_echo_wait(echo, RPC_ECHO_CANCELLED, 1, clock_deadline_in_us(LONG_US)));
+    cr_assert(rpc_echo_wait(echo, RPC_ECHO_DONE, 1, clock_deadline_in_us(LONG_US)));
+    cr_expect(eq(sz, rpc_echo_running(echo), 0));
+}
+
+Test(rpc_calls, a_client_that_does_not_read_stops_the_server_from_sending)
+{
+    struct rpc_stream *stream = ask_stalled(DEADLINE_NONE);
+    size_t sent = rpc_echo_counted(echo, RPC_ECHO_SENT);
+    cr_expect(not(rpc_echo_wait(echo, RPC_ECHO_SENT, sent + 1, clock_deadline_in_us(STALL_US))));
+    expect_streamed(stream, STALL_MESSAGES, 1u << 16); // and reading lets it go on
+    cr_expect(eq(int, rpc_stream_finish(&stream, NULL, &why), STATUS_CANCELLED));
+    expect_cancelled_and_gone();
+}
+
+Test(rpc_calls, a_server_stream_that_nobody_reads_ends_at_its_deadline)
+{
+    int64_t deadline_us = clock_deadline_in_us(500000);
+    struct rpc_stream *stream = ask_stalled(deadline_us);
+    expect_cancelled_and_gone();
+    cr_expect(lt(i64, llabs(rpc_echo_cancelled_us(echo) - deadline_us), QUICK_US));
+    bool ended = false;
+    while (!ended)
+        cr_assert(eq(int, rpc_stream_receive(stream, &reply, &ended), STATUS_OK));
+    cr_expect(eq(int, rpc_stream_finish(&stream, NULL, &why), STATUS_DEADLINE));
+}
+
+// Cuts this process's connections to the server, as a client that was killed does.
+static void vanish(void)
+{
+    size_t cut = 0;
+    for (int fd = 3; fd < 1024; fd++) {
+        struct sockaddr_in6 peer; // gRPC's sockets are of both families
+        socklen_t bytes = sizeof(peer);
+        if (getpeername(fd, (struct sockaddr *)&peer, &bytes) == 0 &&
+            (peer.sin6_family == AF_INET6 || peer.sin6_family == AF_INET) &&
+            ntohs(peer.sin6_port) == rpc_echo_port(echo))
+            cut += shutdown(fd, SHUT_RDWR) == 0;
+    }
+    cr_assert(eq(sz, cut, 1));
+}
+
+Test(rpc_calls, a_client_that_vanishes_in_a_stream_leaves_nothing)
+{
+    struct rpc_stream *stream = ask_stalled(DEADLINE_NONE);
+    vanish();
+    expect_cancelled_and_gone();
+    cr_expect(ne(int, rpc_stream_finish(&stream, NULL, &why), STATUS_OK));
+    expect_alive();
 }
 
 // --- errors

@@ -17,9 +17,12 @@
 
 #define LONG_MS 20000
 
-enum { UNARY, STREAM };
+enum { UNARY, STREAM, SERVER, BOTH, METHODS };
 
-static const struct rpc_method methods[] = {{"/t.T/Unary", false}, {"/t.T/Stream", true}};
+static const struct rpc_method methods[METHODS] = {{"/t.T/Unary", false, false},
+                                                   {"/t.T/Stream", true, false},
+                                                   {"/t.T/Server", false, true},
+                                                   {"/t.T/Both", true, true}};
 
 static struct rpc_server *server;
 static struct rpc_client *client;
@@ -31,7 +34,7 @@ static struct rpc_event event;
 static void begin(void)
 {
     const struct rpc_server_params params = {
-        .address = "127.0.0.1:0", .methods = methods, .method_count = 2};
+        .address = "127.0.0.1:0", .methods = methods, .method_count = METHODS};
     cr_assert(eq(int, rpc_server_start(&params, &server, &why), STATUS_OK), "%s", why.text);
     char address[32];
     (void)snprintf(address, sizeof(address), "127.0.0.1:%d", rpc_server_port(server));
@@ -63,8 +66,10 @@ static enum rpc_event_kind next(void)
 
 static void open_call(int method, const char *id, int64_t deadline_us)
 {
-    const struct rpc_client_call call = {
-        .path = methods[method].path, .request_id = text_of(id), .deadline_us = deadline_us};
+    const struct rpc_client_call call = {.path = methods[method].path,
+                                         .request_id = text_of(id),
+                                         .deadline_us = deadline_us,
+                                         .server_streams = methods[method].server_streams};
     cr_assert(eq(int, rpc_stream_open(client, &call, &stream, &why), STATUS_OK));
 }
 
@@ -226,8 +231,9 @@ Test(rpc_owner, an_error_takes_the_reply_over_as_well)
 
 Test(rpc_owner, a_server_refuses_methods_that_are_there_already)
 {
-    static const struct rpc_method twice[] = {{"/t.T/Unary", false}, {"/t.T/Unary", true}};
-    static const struct rpc_method inner[] = {{"/grpc.health.v1.Health/Check", false}};
+    static const struct rpc_method twice[] = {{"/t.T/Unary", false, false},
+                                              {"/t.T/Unary", true, false}};
+    static const struct rpc_method inner[] = {{"/grpc.health.v1.Health/Check", false, false}};
     struct rpc_server *second = NULL;
     struct rpc_server_params params = {
         .address = "127.0.0.1:0", .methods = twice, .method_count = 2};
@@ -244,4 +250,197 @@ Test(rpc_owner, a_server_refuses_methods_that_are_there_already)
     cr_expect(eq(int, rpc_server_start(&params, &second, &why), STATUS_OK));
     rpc_server_stop(&second);
     rpc_server_stop(&second); // NULL is allowed
+}
+
+// --- streams to the client
+
+static struct buffer received;
+
+static void end_received(void)
+{
+    buffer_deinit(&received);
+    end();
+}
+
+TestSuite(rpc_owner_streams, .init = begin, .fini = end_received);
+
+static void expect_received(const char *text)
+{
+    bool ended = true;
+    cr_assert(eq(int, rpc_stream_receive(stream, &received, &ended), STATUS_OK));
+    cr_assert(not(ended));
+    cr_expect(text_equal((struct text){(const char *)received.data, received.count}, text_of(text)),
+              "%s", text);
+}
+
+static void expect_end(enum status status)
+{
+    bool ended = false;
+    cr_assert(eq(int, rpc_stream_receive(stream, &received, &ended), STATUS_OK));
+    cr_assert(ended);
+    cr_expect(eq(int, rpc_stream_finish(&stream, NULL, &why), status), "%s", why.text);
+}
+
+Test(rpc_owner_streams, a_server_stream_is_call_sent_done)
+{
+    open_call(SERVER, "", DEADLINE_NONE);
+    send_text("question");
+    rpc_stream_close(stream);
+    cr_assert(eq(int, next(), RPC_CALL));
+    expect_message("question");
+    struct rpc_call *call = event.call;
+
+    static const char *const texts[] = {"one", "", "three"};
+    for (size_t i = 0; i < 3; i++) {
+        struct buffer *given = answer(texts[i]);
+        rpc_call_send(call, given);
+        cr_expect(eq(ptr, given->data, NULL)); // taken over
+        cr_assert(eq(int, next(), RPC_SENT));
+        cr_expect(eq(ptr, event.call, call));
+    }
+    rpc_call_finish(call, STATUS_OK, NULL, NULL);
+    for (size_t i = 0; i < 3; i++)
+        expect_received(texts[i]);
+    expect_end(STATUS_OK);
+    cr_assert(eq(int, next(), RPC_DONE));
+}
+
+Test(rpc_owner_streams, both_directions_go_on_at_once)
+{
+    open_call(BOTH, "", DEADLINE_NONE);
+    cr_assert(eq(int, next(), RPC_CALL));
+    struct rpc_call *call = event.call;
+    cr_expect(eq(sz, event.message.count, 0));
+
+    rpc_call_read(call);
+    rpc_call_send(call, answer("unasked"));
+    cr_assert(eq(int, next(), RPC_SENT)); // while the read waits
+    expect_received("unasked");
+    send_text("question");
+    cr_assert(eq(int, next(), RPC_MESSAGE));
+    expect_message("question");
+    rpc_call_send(call, answer("answer"));
+    cr_assert(eq(int, next(), RPC_SENT));
+    rpc_call_read(call);
+    rpc_stream_close(stream);
+    cr_assert(eq(int, next(), RPC_END));
+    rpc_call_send(call, answer("after the end"));
+    cr_assert(eq(int, next(), RPC_SENT));
+    rpc_call_finish(call, STATUS_OK, NULL, NULL);
+    expect_received("answer");
+    expect_received("after the end");
+    expect_end(STATUS_OK);
+    cr_assert(eq(int, next(), RPC_DONE));
+}
+
+Test(rpc_owner_streams, a_message_on_its_way_arrives_before_the_status)
+{
+    open_call(SERVER, "", DEADLINE_NONE);
+    send_text("x");
+    cr_assert(eq(int, next(), RPC_CALL));
+    struct reason reason = {.field = ""};
+    enum status status = reason_set(&reason, STATUS_INVALID, "options.k", "900; allowed: 1..256");
+    rpc_call_send(event.call, answer("last words"));
+    rpc_call_finish(event.call, status, NULL, &reason);
+    cr_assert(eq(int, next(), RPC_DONE)); // no SENT after the finish
+    expect_received("last words");
+    expect_end(STATUS_INVALID);
+    cr_expect(eq(str, why.field, (char *)"options.k"));
+    cr_expect(eq(str, why.text, (char *)"900; allowed: 1..256"));
+}
+
+#define CHUNK_BYTES ((size_t)1 << 20)
+#define STALLED_MS 300 // no message leaves for so long: the client's window is full
+
+// Sends until the client's window is full; the number of messages that left. One is under way then.
+static size_t fill_window(struct rpc_call *call)
+{
+    size_t sent = 0;
+    for (;;) {
+        struct buffer chunk = {.count = 0};
+        cr_assert(eq(int, buffer_reserve(&chunk, CHUNK_BYTES), STATUS_OK));
+        memset(chunk.data, 0, CHUNK_BYTES);
+        chunk.count = CHUNK_BYTES;
+        rpc_call_send(call, &chunk);
+        struct pollfd fd = {.fd = rpc_server_fd(server), .events = POLLIN};
+        while (!rpc_server_next(server, &event))
+            if (poll(&fd, 1, STALLED_MS) == 0)
+                return sent;
+        cr_assert(eq(int, event.kind, RPC_SENT));
+        cr_assert(lt(sz, ++sent, 64));
+    }
+}
+
+static struct rpc_call *open_stalled(size_t *sent)
+{
+    open_call(SERVER, "", DEADLINE_NONE);
+    send_text("x");
+    cr_assert(eq(int, next(), RPC_CALL));
+    struct rpc_call *call = event.call;
+    *sent = fill_window(call);
+    return call;
+}
+
+Test(rpc_owner_streams, a_client_that_does_not_read_holds_the_owner_back)
+{
+    size_t sent = 0;
+    struct rpc_call *call = open_stalled(&sent);
+    bool ended = false;
+    for (size_t i = 0; i < sent + 1; i++) {
+        cr_assert(eq(int, rpc_stream_receive(stream, &received, &ended), STATUS_OK));
+        cr_expect(eq(sz, received.count, CHUNK_BYTES));
+    }
+    cr_assert(eq(int, next(), RPC_SENT)); // it has read: there is room again
+    rpc_call_finish(call, STATUS_OK, NULL, NULL);
+    expect_end(STATUS_OK);
+    cr_assert(eq(int, next(), RPC_DONE));
+}
+
+Test(rpc_owner_streams, a_client_that_cancels_is_told_once_and_nothing_follows)
+{
+    size_t sent = 0;
+    struct rpc_call *call = open_stalled(&sent);
+    rpc_client_interrupt(client);
+    cr_assert(eq(int, next(), RPC_CANCELLED));
+    rpc_call_finish(call, STATUS_CANCELLED, NULL, NULL);
+    cr_assert(eq(int, next(), RPC_DONE)); // no SENT for the message that was under way
+    cr_expect(eq(int, rpc_stream_finish(&stream, NULL, &why), STATUS_CANCELLED));
+}
+
+Test(rpc_owner_streams, what_a_cancelled_call_sends_is_dropped)
+{
+    open_call(BOTH, "", DEADLINE_NONE);
+    cr_assert(eq(int, next(), RPC_CALL));
+    struct rpc_call *call = event.call;
+    cr_expect(eq(int, rpc_stream_finish(&stream, NULL, &why), STATUS_CANCELLED)); // before its end
+    cr_assert(eq(int, next(), RPC_CANCELLED));
+    struct buffer *given = answer("too late");
+    rpc_call_send(call, given);
+    cr_expect(eq(ptr, given->data, NULL));
+    rpc_call_read(call);
+    rpc_call_finish(call, STATUS_CANCELLED, NULL, NULL);
+    cr_assert(eq(int, next(), RPC_DONE));
+}
+
+Test(rpc_owner_streams, a_finish_behind_a_stalled_message_waits_for_the_client)
+{
+    size_t sent = 0;
+    struct rpc_call *call = open_stalled(&sent);
+    rpc_call_finish(call, STATUS_UNAVAILABLE, NULL, NULL);
+    cr_expect(not(rpc_server_next(server, &event)));
+    cr_expect(eq(sz, rpc_server_running(server), 1));
+    bool ended = false;
+    for (size_t i = 0; i < sent + 1; i++)
+        cr_assert(eq(int, rpc_stream_receive(stream, &received, &ended), STATUS_OK));
+    cr_assert(eq(int, next(), RPC_DONE));
+    expect_end(STATUS_UNAVAILABLE);
+}
+
+Test(rpc_owner_streams, a_finish_behind_a_stalled_message_ends_when_the_client_leaves)
+{
+    size_t sent = 0;
+    struct rpc_call *call = open_stalled(&sent);
+    rpc_call_finish(call, STATUS_OK, NULL, NULL);
+    cr_expect(eq(int, rpc_stream_finish(&stream, NULL, &why), STATUS_CANCELLED));
+    cr_assert(eq(int, next(), RPC_DONE)); // and no CANCELLED after the finish
 }
