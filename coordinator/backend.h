@@ -24,6 +24,7 @@ struct backend {
     struct label_builds *builds;
     struct timers timers;
     const struct clip_info *clip;
+    size_t queries; // alive, those that only wait for a job to come back included
 };
 
 #endif

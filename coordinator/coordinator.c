@@ -24,6 +24,7 @@
 #include "coordinator/ledger.h"
 #include "coordinator/local_call.h"
 #include "coordinator/service.h"
+#include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
@@ -44,6 +45,12 @@ struct coordinator {
     // While starting: what the loop's thread needs, and its reason for not starting.
     const struct coordinator_params *params;
     struct reason why;
+
+    // Written by the loop's thread at the end of a turn; relaxed: they only tell.
+    struct {
+        atomic_size_t rpc_calls, calls, streams, items, stream_bytes;
+        atomic_size_t queries, builds, jobs, requests;
+    } counters;
 
     atomic_bool stop;  // set by coordinator_stop()
     int64_t grace_us;  // written before `stop`
@@ -156,6 +163,32 @@ static int64_t next_turn_us(const struct coordinator *coordinator)
     return local_us < next_us ? local_us : next_us;
 }
 
+static void put(atomic_size_t *counter, size_t value)
+{
+    atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
+static size_t get(const atomic_size_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void publish_counters(struct coordinator *coordinator)
+{
+    const struct backend *backend = &coordinator->backend;
+    const struct service *service = &coordinator->service;
+    put(&coordinator->counters.rpc_calls,
+        coordinator->rpc ? rpc_server_running(coordinator->rpc) : 0);
+    put(&coordinator->counters.calls, service->count);
+    put(&coordinator->counters.streams, service->streams);
+    put(&coordinator->counters.items, service->items);
+    put(&coordinator->counters.stream_bytes, service->stream_bytes);
+    put(&coordinator->counters.queries, backend->queries);
+    put(&coordinator->counters.builds, label_builds_count(backend->builds));
+    put(&coordinator->counters.jobs, compute_running(backend->compute));
+    put(&coordinator->counters.requests, fanout_waiting(backend->fanout));
+}
+
 static enum status turn(struct coordinator *coordinator)
 {
     struct backend *backend = &coordinator->backend;
@@ -172,6 +205,7 @@ static enum status turn(struct coordinator *coordinator)
     local_calls_handle(coordinator->local, &coordinator->service, coordinator->is_stopping);
     handle_rpc_events(coordinator);
     local_calls_check_nodes(coordinator->local, backend->fanout);
+    publish_counters(coordinator);
     return status;
 }
 
@@ -221,6 +255,7 @@ static enum status start_rpc(struct coordinator *coordinator, const char *addres
         .methods = methods,
         .method_count = API_METHOD_COUNT,
         .descriptor_set = api_descriptor_set(),
+        .calls_max = coordinator->params->calls,
     };
     return rpc_server_start(&params, &coordinator->rpc, why);
 }
@@ -249,7 +284,8 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
     coordinator->params = params;
     coordinator->local = local_calls_create();
     backend->ledger = ledger_create();
-    service_init(&coordinator->service, backend);
+    const struct service_limits limits = {params->streams, params->stream_items};
+    service_init(&coordinator->service, backend, &limits);
     enum status status = STATUS_OK;
     if (!coordinator->local)
         status = reason_set(why, STATUS_EXHAUSTED, NULL, "no file descriptor is left");
@@ -307,6 +343,24 @@ const struct clip_info *coordinator_clip_info(const struct coordinator *coordina
     assert(coordinator);
 
     return coordinator->backend.clip;
+}
+
+void coordinator_counters(const struct coordinator *coordinator, struct coordinator_counters *out)
+{
+    assert(coordinator && out);
+
+    *out = (struct coordinator_counters){
+        .rpc_calls = get(&coordinator->counters.rpc_calls),
+        .calls = get(&coordinator->counters.calls),
+        .streams = get(&coordinator->counters.streams),
+        .items = get(&coordinator->counters.items),
+        .stream_bytes = get(&coordinator->counters.stream_bytes),
+        .queries = get(&coordinator->counters.queries),
+        .builds = get(&coordinator->counters.builds),
+        .jobs = get(&coordinator->counters.jobs),
+        .requests = get(&coordinator->counters.requests),
+        .arena_bytes = arena_held_bytes(),
+    };
 }
 
 enum status coordinator_wait_nodes(struct coordinator *coordinator, int64_t deadline_us)

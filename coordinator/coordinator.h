@@ -37,6 +37,10 @@ struct coordinator_params {
     size_t node_count;                    // 0..NODES_MAX; with a data directory the N of its FORMAT
     struct clip_params clip;
     const char *listen; // "127.0.0.1:7700", port 0 picks one; NULL: coordinator_call() only
+    // Limits; 0: the default, which is also the most of calls and items.
+    size_t calls;        // over gRPC, at once: 256
+    size_t streams;      // ...Stream calls among them: 64
+    size_t stream_items; // questions of one stream, at once: API_STREAM_ITEMS
 };
 
 // Opens the model and the metadata, connects to the nodes, serves. Does not wait for nodes:
@@ -57,6 +61,23 @@ const struct clip_info *coordinator_clip_info(const struct coordinator *coordina
 
 // Waits until every node is up. STATUS_DEADLINE otherwise.
 enum status coordinator_wait_nodes(struct coordinator *coordinator, int64_t deadline_us) MUST_CHECK;
+
+// What is alive at this moment: all zero (but for arena_bytes, which has a floor) when nobody calls. A call
+// that has just ended is gone from it soon after its answer.
+struct coordinator_counters {
+    size_t rpc_calls;    // gRPC calls that are not done
+    size_t calls;        // with a handler: gRPC's and this process's
+    size_t streams;      // ...Stream calls among them
+    size_t items;        // questions of streams that are being answered
+    size_t stream_bytes; // questions that streams hold
+    size_t queries;
+    size_t builds;      // label sets that are being made
+    size_t jobs;        // for the compute thread, waiting, running or not yet taken back
+    size_t requests;    // to nodes, without an answer yet
+    size_t arena_bytes; // of the whole process
+};
+// Any thread may ask. The figures are those of the end of the loop's last turn.
+void coordinator_counters(const struct coordinator *coordinator, struct coordinator_counters *out);
 
 // One unary call, exactly as over gRPC: request bytes in, reply bytes appended to `reply`.
 enum status coordinator_call(struct coordinator *coordinator, enum api_method method,

@@ -19,6 +19,7 @@ struct fanout {
     uint32_t downs[NODES_MAX]; // times a node went down
     void (*changed)(void *context);
     void *context;
+    size_t waiting; // tickets of all asks
 };
 
 struct fanout_ticket {
@@ -131,6 +132,11 @@ void fanout_info(const struct fanout *fanout, uint32_t node, struct dealer_peer_
     dealer_peer_info(fanout->dealer, node, out);
 }
 
+size_t fanout_waiting(const struct fanout *fanout)
+{
+    return fanout->waiting;
+}
+
 enum status fanout_poll(struct fanout *fanout, struct pollfd *fds, size_t count, int64_t until_us)
 {
     assert(fanout && (fds || count == 0));
@@ -162,6 +168,7 @@ static void unlink_ticket(struct fanout_ticket *ticket)
     if (ticket->next)
         ticket->next->previous = ticket->previous;
     ask->waiting--;
+    ask->fanout->waiting--;
 }
 
 static void on_done(void *context, const struct dealer_reply *reply)
@@ -221,6 +228,7 @@ enum status fanout_send(struct fanout_ask *ask, const struct fanout_send *send, 
         ask->tickets->previous = ticket;
     ask->tickets = ticket;
     ask->waiting++;
+    ask->fanout->waiting++;
     return STATUS_OK;
 }
 

@@ -57,6 +57,9 @@ enum status fanout_all_up(const struct fanout *fanout, struct reason *why) MUST_
 
 void fanout_info(const struct fanout *fanout, uint32_t node, struct dealer_peer_info *out);
 
+// Questions that have neither been answered nor cancelled.
+size_t fanout_waiting(const struct fanout *fanout);
+
 // Waits for replies, timers and the caller's fds, as dealer_poll().
 enum status fanout_poll(struct fanout *fanout, struct pollfd *fds, size_t count,
                         int64_t until_us) MUST_CHECK;

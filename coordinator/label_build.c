@@ -454,3 +454,10 @@ void label_build_leave(struct label_wait *wait, bool gone)
     if (gone && !build->waits)
         end(build);
 }
+
+size_t label_builds_count(const struct label_builds *builds)
+{
+    assert(builds);
+
+    return builds->count;
+}

@@ -34,6 +34,7 @@ struct label_wait {
     void *context;
 };
 
+size_t label_builds_count(const struct label_builds *builds); // under way
 struct label_builds *label_builds_create(struct backend *backend);
 
 // Every build must have ended: see label_builds_cancel(). NULL is allowed.

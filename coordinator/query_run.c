@@ -196,6 +196,7 @@ static void free_query(struct query *query)
     mem_free(query->late_refined);
     mem_free(query->input);
     arena_destroy(&query->arena);
+    query->params.backend->queries--;
     mem_free(query);
 }
 
@@ -651,6 +652,7 @@ enum status query_start(const struct query_params *params, struct query **out, s
 
     struct query *query = mem_alloc(sizeof(*query));
     query->params = *params;
+    params->backend->queries++;
     query->question = *params->question;
     query->question.fuser.dimension = params->dimension;
     query->params.question = &query->question;

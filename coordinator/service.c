@@ -13,26 +13,28 @@
 #include "proto/base/mem.h"
 
 static const struct service_handler *const handlers[API_METHOD_COUNT] = {
-    [API_ENCODE_IMAGE] = &service_encode_image,
-    [API_ENCODE_TEXT] = &service_encode_text,
-    [API_TOKENIZE] = &service_tokenize,
-    [API_SEARCH] = &service_query,
-    [API_REFINE_IMAGE] = &service_query,
-    [API_REFINE_TEXT] = &service_query,
-    [API_REFINE_EMBEDDING] = &service_query,
-    [API_COMPILE_LABELS] = &service_compile_labels,
-    [API_CLASSIFY] = &service_classify,
-    [API_EXPLAIN] = &service_classify,
-    [API_MEMORY_CREATE] = &service_create,
-    [API_MEMORY_DESCRIBE] = &service_describe,
-    [API_MEMORY_LIST] = &service_list,
-    [API_MEMORY_INGEST] = &write_ingest,
-    [API_MEMORY_DELETE] = &write_delete,
-    [API_MEMORY_DROP] = &service_drop,
-    [API_CLUSTER_LIST_NODES] = &service_list_nodes,
+    [API_ENCODE_IMAGE] = &service_encode_image, [API_ENCODE_TEXT] = &service_encode_text,
+    [API_TOKENIZE] = &service_tokenize,         [API_ENCODE_STREAM] = &service_stream,
+    [API_LIST_MODELS] = &service_list_models,   [API_SEARCH] = &service_query,
+    [API_SEARCH_STREAM] = &service_stream,      [API_REFINE_IMAGE] = &service_query,
+    [API_REFINE_TEXT] = &service_query,         [API_REFINE_EMBEDDING] = &service_query,
+    [API_REFINE_STREAM] = &service_stream,      [API_COMPILE_LABELS] = &service_compile_labels,
+    [API_CLASSIFY] = &service_classify,         [API_EXPLAIN] = &service_classify,
+    [API_CLASSIFY_STREAM] = &service_stream,    [API_MEMORY_CREATE] = &service_create,
+    [API_MEMORY_DESCRIBE] = &service_describe,  [API_MEMORY_LIST] = &service_list,
+    [API_MEMORY_INGEST] = &write_ingest,        [API_MEMORY_DELETE] = &write_delete,
+    [API_MEMORY_DROP] = &service_drop,          [API_CLUSTER_LIST_NODES] = &service_list_nodes,
 };
 
-void service_init(struct service *service, struct backend *backend)
+static size_t limit_of(size_t wanted, size_t otherwise, size_t most)
+{
+    if (wanted == 0)
+        return otherwise;
+    return wanted < most ? wanted : most;
+}
+
+void service_init(struct service *service, struct backend *backend,
+                  const struct service_limits *limits)
 {
     assert(service && backend);
 
@@ -40,8 +42,41 @@ void service_init(struct service *service, struct backend *backend)
     uint64_t seed = (uint64_t)clock_now_us() ^ (uint64_t)getpid() << 32;
     *service = (struct service){
         .backend = backend,
+        .streams_max = limit_of(limits->streams, SERVICE_STREAMS_DEFAULT, SERVICE_STREAMS_MAX),
+        .stream_items = limit_of(limits->stream_items, API_STREAM_ITEMS, API_STREAM_ITEMS),
         .id_prefix = (uint32_t)(seed * 0x9e3779b97f4a7c15u >> 32),
     };
+}
+
+// Items are their stream's: it cancels them, so that a list of calls that is walked stays as it is.
+static void enlist(struct service_call *call)
+{
+    struct service *service = call->service;
+    if (call->is_item) {
+        service->items++;
+        return;
+    }
+    call->next = service->first;
+    if (service->first)
+        service->first->previous = call;
+    service->first = call;
+    service->count++;
+}
+
+static void delist(struct service_call *call)
+{
+    struct service *service = call->service;
+    if (call->is_item) {
+        service->items--;
+        return;
+    }
+    if (call->previous)
+        call->previous->next = call->next;
+    else
+        service->first = call->next;
+    if (call->next)
+        call->next->previous = call->previous;
+    service->count--;
 }
 
 struct service_call *service_open(struct service *service, const struct service_open *params)
@@ -54,12 +89,13 @@ struct service_call *service_open(struct service *service, const struct service_
         .service = service,
         .backend = service->backend,
         .method = params->method,
+        .handler = params->handler ? params->handler : handlers[params->method],
+        .is_item = params->handler != NULL,
         .message = params->message,
         .begun_us = clock_now_us(),
         .deadline_us = params->deadline_us,
         .transport = params->transport,
         .channel = params->channel,
-        .next = service->first,
     };
     size_t bytes = params->request_id.bytes;
     if (bytes > REQUEST_ID_BYTES_MAX)
@@ -69,37 +105,34 @@ struct service_call *service_open(struct service *service, const struct service_
     else
         (void)snprintf(call->request_id, sizeof(call->request_id), "%08x-%llx", service->id_prefix,
                        (unsigned long long)service->id_next++);
-    if (service->first)
-        service->first->previous = call;
-    service->first = call;
-    service->count++;
+    enlist(call);
     return call;
 }
 
 void service_begin(struct service_call *call)
 {
-    handlers[call->method]->begin(call);
+    call->handler->begin(call);
 }
 
 void service_message(struct service_call *call, struct bytes message)
 {
-    assert(handlers[call->method]->message);
+    assert(call->handler->message);
 
-    handlers[call->method]->message(call, message);
+    call->handler->message(call, message);
 }
 
 void service_end(struct service_call *call)
 {
-    assert(handlers[call->method]->end);
+    assert(call->handler->end);
 
-    handlers[call->method]->end(call);
+    call->handler->end(call);
 }
 
 void service_sent(struct service_call *call)
 {
-    assert(handlers[call->method]->sent);
+    assert(call->handler->sent);
 
-    handlers[call->method]->sent(call);
+    call->handler->sent(call);
 }
 
 void service_cancel(struct service_call *call)
@@ -107,11 +140,12 @@ void service_cancel(struct service_call *call)
     if (call->cancelled)
         return;
     call->cancelled = true;
-    handlers[call->method]->cancel(call);
+    call->handler->cancel(call);
 }
 
 void service_cancel_all(struct service *service)
 {
+    service->is_stopping = true;
     // A cancel may end its call, and only that one.
     struct service_call *following = NULL;
     for (struct service_call *call = service->first; call; call = following) {
@@ -138,24 +172,23 @@ void service_finish(struct service_call *call, enum status status, struct buffer
                     const struct reason *why)
 {
     assert(call);
-    assert(status != STATUS_OK || !reply == api_method_info(call->method)->server_streams);
+    bool streams = api_method_info(call->method)->server_streams && !call->is_item;
+    assert(status != STATUS_OK || !reply == streams);
 
     static const struct reason nothing;
-    struct service *service = call->service;
+    struct reason stopping;
     const struct reason *told = why ? why : &nothing;
+    if (status == STATUS_CANCELLED && call->service->is_stopping) {
+        status = reason_set(&stopping, STATUS_UNAVAILABLE, NULL, "the server is stopping");
+        told = &stopping;
+    }
     char id[LOG_QUOTE_BYTES];
     char text[LOG_QUOTE_BYTES];
     log_debug("call", "id=%s method=%s status=%s ms=%.3f why=%s", log_quote(call->request_id, id),
               api_method_info(call->method)->path, status_text(status),
               (double)(clock_now_us() - call->begun_us) / 1000, log_quote(told->text, text));
     call->transport->finish(call->channel, status, reply, told);
-    if (call->previous)
-        call->previous->next = call->next;
-    else
-        service->first = call->next;
-    if (call->next)
-        call->next->previous = call->previous;
-    service->count--;
+    delist(call);
     mem_free(call);
 }
 

@@ -36,11 +36,19 @@ struct service_transport {
                    const struct reason *why);
 };
 
+struct service_handler;
+
 struct service {
     struct backend *backend;
     struct service_call *first;
-    size_t count;
-    uint32_t id_prefix; // of the request ids made here
+    size_t count; // calls; the items of streams are not among them
+    size_t items; // of all streams
+    size_t streams;
+    size_t stream_bytes; // questions of items
+    size_t streams_max;
+    size_t stream_items; // of one stream, at once
+    bool is_stopping;    // a call that is cancelled is told so
+    uint32_t id_prefix;  // of the request ids made here
     uint64_t id_next;
 };
 
@@ -48,6 +56,8 @@ struct service_call {
     struct service *service;
     struct backend *backend;
     enum api_method method;
+    const struct service_handler *handler;
+    bool is_item;         // of a stream: not in the list of calls
     struct bytes message; // unless the client streams; until service_finish()
     int64_t begun_us;
     int64_t deadline_us; // DEADLINE_NONE
@@ -72,6 +82,7 @@ struct service_handler {
 
 struct service_open {
     enum api_method method;
+    const struct service_handler *handler; // of an item of a stream; NULL: the method's
     struct bytes message;
     int64_t deadline_us;
     struct text request_id; // empty: one is made; longer than allowed is cut
@@ -79,7 +90,16 @@ struct service_open {
     void *channel;
 };
 
-void service_init(struct service *service, struct backend *backend);
+// What a service is willing to hold; a zero is the default, more than the most is the most.
+#define SERVICE_STREAMS_MAX 256
+#define SERVICE_STREAMS_DEFAULT 64
+struct service_limits {
+    size_t streams;      // of items, at once
+    size_t stream_items; // of one of them, at once; at most API_STREAM_ITEMS
+};
+
+void service_init(struct service *service, struct backend *backend,
+                  const struct service_limits *limits);
 
 struct service_call *service_open(struct service *service, const struct service_open *params);
 void service_begin(struct service_call *call); // the call may be gone afterwards
@@ -87,7 +107,7 @@ void service_message(struct service_call *call, struct bytes message);
 void service_end(struct service_call *call);
 void service_sent(struct service_call *call);
 void service_cancel(struct service_call *call);
-void service_cancel_all(struct service *service);
+void service_cancel_all(struct service *service); // the service stops: they are told UNAVAILABLE
 
 // --- for handlers
 
@@ -111,6 +131,7 @@ struct text service_request_id(const struct service_call *call);
 extern const struct service_handler service_encode_image; // service_encode.c
 extern const struct service_handler service_encode_text;
 extern const struct service_handler service_tokenize;
+extern const struct service_handler service_encode_item;    // of EncodeStream
 extern const struct service_handler service_query;          // service_query.c: Search and Refine
 extern const struct service_handler service_compile_labels; // service_classify.c
 extern const struct service_handler service_classify;       // and Explain
@@ -119,7 +140,9 @@ extern const struct service_handler service_drop;
 extern const struct service_handler service_describe; // service_list.c
 extern const struct service_handler service_list;
 extern const struct service_handler service_list_nodes;
-extern const struct service_handler write_ingest; // write_ingest.c
-extern const struct service_handler write_delete; // write_delete.c
+extern const struct service_handler service_list_models;
+extern const struct service_handler service_stream; // service_stream.c: the four ...Stream
+extern const struct service_handler write_ingest;   // write_ingest.c
+extern const struct service_handler write_delete;   // write_delete.c
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_encode.c - EncodeImage, EncodeText and Tokenize: the model alone, no memory.
+// service_encode.c - EncodeImage, EncodeText, Tokenize and the items of EncodeStream: the model alone,
+// no memory.
 //
 // The work points into the request, so a call that is cancelled or late ends when the job under
 // way is back.
@@ -20,6 +21,8 @@ struct encode {
     struct timer timer; // the deadline
     bool is_late;
     struct encode_batch batch;
+    struct bytes image; // of an item: a batch of one
+    struct text text;
 };
 
 static void end(struct encode *encode, enum status status, struct buffer *reply,
@@ -81,13 +84,17 @@ static enum status reply_tokens(struct encode *encode, struct buffer *out)
 }
 
 // The first picture that failed makes the call fail, by its number.
-static enum status check_pictures(const struct encode_batch *batch, struct reason *why)
+static enum status check_pictures(const struct encode *encode, struct reason *why)
 {
+    const struct encode_batch *batch = &encode->batch;
     for (size_t i = 0; batch->kind == COMPUTE_IMAGES && i < batch->count; i++) {
         if (batch->statuses[i] == STATUS_OK)
             continue;
         char field[REASON_FIELD_BYTES];
-        (void)snprintf(field, sizeof(field), "images[%zu]", i);
+        if (encode->call->is_item)
+            (void)snprintf(field, sizeof(field), "image");
+        else
+            (void)snprintf(field, sizeof(field), "images[%zu]", i);
         return reason_set(why, batch->statuses[i], field, "%s", batch->reasons[i].text);
     }
     return STATUS_OK;
@@ -103,7 +110,7 @@ static void on_done(void *context, enum status status, const struct reason *why)
                             "the deadline passed after %zu of %zu were encoded", encode->batch.next,
                             encode->batch.count);
     if (status == STATUS_OK)
-        status = check_pictures(&encode->batch, &told);
+        status = check_pictures(encode, &told);
     if (status == STATUS_OK) {
         status = encode->batch.kind == COMPUTE_TOKENS ? reply_tokens(encode, &reply)
                                                       : reply_embeddings(encode, &reply);
@@ -144,6 +151,49 @@ static void start(struct encode *encode, bool has_room)
     timers_arm(&encode->call->backend->timers, &encode->timer, encode->call->deadline_us);
 }
 
+// `files` and what they point into live until the call ends.
+static void start_images(struct encode *encode, const struct bytes *files, size_t count,
+                         enum api_profile profile)
+{
+    struct encode_batch *batch = &encode->batch;
+    batch->kind = COMPUTE_IMAGES;
+    batch->files = files;
+    batch->count = count;
+    batch->profile = question_image_profile(profile);
+    batch->embeddings = arena_alloc_array(
+        encode->arena, count * encode->call->backend->clip->dimension, sizeof(float));
+    batch->statuses = arena_alloc_array(encode->arena, count, sizeof(batch->statuses[0]));
+    batch->reasons = arena_alloc_array(encode->arena, count, sizeof(batch->reasons[0]));
+    start(encode, batch->embeddings && batch->statuses && batch->reasons);
+}
+
+static void start_texts(struct encode *encode, enum compute_kind kind, const struct text *texts,
+                        size_t count)
+{
+    const struct clip_info *clip = encode->call->backend->clip;
+    struct encode_batch *batch = &encode->batch;
+    batch->kind = kind;
+    batch->texts = texts;
+    batch->count = count;
+    if (kind == COMPUTE_TEXTS) {
+        batch->embeddings =
+            arena_alloc_array(encode->arena, count * clip->dimension, sizeof(float));
+        start(encode, batch->embeddings != NULL);
+        return;
+    }
+    batch->ids = arena_alloc_array(encode->arena, count * clip->context, sizeof(uint32_t));
+    batch->counts = arena_alloc_array(encode->arena, count, sizeof(uint32_t));
+    start(encode, batch->ids && batch->counts);
+}
+
+static enum status check_profile(enum api_profile profile, struct reason *why)
+{
+    if ((unsigned)profile > API_PROFILE_OPENAI)
+        return reason_set(why, STATUS_INVALID, "profile", "%u is no profile; allowed: 0..%d",
+                          (unsigned)profile, API_PROFILE_OPENAI);
+    return STATUS_OK;
+}
+
 static void begin_image(struct service_call *call)
 {
     struct encode *encode = create(call);
@@ -151,23 +201,12 @@ static void begin_image(struct service_call *call)
     struct reason why = {0};
     enum status status =
         api_decode_encode_image_request(call->message, encode->arena, &request, &why);
-    if (status == STATUS_OK && (unsigned)request.profile > API_PROFILE_OPENAI)
-        status = reason_set(&why, STATUS_INVALID, "profile", "%u is no profile; allowed: 0..%d",
-                            (unsigned)request.profile, API_PROFILE_OPENAI);
-    if (status != STATUS_OK) {
+    if (status == STATUS_OK)
+        status = check_profile(request.profile, &why);
+    if (status != STATUS_OK)
         fail(encode, status, &why);
-        return;
-    }
-    struct encode_batch *batch = &encode->batch;
-    batch->kind = COMPUTE_IMAGES;
-    batch->files = request.images;
-    batch->count = request.count;
-    batch->profile = question_image_profile(request.profile);
-    batch->embeddings = arena_alloc_array(
-        encode->arena, request.count * call->backend->clip->dimension, sizeof(float));
-    batch->statuses = arena_alloc_array(encode->arena, request.count, sizeof(batch->statuses[0]));
-    batch->reasons = arena_alloc_array(encode->arena, request.count, sizeof(batch->reasons[0]));
-    start(encode, batch->embeddings && batch->statuses && batch->reasons);
+    else
+        start_images(encode, request.images, request.count, request.profile);
 }
 
 static void begin_texts(struct service_call *call, enum compute_kind kind)
@@ -176,24 +215,10 @@ static void begin_texts(struct service_call *call, enum compute_kind kind)
     struct api_texts_request request;
     struct reason why = {0};
     enum status status = api_decode_texts_request(call->message, encode->arena, &request, &why);
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK)
         fail(encode, status, &why);
-        return;
-    }
-    const struct clip_info *clip = call->backend->clip;
-    struct encode_batch *batch = &encode->batch;
-    batch->kind = kind;
-    batch->texts = request.texts;
-    batch->count = request.count;
-    if (kind == COMPUTE_TEXTS) {
-        batch->embeddings =
-            arena_alloc_array(encode->arena, request.count * clip->dimension, sizeof(float));
-        start(encode, batch->embeddings != NULL);
-        return;
-    }
-    batch->ids = arena_alloc_array(encode->arena, request.count * clip->context, sizeof(uint32_t));
-    batch->counts = arena_alloc_array(encode->arena, request.count, sizeof(uint32_t));
-    start(encode, batch->ids && batch->counts);
+    else
+        start_texts(encode, kind, request.texts, request.count);
 }
 
 static void begin_text(struct service_call *call)
@@ -206,6 +231,27 @@ static void begin_tokenize(struct service_call *call)
     begin_texts(call, COMPUTE_TOKENS);
 }
 
+static void begin_item(struct service_call *call)
+{
+    struct encode *encode = create(call);
+    struct api_encode_stream_request request;
+    struct reason why = {0};
+    enum status status =
+        api_decode_encode_stream_request(call->message, encode->arena, &request, &why);
+    if (status == STATUS_OK)
+        status = check_profile(request.profile, &why);
+    if (status != STATUS_OK) {
+        fail(encode, status, &why);
+        return;
+    }
+    encode->image = request.image;
+    encode->text = request.text;
+    if (request.input == API_INPUT_IMAGE)
+        start_images(encode, &encode->image, 1, request.profile);
+    else
+        start_texts(encode, COMPUTE_TEXTS, &encode->text, 1);
+}
+
 static void cancel(struct service_call *call)
 {
     struct encode *encode = call->state;
@@ -215,3 +261,4 @@ static void cancel(struct service_call *call)
 const struct service_handler service_encode_image = {.begin = begin_image, .cancel = cancel};
 const struct service_handler service_encode_text = {.begin = begin_text, .cancel = cancel};
 const struct service_handler service_tokenize = {.begin = begin_tokenize, .cancel = cancel};
+const struct service_handler service_encode_item = {.begin = begin_item, .cancel = cancel};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_list.c - Describe, List and ListNodes: what there is.
+// service_list.c - Describe, List, ListNodes and ListModels: what there is.
 //
 // Records and bytes are asked from the nodes, one generation after the other. A node that does
 // not answer is named beside the figures, which then lack its part.
@@ -209,7 +209,34 @@ static void begin_nodes(struct service_call *call)
     buffer_deinit(&reply);
 }
 
-static void cancel_nodes(struct service_call *call)
+// ---------------------------------------------------------------- models
+
+// There is one: the one that the coordinator has opened.
+static void begin_models(struct service_call *call)
+{
+    const struct clip_info *clip = call->backend->clip;
+    const struct text template = text_of(clip->template_text);
+    struct api_model_info info = {
+        .name = text_of(clip->name),
+        .space = text_of(clip->space),
+        .dimension = clip->dimension,
+        .image_size = clip->image_size,
+        .context_length = clip->context,
+        .device = text_of(clip->device),
+        .templates = &template,
+        .template_count = 1,
+    };
+    struct api_model_list list = {.models = &info, .count = 1};
+    struct buffer reply = {0};
+    struct reason why = {0};
+    enum status status = api_encode_model_list(&list, &reply);
+    if (status != STATUS_OK)
+        (void)reason_set(&why, status, NULL, "no memory for the answer");
+    service_finish(call, status, &reply, &why);
+    buffer_deinit(&reply);
+}
+
+static void cancel_begun(struct service_call *call)
 {
     (void)call;
     assert(false && "it ends where it begins");
@@ -217,4 +244,5 @@ static void cancel_nodes(struct service_call *call)
 
 const struct service_handler service_describe = {.begin = begin_describe, .cancel = cancel};
 const struct service_handler service_list = {.begin = begin_list, .cancel = cancel};
-const struct service_handler service_list_nodes = {.begin = begin_nodes, .cancel = cancel_nodes};
+const struct service_handler service_list_nodes = {.begin = begin_nodes, .cancel = cancel_begun};
+const struct service_handler service_list_models = {.begin = begin_models, .cancel = cancel_begun};

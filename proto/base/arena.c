@@ -8,6 +8,7 @@
 #include "proto/base/arena.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -22,6 +23,9 @@ struct arena_block {
     size_t room; // bytes behind the header
     size_t used;
 };
+
+// Relaxed: it only counts.
+static atomic_size_t held_bytes;
 
 // The header takes one alignment unit, so that the bytes behind it are aligned.
 _Static_assert(sizeof(struct arena_block) <= 64, "the header no longer fits");
@@ -39,6 +43,7 @@ struct arena *arena_create(size_t budget_bytes)
 {
     struct arena *arena = mem_alloc(sizeof(*arena));
     arena->budget = budget_bytes;
+    (void)atomic_fetch_add_explicit(&held_bytes, sizeof(*arena), memory_order_relaxed);
     return arena;
 }
 
@@ -48,12 +53,15 @@ void arena_destroy(struct arena **arena)
 
     if (!*arena)
         return;
+    size_t bytes = sizeof(**arena);
     struct arena_block *block = (*arena)->blocks;
     while (block) {
         struct arena_block *next = block->next;
+        bytes += ALIGNMENT + block->room;
         mem_free(block);
         block = next;
     }
+    (void)atomic_fetch_sub_explicit(&held_bytes, bytes, memory_order_relaxed);
     mem_free(*arena);
     *arena = NULL;
 }
@@ -67,6 +75,7 @@ static struct arena_block *new_block(size_t room)
     if (!block)
         return NULL;
     *block = (struct arena_block){.room = room};
+    (void)atomic_fetch_add_explicit(&held_bytes, all, memory_order_relaxed);
     return block;
 }
 
@@ -151,4 +160,9 @@ size_t arena_used(const struct arena *arena)
     assert(arena);
 
     return arena->used;
+}
+
+size_t arena_held_bytes(void)
+{
+    return atomic_load_explicit(&held_bytes, memory_order_relaxed);
 }

@@ -30,4 +30,8 @@ char *arena_copy_text(struct arena *arena, const char *text, size_t bytes);
 // Bytes handed out so far, alignment included.
 size_t arena_used(const struct arena *arena);
 
+// Bytes that all arenas of this process hold now, of any thread: back to what it was when as many
+// have been destroyed as created.
+size_t arena_held_bytes(void);
+
 #endif

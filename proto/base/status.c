@@ -7,14 +7,16 @@
 #include "proto/base/status.h"
 
 #include <stddef.h>
+#include <string.h>
 
 struct status_line {
     uint32_t number;
     int grpc_code;
+    const char *name;
     const char *text;
 };
 
-#define STATUS_LINE(name, number, grpc, text) {(number), (grpc), (text)},
+#define STATUS_LINE(name, number, grpc, text) {(number), (grpc), #name, (text)},
 static const struct status_line status_lines[] = {STATUS_TABLE(STATUS_LINE)};
 #undef STATUS_LINE
 
@@ -40,6 +42,25 @@ int status_grpc_code(enum status status)
 {
     const struct status_line *line = line_of((uint32_t)status);
     return line ? line->grpc_code : GRPC_UNKNOWN;
+}
+
+const char *status_name(enum status status)
+{
+    const struct status_line *line = line_of((uint32_t)status);
+    return line ? line->name : "UNKNOWN";
+}
+
+bool status_named(const char *name, size_t bytes, int grpc_code, enum status *out)
+{
+    for (size_t i = 0; i < STATUS_LINE_COUNT; i++) {
+        const struct status_line *line = &status_lines[i];
+        if (line->grpc_code == grpc_code && strlen(line->name) == bytes &&
+            memcmp(line->name, name, bytes) == 0) {
+            *out = (enum status)line->number;
+            return true;
+        }
+    }
+    return false;
 }
 
 // Two lines may share a gRPC code; the first of them answers.

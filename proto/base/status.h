@@ -11,6 +11,7 @@
 #define RECO_PROTO_BASE_STATUS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #if defined(__GNUC__)
@@ -52,6 +53,12 @@ int status_grpc_code(enum status status);
 
 // The status for a gRPC code; STATUS_INTERNAL for a code that no line has.
 enum status status_from_grpc_code(int code);
+
+// "INVALID": what ErrorInfo and ItemError say; "UNKNOWN" outside the table.
+const char *status_name(enum status status);
+
+// The status of that name, if `grpc_code` is the one that belongs to it; else *out is unchanged.
+bool status_named(const char *name, size_t bytes, int grpc_code, enum status *out);
 
 // Whether `number` is one of the table's; for values that come from a peer.
 bool status_is_known(uint32_t number);

@@ -117,7 +117,7 @@ static void pack_details(enum status status, const struct reason *why, struct te
     struct rpc_msg_status details = {
         .code = status_grpc_code(status),
         .message = message,
-        .reason = text_of(rpc_core_status_name(status)),
+        .reason = text_of(status_name(status)),
         .domain = text_of(RPC_ERROR_DOMAIN),
         .retry_us = may_retry(status) ? RPC_RETRY_US : 0,
     };

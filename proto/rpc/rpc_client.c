@@ -327,7 +327,8 @@ static enum status explained(const struct exchange *exchange, struct bytes packe
     struct rpc_msg_status details;
     if (rpc_msg_decode_status(arena, packed, &details, NULL) == STATUS_OK) {
         if (text_equal(details.domain, text_of(RPC_ERROR_DOMAIN)))
-            (void)rpc_core_status_named(details.reason, (int)exchange->code, &status);
+            (void)status_named(details.reason.data, details.reason.bytes, (int)exchange->code,
+                               &status);
         char field[REASON_FIELD_BYTES] = "";
         size_t bytes =
             details.field.bytes < sizeof(field) ? details.field.bytes : sizeof(field) - 1;

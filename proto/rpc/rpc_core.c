@@ -202,35 +202,3 @@ int64_t rpc_core_deadline_us(gpr_timespec timespec)
         return clock_now_us();
     return clock_deadline_in_us(left.tv_sec * US_PER_SECOND + left.tv_nsec / NS_PER_US);
 }
-
-// --- names
-
-static const struct {
-    const char *name;
-    enum status status;
-} names[] = {
-#define NAME_ROW(name, number, grpc, text) {#name, STATUS_##name},
-    STATUS_TABLE(NAME_ROW)
-#undef NAME_ROW
-};
-
-const char *rpc_core_status_name(enum status status)
-{
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (names[i].status == status)
-            return names[i].name;
-    return "UNKNOWN";
-}
-
-bool rpc_core_status_named(struct text name, int code, enum status *status)
-{
-    assert(status);
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (text_equal(text_of(names[i].name), name) && status_grpc_code(names[i].status) == code) {
-            *status = names[i].status;
-            return true;
-        }
-    }
-    return false;
-}

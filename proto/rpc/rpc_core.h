@@ -61,11 +61,4 @@ bool rpc_core_is_request_id(struct text id);
 gpr_timespec rpc_core_timespec(int64_t deadline_us); // from clock.h's deadline
 int64_t rpc_core_deadline_us(gpr_timespec timespec); // and back
 
-// --- names of our statuses, as ErrorInfo carries them
-
-const char *rpc_core_status_name(enum status status); // "INVALID"
-
-// The status of that name, if gRPC's `code` is the one that belongs to it.
-bool rpc_core_status_named(struct text name, int code, enum status *status);
-
 #endif

@@ -29,13 +29,18 @@
     X(ENCODE_IMAGE, "reco.v1.Encoder", "EncodeImage", false, false)                                \
     X(ENCODE_TEXT, "reco.v1.Encoder", "EncodeText", false, false)                                  \
     X(TOKENIZE, "reco.v1.Encoder", "Tokenize", false, false)                                       \
+    X(ENCODE_STREAM, "reco.v1.Encoder", "EncodeStream", true, true)                                \
+    X(LIST_MODELS, "reco.v1.Encoder", "ListModels", false, false)                                  \
     X(SEARCH, "reco.v1.Search", "Search", false, false)                                            \
+    X(SEARCH_STREAM, "reco.v1.Search", "SearchStream", true, true)                                 \
     X(REFINE_IMAGE, "reco.v1.Refiner", "RefineImage", false, false)                                \
     X(REFINE_TEXT, "reco.v1.Refiner", "RefineText", false, false)                                  \
     X(REFINE_EMBEDDING, "reco.v1.Refiner", "RefineEmbedding", false, false)                        \
+    X(REFINE_STREAM, "reco.v1.Refiner", "RefineStream", true, true)                                \
     X(COMPILE_LABELS, "reco.v1.Classifier", "CompileLabels", false, false)                         \
     X(CLASSIFY, "reco.v1.Classifier", "Classify", false, false)                                    \
     X(EXPLAIN, "reco.v1.Classifier", "Explain", false, false)                                      \
+    X(CLASSIFY_STREAM, "reco.v1.Classifier", "ClassifyStream", true, true)                         \
     X(MEMORY_CREATE, "reco.v1.Memory", "Create", false, false)                                     \
     X(MEMORY_DESCRIBE, "reco.v1.Memory", "Describe", false, false)                                 \
     X(MEMORY_LIST, "reco.v1.Memory", "List", false, false)                                         \
@@ -197,6 +202,21 @@ struct api_texts_request { // EncodeText and Tokenize
     size_t count;
 };
 
+// A question of SearchStream, RefineStream or ClassifyStream: the bytes of a SearchRequest or
+// ClassifyRequest, whose codec is that of API_SEARCH, API_REFINE_STREAM and API_CLASSIFY.
+struct api_stream_request {
+    uint64_t tag;
+    struct bytes question;
+};
+
+struct api_encode_stream_request { // of EncodeStream
+    uint64_t tag;
+    enum api_input input; // an image or a text
+    struct bytes image;
+    struct text text;
+    enum api_profile profile;
+};
+
 struct api_create_request {
     struct text name;
     struct text space;
@@ -330,6 +350,30 @@ struct api_encode_reply {
     struct api_timings timings;
 };
 
+// An answer of all four streams: the bytes of the unary call's reply, or why there is none.
+struct api_stream_reply {
+    uint64_t tag;
+    enum status status;
+    struct reason why;  // unless STATUS_OK
+    struct bytes reply; // STATUS_OK
+};
+
+struct api_model_info {
+    struct text name;
+    struct text space;
+    uint32_t dimension;
+    uint32_t image_size;
+    uint32_t context_length;
+    struct text device;
+    const struct text *templates;
+    size_t template_count;
+};
+
+struct api_model_list {
+    const struct api_model_info *models;
+    size_t count;
+};
+
 struct api_tokenize_reply {
     struct text request_id;
     const uint32_t *counts;
@@ -423,6 +467,13 @@ enum status api_encode_records_reply(bool vectors, const struct api_records_repl
 enum status api_decode_records_reply(bool vectors, struct bytes message, struct arena *arena,
                                      struct api_records_reply *out, struct reason *why) MUST_CHECK;
 
+// The tag is read from a damaged message, too, as far as it comes before the damage; what
+// *out points to lies in the message.
+enum status api_encode_stream_request(const struct api_stream_request *message,
+                                      struct buffer *out) MUST_CHECK;
+enum status api_decode_stream_request(struct bytes message, struct api_stream_request *out,
+                                      struct reason *why) MUST_CHECK;
+
 #define API_CODEC(name)                                                                            \
     enum status api_encode_##name(const struct api_##name *message, struct buffer *out)            \
         MUST_CHECK;                                                                                \
@@ -436,7 +487,10 @@ API_CODEC(create_request)
 API_CODEC(name_request)
 API_CODEC(ingest_request)
 API_CODEC(delete_request)
+API_CODEC(encode_stream_request)
 API_CODEC(encode_reply)
+API_CODEC(stream_reply)
+API_CODEC(model_list)
 API_CODEC(tokenize_reply)
 API_CODEC(memory_info)
 API_CODEC(memory_list)

@@ -172,7 +172,7 @@ enum status api_encode_answer(enum api_method method, const struct api_answer *m
         return encode_labels_reply(message, &parts, &memory, out);
 
     assert(method == API_REFINE_IMAGE || method == API_REFINE_TEXT ||
-           method == API_REFINE_EMBEDDING);
+           method == API_REFINE_EMBEDDING || method == API_REFINE_STREAM);
     return encode_refine_reply(message, &parts, &memory, out);
 }
 
@@ -293,7 +293,7 @@ static const ProtobufCMessageDescriptor *reply_type(enum api_method method)
         return &reco__v1__compile_labels_reply__descriptor;
 
     assert(method == API_REFINE_IMAGE || method == API_REFINE_TEXT ||
-           method == API_REFINE_EMBEDDING);
+           method == API_REFINE_EMBEDDING || method == API_REFINE_STREAM);
     return &reco__v1__refine_reply__descriptor;
 }
 

@@ -174,3 +174,62 @@ enum status api_decode_tokenize_reply(struct bytes message, struct arena *arena,
     };
     return STATUS_OK;
 }
+
+enum status api_encode_model_list(const struct api_model_list *message, struct buffer *out)
+{
+    assert(message);
+
+    struct wire_memory memory = wire_begin();
+    Reco__V1__ListModelsReply raw;
+    reco__v1__list_models_reply__init(&raw);
+    Reco__V1__ModelInfo *infos = wire_array(&memory, message->count, sizeof(*infos));
+    raw.models = wire_array(&memory, message->count, sizeof(Reco__V1__ModelInfo *));
+    for (size_t i = 0; infos && raw.models && i < message->count; i++) {
+        const struct api_model_info *model = &message->models[i];
+        Reco__V1__ModelInfo *info = &infos[i];
+        reco__v1__model_info__init(info);
+        info->name = wire_put_text(&memory, model->name);
+        info->space = wire_put_text(&memory, model->space);
+        info->dimension = model->dimension;
+        info->image_size = model->image_size;
+        info->context_length = model->context_length;
+        info->device = wire_put_text(&memory, model->device);
+        info->templates = wire_put_texts(&memory, model->templates, model->template_count);
+        info->n_templates = model->template_count;
+        raw.models[raw.n_models++] = info;
+    }
+    return wire_pack(&memory, &raw.base, out);
+}
+
+enum status api_decode_model_list(struct bytes message, struct arena *arena,
+                                  struct api_model_list *out, struct reason *why)
+{
+    assert(out);
+
+    ProtobufCMessage *found = NULL;
+    enum status status =
+        api_unpack(&reco__v1__list_models_reply__descriptor, message, arena, &found, why);
+    if (status != STATUS_OK)
+        return status;
+
+    const Reco__V1__ListModelsReply *raw = (const void *)found;
+    struct wire_memory memory = {arena, STATUS_OK};
+    struct api_model_info *models = wire_array(&memory, raw->n_models, sizeof(*models));
+    for (size_t i = 0; models && i < raw->n_models; i++) {
+        const Reco__V1__ModelInfo *info = raw->models[i];
+        models[i] = (struct api_model_info){
+            .name = wire_text(info->name),
+            .space = wire_text(info->space),
+            .dimension = info->dimension,
+            .image_size = info->image_size,
+            .context_length = info->context_length,
+            .device = wire_text(info->device),
+            .templates = wire_texts(&memory, info->templates, info->n_templates),
+            .template_count = info->n_templates,
+        };
+    }
+    status = wire_finish(&memory, why);
+    if (status == STATUS_OK)
+        *out = (struct api_model_list){.models = models, .count = raw->n_models};
+    return status;
+}

@@ -169,9 +169,15 @@ static struct parts parts_of_classify(const Reco__V1__ClassifyRequest *raw)
     return parts;
 }
 
+// A SearchRequest is the question of these two.
+static bool asks_as_search(enum api_method method)
+{
+    return method == API_SEARCH || method == API_REFINE_STREAM;
+}
+
 static const ProtobufCMessageDescriptor *request_type(enum api_method method)
 {
-    if (method == API_SEARCH)
+    if (asks_as_search(method))
         return &reco__v1__search_request__descriptor;
     if (method == API_REFINE_IMAGE)
         return &reco__v1__refine_image_request__descriptor;
@@ -186,7 +192,7 @@ static const ProtobufCMessageDescriptor *request_type(enum api_method method)
 
 static struct parts parts_of(enum api_method method, const void *message)
 {
-    if (method == API_SEARCH)
+    if (asks_as_search(method))
         return parts_of_search(message);
     if (method == API_REFINE_IMAGE) {
         const Reco__V1__RefineImageRequest *raw = message;
@@ -214,7 +220,7 @@ static enum status refuse_no_input(enum api_method method, struct reason *why)
         return reason_set(why, STATUS_INVALID, "embedding", "required: 1..%d floats",
                           DIMENSION_MAX);
     return reason_set(why, STATUS_INVALID, "input", "required: an image%s or an embedding",
-                      method == API_SEARCH ? ", a text" : "");
+                      asks_as_search(method) ? ", a text" : "");
 }
 
 enum status api_decode_query(enum api_method method, struct bytes message, struct arena *arena,
@@ -371,7 +377,7 @@ enum status api_encode_query(enum api_method method, const struct api_query_requ
 {
     assert(message);
 
-    if (method == API_SEARCH)
+    if (asks_as_search(method))
         return encode_search(message, out);
     if (method == API_REFINE_IMAGE)
         return encode_refine_image(message, out);

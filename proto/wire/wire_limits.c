@@ -25,6 +25,8 @@
 #define HITS_MAX (SEARCH_ROWS_MAX * K_WIRE_MAX)
 #define TAGS_BYTES_MAX (TAGS_MAX * (TAG_BYTES_MAX + 1)) // joined
 #define PROGRAM_BYTES_MAX 128
+#define MODEL_NAME_BYTES_MAX 256
+#define MODELS_MAX 16
 
 #define TEXT(name, bytes_min, bytes_max)                                                           \
     {                                                                                              \
@@ -106,6 +108,28 @@ static const struct wire_limit encode_reply[] = {
     TEXT("request_id", 0, REQUEST_ID_BYTES_MAX),
     TEXT("space", 0, SPACE_BYTES_MAX),
     NUMBERS("embeddings", 0, EMBEDDINGS_MAX),
+};
+
+static const struct wire_limit item_error[] = {
+    TEXT("reason", 0, WORD_BYTES_MAX),
+    TEXT("field", 0, REASON_BYTES_MAX),
+    TEXT("message", 0, REASON_BYTES_MAX),
+};
+
+static const struct wire_limit encode_stream_request[] = {
+    CHOICE("image", 1, IMAGE_BYTES_MAX),
+    CHOICE("text", 0, TEXT_BYTES_MAX),
+};
+
+static const struct wire_limit model_info[] = {
+    TEXT("name", 0, MODEL_NAME_BYTES_MAX),
+    TEXT("space", 0, SPACE_BYTES_MAX),
+    TEXT("device", 0, WORD_BYTES_MAX),
+    TEXTS("templates", 0, TEMPLATES_MAX, 0, TEXT_BYTES_MAX),
+};
+
+static const struct wire_limit list_models_reply[] = {
+    MESSAGES("models", 0, MODELS_MAX),
 };
 
 static const struct wire_limit tokenize_reply[] = {
@@ -342,11 +366,17 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__neighbours, neighbours),
     LIMITS(reco__v1__timings, timings),
     LIMITS(reco__v1__answer, answer),
+    LIMITS(reco__v1__item_error, item_error),
     LIMITS(reco__v1__encode_image_request, encode_image_request),
     LIMITS(reco__v1__encode_text_request, texts_request),
     LIMITS(reco__v1__encode_reply, encode_reply),
+    LIMITS(reco__v1__encode_stream_request, encode_stream_request),
+    NO_LIMITS(reco__v1__encode_stream_reply),
     LIMITS(reco__v1__tokenize_request, texts_request),
     LIMITS(reco__v1__tokenize_reply, tokenize_reply),
+    NO_LIMITS(reco__v1__list_models_request),
+    LIMITS(reco__v1__model_info, model_info),
+    LIMITS(reco__v1__list_models_reply, list_models_reply),
     LIMITS(reco__v1__search_request, search_request),
     LIMITS(reco__v1__float_vector, float_vector),
     NO_LIMITS(reco__v1__search_reply),
@@ -358,11 +388,17 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__refine_text_request, refine_text_request),
     NO_LIMITS(reco__v1__refine_embedding_request),
     LIMITS(reco__v1__refine_reply, refine_reply),
+    NO_LIMITS(reco__v1__search_stream_request),
+    NO_LIMITS(reco__v1__search_stream_reply),
+    NO_LIMITS(reco__v1__refine_stream_request),
+    NO_LIMITS(reco__v1__refine_stream_reply),
     LIMITS(reco__v1__compile_labels_request, compile_labels_request),
     LIMITS(reco__v1__compile_labels_reply, compile_labels_reply),
     LIMITS(reco__v1__classify_request, classify_request),
     LIMITS(reco__v1__labels, labels),
     LIMITS(reco__v1__classify_reply, classify_reply),
+    NO_LIMITS(reco__v1__classify_stream_request),
+    NO_LIMITS(reco__v1__classify_stream_reply),
     LIMITS(reco__v1__create_memory_request, create_memory_request),
     LIMITS(reco__v1__describe_memory_request, name_request),
     LIMITS(reco__v1__memory_info, memory_info),

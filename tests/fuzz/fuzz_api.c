@@ -53,6 +53,21 @@ TURN(delete_reply)
 TURN(drop_reply)
 TURN(node_list)
 
+TURN(encode_stream_request)
+TURN(stream_reply)
+TURN(model_list)
+
+static bool turn_stream_request(struct bytes in, struct buffer *out)
+{
+    struct reason why = {{0}, {0}};
+    struct api_stream_request message;
+    enum status status = api_decode_stream_request(in, &message, &why);
+    check(status == STATUS_OK || why.text[0] != '\0');
+    if (status == STATUS_OK)
+        check(api_encode_stream_request(&message, out) == STATUS_OK);
+    return status == STATUS_OK;
+}
+
 #define METHOD_TURN(kind, struct_name, method)                                                     \
     static bool turn_##kind##_##method(struct bytes in, struct buffer *out)                        \
     {                                                                                              \
@@ -126,6 +141,10 @@ static const turn turns[] = {
     turn_records_request_true,
     turn_records_reply_false,
     turn_records_reply_true,
+    turn_stream_request,
+    turn_encode_stream_request,
+    turn_stream_reply,
+    turn_model_list,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

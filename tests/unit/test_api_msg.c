@@ -109,6 +109,9 @@ Test(api_msg, names_every_method_of_the_proto_file)
         }
     cr_expect(eq(sz, count, API_METHOD_COUNT));
     cr_expect(api_method_info(API_MEMORY_INGEST)->client_streams);
+    cr_expect(not(api_method_info(API_MEMORY_INGEST)->server_streams));
+    cr_expect(api_method_info(API_SEARCH_STREAM)->client_streams);
+    cr_expect(api_method_info(API_SEARCH_STREAM)->server_streams);
     expect_text(api_method_info(API_EXPLAIN)->service, "reco.v1.Classifier");
 }
 
@@ -499,6 +502,10 @@ Test(api_msg, replies_survive_the_wire)
     struct api_node_list node_list = {T("0.1.0"), T("tiny:64"), nodes, 2};
 
     ROUND_TRIP(encode_reply, encode_reply, &encode);
+    static const struct api_model_info model = {T("tiny"), T("space:3"), 3,     4,
+                                                5,         T("cpu"),     words, 3};
+    struct api_model_list models = {&model, 1};
+    ROUND_TRIP(model_list, list_models_reply, &models);
     ROUND_TRIP(tokenize_reply, tokenize_reply, &tokenize);
     ROUND_TRIP(memory_info, memory_info, &infos[0]);
     ROUND_TRIP(memory_list, list_memories_reply, &list);
