@@ -60,8 +60,9 @@ const struct args_flag options_model[] = {
      .kind = ARGS_TEXT,
      .argument = "DIR",
      .fallback = "the embedded reco-tiny",
-     .help = "CLIP in Hugging Face's layout: config.json, model.safetensors, vocab.json, "
-             "merges.txt, preprocessor_config.json",
+     .help = "CLIP in Hugging Face's layout (config.json, model.safetensors, "
+             "preprocessor_config.json) or open_clip's (open_clip_config.json, "
+             "open_clip_model.safetensors), with vocab.json and merges.txt or tokenizer.json",
      .offset = MEMBER(model)},
     {.name = "--device",
      .kind = ARGS_CHOICE,

@@ -2,8 +2,9 @@
 // clip.h - a CLIP model: texts and pictures to embeddings of one joint space.
 //
 // A model is a directory in Hugging Face's CLIP layout (config.json, model.safetensors,
-// vocab.json, merges.txt, preprocessor_config.json) and optionally reco.json, or the
-// small one that is embedded in the program.
+// preprocessor_config.json) or open_clip's (open_clip_config.json, open_clip_model.safetensors), with
+// vocab.json and merges.txt or else tokenizer.json, and optionally reco.json; or the small one that is
+// embedded in the program. The same weights are the same space in both.
 //
 // Promise: an embedding depends on its text or picture only, to the last bit; not on
 // the batch around it, its place in it, or the number of threads.

@@ -5,13 +5,13 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
 #include "shaders/models/clip_internal.h"
 #include "shaders/models/tokenizer.h"
 
-#define WEIGHTS_FILE "model.safetensors"
 #define SMALL_FILE_BYTES_MAX (1u << 20) // of config.json and its like; CLIP's have 4 KB
 
 // --- the embedded model, see reco_tiny.S
@@ -114,13 +114,13 @@ enum status clip_files_read_reco(struct bytes file, struct clip *clip, struct re
 // --- a directory
 
 struct wanted {
-    const char *name;
+    const char *name; // NULL: not wanted in this layout
     size_t bytes_max;
     bool optional;
     struct buffer buffer;
 };
 
-enum { CONFIG, PREPROCESSOR, VOCAB, MERGES, RECO, WANTED_COUNT };
+enum { CONFIG, PREPROCESSOR, VOCAB, MERGES, TOKENIZER, RECO, WANTED_COUNT };
 
 static enum status join(const char *directory, const char *name, char path[PATH_MAX],
                         struct reason *why)
@@ -144,7 +144,9 @@ static enum status read_wanted(const char *directory, struct wanted *wanted, str
     if (status != STATUS_OK)
         return reason_set(why, status, "model",
                           "%s: %s; a model directory holds config.json, model.safetensors, "
-                          "vocab.json, merges.txt and preprocessor_config.json",
+                          "preprocessor_config.json (or open_clip_config.json and "
+                          "open_clip_model.safetensors), and vocab.json with merges.txt (or "
+                          "tokenizer.json)",
                           path, status_text(status));
     return STATUS_OK;
 }
@@ -168,50 +170,99 @@ static void last_part(const char *path, char name[CLIP_NAME_BYTES])
     name[length] = '\0';
 }
 
-static enum status open_weights(const char *directory, struct weights **out, struct reason *why)
+static enum status open_weights(const char *directory, const char *file, struct weights **out,
+                                struct reason *why)
 {
     char path[PATH_MAX];
-    enum status status = join(directory, WEIGHTS_FILE, path, why);
+    enum status status = join(directory, file, path, why);
     if (status != STATUS_OK)
         return status;
     struct reason inner = {0};
     status = weights_open(path, out, &inner);
     if (status != STATUS_OK)
-        return reason_set(why, status, WEIGHTS_FILE, "%s%s%s", inner.field,
-                          inner.field[0] ? ": " : "", inner.text);
+        return reason_set(why, status, file, "%s%s%s", inner.field, inner.field[0] ? ": " : "",
+                          inner.text);
     return STATUS_OK;
+}
+
+static bool has_file(const char *directory, const char *name)
+{
+    char path[PATH_MAX];
+    struct reason ignored;
+    return join(directory, name, path, &ignored) == STATUS_OK && access(path, F_OK) == 0;
+}
+
+// Both layouts may lie in one directory. Hugging Face's counts, unless its config.json is another
+// library's: then it does not say what kind of model it is.
+static bool is_openclip(const char *directory)
+{
+    if (!has_file(directory, "open_clip_config.json"))
+        return false;
+    char path[PATH_MAX];
+    struct json *document = NULL;
+    struct reason ignored;
+    if (join(directory, "config.json", path, &ignored) != STATUS_OK ||
+        json_parse_file(path, SMALL_FILE_BYTES_MAX, &document, &ignored) != STATUS_OK)
+        return true;
+    bool typed = json_member(document, "model_type") || json_member(document, "text_config");
+    json_destroy(&document);
+    return !typed;
+}
+
+static enum status open_wanted(const struct clip_params *params, const struct wanted *wanted,
+                               bool openclip, struct clip **out, struct reason *why)
+{
+    char name[CLIP_NAME_BYTES];
+    struct weights *weights = NULL;
+    enum status status =
+        open_weights(params->directory,
+                     openclip ? "open_clip_model.safetensors" : "model.safetensors", &weights, why);
+    if (status != STATUS_OK)
+        return status;
+    last_part(params->directory, name);
+    const struct clip_files files = {
+        .name = name,
+        .openclip = openclip,
+        .config = view(&wanted[CONFIG]),
+        .preprocessor = view(&wanted[PREPROCESSOR]),
+        .vocab = view(&wanted[VOCAB]),
+        .merges = view(&wanted[MERGES]),
+        .tokenizer = view(&wanted[TOKENIZER]),
+        .reco = view(&wanted[RECO]),
+    };
+    status = clip_open_files(params, &files, weights, out, why);
+    weights_close(&weights);
+    return status;
 }
 
 enum status clip_files_open_directory(const struct clip_params *params, struct clip **out,
                                       struct reason *why)
 {
+    const char *directory = params->directory;
+    bool openclip = is_openclip(directory);
+    // tokenizer.json stands in only where neither of the two files is.
+    bool json = !has_file(directory, "vocab.json") && !has_file(directory, "merges.txt") &&
+                has_file(directory, "tokenizer.json");
     struct wanted wanted[WANTED_COUNT] = {
-        [CONFIG] = {"config.json", SMALL_FILE_BYTES_MAX, false, {0}},
-        [PREPROCESSOR] = {"preprocessor_config.json", SMALL_FILE_BYTES_MAX, false, {0}},
-        [VOCAB] = {"vocab.json", TOKENIZER_FILE_BYTES_MAX, false, {0}},
-        [MERGES] = {"merges.txt", TOKENIZER_FILE_BYTES_MAX, false, {0}},
+        [CONFIG] = {openclip ? "open_clip_config.json" : "config.json",
+                    SMALL_FILE_BYTES_MAX,
+                    false,
+                    {0}},
+        [PREPROCESSOR] = {openclip ? NULL : "preprocessor_config.json",
+                          SMALL_FILE_BYTES_MAX,
+                          false,
+                          {0}},
+        [VOCAB] = {json ? NULL : "vocab.json", TOKENIZER_FILE_BYTES_MAX, false, {0}},
+        [MERGES] = {json ? NULL : "merges.txt", TOKENIZER_FILE_BYTES_MAX, false, {0}},
+        [TOKENIZER] = {json ? "tokenizer.json" : NULL, TOKENIZER_FILE_BYTES_MAX, false, {0}},
         [RECO] = {"reco.json", SMALL_FILE_BYTES_MAX, true, {0}},
     };
     enum status status = STATUS_OK;
     for (size_t i = 0; i < WANTED_COUNT && status == STATUS_OK; i++)
-        status = read_wanted(params->directory, &wanted[i], why);
-    struct weights *weights = NULL;
+        if (wanted[i].name)
+            status = read_wanted(directory, &wanted[i], why);
     if (status == STATUS_OK)
-        status = open_weights(params->directory, &weights, why);
-    if (status == STATUS_OK) {
-        char name[CLIP_NAME_BYTES];
-        last_part(params->directory, name);
-        const struct clip_files files = {
-            .name = name,
-            .config = view(&wanted[CONFIG]),
-            .preprocessor = view(&wanted[PREPROCESSOR]),
-            .vocab = view(&wanted[VOCAB]),
-            .merges = view(&wanted[MERGES]),
-            .reco = view(&wanted[RECO]),
-        };
-        status = clip_open_files(params, &files, weights, out, why);
-    }
-    weights_close(&weights);
+        status = open_wanted(params, wanted, openclip, out, why);
     for (size_t i = 0; i < WANTED_COUNT; i++)
         buffer_deinit(&wanted[i].buffer);
     return status;

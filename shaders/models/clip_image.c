@@ -43,7 +43,7 @@ static enum status load_patches(struct clip_loader *loader, const struct clip_co
         return status;
     float *values = mem_try_alloc_array(tensor->count, sizeof(float));
     if (!values)
-        return reason_set(loader->why, STATUS_NO_MEMORY, "model.safetensors",
+        return reason_set(loader->why, STATUS_NO_MEMORY, loader->weights_file,
                           "no memory for a tensor of %zu numbers", tensor->count);
     status = clip_load_values(loader, tensor, values);
     if (status == STATUS_OK)

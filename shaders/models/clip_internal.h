@@ -20,10 +20,12 @@
 // The files of a model in memory. Empty ones were not there.
 struct clip_files {
     const char *name;
-    struct bytes config;
+    bool openclip;       // `config` is an open_clip_config.json, which has the preprocessing too
+    struct bytes config; //
     struct bytes preprocessor;
-    struct bytes vocab;
+    struct bytes vocab; // with merges; or else
     struct bytes merges;
+    struct bytes tokenizer; // tokenizer.json
     struct bytes reco;
 };
 
@@ -87,7 +89,7 @@ struct clip {
     struct clip_config config;
     struct clip_text_encoder text;
     struct clip_image_encoder image;
-    struct tokenizer *tokenizer;       // NULL without vocab.json
+    struct tokenizer *tokenizer;       // NULL without a vocabulary
     struct image_params *image_params; // NULL without preprocessor_config.json
     struct clip_info info;
     char name[CLIP_NAME_BYTES];
@@ -99,6 +101,8 @@ struct clip {
 struct clip_loader {
     struct ops *ops;
     const struct weights *weights;
+    const char *weights_file; // for reasons
+    const char *config_file;
     bool *used;     // [weights_count()]
     float *staging; // grows to the largest tensor
     size_t staging_count;
@@ -178,11 +182,26 @@ struct clip_ids {
 enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float *embeddings,
                             struct reason *why) MUST_CHECK;
 
+// --- clip_openclip.c
+
+#define CLIP_OPENCLIP_TURNED 2 // projections, stored the other way round
+
+struct clip_openclip {
+    struct weights *weights; // under Hugging Face's names
+    uint8_t *turned[CLIP_OPENCLIP_TURNED];
+    size_t turned_count;
+};
+
+// Renames the tensors that the configuration asks for; `file` must stay as long as *out. STATUS_NOT_FOUND
+// naming the first that is missing, STATUS_INVALID, STATUS_NO_MEMORY; nothing is open then.
+enum status clip_openclip_open(const struct weights *file, const struct clip_config *config,
+                               struct clip_openclip *out, struct reason *why) MUST_CHECK;
+void clip_openclip_close(struct clip_openclip *openclip);
+
 // --- clip_space.c
 
 // Hashes what decides which embeddings are comparable; writes clip->space.
-void clip_space_compute(struct clip *clip, const struct clip_files *files,
-                        const struct weights *weights, const bool *used);
+void clip_space_compute(struct clip *clip, const struct weights *weights, const bool *used);
 
 // --- clip_files.c
 

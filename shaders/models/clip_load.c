@@ -25,16 +25,17 @@ enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_
 {
     const struct weights_tensor *tensor = weights_find(loader->weights, name);
     if (!tensor)
-        return reason_set(loader->why, STATUS_NOT_FOUND, "model.safetensors",
-                          "has no tensor %s, which config.json asks for", name);
+        return reason_set(loader->why, STATUS_NOT_FOUND, loader->weights_file,
+                          "has no tensor %s, which %s asks for", name, loader->config_file);
     if (tensor->rank != rank ||
         (rank > 0 && memcmp(tensor->shape, shape, rank * sizeof(shape[0])) != 0)) {
         char has[128];
         char wanted[128];
         shape_text(tensor->shape, tensor->rank, has, sizeof(has));
         shape_text(shape, rank, wanted, sizeof(wanted));
-        return reason_set(loader->why, STATUS_INVALID, "model.safetensors",
-                          "%s has shape [%s]; config.json needs [%s]", name, has, wanted);
+        return reason_set(loader->why, STATUS_INVALID, loader->weights_file,
+                          "%s has shape [%s]; %s needs [%s]", tensor->origin, has,
+                          loader->config_file, wanted);
     }
     loader->used[tensor - weights_at(loader->weights, 0)] = true;
     *out = tensor;
@@ -49,7 +50,7 @@ static enum status stage(struct clip_loader *loader, size_t count)
     loader->staging_count = 0;
     loader->staging = mem_try_alloc_array(count, sizeof(float));
     if (!loader->staging)
-        return reason_set(loader->why, STATUS_NO_MEMORY, "model.safetensors",
+        return reason_set(loader->why, STATUS_NO_MEMORY, loader->weights_file,
                           "no memory for a tensor of %zu numbers", count);
     loader->staging_count = count;
     return STATUS_OK;
@@ -63,7 +64,7 @@ enum status clip_load_values(struct clip_loader *loader, const struct weights_te
     struct reason inner = {0};
     enum status status = weights_read(tensor, target, &inner);
     if (status != STATUS_OK)
-        return reason_set(loader->why, status, "model.safetensors", "%s %s", tensor->name,
+        return reason_set(loader->why, status, loader->weights_file, "%s %s", tensor->origin,
                           inner.text);
     return STATUS_OK;
 }

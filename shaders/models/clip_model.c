@@ -26,15 +26,31 @@ static enum status in_file(const char *file, enum status status, const struct re
     return reason_set(why, status, inner->field[0] ? inner->field : file, "%s", inner->text);
 }
 
+#define CONFIG_FILE(files) ((files)->openclip ? "open_clip_config.json" : "config.json")
+#define WEIGHTS_FILE(files)                                                                        \
+    ((files)->openclip ? "open_clip_model.safetensors" : "model.safetensors")
+
+// Shape and preprocessing from the one file of open_clip's layout.
+static enum status read_openclip(const struct json *document, struct clip *clip, struct reason *why)
+{
+    enum status status = clip_config_parse_openclip(document, &clip->config, why);
+    if (status != STATUS_OK)
+        return status;
+    clip->image_params = mem_alloc(sizeof(*clip->image_params));
+    return image_params_parse_openclip(json_member(document, "preprocess_cfg"),
+                                       clip->config.image_size, clip->image_params, why);
+}
+
 static enum status read_config(const struct clip_files *files, struct clip *clip,
                                struct reason *why)
 {
     struct json *document = NULL;
     struct reason inner = {0};
     enum status status = json_parse(files->config.data, files->config.count, &document, &inner);
-    status = in_file("config.json", status, &inner, why);
+    status = in_file(CONFIG_FILE(files), status, &inner, why);
     if (status == STATUS_OK)
-        status = clip_config_parse(document, &clip->config, why);
+        status = files->openclip ? read_openclip(document, clip, why)
+                                 : clip_config_parse(document, &clip->config, why);
     json_destroy(&document);
     return status;
 }
@@ -54,24 +70,26 @@ static enum status read_preprocessor(const struct clip_files *files, struct clip
 static enum status open_tokenizer(const struct clip_files *files, struct clip *clip,
                                   struct reason *why)
 {
-    if (!files->vocab.data)
+    bool is_json = !files->vocab.data && files->tokenizer.data;
+    if (!files->vocab.data && !is_json)
         return STATUS_OK;
+    const char *file = is_json ? "tokenizer.json" : "vocab.json";
     const struct clip_config *config = &clip->config;
     struct reason inner = {0};
     enum status status =
-        tokenizer_open(files->vocab, files->merges, config->context, &clip->tokenizer, &inner);
+        is_json ? tokenizer_open_json(files->tokenizer, config->context, &clip->tokenizer, &inner)
+                : tokenizer_open(files->vocab, files->merges, config->context, &clip->tokenizer,
+                                 &inner);
     if (status != STATUS_OK)
-        return in_file("vocab.json", status, &inner, why);
+        return in_file(file, status, &inner, why);
     uint32_t count = tokenizer_vocab_count(clip->tokenizer);
     if (count > config->vocabulary)
-        return reason_set(why, STATUS_INVALID, "vocab.json",
-                          "has %u tokens, but text_config.vocab_size is %u", count,
-                          config->vocabulary);
+        return reason_set(why, STATUS_INVALID, file, "has %u tokens, but %s.vocab_size is %u",
+                          count, files->openclip ? "text_cfg" : "text_config", config->vocabulary);
     uint32_t end = tokenizer_end_id(clip->tokenizer);
     if (config->end_token != 2 && config->end_token != end)
-        return reason_set(why, STATUS_INVALID, "vocab.json",
-                          "%s is %u, but text_config.eos_token_id is %u", TOKENIZER_END, end,
-                          config->end_token);
+        return reason_set(why, STATUS_INVALID, file, "%s is %u, but text_config.eos_token_id is %u",
+                          TOKENIZER_END, end, config->end_token);
     return STATUS_OK;
 }
 
@@ -94,6 +112,8 @@ static enum status load(struct clip *clip, const struct clip_files *files,
     struct clip_loader loader = {
         .ops = clip->ops,
         .weights = weights,
+        .weights_file = WEIGHTS_FILE(files),
+        .config_file = CONFIG_FILE(files),
         .used = mem_alloc_array(weights_count(weights) + 1, sizeof(bool)),
         .why = why,
     };
@@ -103,7 +123,7 @@ static enum status load(struct clip *clip, const struct clip_files *files,
     if (status == STATUS_OK)
         status = read_logit_scale(&loader, clip);
     if (status == STATUS_OK)
-        clip_space_compute(clip, files, weights, loader.used);
+        clip_space_compute(clip, weights, loader.used);
     mem_free(loader.staging);
     mem_free(loader.used);
     return status;
@@ -144,8 +164,16 @@ static enum status open_into(struct clip *clip, const struct clip_params *params
         return status;
     describe(clip, files);
     status = clip_files_read_reco(files->reco, clip, why);
+    if (status != STATUS_OK)
+        return status;
+    if (!files->openclip)
+        return load(clip, files, weights, why);
+
+    struct clip_openclip renamed;
+    status = clip_openclip_open(weights, &clip->config, &renamed, why);
     if (status == STATUS_OK)
-        status = load(clip, files, weights, why);
+        status = load(clip, files, renamed.weights, why);
+    clip_openclip_close(&renamed);
     return status;
 }
 

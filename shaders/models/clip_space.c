@@ -12,6 +12,7 @@
 #include "proto/base/hash.h"
 #include "shaders/models/clip_internal.h"
 #include "shaders/models/image.h"
+#include "shaders/models/tokenizer.h"
 
 static void add_part(struct hash_sha256 *hash, const void *data, size_t bytes)
 {
@@ -59,14 +60,26 @@ static void add_tower(struct hash_sha256 *hash, const struct clip_tower *tower)
     add_float(hash, tower->epsilon);
 }
 
-static void add_architecture(struct hash_sha256 *hash, const struct clip_config *config)
+// The token at which texts are read. "Where the largest id stands" is the end token's place when that has
+// the largest id; both ways of saying it are one model.
+static uint32_t end_of(const struct clip *clip)
+{
+    const struct tokenizer *tokenizer = clip->tokenizer;
+    bool is_largest =
+        tokenizer && tokenizer_end_id(tokenizer) + 1 == tokenizer_vocab_count(tokenizer);
+    return clip->config.end_token == 2 && is_largest ? tokenizer_end_id(tokenizer)
+                                                     : clip->config.end_token;
+}
+
+static void add_architecture(struct hash_sha256 *hash, const struct clip_config *config,
+                             uint32_t end_token)
 {
     add_text(hash, "clip");
     add_number(hash, config->dimension);
     add_tower(hash, &config->text);
     add_number(hash, config->vocabulary);
     add_number(hash, config->context);
-    add_number(hash, config->end_token);
+    add_number(hash, end_token);
     add_tower(hash, &config->image);
     add_number(hash, config->image_size);
     add_number(hash, config->patch_size);
@@ -105,16 +118,15 @@ static void add_preprocessing(struct hash_sha256 *hash, const struct image_param
     }
 }
 
-void clip_space_compute(struct clip *clip, const struct clip_files *files,
-                        const struct weights *weights, const bool *used)
+void clip_space_compute(struct clip *clip, const struct weights *weights, const bool *used)
 {
     struct hash_sha256 hash;
     hash_sha256_init(&hash);
-    add_text(&hash, "reco space 1");
-    add_architecture(&hash, &clip->config);
+    add_text(&hash, "reco space 2");
+    add_architecture(&hash, &clip->config, end_of(clip));
     add_tensors(&hash, weights, used);
-    add_part(&hash, files->vocab.data, files->vocab.count);
-    add_part(&hash, files->merges.data, files->merges.count);
+    add_part(&hash, clip->tokenizer ? tokenizer_hash(clip->tokenizer) : NULL,
+             clip->tokenizer ? TOKENIZER_HASH_BYTES : 0);
     add_preprocessing(&hash, clip->image_params);
 
     uint8_t digest[HASH_SHA256_BYTES];

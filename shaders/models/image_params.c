@@ -17,12 +17,27 @@
 #define RESCALE_DEFAULT (1.0 / 255.0)
 #define SIZE_DEFAULT 224
 
-static enum status refuse(struct reason *why, enum status status, const char *key, const char *text)
+static enum status refuse_in(const char *file, struct reason *why, enum status status,
+                             const char *key, const char *text)
 {
     char field[REASON_FIELD_BYTES];
-    (void)snprintf(field, sizeof(field), "%s: %s", FILE_NAME, key);
+    (void)snprintf(field, sizeof(field), "%s: %s", file, key);
     return reason_set(why, status, field, "%s", text);
 }
+
+static enum status refuse(struct reason *why, enum status status, const char *key, const char *text)
+{
+    return refuse_in(FILE_NAME, why, status, key, text);
+}
+
+static const struct image_params defaults = {
+    .crop = IMAGE_CROP_FLOOR,
+    .filter = IMAGE_FILTER_BICUBIC,
+    .profile = IMAGE_PROFILE_RECO,
+    .rescale = RESCALE_DEFAULT,
+    .mean = {0.48145466f, 0.4578275f, 0.40821073f},
+    .std = {0.26862954f, 0.26130258f, 0.27577711f},
+};
 
 // A member that is there and not null.
 static const struct json *member(const struct json *object, const char *key)
@@ -129,20 +144,20 @@ static enum status check_crop(const struct json *root, uint32_t size, struct rea
 }
 
 // Three numbers; `is_divisor` when they must be above 0.
-static enum status read_three(const struct json *root, const char *key, bool is_divisor,
-                              float out[3], struct reason *why)
+static enum status read_three(const struct json *root, const char *file, const char *key,
+                              bool is_divisor, float out[3], struct reason *why)
 {
     const struct json *value = member(root, key);
     if (!value)
         return STATUS_OK;
     if (!json_is_array(value) || json_count(value) != 3)
-        return refuse(why, STATUS_INVALID, key, "must be three numbers");
+        return refuse_in(file, why, STATUS_INVALID, key, "must be three numbers");
     for (size_t i = 0; i < 3; i++) {
         double number = 0;
         if (!json_double(json_element(value, i), &number) || !isfinite((float)number))
-            return refuse(why, STATUS_INVALID, key, "must be three numbers");
+            return refuse_in(file, why, STATUS_INVALID, key, "must be three numbers");
         if (is_divisor && (float)number <= 0)
-            return refuse(why, STATUS_INVALID, key, "must be three numbers above 0");
+            return refuse_in(file, why, STATUS_INVALID, key, "must be three numbers above 0");
         out[i] = (float)number;
     }
     return STATUS_OK;
@@ -178,9 +193,9 @@ static enum status read_root(const struct json *root, struct image_params *param
     if (status == STATUS_OK)
         status = read_rescale(root, &params->rescale, why);
     if (status == STATUS_OK)
-        status = read_three(root, "image_mean", false, params->mean, why);
+        status = read_three(root, FILE_NAME, "image_mean", false, params->mean, why);
     if (status == STATUS_OK)
-        status = read_three(root, "image_std", true, params->std, why);
+        status = read_three(root, FILE_NAME, "image_std", true, params->std, why);
     return status;
 }
 
@@ -197,13 +212,7 @@ enum status image_params_parse(struct bytes preprocessor_json, uint32_t image_si
     if (status != STATUS_OK)
         return status;
 
-    struct image_params params = {
-        .crop = IMAGE_CROP_FLOOR,
-        .filter = IMAGE_FILTER_BICUBIC,
-        .profile = IMAGE_PROFILE_RECO,
-        .mean = {0.48145466f, 0.4578275f, 0.40821073f},
-        .std = {0.26862954f, 0.26130258f, 0.27577711f},
-    };
+    struct image_params params = defaults;
     status = read_root(root, &params, why);
     json_destroy(&root);
     if (status != STATUS_OK)
@@ -214,4 +223,40 @@ enum status image_params_parse(struct bytes preprocessor_json, uint32_t image_si
                           params.size, params.size, image_size, image_size);
     *out = params;
     return STATUS_OK;
+}
+
+enum status image_params_parse_openclip(const struct json *preprocess, uint32_t image_size,
+                                        struct image_params *out, struct reason *why)
+{
+    static const struct {
+        const char *key, *word;
+    } words[] = {{"mode", "RGB"}, {"interpolation", "bicubic"}, {"resize_mode", "shortest"}};
+    const char *file = "open_clip_config.json: preprocess_cfg";
+    assert(out);
+
+    struct image_params params = defaults;
+    params.size = image_size;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        const struct json *value = member(preprocess, words[i].key);
+        if (value && !text_equal(json_text(value), text_of(words[i].word))) {
+            char text[64];
+            (void)snprintf(text, sizeof(text), "is not \"%s\", the only one that is supported",
+                           words[i].word);
+            return refuse_in(file, why, STATUS_UNSUPPORTED, words[i].key, text);
+        }
+    }
+    const struct json *size = member(preprocess, "size");
+    for (size_t i = 0; i < (json_is_array(size) ? json_count(size) : size != NULL); i++) {
+        uint32_t edge = 0;
+        if (!is_size(json_is_array(size) ? json_element(size, i) : size, &edge) ||
+            edge != image_size)
+            return refuse_in(file, why, STATUS_INVALID, "size",
+                             "is not what vision_cfg.image_size says");
+    }
+    enum status status = read_three(preprocess, file, "mean", false, params.mean, why);
+    if (status == STATUS_OK)
+        status = read_three(preprocess, file, "std", true, params.std, why);
+    if (status == STATUS_OK)
+        *out = params;
+    return status;
 }

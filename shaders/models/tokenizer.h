@@ -28,7 +28,7 @@
 
 #define TOKENIZER_CONTEXT_MAX 4096           // ids of one text; CLIP has 77
 #define TOKENIZER_VOCAB_MAX 1000000u         // tokens of a vocabulary; CLIP has 49,408
-#define TOKENIZER_FILE_BYTES_MAX (64u << 20) // of vocab.json or merges.txt; CLIP's is 862,328
+#define TOKENIZER_FILE_BYTES_MAX (64u << 20) // of vocab.json, merges.txt; CLIP's is 862,328
 #define TOKENIZER_START "<|startoftext|>"
 #define TOKENIZER_END "<|endoftext|>"
 
@@ -47,6 +47,11 @@ struct tokenizer;
 enum status tokenizer_open(struct bytes vocab_json, struct bytes merges_txt, uint32_t context,
                            struct tokenizer **out, struct reason *why) MUST_CHECK;
 
+// The same from a Hugging Face tokenizer.json, which holds vocabulary and merges: the ids are those
+// that the two files would give. STATUS_UNSUPPORTED naming the section that is not CLIP's.
+enum status tokenizer_open_json(struct bytes tokenizer_json, uint32_t context,
+                                struct tokenizer **out, struct reason *why) MUST_CHECK;
+
 // Frees *tokenizer and sets it to NULL. *tokenizer may be NULL already.
 void tokenizer_close(struct tokenizer **tokenizer);
 
@@ -54,6 +59,11 @@ uint32_t tokenizer_start_id(const struct tokenizer *tokenizer);
 uint32_t tokenizer_end_id(const struct tokenizer *tokenizer);
 uint32_t tokenizer_context(const struct tokenizer *tokenizer);
 uint32_t tokenizer_vocab_count(const struct tokenizer *tokenizer);
+
+// SHA-256 of the tokens by id and the merges by rank: equal where the ids of every text are, whatever
+// file they came from. TOKENIZER_HASH_BYTES; it lives as long as the tokenizer.
+#define TOKENIZER_HASH_BYTES 32
+const uint8_t *tokenizer_hash(const struct tokenizer *tokenizer);
 
 // Writes the ids of `text`, the start and the end token included, to `ids`
 // (room for tokenizer_context() ids) and their number to *count, 2..context. A

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "proto/base/json.h"
 #include "shaders/models/tokenizer.h"
 
 #define TOKENIZER_NONE UINT32_MAX
@@ -45,6 +46,7 @@ struct tokenizer {
     uint32_t vocab_count;
     uint32_t start_id;
     uint32_t end_id;
+    uint8_t hash[TOKENIZER_HASH_BYTES];
     uint32_t byte_id[256];     // a byte inside a word
     uint32_t byte_end_id[256]; // a word's last byte
 
@@ -134,6 +136,23 @@ struct tokenizer_scratch {
 
 #define TOKENIZER_PAD ((size_t)16)
 #define TOKENIZER_SCRATCH_BYTES(room) ((size_t)(room)*50 + 2 * TOKENIZER_PAD)
+
+// What a tokenizer is made from; read only during tokenizer_build().
+struct tokenizer_source {
+    const struct json *vocab; // object of token: id
+    const struct json *added; // array of {"content","id"} that `vocab` may lack; NULL: none
+    struct bytes merges;      // lines
+    const char *vocab_file;   // how reasons call them
+    const char *merges_file;
+};
+
+// Whether a file is small enough and the context in range. STATUS_INVALID.
+enum status tokenizer_check(size_t file_bytes, const char *file, uint32_t context,
+                            struct reason *why) MUST_CHECK;
+
+// `context` was checked. Fails as tokenizer_open() does.
+enum status tokenizer_build(const struct tokenizer_source *source, uint32_t context,
+                            struct tokenizer **out, struct reason *why) MUST_CHECK;
 
 // Steps 1 to 4 of tokenizer.h: writes scratch->bytes and scratch->kind and
 // returns their count, at most 3 * text.bytes.

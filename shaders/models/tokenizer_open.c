@@ -8,6 +8,7 @@
 
 #include <assert.h>
 
+#include "proto/base/hash.h"
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
 #include "shaders/models/tokenizer_internal.h"
@@ -18,6 +19,8 @@
 
 struct vocab {
     struct tokenizer *tokenizer;
+    const struct tokenizer_source *source;
+    struct hash_sha256 hash;
     const char **names; // of each id; they live in the JSON document
     uint32_t *slots;    // open addressing by name: id, or TOKENIZER_NONE
     size_t slot_mask;
@@ -79,34 +82,71 @@ static unsigned shift_for(size_t slots)
 
 // --- vocab.json
 
-static enum status add_names(struct vocab *vocab, const struct json *root, struct reason *why)
+static enum status add_name(struct vocab *vocab, const char *name, int64_t id, struct reason *why)
 {
     uint32_t count = vocab->tokenizer->vocab_count;
+    const char *file = vocab->source->vocab_file;
+    if (id < 0 || id >= (int64_t)count)
+        return reason_set(why, STATUS_INVALID, file,
+                          "the id of token \"%.64s\" must be an integer in 0..%u, one less than "
+                          "the number of tokens",
+                          name, count - 1);
+    if (vocab->names[id])
+        return reason_set(why, STATUS_INVALID, file,
+                          "tokens \"%.64s\" and \"%.64s\" have the same id %u", vocab->names[id],
+                          name, (unsigned)id);
+    size_t bytes = strlen(name);
+    if (bytes == 0 || bytes > NAME_BYTES_MAX)
+        return reason_set(why, STATUS_INVALID, file,
+                          "the name of token %u has %zu bytes; 1..%d are allowed", (unsigned)id,
+                          bytes, NAME_BYTES_MAX);
+    vocab->names[id] = name;
+    size_t slot = name_slot(vocab, name, bytes);
+    while (vocab->slots[slot] != TOKENIZER_NONE)
+        slot = (slot + 1) & vocab->slot_mask;
+    vocab->slots[slot] = (uint32_t)id;
+    return STATUS_OK;
+}
+
+static enum status add_names(struct vocab *vocab, const struct json *root, struct reason *why)
+{
     void *iterator = NULL;
     const char *name = NULL;
     const struct json *value = NULL;
     while (json_next(root, &iterator, &name, &value)) {
         int64_t id = 0;
-        if (!json_int(value, &id) || id < 0 || id >= (int64_t)count)
-            return reason_set(
-                why, STATUS_INVALID, "vocab.json",
-                "the id of token \"%.64s\" must be an integer in 0..%u, one less than "
-                "the number of tokens",
-                name, count - 1);
-        if (vocab->names[id])
-            return reason_set(why, STATUS_INVALID, "vocab.json",
-                              "tokens \"%.64s\" and \"%.64s\" have the same id %u",
-                              vocab->names[id], name, (unsigned)id);
-        size_t bytes = strlen(name);
-        if (bytes == 0 || bytes > NAME_BYTES_MAX)
-            return reason_set(why, STATUS_INVALID, "vocab.json",
-                              "the name of token %u has %zu bytes; 1..%d are allowed", (unsigned)id,
-                              bytes, NAME_BYTES_MAX);
-        vocab->names[id] = name;
-        size_t slot = name_slot(vocab, name, bytes);
-        while (vocab->slots[slot] != TOKENIZER_NONE)
-            slot = (slot + 1) & vocab->slot_mask;
-        vocab->slots[slot] = (uint32_t)id;
+        enum status status = add_name(vocab, name, json_int(value, &id) ? id : -1, why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+// Tokens that stand beside the vocabulary: those it has must have the same id there.
+static size_t count_added(const struct json *vocab, const struct json *added)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < json_count(added); i++)
+        count +=
+            !json_member(vocab, json_text(json_member(json_element(added, i), "content")).data);
+    return count;
+}
+
+static enum status add_added(struct vocab *vocab, const struct json *added, struct reason *why)
+{
+    for (size_t i = 0; i < json_count(added); i++) {
+        const struct json *token = json_element(added, i);
+        const char *name = json_text(json_member(token, "content")).data;
+        int64_t id = -1;
+        (void)json_int(json_member(token, "id"), &id);
+        uint32_t found = vocab_find(vocab, name, strlen(name));
+        if (found != TOKENIZER_NONE && found != id)
+            return reason_set(why, STATUS_INVALID, vocab->source->vocab_file,
+                              "token \"%.64s\" is %u in the vocabulary, but %lld as an added token",
+                              name, found, (long long)id);
+        enum status status = found == TOKENIZER_NONE ? add_name(vocab, name, id, why) : STATUS_OK;
+        if (status != STATUS_OK)
+            return status;
     }
     return STATUS_OK;
 }
@@ -116,7 +156,7 @@ static enum status need_name(const struct vocab *vocab, const char *name, uint32
 {
     uint32_t found = vocab_find(vocab, name, strlen(name));
     if (found == TOKENIZER_NONE)
-        return reason_set(why, STATUS_INVALID, "vocab.json",
+        return reason_set(why, STATUS_INVALID, vocab->source->vocab_file,
                           "token \"%s\" is missing; CLIP's byte-pair encoding needs it", name);
     *id = found;
     return STATUS_OK;
@@ -149,27 +189,43 @@ static enum status find_symbols(const struct vocab *vocab, struct reason *why)
     return status;
 }
 
-static enum status read_vocab(struct vocab *vocab, const struct json *root, struct reason *why)
+static void hash_names(struct vocab *vocab)
 {
+    hash_sha256_init(&vocab->hash);
+    for (uint32_t id = 0; id < vocab->tokenizer->vocab_count; id++)
+        hash_sha256_update(&vocab->hash, vocab->names[id], strlen(vocab->names[id]) + 1);
+    hash_sha256_update(&vocab->hash, "", 1); // an empty name: what follows are merges
+}
+
+static enum status read_vocab(struct vocab *vocab, struct reason *why)
+{
+    const struct json *root = vocab->source->vocab;
+    const char *file = vocab->source->vocab_file;
     if (!json_is_object(root))
-        return reason_set(why, STATUS_INVALID, "vocab.json", "must be an object of token: id");
-    size_t count = json_count(root);
+        return reason_set(why, STATUS_INVALID, file, "must be an object of token: id");
+    size_t count = json_count(root) + count_added(root, vocab->source->added);
     if (count == 0 || count > TOKENIZER_VOCAB_MAX)
-        return reason_set(why, STATUS_INVALID, "vocab.json", "%zu tokens; 1..%u are allowed", count,
+        return reason_set(why, STATUS_INVALID, file, "%zu tokens; 1..%u are allowed", count,
                           TOKENIZER_VOCAB_MAX);
 
     size_t slots = power_of_two_above(2 * count);
     vocab->names = mem_try_alloc_array(count, sizeof(*vocab->names));
     vocab->slots = mem_try_alloc_array(slots, sizeof(*vocab->slots));
     if (!vocab->names || !vocab->slots)
-        return reason_set(why, STATUS_NO_MEMORY, "vocab.json", "no memory for %zu tokens", count);
+        return reason_set(why, STATUS_NO_MEMORY, file, "no memory for %zu tokens", count);
     memset(vocab->names, 0, count * sizeof(*vocab->names));
     memset(vocab->slots, 0xFF, slots * sizeof(*vocab->slots));
     vocab->slot_mask = slots - 1;
     vocab->tokenizer->vocab_count = (uint32_t)count;
 
     enum status status = add_names(vocab, root, why);
-    return status == STATUS_OK ? find_symbols(vocab, why) : status;
+    if (status == STATUS_OK)
+        status = add_added(vocab, vocab->source->added, why);
+    if (status == STATUS_OK)
+        status = find_symbols(vocab, why);
+    if (status == STATUS_OK)
+        hash_names(vocab);
+    return status;
 }
 
 // --- merges.txt
@@ -195,10 +251,11 @@ static bool next_line(struct merge_reader *reader, struct text *line)
     return true;
 }
 
-static enum status bad_merge(struct reason *why, uint32_t line, struct text text, const char *what)
+static enum status bad_merge(const struct vocab *vocab, uint32_t line, struct text text,
+                             const char *what, struct reason *why)
 {
     char field[REASON_FIELD_BYTES];
-    (void)snprintf(field, sizeof(field), "merges.txt: line %u", line);
+    (void)snprintf(field, sizeof(field), "%s: line %u", vocab->source->merges_file, line);
     return reason_set(why, STATUS_INVALID, field, "\"%.*s\" %s",
                       (int)(text.bytes < 80 ? text.bytes : 80), text.data, what);
 }
@@ -217,7 +274,7 @@ static bool add_pair(struct tokenizer *tokenizer, uint32_t left, uint32_t right,
     return true;
 }
 
-static enum status add_merge(const struct vocab *vocab, uint32_t line_number, struct text line,
+static enum status add_merge(struct vocab *vocab, uint32_t line_number, struct text line,
                              uint32_t rank, struct reason *why)
 {
     struct tokenizer *tokenizer = vocab->tokenizer;
@@ -226,7 +283,8 @@ static enum status add_merge(const struct vocab *vocab, uint32_t line_number, st
     size_t right_bytes = space ? line.bytes - left_bytes - 1 : 0;
     if (left_bytes == 0 || right_bytes == 0 || memchr(space + 1, ' ', right_bytes) ||
         line.bytes > NAME_BYTES_MAX)
-        return bad_merge(why, line_number, line, "must be two tokens with one space between");
+        return bad_merge(vocab, line_number, line, "must be two tokens with one space between",
+                         why);
 
     char name[NAME_BYTES_MAX];
     memcpy(name, line.data, left_bytes);
@@ -235,12 +293,17 @@ static enum status add_merge(const struct vocab *vocab, uint32_t line_number, st
     uint32_t right = vocab_find(vocab, space + 1, right_bytes);
     uint32_t merged = vocab_find(vocab, name, left_bytes + right_bytes);
     if (left == TOKENIZER_NONE || right == TOKENIZER_NONE || merged == TOKENIZER_NONE)
-        return bad_merge(why, line_number, line,
-                         "names a token that vocab.json lacks: both parts and what they make "
-                         "together must be there");
+        return bad_merge(vocab, line_number, line,
+                         "names a token that the vocabulary lacks: both parts and what they make "
+                         "together must be there",
+                         why);
     if (!add_pair(tokenizer, left, right, rank))
-        return bad_merge(why, line_number, line, "comes a second time");
+        return bad_merge(vocab, line_number, line, "comes a second time", why);
     tokenizer->merged[rank] = merged;
+    uint8_t pair[8];
+    bytes_put_u32_le(pair, left);
+    bytes_put_u32_le(pair + 4, right);
+    hash_sha256_update(&vocab->hash, pair, sizeof(pair));
     return STATUS_OK;
 }
 
@@ -252,18 +315,20 @@ static size_t count_lines(struct bytes text)
     return count;
 }
 
-static enum status read_merges(struct vocab *vocab, struct bytes text, struct reason *why)
+static enum status read_merges(struct vocab *vocab, struct reason *why)
 {
+    struct bytes text = vocab->source->merges;
+    const char *file = vocab->source->merges_file;
     struct tokenizer *tokenizer = vocab->tokenizer;
     size_t lines = count_lines(text);
     if (lines > TOKENIZER_VOCAB_MAX)
-        return reason_set(why, STATUS_INVALID, "merges.txt", "%zu lines; at most %u are allowed",
-                          lines, TOKENIZER_VOCAB_MAX);
+        return reason_set(why, STATUS_INVALID, file, "%zu lines; at most %u are allowed", lines,
+                          TOKENIZER_VOCAB_MAX);
     size_t slots = power_of_two_above(2 * lines);
     tokenizer->pairs = mem_try_alloc_array(slots, sizeof(*tokenizer->pairs));
     tokenizer->merged = mem_try_alloc_array(lines, sizeof(*tokenizer->merged));
     if (!tokenizer->pairs || !tokenizer->merged)
-        return reason_set(why, STATUS_NO_MEMORY, "merges.txt", "no memory for %zu merges", lines);
+        return reason_set(why, STATUS_NO_MEMORY, file, "no memory for %zu merges", lines);
     memset(tokenizer->pairs, 0xFF, slots * sizeof(*tokenizer->pairs));
     tokenizer->pair_mask = slots - 1;
     tokenizer->pair_shift = shift_for(slots);
@@ -325,7 +390,8 @@ static enum status collect_words(const struct vocab *vocab, struct reason *why)
     size_t slots = power_of_two_above((size_t)tokenizer->vocab_count * 2);
     tokenizer->words = mem_try_alloc_array(slots, sizeof(*tokenizer->words));
     if (!tokenizer->words)
-        return reason_set(why, STATUS_NO_MEMORY, "vocab.json", "no memory for the table of words");
+        return reason_set(why, STATUS_NO_MEMORY, vocab->source->vocab_file,
+                          "no memory for the table of words");
     memset(tokenizer->words, 0, slots * sizeof(*tokenizer->words));
     tokenizer->word_mask = slots - 1;
     tokenizer->word_shift = shift_for(slots);
@@ -350,40 +416,37 @@ static enum status collect_words(const struct vocab *vocab, struct reason *why)
 
 // --- life
 
-static enum status fill(struct vocab *vocab, struct bytes vocab_json, struct bytes merges_txt,
-                        struct reason *why)
+static enum status fill(struct vocab *vocab, struct reason *why)
 {
-    struct json *document = NULL;
-    enum status status = json_parse(vocab_json.data, vocab_json.count, &document, why);
-    if (status != STATUS_OK)
-        return status;
-
-    status = read_vocab(vocab, document, why);
+    enum status status = read_vocab(vocab, why);
     if (status == STATUS_OK)
-        status = read_merges(vocab, merges_txt, why);
+        status = read_merges(vocab, why);
     if (status == STATUS_OK)
         status = collect_words(vocab, why);
-    json_destroy(&document);
+    if (status == STATUS_OK)
+        hash_sha256_final(&vocab->hash, vocab->tokenizer->hash);
     return status;
 }
 
-enum status tokenizer_open(struct bytes vocab_json, struct bytes merges_txt, uint32_t context,
-                           struct tokenizer **out, struct reason *why)
+enum status tokenizer_check(size_t file_bytes, const char *file, uint32_t context,
+                            struct reason *why)
 {
-    assert(out);
-
     if (context < 2 || context > TOKENIZER_CONTEXT_MAX)
         return reason_set(why, STATUS_INVALID, "context", "%u; 2..%d are allowed", context,
                           TOKENIZER_CONTEXT_MAX);
-    if (vocab_json.count > TOKENIZER_FILE_BYTES_MAX || merges_txt.count > TOKENIZER_FILE_BYTES_MAX)
-        return reason_set(why, STATUS_INVALID,
-                          vocab_json.count > TOKENIZER_FILE_BYTES_MAX ? "vocab.json" : "merges.txt",
-                          "larger than %u bytes", TOKENIZER_FILE_BYTES_MAX);
+    if (file_bytes > TOKENIZER_FILE_BYTES_MAX)
+        return reason_set(why, STATUS_INVALID, file, "larger than %u bytes",
+                          TOKENIZER_FILE_BYTES_MAX);
+    return STATUS_OK;
+}
 
+enum status tokenizer_build(const struct tokenizer_source *source, uint32_t context,
+                            struct tokenizer **out, struct reason *why)
+{
     struct tokenizer *tokenizer = mem_alloc(sizeof(*tokenizer));
-    struct vocab vocab = {.tokenizer = tokenizer};
+    struct vocab vocab = {.tokenizer = tokenizer, .source = source};
     tokenizer->context = context;
-    enum status status = fill(&vocab, vocab_json, merges_txt, why);
+    enum status status = fill(&vocab, why);
     mem_free(vocab.names);
     mem_free(vocab.slots);
     if (status != STATUS_OK) {
@@ -394,6 +457,30 @@ enum status tokenizer_open(struct bytes vocab_json, struct bytes merges_txt, uin
         tokenizer->fold[code] = tokenizer_fold(code);
     *out = tokenizer;
     return STATUS_OK;
+}
+
+enum status tokenizer_open(struct bytes vocab_json, struct bytes merges_txt, uint32_t context,
+                           struct tokenizer **out, struct reason *why)
+{
+    assert(out);
+
+    struct json *document = NULL;
+    enum status status = tokenizer_check(vocab_json.count, "vocab.json", context, why);
+    if (status == STATUS_OK)
+        status = tokenizer_check(merges_txt.count, "merges.txt", context, why);
+    if (status == STATUS_OK)
+        status = json_parse(vocab_json.data, vocab_json.count, &document, why);
+    if (status != STATUS_OK)
+        return status;
+    const struct tokenizer_source source = {
+        .vocab = document,
+        .merges = merges_txt,
+        .vocab_file = "vocab.json",
+        .merges_file = "merges.txt",
+    };
+    status = tokenizer_build(&source, context, out, why);
+    json_destroy(&document);
+    return status;
 }
 
 void tokenizer_close(struct tokenizer **tokenizer)
@@ -427,4 +514,9 @@ uint32_t tokenizer_context(const struct tokenizer *tokenizer)
 uint32_t tokenizer_vocab_count(const struct tokenizer *tokenizer)
 {
     return tokenizer->vocab_count;
+}
+
+const uint8_t *tokenizer_hash(const struct tokenizer *tokenizer)
+{
+    return tokenizer->hash;
 }

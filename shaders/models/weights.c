@@ -130,6 +130,7 @@ static enum status read_entry(const char *name, const struct json *entry, struct
                           "a tensor's name has %zu bytes; at most %u are possible", length,
                           WEIGHTS_NAME_BYTES_MAX);
     tensor->name = mem_copy_text(name);
+    tensor->origin = tensor->name;
     if (!json_is_object(entry))
         return reason_set(why, STATUS_CORRUPT, name, "the header's entry is not an object");
 
@@ -249,6 +250,33 @@ enum status weights_open_bytes(struct bytes file, struct weights **out, struct r
     return STATUS_OK;
 }
 
+enum status weights_of_tensors(const struct weights_tensor *tensors, size_t count,
+                               struct weights **out, struct reason *why)
+{
+    assert(tensors || count == 0);
+    assert(out);
+
+    struct weights *weights = mem_alloc(sizeof(*weights));
+    weights->tensor = mem_alloc_array(count > 0 ? count : 1, sizeof(weights->tensor[0]));
+    for (size_t i = 0; i < count; i++) {
+        weights->tensor[i] = tensors[i];
+        weights->tensor[i].name = mem_copy_text(tensors[i].name);
+        weights->tensor[i].origin = mem_copy_text(tensors[i].origin);
+    }
+    weights->count = count;
+    qsort(weights->tensor, count, sizeof(weights->tensor[0]), by_name);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(weights->tensor[i - 1].name, weights->tensor[i].name) == 0) {
+            enum status status =
+                reason_set(why, STATUS_INVALID, weights->tensor[i].origin, "comes a second time");
+            weights_close(&weights);
+            return status;
+        }
+    }
+    *out = weights;
+    return STATUS_OK;
+}
+
 static enum status fail_errno(struct reason *why, enum status status, const char *path,
                               const char *what, int error)
 {
@@ -318,8 +346,12 @@ void weights_close(struct weights **weights)
 
     if (!*weights)
         return;
-    for (size_t i = 0; i < (*weights)->count; i++)
-        free_name((*weights)->tensor[i].name);
+    for (size_t i = 0; i < (*weights)->count; i++) {
+        const struct weights_tensor *tensor = &(*weights)->tensor[i];
+        if (tensor->origin != tensor->name)
+            free_name(tensor->origin);
+        free_name(tensor->name);
+    }
     mem_free((*weights)->tensor);
     if ((*weights)->map)
         (void)munmap((*weights)->map, (*weights)->map_bytes);

@@ -38,6 +38,7 @@ enum weights_dtype {
 
 struct weights_tensor {
     const char *name;
+    const char *origin; // how the file calls it, for reasons; the name unless said otherwise
     enum weights_dtype dtype;
     const char *dtype_name; // as in the file: "F32", "I64"
     uint32_t rank;
@@ -54,6 +55,11 @@ enum status weights_open(const char *path, struct weights **out, struct reason *
 // The same from memory, which must stay as long as *out.
 enum status weights_open_bytes(struct bytes file, struct weights **out,
                                struct reason *why) MUST_CHECK;
+
+// Tensors given one by one, for files of another layout. Names and origins are copied; the bytes
+// must stay as long as *out. STATUS_INVALID when two have the same name.
+enum status weights_of_tensors(const struct weights_tensor *tensors, size_t count,
+                               struct weights **out, struct reason *why) MUST_CHECK;
 
 // Frees *weights with all its tensors and sets it to NULL. NULL is allowed.
 void weights_close(struct weights **weights);

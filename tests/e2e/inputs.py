@@ -29,6 +29,11 @@ from pathlib import Path
 import cli
 from cli import IMAGES, Case, caption_of, make_folder, write_npy
 
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "golden" / "open_clip"))
+import layout  # noqa: E402
+
+TINY = TESTS.parent / "shaders" / "models" / "reco-tiny"
 TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
 WRITABLE_BYTES = 1 << 30  # of memory; an honest build of these sources takes a quarter of it
 
@@ -279,6 +284,116 @@ class Downloads(Inputs):
         lines = self.build(pictures, "--replace", status=1)
         self.expect_samples(lines, 3)
         self.assertIn("HTTP Error 404", self.errors)
+
+
+class Layouts(Inputs):
+    """Model directories."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = self.top / "model"
+
+    def embed(self, kind, *items):
+        self.run_ok("embed", kind, *items, "--out", self.top / "e.npy")
+        return cli.read_npy(self.top / "e.npy")[1]
+
+    def with_tokenizer_json(self, pairs):
+        (self.model / "tokenizer.json").write_text(json.dumps(layout.tokenizer_json(
+            json.loads((TINY / "vocab.json").read_text()), (TINY / "merges.txt").read_text(), pairs)))
+        for name in ("vocab.json", "merges.txt"):
+            (self.model / name).unlink(missing_ok=True)
+
+    def test_open_clip_s_layout_is_the_same_model(self):
+        layout.convert(TINY, self.model)
+        texts = cli.INDEX["texts"]
+        for kind, items, golden, flags in (("image", IMAGES, "images.npy", ("--profile", "openai")),
+                                           ("text", texts, "texts.npy", ())):
+            plain = self.embed(kind, *items, *flags)
+            renamed = self.embed(kind, *items, *flags, "--model", self.model)
+            self.assertEqual(plain, renamed)
+            # As open_clip itself computes them, in single precision but in another order of sums.
+            theirs = cli.read_npy(TESTS / "golden" / "open_clip" / golden)[1]
+            self.assertLess(max(abs(a - b) for a, b in zip(renamed, theirs)), 2e-6)
+
+        self.build(make_folder(self.top / "photos"))
+        flags = ("-m", "m", "--data", self.data)
+        self.with_tokenizer_json(pairs=True)
+        renamed = self.lines("search", "--text", texts[0], *flags, "--model", self.model)
+        plain = self.lines("search", "--text", texts[0], *flags)
+        self.assertEqual(cli.same_but_for_time(renamed), cli.same_but_for_time(plain))
+
+    def test_a_tokenizer_json_stands_in_for_the_two_files(self):
+        shutil.copytree(TINY, self.model)
+        texts = cli.INDEX["texts"][:20] + ["it's 25 ÄPFEL & pears\u00a0!", "<|endoftext|>"]
+        plain = self.lines("tokenize", *texts)
+        for pairs in (True, False):
+            self.with_tokenizer_json(pairs)
+            self.assertEqual(self.lines("tokenize", *texts, "--model", self.model), plain)
+        shutil.copy(TINY / "vocab.json", self.model)
+        self.refused(1, "merges.txt", "tokenize", "x", "--model", self.model)
+
+    def test_both_layouts_in_one_directory_are_told_apart(self):
+        layout.convert(TINY, self.model)
+        for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+            shutil.copy(TINY / name, self.model)
+        (self.model / "open_clip_model.safetensors").write_bytes(b"not read")
+        self.run_ok("embed", "text", "x", "--model", self.model)
+        # Another library's config.json beside open_clip's files is no CLIP of Hugging Face's.
+        (self.model / "config.json").write_text('{"architecture": "vit_base_patch32_clip_224"}')
+        self.refused(1, "open_clip_model.safetensors", "embed", "text", "x", "--model", self.model)
+
+    def expect_refused(self, words):
+        done = self.refused(1, words, "embed", "text", "x", "--model", self.model)
+        self.assertEqual(done.stdout, "")
+
+    def test_what_is_wrong_in_open_clip_s_files_is_named(self):
+        layout.convert(TINY, self.model)
+        config = self.model / "open_clip_config.json"
+        right = json.loads(config.read_text())
+        for section, key, value, words in (
+                ("text_cfg", "hf_model_name", "roberta-base", "text_cfg.hf_model_name asks for another"),
+                ("text_cfg", "pool_type", "last", "pool_type asks for another model than CLIP's"),
+                ("text_cfg", "layers", 129, "layers is 129; 1..128 are possible"),
+                ("text_cfg", "heads", 3, "heads does not divide width"),
+                ("text_cfg", "mlp_ratio", 1e9, "mlp_ratio times width makes no perceptron"),
+                ("text_cfg", "vocab_size", 5, "has 8706 tokens, but text_cfg.vocab_size is 5"),
+                ("vision_cfg", "layers", [3, 4, 6, 3], "vision_cfg.layers is not an integer"),
+                ("vision_cfg", "timm_model_name", "x", "timm_model_name asks for another model"),
+                ("vision_cfg", "head_width", 0, "head_width is 0"),
+                ("vision_cfg", "patch_size", 65, "patch_size 65 is larger than image_size 64"),
+                ("vision_cfg", "layers", 5, "has no tensor visual.transformer.resblocks.4.ln_1.weight"),
+                ("vision_cfg", "width", 384, "has shape [768,192]; open_clip_config.json needs")):
+            wrong = json.loads(json.dumps(right))
+            wrong["model_cfg"][section][key] = value
+            config.write_text(json.dumps(wrong))
+            self.expect_refused(words)
+        for section, key, value, words in (
+                ("model_cfg", "quick_gelu", "yes", "quick_gelu is not true or false"),
+                ("model_cfg", "text_cfg", None, "text_cfg is not an object"),
+                ("model_cfg", "custom_text", True, "custom_text asks for another model"),
+                ("model_cfg", "embed_dim", 64, "has shape"),
+                ("preprocess_cfg", "interpolation", "bilinear", 'is not "bicubic"'),
+                ("preprocess_cfg", "std", [0, 1, 1], "must be three numbers above 0")):
+            wrong = json.loads(json.dumps(right))
+            wrong[section][key] = value
+            config.write_text(json.dumps(wrong))
+            self.expect_refused(words)
+        config.write_text("{}")
+        self.expect_refused("model_cfg is missing")
+        config.write_text(json.dumps(right))
+
+        weights = self.model / "open_clip_model.safetensors"
+        tensors = layout.read_safetensors(weights)
+        fused = "transformer.resblocks.0.attn.in_proj_weight"
+        dtype, shape, data = tensors[fused]
+        for name, tensor, words in (
+                (fused, (dtype, [shape[0] - 1, shape[1]], data[:-2 * shape[1]]), "a multiple of three"),
+                (fused, (dtype, [shape[0] - 3, shape[1]], data[:-6 * shape[1]]), f"{fused} has shape"),
+                ("visual.proj", (dtype, [192 * 128], tensors["visual.proj"][2]), "is not a matrix"),
+                ("text_projection", None, "has no tensor text_projection")):
+            changed = {**tensors, name: tensor}
+            layout.write_safetensors(weights, {k: v for k, v in changed.items() if v})
+            self.expect_refused(words)
 
 
 def main():

@@ -2,8 +2,8 @@
 // Goal: the ids are those of OpenAI's tokenizer (without its ftfy step), on every line
 // of both golden files: eight languages, edge cases, over-long and random texts.
 //
-// Method: golden/tokenizer/*.jsonl.gz through the two vocabularies; every difference
-// is printed, none is allowed.
+// Method: golden/tokenizer/*.jsonl.gz through the two vocabularies, read from vocab.json and
+// merges.txt and, the same, from a tokenizer.json; every difference is printed, none is allowed.
 
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 #include "proto/base/json.h"
 #include "shaders/models/tokenizer.h"
 #include "tests/support/gz.h"
+#include "tests/support/tokenizer_json_made.h"
 
 #define GOLDEN RECO_SOURCE_DIR "/tests/golden/"
 #define TINY RECO_SOURCE_DIR "/shaders/models/reco-tiny/"
@@ -32,6 +33,26 @@ static struct tokenizer *open_vocabulary(const char *vocab, const char *merges, 
         tokenizer_open((struct bytes){files[0].data, files[0].count},
                        (struct bytes){files[1].data, files[1].count}, context, &tokenizer, &why);
     cr_assert(eq(int, status, STATUS_OK), "%s: %s", why.field, why.text);
+    gz_free(&files[0]);
+    gz_free(&files[1]);
+    return tokenizer;
+}
+
+static struct tokenizer *open_json(const char *vocab, const char *merges, uint32_t context,
+                                   bool pairs)
+{
+    struct gz files[2];
+    struct buffer made = {0};
+    gz_read(vocab, &files[0]);
+    gz_read(merges, &files[1]);
+    tokenizer_json_make((struct bytes){files[0].data, files[0].count},
+                        (struct bytes){files[1].data, files[1].count}, pairs, &made);
+    struct tokenizer *tokenizer = NULL;
+    struct reason why = {0};
+    enum status status =
+        tokenizer_open_json((struct bytes){made.data, made.count}, context, &tokenizer, &why);
+    cr_assert(eq(int, status, STATUS_OK), "%s: %s", why.field, why.text);
+    buffer_deinit(&made);
     gz_free(&files[0]);
     gz_free(&files[1]);
     return tokenizer;
@@ -124,5 +145,18 @@ Test(golden_tokenizer, full_vocabulary_gives_openai_ids_on_every_line)
 Test(golden_tokenizer, tiny_vocabulary_gives_openai_ids_on_every_line)
 {
     check_file(open_vocabulary(TINY "vocab.json", TINY "merges.txt", 32),
+               GOLDEN "tokenizer/tokenizer_tiny.jsonl.gz");
+}
+
+Test(golden_tokenizer, a_tokenizer_json_of_pairs_gives_openai_ids_on_every_line)
+{
+    check_file(
+        open_json(GOLDEN "vocab_full/vocab.json.gz", GOLDEN "vocab_full/merges.txt.gz", 77, true),
+        GOLDEN "tokenizer/tokenizer_full.jsonl.gz");
+}
+
+Test(golden_tokenizer, a_tokenizer_json_of_texts_gives_openai_ids_on_every_line)
+{
+    check_file(open_json(TINY "vocab.json", TINY "merges.txt", 32, false),
                GOLDEN "tokenizer/tokenizer_tiny.jsonl.gz");
 }

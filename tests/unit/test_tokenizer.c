@@ -17,6 +17,7 @@
 #include "proto/base/mem.h"
 #include "proto/base/thread.h"
 #include "shaders/models/tokenizer.h"
+#include "tests/support/tokenizer_json_made.h"
 
 #define MODEL RECO_SOURCE_DIR "/shaders/models/reco-tiny/"
 #define CONTEXT 32
@@ -146,8 +147,8 @@ static const struct bad bad[] = {
     {"", ",\"ab\":514", "a b c\n", "merges.txt: line 1", "two tokens"},
     {"", ",\"ab\":514", "a b\na b\n", "merges.txt: line 2", "second time"},
     {"", ",\"ab\":514", "#version\na b\nab c\n", "merges.txt: line 3", "\"ab c\""},
-    {"", "", "a b\n", "merges.txt: line 1", "vocab.json lacks"},
-    {"", "", "zz a\n", "merges.txt: line 1", "vocab.json lacks"},
+    {"", "", "a b\n", "merges.txt: line 1", "the vocabulary lacks"},
+    {"", "", "zz a\n", "merges.txt: line 1", "the vocabulary lacks"},
 };
 
 Test(tokenizer, refuses_a_bad_vocabulary_and_says_where)
@@ -201,6 +202,114 @@ Test(tokenizer, misses_any_byte_symbol)
         free(copy);
     }
     buffer_deinit(&vocab);
+}
+
+// --- tokenizer.json
+
+static void make_json(struct buffer *out, const char *more, const char *merges, bool pairs)
+{
+    struct buffer vocab = {0};
+    make_vocab(&vocab, "", more);
+    tokenizer_json_make((struct bytes){vocab.data, vocab.count},
+                        (struct bytes){(const uint8_t *)merges, strlen(merges)}, pairs, out);
+    buffer_deinit(&vocab);
+}
+
+Test(tokenizer, a_tokenizer_json_is_the_same_tokenizer)
+{
+    static const char more[] = ",\"ab\":514,\"abc</w>\":515,\"\\\"\\\\\":516";
+    static const char merges[] = "a b\nab c</w>\n\" \\\n";
+    struct tokenizer *plain = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, open_made("", more, merges, &plain, &why), STATUS_OK), "%s", why.text);
+    for (int pairs = 0; pairs < 2; pairs++) {
+        struct buffer file = {0};
+        struct tokenizer *tokenizer = NULL;
+        make_json(&file, more, merges, pairs);
+        cr_assert(eq(int,
+                     tokenizer_open_json((struct bytes){file.data, file.count}, CONTEXT, &tokenizer,
+                                         &why),
+                     STATUS_OK),
+                  "%s: %s", why.field, why.text);
+        EXPECT_IDS(tokenizer, "abc", 512, 515, 513);
+        cr_expect(memcmp(tokenizer_hash(tokenizer), tokenizer_hash(plain), TOKENIZER_HASH_BYTES) ==
+                  0);
+        tokenizer_close(&tokenizer);
+        buffer_deinit(&file);
+    }
+    tokenizer_close(&plain);
+
+    // A merge less is another one.
+    struct tokenizer *other = NULL;
+    cr_assert(eq(int, open_made("", more, "a b\n", &plain, &why), STATUS_OK));
+    cr_assert(eq(int, open_made("", more, "a b\nab c</w>\n", &other, &why), STATUS_OK));
+    cr_expect(memcmp(tokenizer_hash(other), tokenizer_hash(plain), TOKENIZER_HASH_BYTES) != 0);
+    tokenizer_close(&plain);
+    tokenizer_close(&other);
+}
+
+// Replaces the first `from` in the file.
+static void change(struct buffer *file, const char *from, const char *to)
+{
+    struct buffer changed = {0};
+    const char *at = strstr((const char *)file->data, from);
+    cr_assert(ne(ptr, (void *)at, NULL), "'%s' is not in the file", from);
+    size_t before = (size_t)(at - (const char *)file->data);
+    cr_assert(eq(int, buffer_append(&changed, file->data, before), STATUS_OK));
+    append(&changed, to);
+    cr_assert(eq(int,
+                 buffer_append(&changed, at + strlen(from), file->count - before - strlen(from)),
+                 STATUS_OK));
+    buffer_deinit(file);
+    *file = changed;
+}
+
+Test(tokenizer, a_tokenizer_json_that_is_not_clip_s_is_refused_by_section)
+{
+    static const struct {
+        const char *from, *to, *field, *words;
+    } cases[] = {
+        {"\"BPE\"", "\"WordPiece\"", "tokenizer.json: model", "is not a BPE"},
+        {"\"</w>\",", "\"\",", "tokenizer.json: model.end_of_word_suffix", "is not \"</w>\""},
+        {"\"dropout\":null", "\"dropout\":0.1", "tokenizer.json: model.dropout", "is set"},
+        {"\"continuing_subword_prefix\":\"\"", "\"continuing_subword_prefix\":\"##\"",
+         "tokenizer.json: model.continuing_subword_prefix", "is set"},
+        {"{\"type\":\"Lowercase\"}", "{\"type\":\"NFC\"}", "tokenizer.json: normalizer",
+         "has no Lowercase"},
+        {"{\"type\":\"NFC\"}", "{\"type\":\"NFKD\"}", "tokenizer.json: normalizer",
+         "a step that is not CLIP's"},
+        {"[\\\\p{N}]", "[\\\\p{N}]+", "tokenizer.json: pre_tokenizer", "CLIP's Split"},
+        {"\"invert\":true", "\"invert\":false", "tokenizer.json: pre_tokenizer", "CLIP's Split"},
+        {"\"add_prefix_space\":false", "\"add_prefix_space\":true", "tokenizer.json: pre_tokenizer",
+         "without add_prefix_space"},
+        {"\"cls\":[\"<|startoftext|>\"", "\"cls\":[\"[CLS]\"", "tokenizer.json: post_processor",
+         "does not put"},
+        {"\"content\":\"<|startoftext|>\"", "\"content\":\"<mask>\"",
+         "tokenizer.json: added_tokens", "'<mask>' is none of CLIP's"},
+        {"\"id\":513", "\"id\":12", "tokenizer.json", "is 513 in the vocabulary, but 12"},
+        {"[\"a\",\"b\"]", "[\"a\"]", "tokenizer.json: model.merges", "entry 0 must be two tokens"},
+        {"[\"a\",\"b\"]", "[\"a b\",\"c\"]", "tokenizer.json: model.merges", "entry 0"},
+        {"[\"a\",\"b\"]", "[\"a\",\"z\"]", "tokenizer.json: model.merges: line 1", "lacks"},
+        {"\"merges\"", "\"merge\"", "tokenizer.json: model.merges", "must be an array"},
+        {"\"vocab\"", "\"vocabulary\"", "tokenizer.json", "must be an object of token: id"},
+        {"{", "[", "tokenizer.json", "line 1"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buffer file = {0};
+        struct tokenizer *tokenizer = NULL;
+        struct reason why = {0};
+        make_json(&file, ",\"ab\":514", "a b\n", true);
+        change(&file, cases[i].from, cases[i].to);
+        cr_expect(ne(int,
+                     tokenizer_open_json((struct bytes){file.data, file.count}, CONTEXT, &tokenizer,
+                                         &why),
+                     STATUS_OK),
+                  "case %zu", i);
+        cr_expect(strcmp(why.field, cases[i].field) == 0, "case %zu: '%s'", i, why.field);
+        cr_expect(strstr(why.text, cases[i].words) != NULL, "case %zu: %s", i, why.text);
+        cr_expect(eq(ptr, tokenizer, NULL));
+        buffer_deinit(&file);
+    }
 }
 
 Test(tokenizer, refuses_a_context_out_of_range)
