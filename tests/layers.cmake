@@ -38,7 +38,7 @@ set(tops proto shaders shard_node coordinator tools tests)
 # --- rule "door": the headers of a library, and the files of the product that may include them
 
 set(libraries
-    archive criterion dnnl gif grpc jansson jpeg microhttpd png protobuf-c rocksdb sodium utf8proc
+    archive criterion dnnl gif grpc inih jansson jpeg microhttpd png protobuf-c rocksdb sodium utf8proc
     vulkan webp xxhash zlib zmq)
 set(headers_archive "archive(_entry)?\\.h")
 set(door_archive "^tools/")
@@ -50,6 +50,8 @@ set(headers_gif "gif_lib\\.h")
 set(door_gif "^shaders/models/")
 set(headers_grpc "grpc/")
 set(door_grpc "^proto/rpc/")
+set(headers_inih "ini\\.h")
+set(door_inih "^proto/base/config_file\\.c$")
 set(headers_jansson "jansson")
 set(door_jansson "^proto/base/json\\.c$")
 set(headers_jpeg "(jpeglib|jerror|turbojpeg)\\.h")

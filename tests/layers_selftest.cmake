@@ -24,6 +24,7 @@ function(write_clean)
     file(REMOVE_RECURSE ${SCRATCH})
     put(proto/base/status.h "#include <stdint.h>")
     put(proto/base/json.c "#include <jansson.h>" "#include \"proto/base/status.h\"")
+    put(proto/base/config_file.c "#include <ini.h>")
     put(proto/base/hash.c "#include <xxhash.h>" "#include <sodium/crypto_hash_sha256.h>")
     put(proto/wire/api.c "#include <protobuf-c/protobuf-c.h>" "#include <wire/reco.pb-c.h>"
         "#include \"proto/wire/api_internal.h\"" "#include \"proto/base/status.h\"")
@@ -120,7 +121,7 @@ caught(tools/verbs/verb_up.c layer "  #  include  \"tests/support/npy.h\"")
 
 # One door for each library.
 foreach(header zmq.h sodium.h grpc/grpc.h protobuf-c/protobuf-c.h google/protobuf/any.pb-c.h
-        wire/reco.pb-c.h jansson.h xxhash.h rocksdb/c.h vulkan/vulkan.h oneapi/dnnl/dnnl.h dnnl.h
+        wire/reco.pb-c.h ini.h jansson.h xxhash.h rocksdb/c.h vulkan/vulkan.h oneapi/dnnl/dnnl.h dnnl.h
         microhttpd.h archive.h archive_entry.h jpeglib.h png.h webp/decode.h gif_lib.h utf8proc.h
         zlib.h criterion/criterion.h)
     caught(coordinator/main.c door "#include <${header}>")

@@ -6,21 +6,22 @@
 #include "tools/args.h"
 
 #include <assert.h>
-#include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/mem.h"
+#include "proto/base/words.h"
 
-#define WORD_BYTES_MAX 64 // of a name that is compared for nearness
-#define NAMES_MAX 128     // flags of one verb
+#define NAMES_MAX 128 // flags of one verb
 
 // Flags of the contract that a later version has. Named here so that the error
 // says so instead of guessing at a misspelling.
 static const char *const flags_not_yet[] = {
-    "--filter", "--approx", "--target-recall", "--nprobe", "--config", "--print-config",
+    "--filter",
+    "--approx",
+    "--target-recall",
+    "--nprobe",
 };
 
 const struct args_flag *args_next_flag(const struct args_verb *verb, struct args_walk *walk)
@@ -47,70 +48,16 @@ enum args_value args_value_of(const char *argument)
     return dot && dot[1] != '.' && dot[1] ? ARGS_VALUE_FILE : ARGS_VALUE_WORD;
 }
 
-// --- nearness
-
-// Levenshtein's distance with one row; words longer than the row count as far away.
-static size_t distance(const char *a, const char *b)
-{
-    size_t a_bytes = strlen(a);
-    size_t b_bytes = strlen(b);
-    if (a_bytes >= WORD_BYTES_MAX || b_bytes >= WORD_BYTES_MAX)
-        return WORD_BYTES_MAX;
-
-    size_t row[WORD_BYTES_MAX + 1];
-    for (size_t j = 0; j <= b_bytes; j++)
-        row[j] = j;
-
-    for (size_t i = 1; i <= a_bytes; i++) {
-        size_t corner = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_bytes; j++) {
-            size_t best = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            corner = row[j];
-            row[j] = best;
-        }
-    }
-    return row[b_bytes];
-}
-
-const char *args_nearest(const char *word, const char *const *names, size_t count)
-{
-    size_t bytes = strlen(word);
-    size_t limit = bytes / 3 > 2 ? bytes / 3 : 2;
-    const char *best = NULL;
-
-    for (size_t i = 0; i < count; i++) {
-        size_t d = distance(word, names[i]);
-        // A word that shares nothing with the name is no misspelling of it.
-        if (d <= limit && d < strlen(names[i])) {
-            limit = d == 0 ? 0 : d - 1;
-            best = names[i];
-            if (d == 0)
-                break;
-        }
-    }
-    return best;
-}
-
 // --- values
 
 enum status args_read_count(const char *name, const char *text, uint64_t low, uint64_t high,
                             uint64_t *out, struct reason *why)
 {
-    char *end = NULL;
-    errno = 0;
-    unsigned long long value = isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
-
-    if (!end || *end || errno || value < low || value > high)
-        return reason_set(why, STATUS_INVALID, name,
-                          "'%s' is not allowed: a whole number from %llu to %llu is", text,
-                          (unsigned long long)low, (unsigned long long)high);
-    *out = value;
-    return STATUS_OK;
+    if (words_read_count(text, low, high, out))
+        return STATUS_OK;
+    return reason_set(why, STATUS_INVALID, name,
+                      "'%s' is not allowed: a whole number from %llu to %llu is", text,
+                      (unsigned long long)low, (unsigned long long)high);
 }
 
 enum status args_read_number(const char *name, const char *text, double low, double high,
@@ -157,21 +104,6 @@ static enum status read_numbers(const struct args_flag *flag, const char *text,
     return STATUS_OK;
 }
 
-// Place of `word` in "a|b|c"; -1 when it is not there.
-static int place_of(const char *word, const char *choices)
-{
-    size_t bytes = strlen(word);
-    int place = 0;
-    for (const char *at = choices; at;) {
-        size_t choice = strcspn(at, "|");
-        if (choice == bytes && memcmp(at, word, bytes) == 0)
-            return place;
-        at = at[choice] ? at + choice + 1 : NULL;
-        place++;
-    }
-    return -1;
-}
-
 static void list_push(struct args_list *list, const char *item)
 {
     list->items = mem_grow(list->items, list->count + 1, sizeof(list->items[0]));
@@ -205,8 +137,8 @@ static enum status store(const struct args_flag *flag, const char *value, void *
         break;
     }
 
-    place = place_of(value, flag->choices);
-    if (place < 0 && flag->not_yet && place_of(value, flag->not_yet) >= 0)
+    place = words_place(value, flag->choices);
+    if (place < 0 && flag->not_yet && words_place(value, flag->not_yet) >= 0)
         return reason_set(why, STATUS_INVALID, flag->name,
                           "'%s' is not supported in this version: %s is", value, flag->choices);
     if (place < 0)
@@ -232,10 +164,15 @@ static const struct args_flag *find_flag(const struct args_verb *verb, const cha
     return NULL;
 }
 
+bool args_has(const struct args_verb *verb, const char *flag)
+{
+    return find_flag(verb, flag, strlen(flag)) != NULL;
+}
+
 static enum status unknown_flag(const struct args_verb *verb, const char *word, size_t bytes,
                                 struct reason *why)
 {
-    char name[WORD_BYTES_MAX];
+    char name[WORDS_BYTES_MAX];
     size_t kept = bytes < sizeof(name) ? bytes : sizeof(name) - 1;
     memcpy(name, word, kept);
     name[kept] = 0;
@@ -251,7 +188,7 @@ static enum status unknown_flag(const struct args_verb *verb, const char *word, 
          flag = args_next_flag(verb, &walk))
         names[count++] = flag->name;
 
-    const char *nearest = args_nearest(name, names, count);
+    const char *nearest = words_nearest(name, names, count);
     if (nearest)
         return reason_set(why, STATUS_INVALID, NULL, "unknown flag %s; did you mean %s?", name,
                           nearest);

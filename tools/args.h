@@ -97,8 +97,8 @@ struct args_walk {
 };
 const struct args_flag *args_next_flag(const struct args_verb *verb, struct args_walk *walk);
 
-// The entry of names[count] that `word` was most likely meant to be; NULL when none is near.
-const char *args_nearest(const char *word, const char *const *names, size_t count);
+// Whether the verb has this flag.
+bool args_has(const struct args_verb *verb, const char *flag);
 
 // Whole numbers and numbers as flags take them: all of `text`, within low..high.
 enum status args_read_count(const char *name, const char *text, uint64_t low, uint64_t high,

@@ -9,6 +9,7 @@
 
 #include "proto/base/log.h"
 #include "proto/base/system_error.h"
+#include "tools/client_config.h"
 #include "tools/help.h"
 #include "tools/output.h"
 #include "tools/verbs.h"
@@ -36,12 +37,23 @@ static bool is_help(const char *word)
     return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
 }
 
+// `reco up` prints more: it has children.
+static int run_or_print(const struct verb *verb, const struct options *options,
+                        const struct config *config)
+{
+    if (!options->print_config)
+        return verb->run(options);
+    config_print(config, NULL, stdout);
+    return verb == &verb_up ? verb->run(options) : VERBS_DONE;
+}
+
 static int run(const struct verb *verb, int argc, const char *const *argv)
 {
     struct options options;
     struct reason why = {.text = ""};
     struct args_rest rest = {.help = false};
     int exit_status = VERBS_USAGE;
+    struct config *config = NULL;
 
     options_init(&options);
     output_begin(verb->args.name, false, false);
@@ -56,11 +68,14 @@ static int run(const struct verb *verb, int argc, const char *const *argv)
         if (!status)
             status = set_log_level(&options, verb, &why);
         if (!status)
-            exit_status = verb->run(&options);
+            status = client_config_apply(&verb->args, &options, &config, &why);
+        if (!status)
+            exit_status = run_or_print(verb, &options, config);
     }
     if (status)
         output_error(NULL, &why);
     args_free(&verb->args, &options, &options.items);
+    config_destroy(&config);
     return exit_status;
 }
 

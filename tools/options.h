@@ -19,8 +19,11 @@
 struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     // every verb
     bool json, quiet, verbose, keep_going;
+    const char *config; // the file; NULL: none
+    bool print_config;
     // where the answer comes from
     const char *data;   // NULL: datadir_default_path()
+    bool data_given;    // by a flag
     const char *server; // NULL: inside this process
     const char *model;  // NULL: the embedded one
     int device;         // place in OPTIONS_DEVICES
@@ -53,7 +56,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct args_list tags, ids;
     // up
     uint64_t shards; // 0: as the data directory has it, else 1
-    uint64_t port;
+    uint64_t port;   // OPTIONS_PORT_UNSET: as the configuration says
     // bench
     struct args_numbers batches, concurrency;
     uint64_t repetitions, queries, synthetic, dimension;
@@ -65,10 +68,13 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
 // Words of --device, in the order of the member's numbers.
 #define OPTIONS_DEVICES "auto|cpu"
 
+#define OPTIONS_PORT_UNSET UINT64_MAX
+#define OPTIONS_PORT_DEFAULT 7700
+
 // Every default.
 void options_init(struct options *options);
 
-extern const struct args_flag options_common[];  // --json --quiet --verbose
+extern const struct args_flag options_common[];  // --json --quiet --verbose --config --print-config
 extern const struct args_flag options_items[];   // --keep-going
 extern const struct args_flag options_model[];   // --model --device
 extern const struct args_flag options_server[];  // --server --deadline-ms --request-id

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proto/base/words.h"
 #include "tools/help.h"
 
 const struct verb *const verbs[] = {
@@ -15,7 +16,7 @@ const struct verb *const verbs[] = {
     &verb_memory_delete, &verb_memory_list,  &verb_memory_info,
     &verb_memory_drop,   &verb_up,           &verb_status,
     &verb_bench_encode,  &verb_bench_search, &verb_doctor,
-    &verb_version,       &verb_help,
+    &verb_config,        &verb_version,      &verb_help,
 };
 const size_t verbs_count = sizeof(verbs) / sizeof(verbs[0]);
 
@@ -45,8 +46,8 @@ static const char *nearest_verb(int argc, const char *const *argv)
     char two[64];
     const char *nearest = NULL;
     if (argc > 1 && (size_t)snprintf(two, sizeof(two), "%s %s", argv[0], argv[1]) < sizeof(two))
-        nearest = args_nearest(two, names, verbs_count);
-    return nearest ? nearest : args_nearest(argv[0], names, verbs_count);
+        nearest = words_nearest(two, names, verbs_count);
+    return nearest ? nearest : words_nearest(argv[0], names, verbs_count);
 }
 
 enum status verbs_find(int argc, const char *const *argv, const struct verb **out, int *words,

@@ -303,6 +303,42 @@ class Usage(Case):
             self.assertEqual(done.stdout, "")
             self.refused(3, address, "status", "--server", address, "--deadline-ms", "2000")
 
+    def test_a_configuration_stands_in_for_flags(self):
+        file = self.top / "reco.ini"
+        file.write_text("[client]\nserver = nonsense\ndeadline_ms = 7\n")
+        self.refused(2, "--server: ", "embed", "text", "x", "--config", file)
+        self.run_ok("doctor", "--config", file, "--data", self.data)  # has no --server
+        # Work inside the process was asked for.
+        self.refused(1, "reco memory build", "memory", "list", "--config", file, "--data", self.data)
+        shown = self.run_ok("status", "--config", file, "--print-config", "--deadline-ms", "9",
+                            env={"RECO_CLIENT_MEMORY": "birds"}).stdout
+        self.assertIn(f"# From: {file}:2\nserver = nonsense", shown)
+        self.assertIn("# From: --deadline-ms\ndeadline_ms = 9", shown)
+        self.assertIn("# From: RECO_CLIENT_MEMORY\nmemory = birds", shown)
+
+    def test_a_bad_configuration_is_wrong_usage(self):
+        file = self.top / "reco.ini"
+        file.write_text("[client]\nservr = x\n")
+        self.refused(2, f"{file}:2: unknown key 'servr' of [client]; did you mean server?", "status",
+                     "--config", file)
+        self.refused(2, "did you mean RECO_CLIENT_SERVER?", "version", env={"RECO_CLIENT_SERVR": "x"})
+        self.refused(2, "cannot be read", "version", "--config", self.top / "nowhere")
+        file.write_text("[disk\n")
+        self.refused(2, "reco.ini:1: neither [section] nor key = value", "up", "--config", file)
+        file.write_text("[server]\nlisten = x\n")
+        self.refused(2, "[server] listen: 'x' is not allowed", "up", "--config", file)
+        self.refused(2, "did you mean reco-shard?", "config", "reco-shart")
+        self.assertIn("#listen = 127.0.0.1:7700", self.run_ok("config", "reco-coordinator").stdout)
+
+    def test_up_prints_what_it_and_its_children_will_do(self):
+        file = self.top / "reco.ini"
+        file.write_text("[server]\nlisten = 127.0.0.1:7801\n[node]\nsearch_threads = 3\n")
+        shown = self.run_ok("up", "--config", file, "--print-config").stdout
+        for words in "[client]", "listen = 127.0.0.1:7801", "search_threads = 3":
+            self.assertIn(words, shown)
+        file.write_text(shown)  # and that is a valid file
+        self.assertIn("search_threads = 3", self.run_ok("up", "--config", file, "--print-config").stdout)
+
     def test_an_output_that_cannot_be_written_fails(self):
         with open("/dev/full", "w") as full:
             done = subprocess.run([str(PROGRAMS / "reco"), "help"], stdout=full, text=True,

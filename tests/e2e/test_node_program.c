@@ -92,10 +92,13 @@ Test(node_program, wrong_flags_are_named_and_end_with_2)
         {{"--data", "d", NULL}, "--keys: is required"},
         {{"--data", NULL}, "--data: needs a value"},
         {{"--date", "d", NULL}, "--date: unknown flag"},
-        {{"--data", "d", "--keys", "k", "--index", "32", NULL}, "--index: '32'; 0 to 31"},
+        {{"--data", "d", "--keys", "k", "--index", "32", NULL},
+         "--index: '32' is not allowed: a whole number from 0 to 31"},
         {{"--data", "d", "--keys", "k", "--index", "-1", NULL}, "--index: '-1'"},
-        {{"--data", "d", "--keys", "k", "--search-threads", "1x", NULL}, "'1x'; 0 to 256"},
-        {{"--data", "d", "--keys", "k", "--log-level", "loud", NULL}, "'loud'; error, warn"},
+        {{"--data", "d", "--keys", "k", "--search-threads", "1x", NULL},
+         "'1x' is not allowed: a whole number from 0 to 256"},
+        {{"--data", "d", "--keys", "k", "--log-level", "loud", NULL},
+         "'loud' is not allowed: error|warn"},
         {{"stray", NULL}, "stray: unknown flag"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)

@@ -8,6 +8,7 @@ reco_test(test_bytes test_bytes.c reco_base)
 reco_test(test_json test_json.c reco_base)
 reco_test(test_json_writer test_json_writer.c reco_base)
 reco_test(test_thread test_thread.c reco_base)
+reco_test(test_config test_config.c reco_base)
 reco_test(test_log test_log.c reco_base)
 
 # The check of the code's shape is itself checked.

@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "proto/base/words.h"
 #include "tools/args.h"
 #include "tools/help.h"
 
@@ -232,16 +233,16 @@ Test(args, counts_the_items)
 Test(args, nearest_is_silent_when_nothing_is_near)
 {
     const char *const names[] = {"search", "status", "up"};
-    const char *search = args_nearest("serch", names, 3);
-    const char *status = args_nearest("statsu", names, 3);
+    const char *search = words_nearest("serch", names, 3);
+    const char *status = words_nearest("statsu", names, 3);
     cr_expect(eq(ptr, (void *)search, (void *)names[0]));
     cr_expect(eq(ptr, (void *)status, (void *)names[1]));
-    cr_expect(eq(ptr, (void *)args_nearest("zebra", names, 3), NULL));
-    cr_expect(eq(ptr, (void *)args_nearest("xy", names, 3), NULL)); // shares nothing with "up"
+    cr_expect(eq(ptr, (void *)words_nearest("zebra", names, 3), NULL));
+    cr_expect(eq(ptr, (void *)words_nearest("xy", names, 3), NULL)); // shares nothing with "up"
     char longest[200];
     memset(longest, 'a', sizeof(longest) - 1);
     longest[sizeof(longest) - 1] = 0;
-    cr_expect(eq(ptr, (void *)args_nearest(longest, names, 3), NULL));
+    cr_expect(eq(ptr, (void *)words_nearest(longest, names, 3), NULL));
 }
 
 Test(args, help_shows_defaults_ranges_and_choices)

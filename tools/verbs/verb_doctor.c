@@ -164,7 +164,8 @@ static void check_data(struct doctor *doctor)
 
 static void check_ports(struct doctor *doctor)
 {
-    uint64_t first = doctor->options->port;
+    uint64_t given = doctor->options->port;
+    uint64_t first = given == OPTIONS_PORT_UNSET ? OPTIONS_PORT_DEFAULT : given;
     uint64_t nodes = doctor->options->shards ? doctor->options->shards : 1;
     char taken[DETAIL_BYTES] = "";
     size_t used = 0;

@@ -19,10 +19,13 @@
 #include "proto/base/limits.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/settings.h"
+#include "proto/base/words.h"
 #include "proto/bus/bus.h"
 #include "proto/rpc/rpc_client.h"
 #include "proto/wire/api.h"
 #include "tools/client.h"
+#include "tools/client_config.h"
 #include "tools/output.h"
 #include "tools/ports.h"
 #include "tools/supervisor.h"
@@ -44,6 +47,11 @@ _Static_assert(1 + 2 * NODES_MAX <= PORTS_MAX, "every port can be picked");
 
 struct up {
     const struct options *options;
+    struct config *configs[2]; // the children's: their file and environment
+    struct settings_coordinator server;
+    struct settings_shard node;
+    char host[ADDRESS_BYTES]; // listened to
+    uint64_t port;            // 0: the kernel picks all
     char path[CLIENT_PATH_BYTES];
     struct datadir *datadir;
     char keys[DATADIR_PATH_BYTES];
@@ -58,6 +66,42 @@ struct up {
 };
 
 // --- before the start
+
+// Reads what the children will read, so that a mistake in it is told once and now. Their flags
+// are ours: so what they say about addresses, data and the number of nodes is obeyed here.
+static enum status read_configs(struct up *up, struct reason *why)
+{
+    enum status status =
+        client_config_read(&settings_coordinator, up->options, &up->configs[0], why);
+    if (!status)
+        status = client_config_read(&settings_shard, up->options, &up->configs[1], why);
+    if (status)
+        return status;
+    config_store(up->configs[0], &up->server);
+    config_store(up->configs[1], &up->node);
+
+    const char *listen = up->server.listen ? up->server.listen : "";
+    const char *colon = strrchr(listen, ':');
+    size_t bytes = colon ? (size_t)(colon - listen) : 0;
+    if (!colon || bytes == 0 || bytes >= sizeof(up->host) ||
+        !words_read_count(colon + 1, 0, PORT_MAX, &up->port)) {
+        char where[CONFIG_WHERE_BYTES];
+        return reason_set(why, STATUS_INVALID, NULL,
+                          "%s: '%.100s' is not allowed: HOST:PORT with a port of 0 to %d is",
+                          config_where(up->configs[0], "server", "listen", where), listen,
+                          PORT_MAX);
+    }
+    (void)snprintf(up->host, sizeof(up->host), "%.*s", (int)bytes, listen);
+    if (up->options->port != OPTIONS_PORT_UNSET)
+        up->port = up->options->port;
+    return STATUS_OK;
+}
+
+static void print_configs(const struct up *up)
+{
+    config_print(up->configs[0], NULL, stdout);
+    config_print(up->configs[1], &settings_coordinator, stdout);
+}
 
 // Children of this program lie beside it.
 static enum status find_programs(struct up *up, struct reason *why)
@@ -82,13 +126,16 @@ static enum status find_programs(struct up *up, struct reason *why)
 static enum status open_data(struct up *up, struct reason *why)
 {
     struct bus_keys keys;
-    enum status status = client_data_path(up->options, up->path, why);
+    struct options where = *up->options;
+    if (!where.data_given && up->server.data)
+        where.data = up->server.data;
+    enum status status = client_data_path(&where, up->path, why);
     if (status)
         return status;
     const struct datadir_params params = {
         .path = up->path,
         .create = true,
-        .nodes = (uint32_t)up->options->shards,
+        .nodes = (uint32_t)(up->options->shards ? up->options->shards : up->server.node_count),
     };
     status = datadir_open(&params, &up->datadir, why);
     if (status)
@@ -104,7 +151,7 @@ static enum status open_data(struct up *up, struct reason *why)
 
 static enum status choose_ports(struct up *up, struct reason *why)
 {
-    uint64_t first = up->options->port;
+    uint64_t first = up->port;
     size_t count = 1 + 2 * (size_t)up->nodes;
     enum status status = STATUS_OK;
     if (!first) {
@@ -120,17 +167,27 @@ static enum status choose_ports(struct up *up, struct reason *why)
                                 "127.0.0.1:%u is taken (--port %" PRIu64 " needs it and %" PRIu64
                                 " to %" PRIu64 "); another P or 0 is allowed",
                                 up->ports[i], first, first + 10, first + 10 + count - 2);
-    (void)snprintf(up->address, sizeof(up->address), "127.0.0.1:%u", up->ports[0]);
+    (void)snprintf(up->address, sizeof(up->address), "%.40s:%u", up->host, up->ports[0]);
     return status;
 }
 
 // --- children
 
-static const char *log_level(const struct options *options)
+// What every child is told; returns the new count.
+static size_t add_common(const struct up *up, const char **arguments, size_t count)
 {
-    if (options->quiet)
-        return "error";
-    return options->verbose ? "debug" : "info";
+    const struct options *options = up->options;
+    arguments[count++] = "--die-with-parent";
+    if (options->config) {
+        arguments[count++] = "--config";
+        arguments[count++] = options->config;
+        arguments[count++] = "--config-shared";
+    }
+    if (options->quiet || options->verbose) {
+        arguments[count++] = "--log-level";
+        arguments[count++] = options->quiet ? "error" : "debug";
+    }
+    return count;
 }
 
 static void add_shard(struct up *up, uint32_t index)
@@ -145,30 +202,24 @@ static void add_shard(struct up *up, uint32_t index)
     (void)snprintf(name, sizeof(name), "shard-%u", index);
     (void)snprintf(number, sizeof(number), "%u", index);
     // A query keeps all shards busy at once: together they use what there is.
-    (void)snprintf(threads, sizeof(threads), "%u",
-                   ((uint32_t)cpu_count() + up->nodes - 1) / up->nodes);
+    uint64_t share = ((uint32_t)cpu_count() + up->nodes - 1) / up->nodes;
+    (void)snprintf(threads, sizeof(threads), "%" PRIu64,
+                   up->node.search_threads ? up->node.search_threads : share);
     (void)snprintf(query, sizeof(query), "tcp://127.0.0.1:%u", up->ports[1 + 2 * index]);
     (void)snprintf(bulk, sizeof(bulk), "tcp://127.0.0.1:%u", up->ports[2 + 2 * index]);
 
-    const char *const arguments[] = {
-        program,
-        "--data",
-        up->directories[index],
-        "--keys",
-        up->keys,
-        "--index",
-        number,
-        "--query",
-        query,
-        "--bulk",
-        bulk,
-        "--search-threads",
+    const char *arguments[SUPERVISOR_ARGUMENTS_MAX] = {
+        program,  "--data",  up->directories[index],
+        "--keys", up->keys,  "--index",
+        number,   "--query", query,
+        "--bulk", bulk,      "--search-threads",
         threads,
-        "--log-level",
-        log_level(up->options),
-        "--die-with-parent",
-        NULL,
     };
+    size_t count = 0;
+    while (arguments[count])
+        count++;
+    count = add_common(up, arguments, count);
+    arguments[count] = NULL;
     (void)supervisor_add(up->supervisor, name, arguments);
 }
 
@@ -184,7 +235,9 @@ static void add_coordinator(struct up *up)
     arguments[count++] = up->path;
     arguments[count++] = "--listen";
     arguments[count++] = up->address;
-    arguments[count++] = "--die-with-parent";
+    arguments[count++] = "--nodes"; // named one by one
+    arguments[count++] = "0";
+    count = add_common(up, arguments, count);
     for (uint32_t i = 0; i < up->nodes; i++) {
         (void)snprintf(nodes[i], sizeof(nodes[i]), "tcp://127.0.0.1:%u,tcp://127.0.0.1:%u",
                        up->ports[1 + 2 * i], up->ports[2 + 2 * i]);
@@ -195,10 +248,10 @@ static void add_coordinator(struct up *up)
         arguments[count++] = "--model";
         arguments[count++] = up->options->model;
     }
-    arguments[count++] = "--log-level";
-    arguments[count++] = log_level(up->options);
-    arguments[count++] = "--device";
-    arguments[count++] = options_device_name(up->options);
+    if (up->options->device) {
+        arguments[count++] = "--device";
+        arguments[count++] = options_device_name(up->options);
+    }
     arguments[count] = NULL;
     up->coordinator = supervisor_add(up->supervisor, "coordinator", arguments);
 }
@@ -337,7 +390,7 @@ static enum status serve_with_ports(struct up *up, struct reason *why)
         up->supervisor = supervisor_begin();
         status = serve(up, &stopped, why);
         supervisor_end(&up->supervisor);
-        if (up->options->port || !lost_a_port(up))
+        if (up->port || !lost_a_port(up))
             break;
     }
     return status;
@@ -349,16 +402,24 @@ static int run_up(const struct options *options)
     struct reason why = {.text = ""};
     up->options = options;
 
-    enum status status = find_programs(up, &why);
-    if (!status)
-        status = open_data(up, &why);
-    if (!status)
-        status = serve_with_ports(up, &why);
+    enum status status = read_configs(up, &why);
+    int failed = status ? VERBS_USAGE : VERBS_FAILED;
+    if (!status && options->print_config) {
+        print_configs(up);
+    } else if (!status) {
+        status = find_programs(up, &why);
+        if (!status)
+            status = open_data(up, &why);
+        if (!status)
+            status = serve_with_ports(up, &why);
+    }
     if (status)
         output_error(NULL, &why);
     datadir_close(&up->datadir);
+    config_destroy(&up->configs[0]);
+    config_destroy(&up->configs[1]);
     mem_free(up);
-    return status ? VERBS_FAILED : VERBS_DONE;
+    return status ? failed : VERBS_DONE;
 }
 
 static const struct args_flag up_flags[] = {
@@ -373,7 +434,7 @@ static const struct args_flag up_flags[] = {
     {.name = "--port",
      .kind = ARGS_COUNT,
      .argument = "P",
-     .fallback = "7700",
+     .fallback = "of [server] listen: 7700",
      .help = "gRPC port; node i has P+10+2i and P+11+2i; 0 picks free ports",
      .offset = offsetof(struct options, port),
      .low = 0,

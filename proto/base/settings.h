@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// settings.h - the keys of every program of reco, one line for each, in one place.
+//
+// A key here is a line of the program's file, an environment variable and, when it says so, a
+// flag (config.h). All programs know all tables: so a variable that is meant for one does not
+// trouble another, and `reco up` hands one file to all its children.
+//
+// Adding a key: a member, a line in settings.c, the code that obeys it, and
+// `tools/examples.sh` for the committed examples, which a test compares.
+//
+// Thread-safety: constant data.
+
+#ifndef RECO_PROTO_BASE_SETTINGS_H
+#define RECO_PROTO_BASE_SETTINGS_H
+
+#include <stdint.h>
+
+#include "proto/base/config.h"
+
+#define SETTINGS_THREADS_MAX 1024
+#define SETTINGS_SEARCH_THREADS_MAX 256
+#define SETTINGS_MEMORY_MIB_MAX 4294967295 // four petabytes
+
+// Words of device, in the order of the member's numbers.
+#define SETTINGS_DEVICES "auto|cpu"
+extern const char *const settings_device_names[];
+
+struct settings_coordinator {
+    // [server]
+    const char *listen;
+    const char *data;
+    const char *model;
+    int device; // place in SETTINGS_DEVICES
+    uint64_t threads;
+    // [nodes]
+    uint64_t node_count;
+    struct config_list endpoints; // "QUERY,BULK" of each
+    const char *keys;
+    // [log]
+    int log_level; // enum log_level
+};
+
+struct settings_shard {
+    // [node]
+    const char *directory;
+    uint64_t index;
+    const char *query;
+    const char *bulk;
+    uint64_t search_threads;
+    const char *keys;
+    // [disk]
+    uint64_t disk_throttle_percent, disk_full_percent;
+    // [memory]
+    uint64_t memory_limit_mib; // 0: as the machine has it
+    // [log]
+    int log_level; // enum log_level
+};
+
+struct settings_client {
+    // [client]
+    const char *server;
+    const char *data;
+    const char *model;
+    const char *memory;
+    uint64_t deadline_ms; // 0: none
+};
+
+extern const struct config_table settings_coordinator;
+extern const struct config_table settings_shard;
+extern const struct config_table settings_client;
+
+// All of them, ended by NULL.
+extern const struct config_table *const settings_tables[];
+
+#endif

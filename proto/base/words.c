@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// words.c - nearness is Levenshtein's distance; the rest is plain.
+
+#include "proto/base/words.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WIDTH 80 // of a help text
+
+// Levenshtein's distance with one row; words longer than the row count as far away.
+static size_t distance(const char *a, const char *b)
+{
+    size_t a_bytes = strlen(a);
+    size_t b_bytes = strlen(b);
+    if (a_bytes >= WORDS_BYTES_MAX || b_bytes >= WORDS_BYTES_MAX)
+        return WORDS_BYTES_MAX;
+
+    size_t row[WORDS_BYTES_MAX + 1];
+    for (size_t j = 0; j <= b_bytes; j++)
+        row[j] = j;
+
+    for (size_t i = 1; i <= a_bytes; i++) {
+        size_t corner = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_bytes; j++) {
+            size_t best = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            corner = row[j];
+            row[j] = best;
+        }
+    }
+    return row[b_bytes];
+}
+
+const char *words_nearest(const char *word, const char *const *names, size_t count)
+{
+    assert(word && (names || count == 0));
+
+    size_t bytes = strlen(word);
+    size_t limit = bytes / 3 > 2 ? bytes / 3 : 2;
+    const char *best = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t d = distance(word, names[i]);
+        // A word that shares nothing with the name is no misspelling of it.
+        if (d <= limit && d < strlen(names[i])) {
+            limit = d == 0 ? 0 : d - 1;
+            best = names[i];
+            if (d == 0)
+                break;
+        }
+    }
+    return best;
+}
+
+bool words_read_count(const char *text, uint64_t low, uint64_t high, uint64_t *out)
+{
+    assert(text && out);
+
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
+    if (!end || *end || errno || value < low || value > high)
+        return false;
+    *out = value;
+    return true;
+}
+
+int words_place(const char *word, const char *choices)
+{
+    assert(word && choices);
+
+    size_t bytes = strlen(word);
+    int place = 0;
+    for (const char *at = choices; at;) {
+        size_t choice = strcspn(at, "|");
+        if (choice == bytes && memcmp(at, word, bytes) == 0)
+            return place;
+        at = at[choice] ? at + choice + 1 : NULL;
+        place++;
+    }
+    return -1;
+}
+
+void words_print(FILE *file, const char *text, const char *margin, size_t column)
+{
+    assert(file && text && margin && strlen(margin) <= column);
+
+    size_t at = column;
+    for (const char *word = text; *word;) {
+        size_t bytes = strcspn(word, " ");
+        if (at > column && at + 1 + bytes > WIDTH) {
+            (void)fprintf(file, "\n%-*s", (int)column, margin);
+            at = column;
+        } else if (at > column) {
+            (void)fputc(' ', file);
+            at++;
+        }
+        (void)fwrite(word, 1, bytes, file);
+        at += bytes;
+        word += bytes;
+        word += *word == ' ';
+    }
+}
+
+void words_print_entry(FILE *file, const char *left, const char *text)
+{
+    assert(file && left && text);
+
+    if (strlen(left) + 2 > WORDS_COLUMN)
+        (void)fprintf(file, "%s\n%*s", left, WORDS_COLUMN, "");
+    else
+        (void)fprintf(file, "%-*s", WORDS_COLUMN, left);
+    words_print(file, text, "", WORDS_COLUMN);
+    (void)fputc('\n', file);
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// words.h - reads words that people type, and answers in words.
+//
+// Flags, configuration files and environment variables are all typed by people: they share how a
+// number is read, which name a misspelt one was most likely meant to be, and how help is broken
+// into lines.
+//
+// Thread-safety: pure, but for the caller's FILE.
+
+#ifndef RECO_PROTO_BASE_WORDS_H
+#define RECO_PROTO_BASE_WORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "proto/base/status.h"
+
+#define WORDS_BYTES_MAX 64 // of a name that is compared for nearness
+#define WORDS_COLUMN 30    // of a help text, where its sentences begin
+
+// The entry of names[count] that `word` was most likely meant to be; NULL when none is near.
+const char *words_nearest(const char *word, const char *const *names, size_t count);
+
+// Reads a whole number of low..high that is all of `text`; false, *out unchanged, otherwise.
+bool words_read_count(const char *text, uint64_t low, uint64_t high, uint64_t *out) MUST_CHECK;
+
+// Place of `word` in "a|b|c"; -1 when it is not there.
+int words_place(const char *word, const char *choices);
+
+// Prints words from column `column` on, broken at the width of a help text; every further line
+// begins with `margin` and blanks up to the column.
+void words_print(FILE *file, const char *text, const char *margin, size_t column);
+
+// One entry of a help text: `left`, then the sentences from WORDS_COLUMN on.
+void words_print_entry(FILE *file, const char *left, const char *text);
+
+#endif
