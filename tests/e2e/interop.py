@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Goal: other people's gRPC clients use reco without its files: reflection tells them all.
+"""Goal: other people's gRPC clients use every RPC of reco, whatever language they are written in.
 
-Method: a cluster of two shards with a part of the demo's memory. grpcio (Python) lists the services by
-reflection, builds the messages from the descriptors it is given, and calls Search and Classify with
-a deadline; grpcurl (Go; on PATH or in $GRPCURL) does the same where it is installed.
-Exit status 77 without grpcio.
+Method: one plan of calls (interop_plan.py) is carried out by grpcio (Python), by grpcurl (Go) and by
+@grpc/grpc-js (JavaScript, interop.js), each against a memory of its own. Each also lists and
+describes the services by reflection, decodes the details of errors, and watches the server's
+health until a drain. An RPC of reco.proto that the plan leaves out fails the test.
 
-usage: interop.py PROGRAM_DIR
+grpcurl is taken from $GRPCURL or PATH, node's packages from $RECO_NODE_MODULES; what is missing
+is skipped, with --install fetched into a temporary folder. Exit status 77 without grpcio.
+
+usage: interop.py PROGRAM_DIR [--install]
 """
 import base64
 import json
@@ -16,45 +19,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from itertools import islice
 from pathlib import Path
 
 try:
     import grpc
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 except ImportError:
     print("skipped: this Python has no grpcio (Debian: python3-grpcio)")
     sys.exit(77)
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "demo"))
+HERE = Path(__file__).resolve().parent
+PROTO = HERE.parents[1] / "proto"
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools" / "demo")]
+from interop_plan import plan_of, snake  # noqa: E402
 from scoring import MEMORY, Reco, read_samples, write_samples  # noqa: E402
 
-SERVICES = ["reco.v1.Encoder", "reco.v1.Search", "reco.v1.Refiner", "reco.v1.Classifier",
-            "reco.v1.Memory", "reco.v1.Cluster", "grpc.health.v1.Health"]
-LABELS = ["lemon", "crab", "umbrella"]
-DEADLINE_SECONDS = 10
-
-
-def reflection_messages():
-    """The public v1alpha reflection messages, as far as they are needed here."""
-    file = descriptor_pb2.FileDescriptorProto(name="asked.proto", package="asked", syntax="proto3")
-    field = descriptor_pb2.FieldDescriptorProto
-
-    def message(name, *fields):
-        added = file.message_type.add(name=name)
-        for number, label, kind, title, of in fields:
-            added.field.add(name=title, number=number, label=label, type=kind, type_name=of or None)
-
-    one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
-    message("Request", (4, one, field.TYPE_STRING, "symbol", ""), (7, one, field.TYPE_STRING, "list", ""))
-    message("Files", (1, many, field.TYPE_BYTES, "files", ""))
-    message("Service", (1, one, field.TYPE_STRING, "name", ""))
-    message("Services", (1, many, field.TYPE_MESSAGE, "services", ".asked.Service"))
-    message("Response", (4, one, field.TYPE_MESSAGE, "files", ".asked.Files"),
-            (6, one, field.TYPE_MESSAGE, "services", ".asked.Services"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return [class_of(pool, f"asked.{name}") for name in ("Request", "Response")]
+GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
+DEADLINE_SECONDS = 30
+PATIENCE = 120
+REFLECTION = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
+HEALTH = "grpc.health.v1.Health"
 
 
 def class_of(pool, name):
@@ -64,105 +50,365 @@ def class_of(pool, name):
     return message_factory.MessageFactory(pool).GetPrototype(descriptor)
 
 
-class Client:
-    """A client that knows nothing but the address."""
+def read_protos(folder):
+    """Descriptors of our files; both versions of reflection are one text."""
+    wire = PROTO / "wire" / "rpc"
+    shutil.copy(PROTO / "reco.proto", folder)
+    for name in ("health", "status", "error_details", "reflection"):
+        shutil.copy(wire / f"rpc_{name}.proto", folder)
+    text = (wire / "rpc_reflection.proto").read_text().replace("v1alpha", "v1")
+    (folder / "rpc_reflection_v1.proto").write_text(text)
+    out = folder / "all.bin"
+    subprocess.run(["protoc", f"-I{folder}", "--include_imports", f"--descriptor_set_out={out}",
+                    *sorted(str(path) for path in folder.glob("*.proto"))], check=True)
+    return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
 
-    def __init__(self, address):
+
+def pool_of(files):
+    pool = descriptor_pool.DescriptorPool()
+    for file in files:
+        pool.Add(file)
+    return pool
+
+
+class Python:
+    """grpcio, with messages made from descriptors."""
+    name = "grpcio"
+
+    def __init__(self, address, files):
         self.channel = grpc.insecure_channel(address)
-        self.request, self.response = reflection_messages()
-        self.pool = descriptor_pool.DescriptorPool()
-        files = {}
-        for service in self.services():
-            for data in self.ask(symbol=service).files.files:
-                file = descriptor_pb2.FileDescriptorProto.FromString(data)
-                files[file.name] = file
-        for file in files.values():
-            self.pool.Add(file)
+        self.pool = pool_of(files)
 
-    def ask(self, **what):
-        call = self.channel.stream_stream(
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-            request_serializer=self.request.SerializeToString,
-            response_deserializer=self.response.FromString)
-        return next(iter(call(iter([self.request(**what)]), timeout=DEADLINE_SECONDS)))
-
-    def services(self):
-        return [service.name for service in self.ask(list="*").services.services
-                if "reflection" not in service.name]
-
-    def call(self, service, method, message, timeout=DEADLINE_SECONDS):
+    def call(self, path, requests):
+        service, method = path.split("/")
         described = self.pool.FindServiceByName(service).FindMethodByName(method)
+        proto = descriptor_pb2.MethodDescriptorProto()
+        described.CopyToProto(proto)
         asked = class_of(self.pool, described.input_type.full_name)
         answered = class_of(self.pool, described.output_type.full_name)
-        send = self.channel.unary_unary(f"/{service}/{method}",
-                                        request_serializer=asked.SerializeToString,
-                                        response_deserializer=answered.FromString)
-        return send(asked(**message), timeout=timeout)
+        kind = {(False, False): "unary_unary", (True, False): "stream_unary",
+                (False, True): "unary_stream", (True, True): "stream_stream"}
+        send = getattr(self.channel, kind[proto.client_streaming, proto.server_streaming])(
+            f"/{path}", request_serializer=asked.SerializeToString, response_deserializer=answered.FromString)
+        messages = [json_format.ParseDict(request, asked()) for request in requests]
+        try:
+            reply = send(iter(messages) if proto.client_streaming else messages[0], timeout=DEADLINE_SECONDS)
+            replies = list(reply) if proto.server_streaming else [reply]
+        except grpc.RpcError as error:
+            return [], self.explain(error)
+        return [json_format.MessageToDict(one, preserving_proto_field_name=True) for one in replies], None
+
+    def explain(self, error):
+        packed = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+        details = []
+        if packed is not None:
+            status = class_of(self.pool, "google.rpc.Status").FromString(packed)
+            for one in status.details:
+                name = one.type_url.rsplit("/", 1)[-1]
+                message = class_of(self.pool, name).FromString(one.value)
+                details.append({"@type": name, **json_format.MessageToDict(message)})
+        return {"code": error.code().value[0], "message": error.details(), "details": details}
+
+    def methods(self):
+        """{service: methods} as each version of reflection tells them."""
+        found = []
+        for version in REFLECTION:
+            path = f"{version}.ServerReflection/ServerReflectionInfo"
+            (listed,), error = self.call(path, [{"list_services": ""}])
+            assert error is None, error
+            told = {}
+            for service in listed["list_services_response"]["service"]:
+                name = service["name"]
+                (answer,), error = self.call(path, [{"file_containing_symbol": name}])
+                assert error is None, error
+                for packed in answer["file_descriptor_response"]["file_descriptor_proto"]:
+                    file = descriptor_pb2.FileDescriptorProto.FromString(base64.b64decode(packed))
+                    for one in file.service:
+                        if f"{file.package}.{one.name}" == name:
+                            told[name] = {method.name for method in one.method}
+            found.append(told)
+        assert found[0] == found[1], "the versions of reflection differ"
+        return found[0]
+
+    def watch(self):
+        """Two ways: what has come, and a wait for the end."""
+        states = Lines()
+
+        def read():
+            path = f"/{HEALTH}/Watch"
+            asked = class_of(self.pool, "grpc.health.v1.HealthCheckRequest")
+            answered = class_of(self.pool, "grpc.health.v1.HealthCheckResponse")
+            call = self.channel.unary_stream(path, request_serializer=asked.SerializeToString,
+                                             response_deserializer=answered.FromString)
+            try:
+                for reply in call(asked()):
+                    states.put(json_format.MessageToDict(reply)["status"])
+            except grpc.RpcError:
+                pass
+            states.end()
+        threading.Thread(target=read, daemon=True).start()
+        return states
 
 
-def try_grpcio(address, picture):
-    client = Client(address)
-    missing = set(SERVICES) - set(client.services())
-    assert not missing, f"reflection does not list {missing}"
+class Lines:
+    """Words that another thread puts and this one waits for."""
 
-    found = client.call("reco.v1.Search", "Search", {"image": picture, "options": {"k": 3}})
-    assert len(found.neighbours.ids) == 3 and found.answer.coverage == 1
-    assert found.neighbours.scores[0] > 0.999, "a picture of the memory finds itself"
+    def __init__(self):
+        self.all = []
+        self.ended = False
+        self.changed = threading.Condition()
 
-    named = client.call("reco.v1.Classifier", "Classify",
-                        {"image": picture, "labels": LABELS, "options": {"k": 5}, "top": 2})
-    assert len(named.plain.labels) == 2 and len(named.refined.labels) == 2
+    def put(self, word):
+        with self.changed:
+            self.all.append(word)
+            self.changed.notify_all()
 
-    try:
-        client.call("reco.v1.Search", "Search", {"image": picture})
-    except grpc.RpcError as error:
-        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
-        assert "options.k" in error.details(), error
-    else:
-        raise AssertionError("k is required")
-    print("ok   grpcio: reflection, Search, Classify, an error that names its field")
+    def end(self):
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
-
-def try_grpcurl(program, address, picture):
-    def run(*arguments):
-        command = [program, "-plaintext", "-max-time", str(DEADLINE_SECONDS), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-
-    listed = run(address, "list").split()
-    assert set(SERVICES) <= set(listed), listed
-    image = base64.b64encode(picture).decode()
-    found = json.loads(run("-d", json.dumps({"image": image, "options": {"k": 3}}), address,
-                           "reco.v1.Search/Search"))
-    assert len(found["neighbours"]["ids"]) == 3
-    named = json.loads(run("-d", json.dumps({"image": image, "labels": LABELS, "options": {"k": 5}}),
-                           address, "reco.v1.Classifier/Classify"))
-    assert len(named["refined"]["labels"]) == 3
-    print("ok   grpcurl: list, Search, Classify")
+    def wait_for(self, word):
+        with self.changed:
+            self.changed.wait_for(lambda: word in self.all or self.ended, PATIENCE)
+        assert word in self.all, f"{word} is not among {self.all}"
 
 
-def main(programs):
-    programs = Path(programs)
-    samples = list(islice(read_samples(MEMORY), 300))
+def watch_process(command, **named):
+    """The words SERVING and NOT_SERVING of a program's output as they come."""
+    states = Lines()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **named)
+
+    def read():
+        for line in process.stdout:
+            for word in line.replace('"', " ").replace(",", " ").split():
+                if word.endswith("SERVING"):
+                    states.put(word)
+        process.stdout.close()
+        process.wait()
+        states.end()
+    threading.Thread(target=read, daemon=True).start()
+    return states
+
+
+class Grpcurl:
+    """The Go program, which learns every message by reflection."""
+    name = "grpcurl"
+
+    def __init__(self, address, program):
+        self.address = address
+        self.command = [program, "-plaintext", "-max-time", str(DEADLINE_SECONDS)]
+
+    def run(self, *words, stdin=None):
+        return subprocess.run([*self.command, *words], input=stdin, capture_output=True, text=True, check=False,
+                              timeout=PATIENCE)
+
+    def call(self, path, requests):
+        done = self.run("-format-error", "-d", "@", self.address, path, stdin="\n".join(map(json.dumps, requests)))
+        if done.returncode:
+            error = json.loads(done.stderr[done.stderr.index("{"):])
+            for detail in error.get("details", []):
+                detail["@type"] = detail["@type"].rsplit("/", 1)[-1]
+            return [], {"code": error["code"], "message": error["message"], "details": error.get("details", [])}
+        replies, at, decoder = [], 0, json.JSONDecoder()
+        text = done.stdout.strip()
+        while at < len(text):
+            reply, at = decoder.raw_decode(text, at)
+            replies.append(snake(reply))
+            at += len(text[at:]) - len(text[at:].lstrip())
+        return replies, None
+
+    def methods(self):
+        listed = self.run(self.address, "list")
+        assert listed.returncode == 0, listed.stderr
+        found = {}
+        for service in listed.stdout.split():
+            described = self.run(self.address, "describe", service)
+            assert described.returncode == 0, described.stderr
+            found[service] = {line.split()[1] for line in described.stdout.splitlines()
+                              if line.split()[:1] == ["rpc"]}
+        return found
+
+    def watch(self):
+        command = [word for word in self.command if word not in ("-max-time", str(DEADLINE_SECONDS))]
+        return watch_process([*command, "-d", "{}", self.address, f"{HEALTH}/Watch"])
+
+
+class JavaScript:
+    """interop.js in a node of its own; the plan goes in line by line."""
+    name = "grpc-js"
+
+    def __init__(self, address, modules):
+        self.command = ["node", str(HERE / "interop.js"), address, str(PROTO)]
+        self.env = {**os.environ, "NODE_PATH": str(modules)}
+        self.process = subprocess.Popen([*self.command, "calls"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, env=self.env)
+
+    def call(self, path, requests):
+        self.process.stdin.write(json.dumps({"path": path, "requests": requests}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"node ended at {path}"
+        told = json.loads(line)
+        if told["error"]:
+            told["error"]["details"] = [{key: value for key, value in snake(one).items()}
+                                        for one in told["error"]["details"]]
+        return told["replies"], told["error"]
+
+    def methods(self):
+        return Python.methods(self)
+
+    def watch(self):
+        return watch_process([*self.command, "watch"], env=self.env)
+
+    def end(self):
+        self.process.stdin.close()
+        assert self.process.wait(PATIENCE) == 0
+        self.process.stdout.close()
+
+
+def detail(error, name):
+    found = [snake(one) for one in error["details"] if one["@type"] == f"google.rpc.{name}"]
+    assert len(found) == 1, f"{name} is not among {error}"
+    return found[0]
+
+
+def refused(client, path, request, code, field):
+    """A call whose error must name the field in a BadRequest."""
+    _, error = client.call(path, [request])
+    assert error and error["code"] == code, (path, error)
+    assert detail(error, "ErrorInfo")["domain"] == "reco"
+    named = [one["field"] for one in detail(error, "BadRequest")["field_violations"]]
+    assert named == [field] and field in error["message"], error
+
+
+def try_plan(client, steps, wanted):
+    told = client.methods()
+    for service, methods in wanted.items():
+        assert told.get(service) == methods, f"{service}: reflection tells {told.get(service)}"
+    for step in steps:
+        replies, error = client.call(step.path, step.requests)
+        assert error is None, f"{client.name} {step.path}: {error}"
+        try:
+            step.check(replies)
+        except Exception as failure:
+            raise AssertionError(f"{client.name} {step.path}: {failure!r}: {str(replies)[:2000]}") from failure
+    refused(client, "reco.v1.Search/Search", {"text": "x", "options": {"k": 0}}, 3, "options.k")
+    refused(client, "reco.v1.Memory/Describe", {"name": "a b"}, 3, "name")
+    refused(client, "reco.v1.Memory/Describe", {"name": "gone"}, 5, "memory")
+    (state,), error = client.call(f"{HEALTH}/Check", [{"service": "reco.v1.Search"}])
+    assert error is None and state["status"] == "SERVING", state
+    print(f"ok   {client.name}: reflection, {len(steps)} calls of {sum(map(len, wanted.values()))} RPCs, errors, health")
+
+
+def try_retry_and_drain(clients, server):
+    """`server` is a coordinator whose nodes are away."""
+    watchers = [client.watch() for client in clients]
+    for client, states in zip(clients, watchers):
+        states.wait_for("SERVING")
+        _, error = client.call("reco.v1.Memory/Create", [{"name": "x"}])
+        assert error and error["code"] == 14, error
+        delay = detail(error, "RetryInfo")["retry_delay"]
+        assert delay == "0.500s" or int(delay.get("nanos", 0)) == 500000000, delay
+    server.terminate()
+    for states in watchers:
+        states.wait_for("NOT_SERVING")
+    assert server.wait(PATIENCE) == 0
+    print("ok   " + ", ".join(client.name for client in clients) + ": when to retry; health sees the drain")
+
+
+def services_of(files):
+    """{service: methods} of reco.proto."""
+    return {f"{file.package}.{service.name}": {method.name for method in service.method}
+            for file in files if file.package == "reco.v1" for service in file.service}
+
+
+def clients_of(address, files, grpcurl, modules):
+    yield Python(address, files)
+    if grpcurl:
+        yield Grpcurl(address, grpcurl)
+    if modules and shutil.which("node"):
+        yield JavaScript(address, modules)
+
+
+def install(folder):
+    """Both other clients, in the versions that are pinned here and in interop/package.json."""
+    grpcurl = modules = None
+    if shutil.which("go"):
+        subprocess.run(["go", "install", GRPCURL], check=True, env={**os.environ, "GOBIN": str(folder)})
+        grpcurl = folder / "grpcurl"
+    if shutil.which("npm"):
+        shutil.copy(HERE / "interop" / "package.json", folder)
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], check=True, cwd=folder)
+        modules = folder / "node_modules"
+    return grpcurl, modules
+
+
+def find_clients(folder, wanted):
+    grpcurl = os.environ.get("GRPCURL") or shutil.which("grpcurl")
+    modules = os.environ.get("RECO_NODE_MODULES")
+    if wanted:
+        got = install(folder)
+        grpcurl, modules = grpcurl or got[0], modules or got[1]
+    if not grpcurl:
+        print("skip grpcurl: not installed")
+    if not modules or not shutil.which("node"):
+        print("skip grpc-js: no node, or no packages for it")
+    return grpcurl, modules
+
+
+def start(*command):
+    """The process and the address of its ready line."""
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    assert line.startswith("ready "), f"no ready line but {line!r}"
+    return process, line.split()[1]
+
+
+def main(programs, *flags):
+    programs = Path(programs).resolve()
+    samples = list(islice(read_samples(MEMORY), 60))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        (folder / "proto").mkdir()
+        files = read_protos(folder / "proto").file
+        wanted = services_of(files)
+        found = find_clients(folder, "--install" in flags)
         write_samples(folder / "part.tar", samples)
-        cluster = subprocess.Popen([programs / "reco", "up", "--shards", "2", "--port", "0",
-                                    "--data", folder / "data"], stdout=subprocess.PIPE, text=True)
+        data = folder / "data"
+        cluster, address = start(programs / "reco", "up", "--shards", "2", "--port", "0", "--data", data)
         try:
-            address = cluster.stdout.readline().split()[1]
-            Reco(programs / "reco", "--server", address).lines("memory build", "default",
-                                                               folder / "part.tar")
-            try_grpcio(address, samples[0][1])
-            grpcurl = os.environ.get("GRPCURL") or shutil.which("grpcurl")
-            if grpcurl:
-                try_grpcurl(grpcurl, address, samples[0][1])
-            else:
-                print("skip grpcurl: not installed")
+            Reco(programs / "reco", "--server", address).lines("memory build", "default", folder / "part.tar")
+            for client in clients_of(address, files, *found):
+                rpcs = {f"{service}/{method}" for service, methods in wanted.items() for method in methods}
+                steps = plan_of(client.name, samples, rpcs)
+                missing = rpcs - {step.path for step in steps}
+                assert not missing, f"the plan has no call of {sorted(missing)}"
+                try_plan(client, steps, wanted)
+                if isinstance(client, JavaScript):
+                    client.end()
         finally:
             cluster.terminate()
-            assert cluster.wait(60) == 0, "reco up does not end well"
+            assert cluster.wait(PATIENCE) == 0, "reco up does not end well"
+            cluster.stdout.close()
+
+        nowhere = "tcp://127.0.0.1:1,tcp://127.0.0.1:1"
+        server, address = start(programs / "reco-coordinator", "--data", data, "--listen", "127.0.0.1:0", "--node",
+                                nowhere, "--node", nowhere)
+        try:
+            clients = list(clients_of(address, files, *found))
+            try_retry_and_drain(clients, server)
+            for client in clients:
+                if isinstance(client, JavaScript):
+                    client.end()
+        finally:
+            server.kill()
+            server.wait(PATIENCE)
+            server.stdout.close()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    sys.exit(main(*sys.argv[1:]))
