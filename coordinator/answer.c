@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proto/base/clock.h"
+#include "proto/wire/shard_msg.h"
 
 #define INDEX_NAME "exact"
 
@@ -38,37 +39,101 @@ void answer_from_result(const struct service_call *call, const struct question *
     out->records = result->records;
 }
 
-enum status answer_neighbours(const struct query_result *result, struct arena *arena,
-                              struct api_neighbours *out)
+// One text of each neighbour; NULL unless the field was asked for. False without memory.
+static bool put_texts(const struct query_result *result, struct arena *arena, uint32_t fields,
+                      struct api_neighbours *out)
+{
+    size_t count = out->count;
+    struct text *texts = arena_alloc_array(arena, 3 * count, sizeof(*texts));
+    if (!texts)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        struct query_document document = {0};
+        if (result->documents)
+            document = result->documents[i];
+        texts[i] = document.key;
+        texts[count + i] = document.caption;
+        texts[2 * count + i] = document.source;
+    }
+    out->keys = fields & 1u << API_FIELD_KEY ? texts : NULL;
+    out->captions = fields & 1u << API_FIELD_CAPTION ? texts + count : NULL;
+    out->sources = fields & 1u << API_FIELD_SOURCE ? texts + 2 * count : NULL;
+    return true;
+}
+
+static bool put_tags(const struct query_result *result, struct arena *arena,
+                     struct api_neighbours *out)
+{
+    struct api_tag_list *lists = arena_alloc_array(arena, out->count, sizeof(*lists));
+    if (!lists)
+        return false;
+    for (size_t i = 0; i < out->count; i++) {
+        struct text joined = result->documents ? result->documents[i].tags : (struct text){0};
+        size_t count = shard_tag_count(joined);
+        struct text *tags = arena_alloc_array(arena, count, sizeof(*tags));
+        if (!tags)
+            return false;
+        shard_split_tags(joined, tags);
+        lists[i] = (struct api_tag_list){tags, count};
+    }
+    out->tags = lists;
+    return true;
+}
+
+// Rows side by side; one that did not come is zeros.
+static bool put_rows(const struct query_result *result, struct arena *arena, bool images,
+                     struct api_neighbours *out)
+{
+    size_t dimension = result->dimension;
+    float *rows = arena_alloc_array(arena, out->count * dimension, sizeof(*rows));
+    if (!rows)
+        return false;
+    for (size_t i = 0; i < out->count; i++) {
+        const struct query_document *document = result->documents ? &result->documents[i] : NULL;
+        const float *row = !document ? NULL : images ? document->image : document->text;
+        if (row)
+            memcpy(rows + i * dimension, row, dimension * sizeof(*rows));
+        else
+            memset(rows + i * dimension, 0, dimension * sizeof(*rows));
+    }
+    out->dimension = dimension;
+    if (images)
+        out->image_embeddings = rows;
+    else
+        out->text_embeddings = rows;
+    return true;
+}
+
+enum status answer_neighbours(const struct query_result *result, uint32_t fields,
+                              struct arena *arena, struct api_neighbours *out)
 {
     const struct fuser_result *selection = &result->selections[0];
     size_t count = selection->count;
     uint64_t *ids = arena_alloc_array(arena, count, sizeof(*ids));
     float *scores = arena_alloc_array(arena, count, sizeof(*scores));
-    struct text *texts = arena_alloc_array(arena, 3 * count, sizeof(*texts));
-    if (!ids || !scores || !texts)
+    if (!ids || !scores)
         return STATUS_NO_MEMORY;
-
     for (size_t i = 0; i < count; i++) {
-        const struct fuser_hit *hit = &result->hits[selection->kept[i]];
-        struct query_document document = {0};
-        if (result->documents)
-            document = result->documents[i];
-        ids[i] = hit->id;
-        scores[i] = hit->score;
-        texts[i] = document.key;
-        texts[count + i] = document.caption;
-        texts[2 * count + i] = document.source;
+        ids[i] = result->hits[selection->kept[i]].id;
+        scores[i] = result->hits[selection->kept[i]].score;
     }
-    *out = (struct api_neighbours){
+
+    struct api_neighbours found = {
         .count = count,
         .ids = ids,
         .scores = scores,
-        .keys = texts,
-        .captions = texts + count,
-        .sources = texts + 2 * count,
         .weights = result->fuser->fusion.mode == FUSION_NONE ? NULL : selection->weights,
     };
+    bool complete = put_texts(result, arena, fields, &found);
+    if (complete && fields & 1u << API_FIELD_TAGS)
+        complete = put_tags(result, arena, &found);
+    if (complete && fields & 1u << API_FIELD_IMAGE_EMBEDDING)
+        complete = put_rows(result, arena, true, &found);
+    if (complete && fields & 1u << API_FIELD_TEXT_EMBEDDING)
+        complete = put_rows(result, arena, false, &found);
+    if (!complete)
+        return STATUS_NO_MEMORY;
+    *out = found;
     return STATUS_OK;
 }
 

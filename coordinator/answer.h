@@ -22,9 +22,10 @@ void answer_from_result(const struct service_call *call, const struct question *
 void answer_from_question(const struct service_call *call, const struct question *question,
                           struct api_answer *out);
 
-// Neighbours of row 0, with weights when there is a fusion. STATUS_NO_MEMORY.
-enum status answer_neighbours(const struct query_result *result, struct arena *arena,
-                              struct api_neighbours *out) MUST_CHECK;
+// Neighbours of row 0 with these fields (question.h), and weights when there is a fusion.
+// STATUS_NO_MEMORY.
+enum status answer_neighbours(const struct query_result *result, uint32_t fields,
+                              struct arena *arena, struct api_neighbours *out) MUST_CHECK;
 
 // Adds what refined prototypes lack: the lower coverage counts. STATUS_NO_MEMORY.
 enum status answer_add_labels(const struct label_prototypes *prototypes, struct arena *arena,

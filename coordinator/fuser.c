@@ -39,11 +39,27 @@ static bool repeats_a_kept_one(const struct fuser_hit *hits, size_t index, uint3
     return false;
 }
 
+// Whether the hit's row on the searched side is like that of one that is kept.
+static bool is_like_a_kept_one(const struct fuser_params *params, const struct fuser_hit *hits,
+                               size_t index, const struct fuser_result *result)
+{
+    for (uint32_t i = 0; i < result->count; i++) {
+        const float *kept = hits[result->kept[i]].searched;
+        double product = 0;
+        for (uint32_t d = 0; d < params->dimension; d++)
+            product += (double)kept[d] * (double)hits[index].searched[d];
+        if (product >= (double)params->dedup)
+            return true;
+    }
+    return false;
+}
+
 // What hygiene took away, for the reason.
 struct dropped {
     size_t dissimilar;
     size_t mismatched;
     size_t repeated;
+    size_t alike;
 };
 
 static void explain_empty(const struct fuser_params *params, size_t count,
@@ -78,6 +94,12 @@ static void set_gate(const struct fuser_params *params, const struct fuser_hit *
         (void)snprintf(out->reason, sizeof(out->reason),
                        "plain CLIP: the best neighbour scores %.3f, not above %.3f", best,
                        params->gate_floor);
+    else if (params->dedup > 0)
+        (void)snprintf(out->reason, sizeof(out->reason),
+                       "best neighbour scores %.3f; %u used, dropped %zu dissimilar, "
+                       "%zu mismatched, %zu repeated, %zu alike",
+                       best, out->count, dropped->dissimilar, dropped->mismatched,
+                       dropped->repeated, dropped->alike);
     else
         (void)snprintf(out->reason, sizeof(out->reason),
                        "best neighbour scores %.3f; %u used, dropped %zu dissimilar, "
@@ -105,6 +127,8 @@ void fuser_select(const struct fuser_params *params, const struct fuser_hit *hit
             dropped.mismatched++;
         else if (repeats_a_kept_one(hits, i, params->dimension, out))
             dropped.repeated++;
+        else if (params->dedup > 0 && is_like_a_kept_one(params, hits, i, out))
+            dropped.alike++;
         else
             out->kept[out->count++] = (uint32_t)i;
     }

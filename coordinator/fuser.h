@@ -5,7 +5,8 @@
 //   1. below `min_similarity`: dropped;
 //   2. pair score (the hit's own image against its own text) below `min_pair_similarity`: dropped;
 //   3. the same pair again (score within 1e-6 and payload cosine above 0.9999): only the first stays;
-//   4. the best k stay.
+//   4. with dedup: like a better one on the searched side (inner product of dedup or more): dropped;
+//   5. the best k stay.
 // Gate: 0 when no neighbour stays; else how far the best score lies on the way from the gate's
 // floor to its ceiling, 0..1.
 //
@@ -30,6 +31,7 @@ struct fuser_params {
     uint32_t k;                // neighbours kept, 1..K_MAX
     float min_similarity;      // -1..1; 0: no floor
     float min_pair_similarity; // -1..1; 0: no floor
+    float dedup;               // 0: off; else the inner product that makes two records alike
     double gate_floor;         // best score at which the gate is 0
     double gate_ceiling;       // best score at which it is 1; > floor
 };
@@ -38,7 +40,8 @@ struct fuser_hit {
     uint64_t id;
     float score;
     float pair_score;
-    const float *payload; // [dimension]
+    const float *payload;  // [dimension]
+    const float *searched; // [dimension], its row on the searched side; only with dedup
 };
 
 struct fuser_result {

@@ -88,6 +88,7 @@ static void free_build(struct label_build *build)
     mem_free(build->scratch);
     label_prototypes_release(&build->target);
     label_prototypes_release(&build->plain);
+    question_deinit(&build->question);
     mem_free(build);
 }
 
@@ -353,7 +354,7 @@ static void search_batch(void *context)
     struct label_build *build = context;
     struct label_prototypes *target = build->target;
     struct reason why = {0};
-    size_t rows = query_rows_max(build->question.fuser.k, target->dimension);
+    size_t rows = query_rows_max(&build->question, target->dimension);
     build->batch = target->set->count - build->done;
     if (build->batch > rows)
         build->batch = rows;
@@ -397,7 +398,7 @@ enum status label_build_refined(struct label_builds *builds, const struct label_
             return status;
         assert(build);
         build->plain = label_prototypes_hold(refine->plain);
-        build->question = *refine->question;
+        question_copy(&build->question, refine->question);
         build->question.min_coverage = 0;
         build->over = refine->over;
         build->nodes = nodes;

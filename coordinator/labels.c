@@ -52,7 +52,7 @@ static void digest_set(struct label_set *set, const char *space)
 {
     struct hash_sha256 state;
     hash_sha256_init(&state);
-    digest_text(&state, text_of("reco label set 1"));
+    digest_text(&state, text_of(set->is_transient ? "reco candidates 1" : "reco label set 1"));
     digest_text(&state, text_of(space));
     digest_number(&state, set->template_count);
     for (size_t i = 0; i < set->template_count; i++)
@@ -90,6 +90,10 @@ void label_refined_digest(const struct label_set *set, const struct question *qu
     digest_number(&state, question->exclude_count);
     for (size_t i = 0; i < question->exclude_count; i++)
         digest_number(&state, question->exclude[i]);
+    digest_double(&state, (double)fuser->dedup);
+    digest_number(&state, question->filter != NULL);
+    if (question->filter)
+        hash_sha256_update(&state, question->filter->digest, sizeof(question->filter->digest));
     hash_sha256_final(&state, digest);
 }
 
@@ -210,6 +214,7 @@ enum status label_set_create(const struct label_set_params *params, struct label
         .template_count = template_count,
         .templates = views + params->label_count,
         .bytes = sizeof(*set) + bytes,
+        .is_transient = params->is_transient,
         .holders = 1,
     };
     copy_texts(params->labels, params->label_count, views, &at);
@@ -398,6 +403,8 @@ bool labels_keep(struct labels *labels, struct label_prototypes *prototypes)
         label_prototypes_release(&same);
         return true;
     }
+    if (prototypes->set->is_transient)
+        return true;
     size_t bytes = bytes_of(prototypes);
     if (bytes > labels->bytes_max)
         return false;

@@ -39,7 +39,8 @@ struct label_set {
     const struct text *labels;
     size_t template_count; // 1..TEMPLATES_MAX
     const struct text *templates;
-    size_t bytes; // memory
+    size_t bytes;      // memory
+    bool is_transient; // made for one answer: the cache does not keep what comes of it
     uint32_t holders;
 };
 
@@ -64,6 +65,7 @@ struct label_set_params {
     const struct text *templates;
     size_t template_count;
     const char *default_template;
+    bool is_transient;
 };
 enum status label_set_create(const struct label_set_params *params, struct label_set **out,
                              struct reason *why) MUST_CHECK;

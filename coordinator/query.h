@@ -32,16 +32,18 @@ struct query;
 
 struct query_params {
     struct backend *backend;
-    const struct question *question; // copied
-    enum api_input input;            // IMAGE, TEXT or EMBEDDING: unit vectors
-    struct bytes image;              // copied
-    struct text text;                // copied
-    const float *rows;               // [row_count][dimension], copied
-    uint32_t row_count;              // 1 for image and text
+    const struct question *question;    // copied
+    enum api_input input;               // IMAGE, TEXT, PARTS or EMBEDDING: unit vectors
+    struct bytes image;                 // copied
+    struct text text;                   // copied
+    const struct api_query_part *parts; // copied; their embeddings are unit vectors
+    size_t part_count;
+    const float *rows;  // [row_count][dimension], copied
+    uint32_t row_count; // 1 for image, text and parts
     uint32_t dimension;
     enum modality over;          // the side that is searched
     bool needs_neighbours;       // Search: no shard is an error; else plain CLIP is an answer
-    bool wants_documents;        // keys, captions and sources of row 0's neighbours
+    bool wants_documents;        // the question's fields of row 0's neighbours
     int64_t deadline_us;         // DEADLINE_NONE
     struct text trace;           // request id, copied
     void (*done)(void *context); // once, never from query_start(); may destroy the query
@@ -52,6 +54,9 @@ struct query_document {
     struct text key;
     struct text caption;
     struct text source;
+    struct text tags;   // joined
+    const float *image; // [dimension]; NULL unless it is one of the fields
+    const float *text;
 };
 
 // Valid from `done` until query_destroy(). With a status but OK, only `why` and the timings hold.
@@ -75,9 +80,9 @@ struct query_result {
     struct api_timings timings; // all but labels and total; shard[] points to shard_ms
 };
 
-// The most rows that one query may have for this k and dimension, so that its payload stays
+// The most rows that one query may have for this question and dimension, so that its payload stays
 // within 32 MiB.
-uint32_t query_rows_max(uint32_t k, uint32_t dimension);
+uint32_t query_rows_max(const struct question *question, uint32_t dimension);
 
 // Begins. STATUS_NO_MEMORY; else `done` is called later.
 enum status query_start(const struct query_params *params, struct query **out,

@@ -7,12 +7,14 @@
 #include <string.h>
 
 #include "coordinator/query_internal.h"
+#include "proto/base/half.h"
 #include "proto/base/mem.h"
 
 // Ids of one chunk, so that the rows of its reply stay within a frame.
 static uint32_t chunk_max(const struct query *query)
 {
-    size_t rows = ROWS_BYTES_MAX / (query->params.dimension * sizeof(uint16_t));
+    size_t row_bytes = sizeof(uint16_t) * query->params.dimension;
+    size_t rows = ROWS_BYTES_MAX / (2 * row_bytes); // both sides
     return rows < FETCH_IDS_MAX ? (uint32_t)rows : FETCH_IDS_MAX;
 }
 
@@ -119,9 +121,10 @@ bool query_fetch_payload(struct query *query)
                       missing);
         return false;
     }
+    bool wants_both = query->row_width > query->params.dimension;
     bool wants_images = modality_other(query->params.over) == MODALITY_IMAGE;
-    struct shard_fetch_request shape = {.want_image_rows = wants_images,
-                                        .want_text_rows = !wants_images};
+    struct shard_fetch_request shape = {.want_image_rows = wants_images || wants_both,
+                                        .want_text_rows = !wants_images || wants_both};
     return send_chunks(query, &shape, query_lose_node);
 }
 
@@ -129,11 +132,14 @@ void query_fetch_payload_reply(struct query *query, const struct fanout_reply *r
 {
     const struct query_chunk *chunk = &query->fetch.chunks[reply->tag];
     struct query_payload *payload = &query->payload;
-    uint32_t dimension = query->params.dimension;
+    size_t dimension = query->params.dimension;
+    size_t width = query->row_width;
+    // A reply has the image before the text; here the other side stands before the searched one.
+    bool turn = width > dimension && modality_other(query->params.over) == MODALITY_TEXT;
     struct shard_fetch_reply decoded = {0};
     struct reason why = {0};
     struct arena *arena = arena_create(QUERY_ARENA_BYTES);
-    enum status status = decode(query, reply, dimension * sizeof(uint16_t), arena, &decoded, &why);
+    enum status status = decode(query, reply, width * sizeof(uint16_t), arena, &decoded, &why);
     if (status != STATUS_OK)
         query_lose_node(query, chunk->node, status, text_of(why.text));
 
@@ -145,8 +151,11 @@ void query_fetch_payload_reply(struct query *query, const struct fanout_reply *r
         payload->known[place] = decoded.found[i] ? QUERY_HAVE : QUERY_GONE;
         if (!decoded.found[i])
             continue;
-        memcpy(payload->halves + (size_t)place * dimension, decoded.rows + (size_t)i * dimension,
-               dimension * sizeof(uint16_t));
+        uint16_t *target = payload->halves + place * width;
+        const uint16_t *rows = decoded.rows + i * width;
+        memcpy(target, turn ? rows + dimension : rows, dimension * sizeof(*rows));
+        if (width > dimension)
+            memcpy(target + dimension, turn ? rows : rows + dimension, dimension * sizeof(*rows));
     }
     arena_destroy(&arena);
 }
@@ -161,10 +170,15 @@ static void lose_documents(struct query *query, uint32_t node, enum status statu
                   text.data ? text.data : "");
 }
 
+static bool wants(const struct query *query, enum api_record_field field)
+{
+    return (query->question.fields & 1u << field) != 0;
+}
+
 bool query_fetch_documents(struct query *query)
 {
     const struct fuser_result *selection = &query->selections[0];
-    if (selection->count == 0)
+    if (selection->count == 0 || query->question.fields == 0)
         return false;
     uint64_t ids[K_MAX];
     uint32_t nodes[K_MAX];
@@ -178,7 +192,13 @@ bool query_fetch_documents(struct query *query)
         query->documents = NULL;
         return false;
     }
-    struct shard_fetch_request shape = {.want_documents = true};
+    uint32_t parts = question_document_parts(query->question.fields);
+    struct shard_fetch_request shape = {
+        .want_documents = parts != 0,
+        .document_parts = parts,
+        .want_image_rows = wants(query, API_FIELD_IMAGE_EMBEDDING),
+        .want_text_rows = wants(query, API_FIELD_TEXT_EMBEDDING),
+    };
     return send_chunks(query, &shape, lose_documents);
 }
 
@@ -188,26 +208,49 @@ static struct text copy_text(struct query *query, struct text text)
     return copy ? (struct text){copy, text.bytes} : (struct text){0};
 }
 
+// A row of the reply as floats; *rows moves on to the next. NULL when it is not asked for.
+static const float *take_row(struct query *query, enum api_record_field field,
+                             const uint16_t **rows)
+{
+    if (!wants(query, field))
+        return NULL;
+    size_t dimension = query->params.dimension;
+    float *copy = arena_alloc_array(query->arena, dimension, sizeof(*copy));
+    if (copy)
+        half_to_floats(*rows, copy, dimension);
+    *rows += dimension;
+    return copy;
+}
+
 void query_fetch_documents_reply(struct query *query, const struct fanout_reply *reply)
 {
     const struct query_chunk *chunk = &query->fetch.chunks[reply->tag];
     struct shard_fetch_reply decoded = {0};
     struct reason why = {0};
     struct arena *arena = arena_create(QUERY_ARENA_BYTES);
-    enum status status = decode(query, reply, 0, arena, &decoded, &why);
-    if (status == STATUS_OK && !decoded.keys)
+    size_t width =
+        (size_t)query->params.dimension * ((wants(query, API_FIELD_IMAGE_EMBEDDING) ? 1u : 0u) +
+                                           (wants(query, API_FIELD_TEXT_EMBEDDING) ? 1u : 0u));
+    bool wants_texts = question_document_parts(query->question.fields) != 0;
+    enum status status = decode(query, reply, width * sizeof(uint16_t), arena, &decoded, &why);
+    if (status == STATUS_OK && wants_texts && !decoded.keys)
         status = reason_set(&why, STATUS_CORRUPT, NULL, "there are none in its reply");
     if (status != STATUS_OK)
         lose_documents(query, chunk->node, status, text_of(why.text));
-    assert(status != STATUS_OK || (decoded.found && decoded.keys));
+    assert(status != STATUS_OK || decoded.found);
     for (uint32_t i = 0; status == STATUS_OK && i < chunk->count; i++) {
         if (!decoded.found[i])
             continue;
-        query->documents[query->fetch.places[chunk->first + i]] = (struct query_document){
-            .key = copy_text(query, decoded.keys[i]),
-            .caption = copy_text(query, decoded.captions[i]),
-            .source = copy_text(query, decoded.sources[i]),
-        };
+        struct query_document *document = &query->documents[query->fetch.places[chunk->first + i]];
+        const uint16_t *rows = decoded.rows ? decoded.rows + i * width : NULL;
+        document->image = take_row(query, API_FIELD_IMAGE_EMBEDDING, &rows);
+        document->text = take_row(query, API_FIELD_TEXT_EMBEDDING, &rows);
+        if (!decoded.keys)
+            continue;
+        document->key = copy_text(query, decoded.keys[i]);
+        document->caption = copy_text(query, decoded.captions[i]);
+        document->source = copy_text(query, decoded.sources[i]);
+        document->tags = copy_text(query, decoded.tags[i]);
     }
     arena_destroy(&arena);
 }

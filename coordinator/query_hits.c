@@ -167,13 +167,13 @@ static size_t find_id(const struct query_payload *payload, uint64_t id)
     return found ? (size_t)(found - payload->ids) : SIZE_MAX;
 }
 
-static bool alloc_payload(struct query_payload *payload, size_t count, uint32_t dimension)
+static bool alloc_payload(struct query_payload *payload, size_t count, uint32_t width)
 {
     payload->ids = mem_try_alloc_array(count, sizeof(payload->ids[0]));
     payload->nodes = mem_try_alloc_array(count, sizeof(payload->nodes[0]));
     payload->known = mem_try_alloc_array(count, sizeof(payload->known[0]));
-    payload->halves = mem_try_alloc_array(count * dimension, sizeof(payload->halves[0]));
-    payload->floats = mem_try_alloc_array(count * dimension, sizeof(payload->floats[0]));
+    payload->halves = mem_try_alloc_array(count * width, sizeof(payload->halves[0]));
+    payload->floats = mem_try_alloc_array(count * width, sizeof(payload->floats[0]));
     return payload->ids && payload->nodes && payload->known && payload->halves && payload->floats;
 }
 
@@ -181,13 +181,13 @@ static bool alloc_payload(struct query_payload *payload, size_t count, uint32_t 
 static void fill_known(struct query *query, const struct query_payload *before)
 {
     struct query_payload *payload = &query->payload;
-    uint32_t dimension = query->params.dimension;
-    size_t row_bytes = dimension * sizeof(payload->halves[0]);
+    size_t width = query->row_width;
+    size_t row_bytes = width * sizeof(payload->halves[0]);
     for (size_t i = 0; i < payload->count; i++) {
         size_t old = find_id(before, payload->ids[i]);
         payload->known[i] = old == SIZE_MAX ? QUERY_UNKNOWN : before->known[old];
         if (payload->known[i] == QUERY_HAVE)
-            memcpy(payload->halves + i * dimension, before->halves + old * dimension, row_bytes);
+            memcpy(payload->halves + i * width, before->halves + old * width, row_bytes);
     }
     for (uint32_t i = 0; i < query->hit_starts[query->params.row_count]; i++) {
         const uint16_t *rows = query->nodes[query->hit_nodes[i]].reply.payload;
@@ -196,7 +196,8 @@ static void fill_known(struct query *query, const struct query_payload *before)
         if (!rows || payload->known[at] != QUERY_UNKNOWN)
             continue;
         payload->known[at] = QUERY_HAVE;
-        memcpy(payload->halves + at * dimension, rows + (size_t)query->hit_places[i] * dimension,
+        // Rows come with the hits only without dedup: the width is the dimension.
+        memcpy(payload->halves + at * width, rows + (size_t)query->hit_places[i] * width,
                row_bytes);
     }
 }
@@ -217,7 +218,7 @@ static enum status build_payload(struct query *query)
         if (i == 0 || ids[i] != ids[i - 1])
             ids[count++] = ids[i];
 
-    bool ok = alloc_payload(&next, count, query->params.dimension);
+    bool ok = alloc_payload(&next, count, query->row_width);
     if (ok) {
         memcpy(next.ids, ids, count * sizeof(*ids));
         next.count = count;
@@ -269,7 +270,10 @@ void query_hits_settle(struct query *query)
             if (payload->known[at] != QUERY_HAVE)
                 continue;
             query->hits[kept] = query->hits[i];
-            query->hits[kept].payload = payload->floats + at * query->params.dimension;
+            query->hits[kept].payload = payload->floats + at * query->row_width;
+            query->hits[kept].searched = query->row_width > query->params.dimension
+                                             ? query->hits[kept].payload + query->params.dimension
+                                             : NULL;
             query->hit_nodes[kept++] = query->hit_nodes[i];
         }
     }

@@ -41,14 +41,14 @@ enum query_known {
     QUERY_GONE = 2, // its record was deleted meanwhile
 };
 
-// The other modality's rows of all hits, each record once.
+// The other modality's rows of all hits (with dedup followed by the searched side's), each record once.
 struct query_payload {
     size_t count;
     uint64_t *ids;    // [count] ascending
     uint32_t *nodes;  // [count] who has it
     uint8_t *known;   // [count] enum query_known
-    uint16_t *halves; // [count][dimension]
-    float *floats;    // [count][dimension]
+    uint16_t *halves; // [count][query's row_width]
+    float *floats;    // the same
 };
 
 // Part of a FETCH: ids[first .. first + count) of the list, all on one node.
@@ -73,9 +73,12 @@ struct query {
     enum query_state state;
     struct arena *arena;
     char *input; // copy of image or text
+    struct query_parts *parts;
     float *plain;
     float *refined;
     uint32_t k_fetch;
+    uint32_t
+        row_width; // of the payload's table: the other side's row, with dedup also the searched one
     bool inline_payload;
     int64_t soft_us;          // when the answer must be ready
     int64_t node_deadline_us; // of this step's requests
@@ -110,6 +113,20 @@ void query_degrade(struct query *query, const char *format, ...) PRINTF_LIKE(2, 
 
 // Takes a node out of the answer, naming why.
 void query_lose_node(struct query *query, uint32_t node, enum status status, struct text text);
+
+// --- query_parts.c
+
+// Copies the parts of the params into the query; false without memory.
+bool query_parts_take(struct query *query);
+
+// Sets the next job that encodes some of them; false when there is none left.
+bool query_parts_next(struct query *query);
+
+// After a job with pictures: the first that could not be encoded, named by its place.
+enum status query_parts_check(const struct query *query, struct reason *why) MUST_CHECK;
+
+// The query's row from all parts. STATUS_INVALID when they cancel out.
+enum status query_parts_sum(struct query *query, struct reason *why) MUST_CHECK;
 
 // --- query_hits.c
 

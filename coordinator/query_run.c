@@ -29,12 +29,26 @@ static void search(struct query *query);
 static void gather(struct query *query);
 static void fuse(struct query *query);
 
-uint32_t query_rows_max(uint32_t k, uint32_t dimension)
+// Candidates to ask for: hygiene drops some, dedup more.
+static uint32_t candidates(const struct question *question)
 {
-    assert(k >= 1 && k <= K_MAX && dimension >= 1 && dimension <= DIMENSION_MAX);
+    uint32_t k = question->fuser.k;
+    uint32_t wanted = question->fuser.dedup > 0 ? 4 * k + 64 : 2 * k + 8;
+    return wanted < K_WIRE_MAX ? wanted : K_WIRE_MAX;
+}
 
-    uint32_t k_fetch = 2 * k + 8 < K_WIRE_MAX ? 2 * k + 8 : K_WIRE_MAX;
-    size_t rows = PAYLOAD_BYTES_MAX / ((size_t)k_fetch * dimension * sizeof(float));
+static uint32_t width_of(const struct question *question, uint32_t dimension)
+{
+    return question->fuser.dedup > 0 ? 2 * dimension : dimension;
+}
+
+uint32_t query_rows_max(const struct question *question, uint32_t dimension)
+{
+    assert(question->fuser.k >= 1 && question->fuser.k <= K_MAX);
+    assert(dimension >= 1 && dimension <= DIMENSION_MAX);
+
+    size_t row_bytes = (size_t)candidates(question) * width_of(question, dimension) * sizeof(float);
+    size_t rows = PAYLOAD_BYTES_MAX / row_bytes;
     if (rows < 1)
         return 1;
     return rows < SEARCH_ROWS_MAX ? (uint32_t)rows : SEARCH_ROWS_MAX;
@@ -195,6 +209,7 @@ static void free_query(struct query *query)
     mem_free(query->refined);
     mem_free(query->late_refined);
     mem_free(query->input);
+    question_deinit(&query->question);
     arena_destroy(&query->arena);
     query->params.backend->queries--;
     mem_free(query);
@@ -229,12 +244,28 @@ static enum status submit(struct query *query, struct reason *why)
 
 // ---------------------------------------------------------------- encode
 
+// Encodes what is left of the parts, then goes on with their sum.
+static void encode_parts(struct query *query)
+{
+    struct reason why = {0};
+    bool is_out = query_parts_next(query);
+    enum status status = is_out ? submit(query, &why) : query_parts_sum(query, &why);
+    if (status != STATUS_OK)
+        fail(query, status, &why);
+    else if (!is_out)
+        search(query);
+}
+
 static void encode(struct query *query)
 {
     struct reason why = {0};
     query->state = QUERY_ENCODE;
     if (query->params.input == API_INPUT_EMBEDDING) {
         search(query);
+        return;
+    }
+    if (query->params.input == API_INPUT_PARTS) {
+        encode_parts(query);
         return;
     }
     if (query->params.input == API_INPUT_IMAGE) {
@@ -266,7 +297,9 @@ static void on_encode_late(void *context)
     compute_cancel(&query->job);
     fail(query,
          reason_set(&why, STATUS_DEADLINE, NULL, "the deadline passed before the %s was encoded",
-                    query->params.input == API_INPUT_IMAGE ? "image" : "text"),
+                    query->params.input == API_INPUT_IMAGE  ? "image"
+                    : query->params.input == API_INPUT_TEXT ? "text"
+                                                            : "last of the parts"),
          &why);
 }
 
@@ -277,16 +310,25 @@ static void on_encoded(struct query *query)
     if (job->kind == COMPUTE_IMAGES) {
         timings->decode = (float)job->images.decode_ms;
         timings->preprocess = (float)job->images.preprocess_ms;
-        timings->encode = (float)job->images.encode_ms;
+        timings->encode += (float)job->images.encode_ms;
     } else {
-        timings->encode = (float)job->run_us / 1000.0f;
+        timings->encode += (float)job->run_us / 1000.0f;
     }
-    if (job->status != STATUS_OK)
-        fail(query, job->status, &job->why);
-    else if (job->kind == COMPUTE_IMAGES && query->file_status != STATUS_OK)
-        fail(query, query->file_status, &query->file_why);
+    bool is_parts = query->params.input == API_INPUT_PARTS;
+    struct reason why = job->why;
+    enum status status = job->status;
+    if (status == STATUS_OK && is_parts) {
+        status = query_parts_check(query, &why);
+    } else if (status == STATUS_OK && job->kind == COMPUTE_IMAGES) {
+        status = query->file_status;
+        why = query->file_why;
+    }
+    if (status != STATUS_OK)
+        fail(query, status, &why);
     else if (clock_passed(query->params.deadline_us))
         on_encode_late(query);
+    else if (is_parts)
+        encode_parts(query);
     else
         search(query);
 }
@@ -380,7 +422,8 @@ static void search(struct query *query)
     struct fanout *fanout = params->backend->fanout;
     size_t payload_bytes = (size_t)fanout_count(fanout) * params->row_count * query->k_fetch *
                            params->dimension * sizeof(uint16_t);
-    query->inline_payload = payload_bytes <= QUERY_INLINE_BYTES;
+    query->inline_payload =
+        payload_bytes <= QUERY_INLINE_BYTES && query->row_width == params->dimension;
     struct shard_search_request message = {
         .generation = query->question.memory.number,
         .modality = params->over,
@@ -392,6 +435,7 @@ static void search(struct query *query)
         .exclude_count = query->question.exclude_count,
         .rows = query->plain,
     };
+    filter_fill(query->question.filter, &message);
     struct buffer body = {0};
     struct reason why = {0};
     if (shard_encode_search_request(&message, &body) != STATUS_OK) {
@@ -556,7 +600,7 @@ static void fuse(struct query *query)
         .hit_starts = query->hit_starts,
         .halves = query->payload.halves,
         .payload = query->payload.floats,
-        .payload_count = query->payload.count * query->params.dimension,
+        .payload_count = query->payload.count * query->row_width,
         .results = query->selections,
         .refined = query->refined,
     };
@@ -571,6 +615,19 @@ static void fuse(struct query *query)
         timers_arm(&query->params.backend->timers, &query->timer,
                    query->soft_us + (query->params.deadline_us - query->soft_us) / 2);
     }
+}
+
+// Dedup chooses among the candidates that were fetched: with fewer than k left there may be more.
+static void say_what_bounds_dedup(struct query *query)
+{
+    uint32_t kept = query->selections[0].count;
+    uint32_t seen = query->hit_starts[1] - query->hit_starts[0];
+    if (query->question.fuser.dedup > 0 && query->params.row_count == 1 &&
+        kept < query->question.fuser.k && seen >= query->k_fetch)
+        query_degrade(query,
+                      "dedup %.3f left %u of the best %u candidates; there may be more records, "
+                      "which were not looked at",
+                      (double)query->question.fuser.dedup, kept, seen);
 }
 
 static void on_documents_reply(void *context, const struct fanout_reply *reply)
@@ -593,6 +650,7 @@ static void on_fused(struct query *query)
         fail(query, query->job.status, &query->job.why);
         return;
     }
+    say_what_bounds_dedup(query);
     if (!query->params.wants_documents) {
         finish(query);
         return;
@@ -632,6 +690,8 @@ static bool alloc_rows(struct query *query)
         !query->selections)
         return false;
 
+    if (params->input == API_INPUT_PARTS)
+        return query_parts_take(query);
     if (params->input == API_INPUT_EMBEDDING)
         memcpy(query->plain, params->rows, rows * params->dimension * sizeof(query->plain[0]));
     else if (input_bytes > 0)
@@ -653,7 +713,7 @@ enum status query_start(const struct query_params *params, struct query **out, s
     struct query *query = mem_alloc(sizeof(*query));
     query->params = *params;
     params->backend->queries++;
-    query->question = *params->question;
+    question_copy(&query->question, params->question);
     query->question.fuser.dimension = params->dimension;
     query->params.question = &query->question;
     query->arena = arena_create(QUERY_ARENA_BYTES);
@@ -665,8 +725,8 @@ enum status query_start(const struct query_params *params, struct query **out, s
                           params->row_count);
     }
     query->params.trace.data = trace;
-    uint32_t k = query->question.fuser.k;
-    query->k_fetch = 2 * k + 8 < K_WIRE_MAX ? 2 * k + 8 : K_WIRE_MAX;
+    query->k_fetch = candidates(&query->question);
+    query->row_width = width_of(&query->question, params->dimension);
     int64_t now_us = clock_now_us();
     query->soft_us = params->deadline_us == DEADLINE_NONE
                          ? now_us + NODE_LIMIT_US

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proto/base/hash.h"
+#include "proto/wire/shard_msg.h"
 
 // The gate opens from the floor (or the client's minimum similarity) to the ceiling. Similarities
 // of a model have their own range; these hold for any until they are measured for one.
@@ -35,6 +36,7 @@ static struct fuser_params fuser_params(const struct clip_info *clip,
         .k = options->k,
         .min_similarity = options->min_similarity,
         .min_pair_similarity = options->min_pair_similarity,
+        .dedup = options->dedup,
         .gate_floor = floor,
         .gate_ceiling = ceiling,
     };
@@ -101,10 +103,23 @@ enum status question_resolve(const struct backend *backend, const struct api_opt
     else if (status != STATUS_OK)
         return status;
 
+    out->fields =
+        options->fields == 0 ? API_FIELDS_OF_NEIGHBOURS : options->fields & ~(1u << API_FIELD_NONE);
     for (size_t i = 0; i < options->exclude_count; i++)
         out->exclude[out->exclude_count++] =
             hash_id(options->exclude_keys[i].data, options->exclude_keys[i].bytes);
-    return STATUS_OK;
+    return filter_create(&options->filter, &out->filter, why);
+}
+
+void question_copy(struct question *out, const struct question *question)
+{
+    *out = *question;
+    out->filter = filter_hold(question->filter);
+}
+
+void question_deinit(struct question *question)
+{
+    filter_release(&question->filter);
 }
 
 enum status question_check_space(const struct backend *backend,
@@ -135,6 +150,22 @@ enum status question_embedding(const float *values, size_t count, uint32_t dimen
         return reason_set(why, STATUS_INVALID, "embedding",
                           "it has length 0 or a value that is not finite; allowed: any direction");
     return STATUS_OK;
+}
+
+uint32_t question_document_parts(uint32_t fields)
+{
+    static const uint32_t parts[] = {
+        [API_FIELD_KEY] = SHARD_DOCUMENT_KEY,
+        [API_FIELD_CAPTION] = SHARD_DOCUMENT_CAPTION,
+        [API_FIELD_SOURCE] = SHARD_DOCUMENT_SOURCE,
+        [API_FIELD_TAGS] = SHARD_DOCUMENT_TAGS,
+    };
+    uint32_t found = 0;
+    for (uint32_t field = API_FIELD_KEY; field <= API_FIELD_TAGS; field++) {
+        if (fields & 1u << field)
+            found |= parts[field];
+    }
+    return found;
 }
 
 enum modality question_over(const struct question *question, enum modality own)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "coordinator/backend.h"
+#include "coordinator/filter.h"
 #include "coordinator/fuser.h"
 #include "coordinator/meta.h"
 #include "proto/wire/api.h"
@@ -26,13 +27,20 @@ struct question {
     float min_coverage;
     uint64_t exclude[QUESTION_EXCLUDE_MAX];
     size_t exclude_count;
+    struct filter *filter; // held; NULL: everything may be found
+    uint32_t fields;       // of each neighbour, as bits of api_record_field; 0: none
 };
 
 // Looks the memory up and sets everything a query needs. A client that asks for no fusion, names no
 // memory, and has no default one, gets plain CLIP. STATUS_NOT_FOUND,
-// STATUS_FAILED_PRECONDITION, STATUS_INVALID, STATUS_UNSUPPORTED for an index that is not there.
+// STATUS_FAILED_PRECONDITION, STATUS_INVALID, STATUS_UNSUPPORTED for an index that is not there. *out
+// is ended by question_deinit().
 enum status question_resolve(const struct backend *backend, const struct api_options *options,
                              struct question *out, struct reason *why) MUST_CHECK;
+
+// A copy, to be ended by itself; both may be a zero struct.
+void question_copy(struct question *out, const struct question *question);
+void question_deinit(struct question *question);
 
 // Pictures and texts can only be compared with a memory whose space is the model's.
 // STATUS_FAILED_PRECONDITION naming both.
@@ -47,6 +55,9 @@ enum status question_embedding(const float *values, size_t count, uint32_t dimen
 
 // How a picture is prepared; the profile must be one of the enum's.
 enum image_profile question_image_profile(enum api_profile profile);
+
+// What a FETCH needs to bring these fields (bits of api_record_field): SHARD_DOCUMENT_*, 0 for none.
+uint32_t question_document_parts(uint32_t fields);
 
 // The side that is searched by a query of modality `own`. Label prototypes are texts: theirs mirrors the
 // query's, so that both are searched uni-modally, or both across.

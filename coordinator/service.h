@@ -131,10 +131,12 @@ struct text service_request_id(const struct service_call *call);
 extern const struct service_handler service_encode_image; // service_encode.c
 extern const struct service_handler service_encode_text;
 extern const struct service_handler service_tokenize;
-extern const struct service_handler service_encode_item;    // of EncodeStream
-extern const struct service_handler service_query;          // service_query.c: Search and Refine
+extern const struct service_handler service_encode_item; // of EncodeStream
+extern const struct service_handler service_query;       // service_query.c: Search and Refine
+extern const struct service_handler service_records; // service_records.c: GetRecords, GetVectors
 extern const struct service_handler service_compile_labels; // service_classify.c
 extern const struct service_handler service_classify;       // and Explain
+extern const struct service_handler service_discover;       // DiscoverLabels
 extern const struct service_handler service_create;         // service_memory.c
 extern const struct service_handler service_drop;
 extern const struct service_handler service_describe; // service_list.c

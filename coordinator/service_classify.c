@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_classify.c - CompileLabels, Classify and Explain.
+// service_classify.c - CompileLabels, Classify, Explain and DiscoverLabels.
 //
 //   plain prototypes --> query of the image --+
 //                   \--> refined prototypes --+--> scores --> answer
 //
-// CompileLabels ends after the prototypes. Both sides are refined: the image by texts, the labels
+// DiscoverLabels begins with the query, whose captions give the labels. CompileLabels ends after the
+// prototypes. Both sides are refined: the image by texts, the labels
 // by images. When time runs out before the labels are refined, plain prototypes take their
 // place and the answer says so; their build goes on for whoever asks next. When the
 // image's gate is 0 the memory has no part in the answer: both lists are plain CLIP's.
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "coordinator/answer.h"
+#include "coordinator/candidates.h"
 #include "coordinator/label_build.h"
 #include "coordinator/labels.h"
 #include "coordinator/query.h"
@@ -39,6 +41,8 @@ struct classify {
     struct query *query;
     bool query_is_done;
     uint32_t top;
+    uint32_t candidates_max; // DiscoverLabels
+    uint32_t fields;         // of the neighbours in the answer
 
     struct label_wait wait;
     struct label_prototypes *plain;
@@ -56,6 +60,7 @@ struct classify {
 static void free_classify(struct classify *classify)
 {
     query_destroy(&classify->query);
+    question_deinit(&classify->question);
     label_prototypes_release(&classify->plain);
     label_prototypes_release(&classify->refined);
     arena_destroy(&classify->arena);
@@ -90,6 +95,11 @@ static void fail_memory(struct classify *classify)
 static bool is_compile(const struct classify *classify)
 {
     return classify->call->method == API_COMPILE_LABELS;
+}
+
+static bool is_discover(const struct classify *classify)
+{
+    return classify->call->method == API_DISCOVER_LABELS;
 }
 
 // ---------------------------------------------------------------- answers
@@ -158,7 +168,8 @@ static void answer_scored(struct classify *classify)
     const struct compute_score *score = &classify->job.score;
     struct api_answer answer;
     answer_from_result(classify->call, &classify->question, result, &answer);
-    if (answer_neighbours(result, classify->arena, &answer.neighbours) != STATUS_OK ||
+    if (answer_neighbours(result, classify->fields, classify->arena, &answer.neighbours) !=
+            STATUS_OK ||
         !take_top(classify, score->plain_ranked, &answer.plain) ||
         !take_top(classify, score->refined_ranked, &answer.refined)) {
         fail_memory(classify);
@@ -169,6 +180,24 @@ static void answer_scored(struct classify *classify)
     answer.gate_reason = text_of(result->selections[0].reason);
     if (!add_labels(classify, &answer))
         return;
+    answer_finish(classify->call, &answer);
+    end(classify, false);
+}
+
+static void answer_without_labels(struct classify *classify)
+{
+    const struct query_result *result = query_result(classify->query);
+    struct api_answer answer;
+    answer_from_result(classify->call, &classify->question, result, &answer);
+    answer.gate = (float)result->selections[0].gate;
+    answer.gate_reason = text_of(result->selections[0].reason);
+    if (answer_neighbours(result, classify->fields, classify->arena, &answer.neighbours) !=
+            STATUS_OK ||
+        answer_degrade(&answer, classify->arena,
+                       text_of("the captions of the neighbours suggest no label")) != STATUS_OK) {
+        fail_memory(classify);
+        return;
+    }
     answer_finish(classify->call, &answer);
     end(classify, false);
 }
@@ -288,6 +317,8 @@ static void go_on(struct classify *classify)
 
 // ---------------------------------------------------------------- query and refined labels
 
+static void discover(struct classify *classify);
+
 static void on_query_done(void *context)
 {
     struct classify *classify = context;
@@ -295,6 +326,8 @@ static void on_query_done(void *context)
     classify->query_is_done = true;
     if (result->status != STATUS_OK)
         fail(classify, result->status, &result->why);
+    else if (is_discover(classify))
+        discover(classify);
     else
         go_on(classify);
 }
@@ -369,7 +402,7 @@ static void begin_query(struct classify *classify)
     enum status status = STATUS_OK;
     classify->timer.fire = on_soft_deadline;
     timers_arm(&classify->backend->timers, &classify->timer, classify->soft_us);
-    if (!is_compile(classify))
+    if (!is_compile(classify) && !is_discover(classify))
         status = query_start(&classify->params, &classify->query, &why);
     if (status == STATUS_OK)
         status = refine_labels(classify, &why);
@@ -437,6 +470,43 @@ static void get_labels(struct classify *classify, struct text label_set_id,
     }
 }
 
+// ---------------------------------------------------------------- labels from captions
+
+static struct label_set_params set_params(const struct classify *classify)
+{
+    const struct clip_info *clip = classify->backend->clip;
+    return (struct label_set_params){.space = clip->space, .default_template = clip->template_text};
+}
+
+// What the neighbours' captions suggest, as a label set of its own; no names: an answer without labels.
+static void discover(struct classify *classify)
+{
+    const struct query_result *result = query_result(classify->query);
+    size_t count = result->documents ? result->selections[0].count : 0;
+    struct text *captions = arena_alloc_array(classify->arena, count, sizeof(*captions));
+    struct text *names =
+        arena_alloc_array(classify->arena, classify->candidates_max, sizeof(*names));
+    size_t found = SIZE_MAX;
+    for (size_t i = 0; captions && i < count; i++)
+        captions[i] = result->documents[i].caption;
+    if (captions && names)
+        found =
+            candidates_collect(captions, count, classify->candidates_max, classify->arena, names);
+    if (found == SIZE_MAX) {
+        fail_memory(classify);
+        return;
+    }
+    if (found == 0) {
+        answer_without_labels(classify);
+        return;
+    }
+    struct label_set_params params = set_params(classify);
+    params.labels = names;
+    params.label_count = found;
+    params.is_transient = true;
+    get_labels(classify, (struct text){0}, &params);
+}
+
 // ---------------------------------------------------------------- begin
 
 static struct classify *create(struct service_call *call)
@@ -460,12 +530,6 @@ static enum status resolve(struct classify *classify, const struct api_options *
     if (status == STATUS_OK)
         status = question_check_space(backend, &classify->question.memory, why);
     return status;
-}
-
-static struct label_set_params set_params(const struct classify *classify)
-{
-    const struct clip_info *clip = classify->backend->clip;
-    return (struct label_set_params){.space = clip->space, .default_template = clip->template_text};
 }
 
 static void begin_compile(struct service_call *call)
@@ -507,6 +571,9 @@ static enum status plan_query(struct classify *classify, const struct api_query_
                           "nothing to classify; send an image or an embedding");
     }
     classify->top = request->top == 0 ? TOP_DEFAULT : request->top;
+    classify->candidates_max =
+        request->candidates_max == 0 ? CANDIDATES_DEFAULT : request->candidates_max;
+    classify->fields = classify->question.fields;
     classify->params = (struct query_params){
         .backend = classify->backend,
         .question = &classify->question,
@@ -548,6 +615,29 @@ static void begin_classify(struct service_call *call)
     get_labels(classify, request.label_set_id, &params);
 }
 
+static void begin_discover(struct service_call *call)
+{
+    struct classify *classify = create(call);
+    struct api_query_request request;
+    struct reason why = {0};
+    enum status status =
+        api_decode_query(call->method, call->message, classify->arena, &request, &why);
+    if (status == STATUS_OK)
+        status = resolve(classify, &request.options, &why);
+    if (status == STATUS_OK && classify->question.memory.number == 0)
+        status =
+            reason_set(&why, STATUS_NOT_FOUND, "memory",
+                       "there is no memory '%s', and labels come from captions", META_NAME_DEFAULT);
+    if (status == STATUS_OK)
+        status = plan_query(classify, &request, &why);
+    classify->question.fields |= 1u << API_FIELD_CAPTION;
+    classify->params.needs_neighbours = true;
+    if (status == STATUS_OK)
+        status = query_start(&classify->params, &classify->query, &why);
+    if (status != STATUS_OK)
+        fail(classify, status, &why);
+}
+
 static void cancel(struct service_call *call)
 {
     struct reason why = {0};
@@ -556,3 +646,4 @@ static void cancel(struct service_call *call)
 
 const struct service_handler service_compile_labels = {.begin = begin_compile, .cancel = cancel};
 const struct service_handler service_classify = {.begin = begin_classify, .cancel = cancel};
+const struct service_handler service_discover = {.begin = begin_discover, .cancel = cancel};

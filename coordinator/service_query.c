@@ -2,6 +2,7 @@
 // service_query.c - Search, RefineImage, RefineText and RefineEmbedding: one query, one answer.
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "coordinator/answer.h"
 #include "coordinator/query.h"
@@ -20,6 +21,7 @@ struct asked {
 static void free_asked(struct asked *asked)
 {
     query_destroy(&asked->query);
+    question_deinit(&asked->question);
     arena_destroy(&asked->arena);
     mem_free(asked);
 }
@@ -42,7 +44,8 @@ static void on_done(void *context)
     }
     struct api_answer answer;
     answer_from_result(asked->call, &asked->question, result, &answer);
-    if (answer_neighbours(result, asked->arena, &answer.neighbours) != STATUS_OK) {
+    if (answer_neighbours(result, asked->question.fields, asked->arena, &answer.neighbours) !=
+        STATUS_OK) {
         fail(asked, reason_set(&why, STATUS_NO_MEMORY, NULL, "no memory for the answer"), &why);
         return;
     }
@@ -58,6 +61,46 @@ static void on_done(void *context)
     free_asked(asked);
 }
 
+// The parts with their embeddings as unit vectors; *own is image when any part is one.
+static enum status plan_parts(struct asked *asked, const struct api_query_request *request,
+                              uint32_t dimension, const struct api_query_part **out,
+                              enum modality *own, struct reason *why)
+{
+    struct api_query_part *parts =
+        arena_alloc_array(asked->arena, request->part_count, sizeof(*parts));
+    float *rows = arena_alloc_array(asked->arena, request->part_count * dimension, sizeof(*rows));
+    if (!parts || !rows)
+        return reason_set(why, STATUS_NO_MEMORY, "parts", "no memory for them");
+
+    bool is_encoded = false;
+    enum status status = STATUS_OK;
+    *own = MODALITY_TEXT;
+    for (size_t i = 0; i < request->part_count && status == STATUS_OK; i++) {
+        const struct api_query_part *part = &request->parts[i];
+        parts[i] = *part;
+        bool is_embedding = part->input == API_INPUT_EMBEDDING;
+        is_encoded = is_encoded || !is_embedding;
+        if (part->input == API_INPUT_IMAGE ||
+            (is_embedding && part->embedding_modality != API_MODALITY_TEXT))
+            *own = MODALITY_IMAGE;
+        if (!is_embedding)
+            continue;
+        struct reason inner = {0};
+        float *row = rows + i * dimension;
+        parts[i].embedding = row;
+        status = question_embedding(part->embedding, part->embedding_count, dimension, row, &inner);
+        if (status != STATUS_OK) {
+            char field[REASON_FIELD_BYTES];
+            (void)snprintf(field, sizeof(field), "parts[%zu].embedding", i);
+            (void)reason_set(why, status, field, "%s", inner.text);
+        }
+    }
+    *out = parts;
+    if (status == STATUS_OK && is_encoded)
+        status = question_check_space(asked->call->backend, &asked->question.memory, why);
+    return status;
+}
+
 // What the request asks, as a query. `row` has room for an embedding.
 static enum status plan(struct asked *asked, const struct api_query_request *request, float *row,
                         struct query_params *out, struct reason *why)
@@ -66,12 +109,15 @@ static enum status plan(struct asked *asked, const struct api_query_request *req
     const struct meta_generation *memory = &asked->question.memory;
     enum modality own = request->input == API_INPUT_TEXT ? MODALITY_TEXT : MODALITY_IMAGE;
     uint32_t dimension = memory->number == 0 ? backend->clip->dimension : memory->dimension;
+    const struct api_query_part *parts = NULL;
     enum status status = STATUS_OK;
     if (request->input == API_INPUT_EMBEDDING) {
         if (request->embedding_modality == API_MODALITY_TEXT)
             own = MODALITY_TEXT;
         status =
             question_embedding(request->embedding, request->embedding_count, dimension, row, why);
+    } else if (request->input == API_INPUT_PARTS) {
+        status = plan_parts(asked, request, dimension, &parts, &own, why);
     } else if (request->input == API_INPUT_NONE) {
         status = reason_set(why, STATUS_INVALID, "input",
                             "nothing to look for; send an image, a text or an embedding");
@@ -87,6 +133,8 @@ static enum status plan(struct asked *asked, const struct api_query_request *req
         .input = request->input,
         .image = request->image,
         .text = request->text,
+        .parts = parts,
+        .part_count = request->part_count,
         .rows = row,
         .row_count = 1,
         .dimension = dimension,

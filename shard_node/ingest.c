@@ -339,9 +339,10 @@ enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request 
 }
 
 static enum status append(struct ingest *ingest, const struct ingest_pending *pending,
-                          const struct rows_item *items, size_t count, struct reason *why)
+                          const struct rows_item *items, const struct text *tags, size_t count,
+                          struct reason *why)
 {
-    const enum status status = rows_append(pending->generation->rows, items, count, why);
+    const enum status status = shelf_append(pending->generation, items, tags, count, why);
     if (status != STATUS_OK)
         ingest_fell_behind(ingest, pending->generation, why->text);
     return status;
@@ -352,6 +353,7 @@ static enum status apply(struct ingest *ingest, const struct ingest_pending *pen
                          struct reason *why)
 {
     struct rows_item items[APPLY_BATCH];
+    struct text tags[APPLY_BATCH];
     size_t count = 0;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < pending->count && status == STATUS_OK; i++) {
@@ -362,17 +364,18 @@ static enum status apply(struct ingest *ingest, const struct ingest_pending *pen
             (void)rows_remove(pending->generation->rows, record->place.id);
             continue;
         }
+        tags[count] = record->tags;
         items[count++] = (struct rows_item){.id = record->place.id,
                                             .image = record->image,
                                             .text = record->text,
                                             .crc = record->rows_crc};
         if (count == APPLY_BATCH) {
-            status = append(ingest, pending, items, count, why);
+            status = append(ingest, pending, items, tags, count, why);
             count = 0;
         }
     }
     if (status == STATUS_OK)
-        status = append(ingest, pending, items, count, why);
+        status = append(ingest, pending, items, tags, count, why);
     pending->generation->changes += pending->count;
     return status;
 }

@@ -195,18 +195,24 @@ static enum status write_rows(struct ingest *ingest, const struct store_record *
                               size_t count, struct reason *why)
 {
     struct rows_item *items = mem_try_alloc_array(count, sizeof(*items));
-    if (!items)
+    struct text *tags = mem_try_alloc_array(count, sizeof(*tags));
+    if (!items || !tags) {
+        mem_free(items);
+        mem_free(tags);
         return reason_set(why, STATUS_NO_MEMORY, "", "no memory to show %zu records", count);
+    }
     for (size_t i = 0; i < count; i++) {
         const struct store_record *record = &records[i];
         items[i] = (struct rows_item){.id = record->place.id,
                                       .image = record->image,
                                       .text = record->text,
                                       .crc = record->rows_crc};
+        tags[i] = record->tags;
     }
     struct shelf_generation *generation = ingest->bulk.generation;
-    enum status status = rows_append(generation->rows, items, count, why);
+    enum status status = shelf_append(generation, items, tags, count, why);
     mem_free(items);
+    mem_free(tags);
     generation->changes += count;
     if (status == STATUS_OK)
         status =

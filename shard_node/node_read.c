@@ -101,6 +101,18 @@ static bool fetch_rows(struct fetch *fetch, size_t index, uint32_t slot, uint16_
     return true;
 }
 
+// Parts that nobody asked for stay empty.
+static void put_document(struct fetch *fetch, size_t index, const struct store_document *document)
+{
+    const uint32_t asked = fetch->asked.document_parts;
+    const uint32_t parts = asked != 0 ? asked : SHARD_DOCUMENT_ALL;
+    const struct text none = {0};
+    fetch->keys[index] = parts & SHARD_DOCUMENT_KEY ? document->key : none;
+    fetch->captions[index] = parts & SHARD_DOCUMENT_CAPTION ? document->caption : none;
+    fetch->sources[index] = parts & SHARD_DOCUMENT_SOURCE ? document->source : none;
+    fetch->tags[index] = parts & SHARD_DOCUMENT_TAGS ? document->tags : none;
+}
+
 // *found tells whether the record is there and whole.
 static enum status fetch_one(struct fetch *fetch, size_t index, uint16_t *spare, bool *found,
                              struct reason *why)
@@ -118,10 +130,7 @@ static enum status fetch_one(struct fetch *fetch, size_t index, uint16_t *spare,
             return STATUS_OK;
         if (status != STATUS_OK)
             return status;
-        fetch->keys[index] = document.key;
-        fetch->captions[index] = document.caption;
-        fetch->sources[index] = document.source;
-        fetch->tags[index] = document.tags;
+        put_document(fetch, index, &document);
     }
     *found = !fetch->rows || fetch_rows(fetch, index, slot, spare);
     return STATUS_OK;

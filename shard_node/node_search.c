@@ -50,6 +50,32 @@ static enum status check_search(struct search *search)
     return STATUS_OK;
 }
 
+// The records at this moment, those that the filter lets pass live.
+static enum status begin_view(struct search *search)
+{
+    const struct shard_search_request *asked = &search->asked;
+    const struct rows_choice choice = {.excluded = asked->exclude_ids,
+                                       .excluded_count = asked->exclude_count,
+                                       .only = asked->only_ids,
+                                       .only_count = asked->only_count,
+                                       .has_only = asked->has_only_ids};
+    const struct tags_filter filter = {.all = asked->all_tags,
+                                       .all_count = asked->all_count,
+                                       .any = asked->any_tags,
+                                       .any_count = asked->any_count,
+                                       .no = asked->no_tags,
+                                       .no_count = asked->no_count};
+    struct shelf_generation *generation = search->generation;
+    enum status status = rows_view_begin(generation->rows, &choice, &search->view);
+    if (status == STATUS_OK)
+        status = tags_keep(generation->tags, &filter, search->view.slot_count, search->view.live);
+    if (status != STATUS_OK)
+        return reason_set(&search->why, STATUS_NO_MEMORY, "", "no memory to view the rows");
+    if (asked->has_only_ids || filter.all_count + filter.any_count + filter.no_count > 0)
+        rows_view_recount(&search->view);
+    return STATUS_OK;
+}
+
 static enum status prepare(struct scan_task *task)
 {
     struct search *search = (struct search *)task;
@@ -67,9 +93,8 @@ static enum status prepare(struct scan_task *task)
         return reason_set(why, STATUS_NOT_FOUND, "generation",
                           "generation %" PRIu32 " is not on this node", asked->generation);
     status = check_search(search);
-    if (status == STATUS_OK && rows_view_begin(search->generation->rows, asked->exclude_ids,
-                                               asked->exclude_count, &search->view) != STATUS_OK)
-        status = reason_set(why, STATUS_NO_MEMORY, "", "no memory to view the rows");
+    if (status == STATUS_OK)
+        status = begin_view(search);
     task->request = (struct scan_request){.view = &search->view,
                                           .modality = asked->modality,
                                           .queries = asked->rows,

@@ -409,7 +409,34 @@ uint64_t rows_heap_bytes(struct rows *rows)
     return bytes;
 }
 
-enum status rows_view_begin(struct rows *rows, const uint64_t *excluded, size_t count,
+// The live bits of those who are chosen, under the lock.
+static void choose(const struct rows *rows, const struct rows_choice *choice, uint64_t *live)
+{
+    const size_t words = rows_words_of(rows->slot_count);
+    if (choice->has_only)
+        memset(live, 0, words * sizeof(*live));
+    else if (words > 0)
+        memcpy(live, rows->live, words * sizeof(*live));
+    for (size_t i = 0; i < choice->only_count; i++) {
+        const uint32_t slot = rows_map_find(&rows->map, choice->only[i], slots_of(rows));
+        if (slot != ROWS_NONE && bit_is_set(rows->live, slot))
+            set_bit(live, slot);
+    }
+    for (size_t i = 0; i < choice->excluded_count; i++) {
+        const uint32_t slot = rows_map_find(&rows->map, choice->excluded[i], slots_of(rows));
+        if (slot != ROWS_NONE)
+            clear_bit(live, slot);
+    }
+}
+
+void rows_view_recount(struct rows_view *view)
+{
+    view->live_count = 0;
+    for (size_t w = 0; w < rows_words_of(view->slot_count); w++)
+        view->live_count += (uint64_t)__builtin_popcountll(view->live[w]);
+}
+
+enum status rows_view_begin(struct rows *rows, const struct rows_choice *choice,
                             struct rows_view *out)
 {
     // Memory is not asked for under the lock. The rows may grow meanwhile: there is a margin, and
@@ -427,13 +454,7 @@ enum status rows_view_begin(struct rows *rows, const uint64_t *excluded, size_t 
             mem_free(live);
             continue;
         }
-        if (words > 0)
-            memcpy(live, rows->live, words * sizeof(*live));
-        for (size_t i = 0; i < count; i++) {
-            const uint32_t slot = rows_map_find(&rows->map, excluded[i], slots_of(rows));
-            if (slot != ROWS_NONE)
-                clear_bit(live, slot);
-        }
+        choose(rows, choice, live);
         *out = (struct rows_view){.dimension = rows->dimension,
                                   .slot_count = rows->slot_count,
                                   .live_count = rows->live_count,
@@ -448,6 +469,6 @@ enum status rows_view_begin(struct rows *rows, const uint64_t *excluded, size_t 
 
 void rows_view_end(struct rows_view *view)
 {
-    mem_free(unconst(view->live)); // const for everybody else
+    mem_free(view->live);
     *view = (struct rows_view){0};
 }

@@ -95,15 +95,25 @@ uint64_t rows_heap_bytes(struct rows *rows); // of what stands beside them in me
 struct rows_view {
     size_t dimension;
     uint32_t slot_count;
-    uint64_t live_count;           // records, the excluded ones too
-    const uint64_t *live;          // one bit for each slot
+    uint64_t live_count;           // records; those not chosen too, until rows_view_recount()
+    uint64_t *live;                // one bit for each slot, the view's own
     const uint16_t *rows[2];       // by enum modality: [slot_count][dimension]
     const struct rows_slot *slots; // [slot_count]
 };
 
-// `excluded` ids are not live in the view. STATUS_NO_MEMORY.
-enum status rows_view_begin(struct rows *rows, const uint64_t *excluded, size_t count,
+// Who is to be live in a view. A zero struct: everybody.
+struct rows_choice {
+    const uint64_t *excluded; // ids that are not
+    size_t excluded_count;
+    const uint64_t *only; // ids that are, and nobody else
+    size_t only_count;
+    bool has_only;
+};
+
+// STATUS_NO_MEMORY.
+enum status rows_view_begin(struct rows *rows, const struct rows_choice *choice,
                             struct rows_view *out) MUST_CHECK;
+void rows_view_recount(struct rows_view *view); // after bits of `live` were cleared
 void rows_view_end(struct rows_view *view);
 
 #endif

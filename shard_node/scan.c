@@ -2,6 +2,8 @@
 // A list is a heap with its worst hit on top, so that nearly every row is dismissed by one
 // comparison with that hit's score. Whether a row is live, and its id, are looked at only for the
 // few that pass; dead rows are multiplied like live ones, which costs less than a branch for each.
+// Where few rows of a block are live (a filter chose them), only those are multiplied, one by one, and
+// a block without any costs nothing. The bits are the same either way (distance.h).
 //
 // Within a block the queries go in groups that share each load of a row. The block stays in the
 // core's cache while the groups take turns, so a batch reads memory once.
@@ -10,6 +12,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +22,8 @@
 
 #define BLOCK_BYTES (256u << 10) // a quarter of a usual second-level cache
 #define BLOCK_ROWS_MAX 2048u
-#define GROUP 4u // queries
+#define GROUP 4u  // queries
+#define SPARSE 4u // a block with fewer live rows than 1 in 4 is scanned row by row
 
 struct scan_lists {
     size_t query_count; // of the request
@@ -159,6 +163,11 @@ size_t scan_block_count(const struct scan_request *request)
     return (request->view->slot_count + rows - 1) / rows;
 }
 
+static bool is_live(const struct rows_view *view, size_t slot)
+{
+    return (view->live[slot / 64] >> (slot % 64) & 1) != 0;
+}
+
 static void offer_scores(const struct rows_view *view, struct scan_lists *lists, size_t query,
                          const float *scores, size_t first, size_t count)
 {
@@ -167,7 +176,7 @@ static void offer_scores(const struct rows_view *view, struct scan_lists *lists,
         if (scores[r] < floor)
             continue;
         const size_t slot = first + r;
-        if ((view->live[slot / 64] >> (slot % 64) & 1) == 0)
+        if (!is_live(view, slot))
             continue;
         const struct scan_hit hit = {{view->slots[slot].id, scores[r]}, (uint32_t)slot};
         offer(lists, query, &hit);
@@ -175,15 +184,27 @@ static void offer_scores(const struct rows_view *view, struct scan_lists *lists,
     }
 }
 
-void scan_block(enum cpu_level level, const struct scan_request *request, size_t block,
-                struct scan_lists *lists)
+static size_t count_live(const struct rows_view *view, size_t first, size_t count)
+{
+    size_t live = 0;
+    size_t slot = first;
+    while (slot < first + count) {
+        uint64_t word = view->live[slot / 64] >> (slot % 64);
+        const size_t bits = 64 - slot % 64;
+        const size_t left = first + count - slot;
+        if (left < bits)
+            word &= (1ull << left) - 1;
+        live += (size_t)__builtin_popcountll(word);
+        slot += bits;
+    }
+    return live;
+}
+
+// `count` rows from `first` on with all queries, a group of them at a time.
+static void scan_rows(enum cpu_level level, const struct scan_request *request, size_t first,
+                      size_t count, struct scan_lists *lists)
 {
     const struct rows_view *view = request->view;
-    const size_t rows = block_rows(request);
-    const size_t first = block * rows;
-    assert(first < view->slot_count);
-
-    const size_t count = view->slot_count - first < rows ? view->slot_count - first : rows;
     for (size_t q = 0; q < request->query_count; q += GROUP) {
         const size_t queries =
             request->query_count - q < GROUP ? request->query_count - q : (size_t)GROUP;
@@ -197,5 +218,25 @@ void scan_block(enum cpu_level level, const struct scan_request *request, size_t
                         lists->scores);
         for (size_t i = 0; i < queries; i++)
             offer_scores(view, lists, q + i, lists->scores + i * count, first, count);
+    }
+}
+
+void scan_block(enum cpu_level level, const struct scan_request *request, size_t block,
+                struct scan_lists *lists)
+{
+    const struct rows_view *view = request->view;
+    const size_t rows = block_rows(request);
+    const size_t first = block * rows;
+    assert(first < view->slot_count);
+
+    const size_t count = view->slot_count - first < rows ? view->slot_count - first : rows;
+    const size_t live = count_live(view, first, count);
+    if (live * SPARSE >= count) {
+        scan_rows(level, request, first, count, lists);
+        return;
+    }
+    for (size_t slot = first; live > 0 && slot < first + count; slot++) {
+        if (is_live(view, slot))
+            scan_rows(level, request, slot, 1, lists);
     }
 }

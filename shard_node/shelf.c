@@ -43,11 +43,12 @@ struct opening {
 };
 
 static void link_generation(struct shelf *shelf, const struct store_generation *about,
-                            struct rows *rows)
+                            struct rows *rows, struct tags *tags)
 {
     struct shelf_generation *generation = mem_alloc(sizeof(*generation));
     generation->about = *about;
     generation->rows = rows;
+    generation->tags = tags;
     generation->references = 1;
     pthread_mutex_lock(&shelf->lock);
     generation->next = shelf->first;
@@ -90,8 +91,13 @@ static void open_generation(void *context, const struct store_generation *about)
     path_of(shelf, about->number, path);
     struct rows *rows = NULL;
     opening->status = shelf_fill(shelf->store, about, path, &rows, opening->why);
+    struct tags *tags = NULL;
     if (opening->status == STATUS_OK)
-        link_generation(shelf, about, rows);
+        opening->status = shelf_fill_tags(shelf->store, about, rows, &tags, opening->why);
+    if (opening->status == STATUS_OK)
+        link_generation(shelf, about, rows, tags);
+    else
+        rows_close(&rows);
 }
 
 enum status shelf_open(struct store *store, const char *directory, struct shelf **out,
@@ -124,6 +130,7 @@ enum status shelf_open(struct store *store, const char *directory, struct shelf 
 static void free_generation(struct shelf_generation *generation)
 {
     rows_close(&generation->rows);
+    tags_destroy(&generation->tags);
     mem_free(generation);
 }
 
@@ -230,7 +237,7 @@ enum status shelf_add(struct shelf *shelf, const struct store_generation *about,
         rows_close(&rows);
         return status;
     }
-    link_generation(shelf, about, rows);
+    link_generation(shelf, about, rows, tags_create());
     return STATUS_OK;
 }
 
@@ -252,6 +259,19 @@ uint64_t shelf_remove(struct shelf *shelf, uint32_t number, bool dropped)
     const uint64_t records = rows_live_count(generation->rows);
     shelf_release(shelf, &generation);
     return records;
+}
+
+enum status shelf_append(struct shelf_generation *generation, const struct rows_item *items,
+                         const struct text *tags, size_t count, struct reason *why)
+{
+    // The writer is the only one that appends, so these are the slots the items will get.
+    const uint64_t first = rows_slot_count(generation->rows);
+    for (size_t i = 0; i < count && first + i < ROWS_NONE; i++) {
+        if (tags_add(generation->tags, (uint32_t)(first + i), tags[i]) != STATUS_OK)
+            return reason_set(why, STATUS_NO_MEMORY, "tags",
+                              "no memory for the tags of %zu records", count);
+    }
+    return rows_append(generation->rows, items, count, why);
 }
 
 enum status shelf_checkpoint(struct shelf *shelf, struct shelf_generation *generation, bool always,
@@ -283,6 +303,21 @@ enum status shelf_checkpoint_all(struct shelf *shelf, struct reason *why)
     return status;
 }
 
+// Rows of records that were not acknowledged yet, then the tags of all, since those of a failed append
+// may have been noted for slots that others have got.
+static void catch_up(struct opening *opening, struct shelf_generation *there)
+{
+    struct store *store = opening->shelf->store;
+    struct tags *tags = NULL;
+    opening->status =
+        shelf_catch_up(store, &there->about, there->rows, opening->after, opening->why);
+    if (opening->status == STATUS_OK)
+        opening->status = shelf_fill_tags(store, &there->about, there->rows, &tags, opening->why);
+    if (opening->status == STATUS_OK)
+        tags_exchange(there->tags, tags);
+    tags_destroy(&tags);
+}
+
 static void follow_generation(void *context, const struct store_generation *about)
 {
     struct opening *opening = context;
@@ -295,8 +330,7 @@ static void follow_generation(void *context, const struct store_generation *abou
     else if (!about->dropped && !there)
         open_generation(opening, about);
     else if (!about->dropped)
-        opening->status =
-            shelf_catch_up(shelf->store, about, there->rows, opening->after, opening->why);
+        catch_up(opening, there);
     shelf_release(shelf, &there);
 }
 
@@ -313,7 +347,7 @@ uint64_t shelf_memory(struct shelf *shelf)
     uint64_t bytes = 0;
     pthread_mutex_lock(&shelf->lock);
     for (struct shelf_generation *at = shelf->first; at; at = at->next)
-        bytes += rows_bytes(at->rows) + rows_heap_bytes(at->rows);
+        bytes += rows_bytes(at->rows) + rows_heap_bytes(at->rows) + tags_bytes(at->tags);
     pthread_mutex_unlock(&shelf->lock);
     return bytes;
 }

@@ -17,6 +17,7 @@
 #include "proto/base/status.h"
 #include "shard_node/rows.h"
 #include "shard_node/store.h"
+#include "shard_node/tags.h"
 
 #define SHELF_GENERATIONS_MAX 4096 // alive and dropped
 // Dead slots that make an opening write the rows anew: more than a quarter, and worth it.
@@ -39,6 +40,7 @@ struct shelf_bulk {
 struct shelf_generation {
     struct store_generation about; // `own` ascending
     struct rows *rows;
+    struct tags *tags;
     uint64_t changes;       // writer's: since the last checkpoint
     struct shelf_bulk bulk; // writer's
     uint32_t references;    // the shelf's
@@ -70,6 +72,11 @@ enum status shelf_add(struct shelf *shelf, const struct store_generation *about,
 // uses them any more. Returns how many records it had.
 uint64_t shelf_remove(struct shelf *shelf, uint32_t number, bool dropped);
 
+// Shows records to searches: their tags (joined, parallel to the items), then their rows. As
+// rows_append(); after a failure nothing may be appended any more.
+enum status shelf_append(struct shelf_generation *generation, const struct rows_item *items,
+                         const struct text *tags, size_t count, struct reason *why) MUST_CHECK;
+
 // Makes the rows of a generation survive a crash as they are now; with `always` false only when
 // SHELF_CHECKPOINT_RECORDS changed.
 enum status shelf_checkpoint(struct shelf *shelf, struct shelf_generation *generation, bool always,
@@ -93,5 +100,9 @@ enum status shelf_fill(struct store *store, const struct store_generation *about
 // For shelf_follow(): the same for rows that are in use.
 enum status shelf_catch_up(struct store *store, const struct store_generation *about,
                            struct rows *rows, uint64_t after, struct reason *why) MUST_CHECK;
+
+// The tags of all records that the rows have, from their documents.
+enum status shelf_fill_tags(struct store *store, const struct store_generation *about,
+                            struct rows *rows, struct tags **out, struct reason *why) MUST_CHECK;
 
 #endif

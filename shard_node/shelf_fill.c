@@ -272,3 +272,70 @@ enum status shelf_fill(struct store *store, const struct store_generation *about
         *out = rows;
     return status;
 }
+
+// --- tags
+
+struct tag_fill {
+    struct rows *rows;
+    struct tags *tags;
+    uint64_t *unread; // a bit for each live slot whose document has not come yet
+    size_t left;
+};
+
+static enum status take_tags(struct tag_fill *fill, uint64_t id, struct text tags)
+{
+    const uint32_t slot = rows_find(fill->rows, id);
+    if (slot == ROWS_NONE)
+        return STATUS_OK;
+    const uint64_t bit = 1ull << (slot % 64);
+    fill->left -= (fill->unread[slot / 64] & bit) != 0;
+    fill->unread[slot / 64] &= ~bit;
+    return tags_add(fill->tags, slot, tags);
+}
+
+static enum status walk_documents(struct tag_fill *fill, struct store_cursor *cursor,
+                                  struct reason *why)
+{
+    for (;;) {
+        uint64_t id = 0;
+        struct store_document document;
+        enum status status = store_cursor_next_document(cursor, &id, &document, why);
+        if (status == STATUS_NOT_FOUND)
+            return STATUS_OK;
+        if (status == STATUS_CORRUPT)
+            continue; // logged; it stays among those unread
+        if (status == STATUS_OK && take_tags(fill, id, document.tags) != STATUS_OK)
+            status = reason_set(why, STATUS_NO_MEMORY, "tags", "no memory for the records' tags");
+        if (status != STATUS_OK)
+            return status;
+    }
+}
+
+enum status shelf_fill_tags(struct store *store, const struct store_generation *about,
+                            struct rows *rows, struct tags **out, struct reason *why)
+{
+    const int64_t began_us = clock_now_us();
+    struct rows_view view;
+    if (rows_view_begin(rows, &(struct rows_choice){0}, &view) != STATUS_OK)
+        return reason_set(why, STATUS_NO_MEMORY, "tags", "no memory to look at the rows");
+    struct tag_fill fill = {
+        .rows = rows, .tags = tags_create(), .unread = view.live, .left = view.live_count};
+    struct store_cursor *cursor = store_cursor_begin_documents(store, about->number);
+    const enum status status = walk_documents(&fill, cursor, why);
+    store_cursor_end(&cursor);
+    if (status != STATUS_OK) {
+        tags_destroy(&fill.tags);
+        rows_view_end(&view);
+        return status;
+    }
+    if (fill.left > 0) {
+        log_warn("tags_unknown", "generation=%" PRIu32 " records=%zu", about->number, fill.left);
+        tags_set_unknown(fill.tags, fill.unread, ((size_t)view.slot_count + 63) / 64);
+        view.live = NULL;
+    }
+    rows_view_end(&view);
+    log_debug("tags_read", "generation=%" PRIu32 " seconds=%.3f", about->number,
+              (double)(clock_now_us() - began_us) / 1e6);
+    *out = fill.tags;
+    return STATUS_OK;
+}

@@ -197,6 +197,12 @@ enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_r
                               struct reason *why) MUST_CHECK;
 void store_cursor_end(struct store_cursor **cursor);
 
+// The same walk over documents; the texts are valid until the next call.
+struct store_cursor *store_cursor_begin_documents(struct store *store, uint32_t generation);
+enum status store_cursor_next_document(struct store_cursor *cursor, uint64_t *id,
+                                       struct store_document *document,
+                                       struct reason *why) MUST_CHECK;
+
 // --- the log
 
 enum store_operation {

@@ -162,7 +162,8 @@ static void seek(struct store_cursor *cursor, struct store_place place)
     cursor->fresh = true;
 }
 
-struct store_cursor *store_cursor_begin(struct store *store, uint32_t generation, size_t dimension)
+static struct store_cursor *begin_walk(struct store *store, enum store_family family,
+                                       uint32_t generation, size_t dimension)
 {
     struct store_cursor *cursor = mem_alloc(sizeof(*cursor));
     if (store_enter(store, NULL) != STATUS_OK)
@@ -174,9 +175,19 @@ struct store_cursor *store_cursor_begin(struct store *store, uint32_t generation
     cursor->options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(cursor->options, 0);
     rocksdb_readoptions_set_readahead_size(cursor->options, READAHEAD_BYTES);
-    cursor->at = rocksdb_create_iterator_cf(store->db, cursor->options, store->family[STORE_VEC]);
+    cursor->at = rocksdb_create_iterator_cf(store->db, cursor->options, store->family[family]);
     seek(cursor, cursor->seen);
     return cursor;
+}
+
+struct store_cursor *store_cursor_begin(struct store *store, uint32_t generation, size_t dimension)
+{
+    return begin_walk(store, STORE_VEC, generation, dimension);
+}
+
+struct store_cursor *store_cursor_begin_documents(struct store *store, uint32_t generation)
+{
+    return begin_walk(store, STORE_DOC, generation, 0);
 }
 
 void store_cursor_end(struct store_cursor **cursor)
@@ -243,8 +254,8 @@ static enum status end_of_walk(struct store_cursor *cursor, struct reason *why)
     return status == STATUS_OK ? STATUS_NOT_FOUND : status;
 }
 
-enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_row *row,
-                              struct reason *why)
+// The next key and value of the generation, as the cursors of both families need it.
+static enum status advance(struct store_cursor *cursor, struct bytes *value, struct reason *why)
 {
     if (!cursor->at)
         return reason_set(why, STATUS_UNAVAILABLE, "store", "the store is not open");
@@ -264,14 +275,36 @@ enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_r
         return STATUS_NOT_FOUND;
 
     cursor->seen = place;
-    row->place = place;
-    const char *data = rocksdb_iter_value(cursor->at, &bytes);
-    const struct bytes value = {(const uint8_t *)data, bytes};
-    if (!rows_are_sound(value, cursor->dimension))
-        return corrupt_record(place, "vec", why);
-    row->rows = (const uint16_t *)(const void *)data;
-    row->crc = bytes_get_u32_le(value.data + bytes - STORE_CRC_BYTES);
+    value->data = (const uint8_t *)rocksdb_iter_value(cursor->at, &value->count);
     return STATUS_OK;
+}
+
+enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_row *row,
+                              struct reason *why)
+{
+    struct bytes value = {0};
+    const enum status status = advance(cursor, &value, why);
+    row->place = cursor->seen;
+    if (status != STATUS_OK)
+        return status;
+    if (!rows_are_sound(value, cursor->dimension))
+        return corrupt_record(cursor->seen, "vec", why);
+    row->rows = (const uint16_t *)(const void *)value.data;
+    row->crc = bytes_get_u32_le(value.data + value.count - STORE_CRC_BYTES);
+    return STATUS_OK;
+}
+
+enum status store_cursor_next_document(struct store_cursor *cursor, uint64_t *id,
+                                       struct store_document *document, struct reason *why)
+{
+    struct bytes value = {0};
+    const enum status status = advance(cursor, &value, why);
+    if (status != STATUS_OK)
+        return status;
+    *id = cursor->seen.id;
+    return store_decode_document(value, document) == STATUS_OK
+               ? STATUS_OK
+               : corrupt_record(cursor->seen, "doc", why);
 }
 
 // --- the log

@@ -18,6 +18,15 @@ void answers_put_floats(struct json_writer *writer, const char *name, const floa
     json_end_array(writer);
 }
 
+void answers_put_tags(struct json_writer *writer, const struct text *tags, size_t count)
+{
+    json_name(writer, "tags");
+    json_begin_array(writer);
+    for (size_t i = 0; i < count; i++)
+        json_put_text(writer, tags[i]);
+    json_end_array(writer);
+}
+
 static void put_text_member(struct json_writer *writer, const char *name, struct text text)
 {
     json_name(writer, name);
@@ -40,6 +49,8 @@ void answers_put_neighbours(struct json_writer *writer, const struct api_neighbo
             put_text_member(writer, "caption", neighbours->captions[i]);
         if (neighbours->sources)
             put_text_member(writer, "source", neighbours->sources[i]);
+        if (neighbours->tags)
+            answers_put_tags(writer, neighbours->tags[i].tags, neighbours->tags[i].count);
         if (neighbours->weights) {
             json_name(writer, "weight");
             json_put_float(writer, neighbours->weights[i]);
@@ -48,6 +59,13 @@ void answers_put_neighbours(struct json_writer *writer, const struct api_neighbo
             json_name(writer, "effect");
             json_put_float(writer, neighbours->effects[i]);
         }
+        size_t dimension = neighbours->dimension;
+        if (neighbours->image_embeddings)
+            answers_put_floats(writer, "image_embedding",
+                               neighbours->image_embeddings + i * dimension, dimension);
+        if (neighbours->text_embeddings)
+            answers_put_floats(writer, "text_embedding",
+                               neighbours->text_embeddings + i * dimension, dimension);
         json_end_object(writer);
     }
     json_end_array(writer);

@@ -17,8 +17,9 @@
 #include "proto/wire/api.h"
 #include "tools/options.h"
 
-// "neighbours":[{"id","key","score","caption","source","weight","effect"}]; weight where
-// there was fusion, effect where it was explained.
+// "neighbours":[{"id","key","score","caption","source","tags","weight","effect","image_embedding",
+// "text_embedding"}]; weight where there was fusion, effect where it was explained, the others
+// where --fields asked for them.
 void answers_put_neighbours(struct json_writer *writer, const struct api_neighbours *neighbours);
 
 // "NAME":[{"label","score"}]
@@ -38,6 +39,9 @@ void answers_put_timings(struct json_writer *writer, const struct api_timings *t
 // "NAME":[...]
 void answers_put_floats(struct json_writer *writer, const char *name, const float *values,
                         size_t count);
+
+// "tags":[...]
+void answers_put_tags(struct json_writer *writer, const struct text *tags, size_t count);
 
 // A table of the neighbours, and what is missing of the answer, on stdout.
 void answers_print_neighbours(const struct api_neighbours *neighbours, int indent);

@@ -5,6 +5,7 @@
 #include "tools/options.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "proto/base/limits.h"
 
@@ -19,6 +20,7 @@ void options_init(struct options *options)
         .fusion = -1,
         .format = -1,
         .top = 5,
+        .candidates = 200,
         .vshards = VSHARDS_DEFAULT,
         .port = OPTIONS_PORT_UNSET,
         .batches = {.items = {1, 8, 64}, .count = 3},
@@ -193,6 +195,26 @@ const struct args_flag options_query[] = {
      .argument = "KEY",
      .help = "a record that must not be a neighbour",
      .offset = MEMBER(exclude)},
+    {.name = "--filter",
+     .kind = ARGS_LIST,
+     .argument = "tag=VALUE",
+     .help = "only records with this tag, and with that of every further --filter; any:tag=VALUE: "
+             "with one of these; no:tag=VALUE: without it",
+     .offset = MEMBER(filters)},
+    {.name = "--only",
+     .kind = ARGS_LIST,
+     .argument = "KEY",
+     .help = "only these records; - reads one key per line from stdin",
+     .offset = MEMBER(only)},
+    {.name = "--dedup",
+     .kind = ARGS_NUMBER,
+     .argument = "X",
+     .fallback = "0: off",
+     .help = "leaves out neighbours whose embedding has this inner product or more, 0.5 to 1, with "
+             "a better one's",
+     .offset = MEMBER(dedup),
+     .low = 0,
+     .high = 1},
     {.name = NULL},
 };
 
@@ -235,6 +257,61 @@ const struct args_flag options_input[] = {
     {.name = NULL},
 };
 
+const struct args_flag options_fields[] = {
+    {.name = "--fields",
+     .kind = ARGS_TEXT,
+     .argument = "LIST",
+     .fallback = "key, caption and source; of `memory get` also tags",
+     .help = "what of each record is told, separated by commas: key, caption, source, tags, "
+             "image_embedding, text_embedding, all, or none (ids and scores only)",
+     .offset = MEMBER(fields)},
+    {.name = NULL},
+};
+
+static uint32_t field_of(const char *word, size_t bytes)
+{
+    static const struct {
+        const char *word;
+        uint32_t bits;
+    } known[] = {
+        {"key", 1u << API_FIELD_KEY},
+        {"caption", 1u << API_FIELD_CAPTION},
+        {"source", 1u << API_FIELD_SOURCE},
+        {"tags", 1u << API_FIELD_TAGS},
+        {"image_embedding", 1u << API_FIELD_IMAGE_EMBEDDING},
+        {"text_embedding", 1u << API_FIELD_TEXT_EMBEDDING},
+        {"all", API_FIELDS_ALL},
+        {"none", 1u << API_FIELD_NONE},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strlen(known[i].word) == bytes && memcmp(known[i].word, word, bytes) == 0)
+            return known[i].bits;
+    }
+    return 0;
+}
+
+enum status options_read_fields(const struct options *options, uint32_t *out, struct reason *why)
+{
+    const char *at = options->fields;
+    uint32_t fields = 0;
+    while (at) {
+        const size_t bytes = strcspn(at, ",");
+        const uint32_t field = field_of(at, bytes);
+        if (field == 0)
+            return reason_set(why, STATUS_INVALID, "--fields",
+                              "'%.*s' is no field; allowed: key, caption, source, tags, "
+                              "image_embedding, text_embedding, all, none",
+                              (int)bytes, at);
+        fields |= field;
+        at = at[bytes] == ',' ? at + bytes + 1 : NULL;
+    }
+    const uint32_t none = 1u << API_FIELD_NONE;
+    if ((fields & none) && fields != none)
+        return reason_set(why, STATUS_INVALID, "--fields", "none goes with no other field");
+    *out = fields;
+    return STATUS_OK;
+}
+
 const char *options_device_name(const struct options *options)
 {
     return options->device == 1 ? "cpu" : "auto";
@@ -258,5 +335,6 @@ void options_query_message(const struct options *options, struct text *exclude,
         .index = (enum api_index)options->index,
         .profile = (enum api_profile)options->profile,
         .min_pair_similarity = (float)options->min_pair_similarity,
+        .dedup = (float)options->dedup,
     };
 }

@@ -31,7 +31,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     const char *request_id;
     const char *memory;
     // queries
-    struct args_list images, texts, embeddings;
+    struct args_list images, texts, embeddings, parts;
     int modality; // of the embeddings: enum modality
     uint64_t k;
     int over;    // enum api_modality
@@ -39,13 +39,15 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     int index;   // enum api_index
     int profile; // enum api_profile
     double min_similarity, min_coverage, min_pair_similarity;
-    struct args_list exclude;
+    double dedup;
+    struct args_list exclude, filters, only;
     const char *out; // file, or folder of preprocess
     // classify
     const char *labels;
     struct args_list templates;
     uint64_t top;
-    bool explain;
+    bool explain, no_labels;
+    uint64_t candidates;
     // memories
     const char *space;
     bool replace;
@@ -53,7 +55,8 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct args_list columns;
     uint64_t vshards;
     const char *key, *caption, *source, *image, *image_embedding, *text_embedding;
-    struct args_list tags, ids;
+    struct args_list tags, keys, ids;
+    const char *fields; // NULL: the answer's default
     // up
     uint64_t shards; // 0: as the data directory has it, else 1
     uint64_t port;   // OPTIONS_PORT_UNSET: as the configuration says
@@ -83,6 +86,7 @@ extern const struct args_flag options_memory[];  // --memory
 extern const struct args_flag options_profile[]; // --profile
 extern const struct args_flag options_query[];   // -k --over ... what bounds a search
 extern const struct args_flag options_fusion[];  // --fusion
+extern const struct args_flag options_fields[];  // --fields
 extern const struct args_flag options_input[];   // --image --text --embedding --modality
 
 // Whether the values of the flags are what a server takes; STATUS_INVALID names the flag.
@@ -91,6 +95,10 @@ enum status options_check(const struct options *options, struct reason *why) MUS
 // The same for one NAME or NAME@GENERATION; `flag` is what the error calls it.
 enum status options_check_memory(const char *flag, const char *memory,
                                  struct reason *why) MUST_CHECK;
+
+// The bits of --fields, 0 for the default. STATUS_INVALID naming the word that is none.
+enum status options_read_fields(const struct options *options, uint32_t *out,
+                                struct reason *why) MUST_CHECK;
 
 // The word of --device, and the options of a query message; the texts point into `options`
 // and `exclude`, which has room for options->exclude.count.

@@ -15,43 +15,52 @@
 
 #define REPLY_BYTES_MAX ((size_t)64 << 20)
 
-static void begin(struct queries *queries, const struct options *options, enum api_input kind,
-                  const struct args_list *items)
+static enum status begin(struct queries *queries, const struct options *options,
+                         enum api_input kind, const struct args_list *items, struct reason *why)
 {
     *queries = (struct queries){.options = options, .kind = kind};
     inputs_init(&queries->inputs, items, kind != API_INPUT_TEXT);
     queries->exclude = mem_alloc_array(options->exclude.count + 1, sizeof(struct text));
     options_query_message(options, queries->exclude, &queries->message);
+    enum status status = options_read_fields(options, &queries->message.fields, why);
+    if (!status)
+        status = filters_read(options, &queries->filters, why);
+    queries->message.filter = queries->filters.filter;
+    return status;
 }
 
 enum status queries_begin(struct queries *queries, const struct options *options,
                           struct reason *why)
 {
-    int kinds =
-        (options->images.count > 0) + (options->texts.count > 0) + (options->embeddings.count > 0);
+    *queries = (struct queries){0};
+    int kinds = (options->images.count > 0) + (options->texts.count > 0) +
+                (options->embeddings.count > 0) + (options->parts.count > 0);
     if (kinds != 1)
         return reason_set(why, STATUS_INVALID, NULL,
                           "%s: one of --image, --text and --embedding is needed",
                           kinds ? "more than one kind of input" : "nothing to ask");
 
+    if (options->parts.count) {
+        enum status status = begin(queries, options, API_INPUT_PARTS, &options->parts, why);
+        return status ? status : parts_read(options, &queries->parts, why);
+    }
     if (options->images.count)
-        begin(queries, options, API_INPUT_IMAGE, &options->images);
-    else if (options->texts.count)
-        begin(queries, options, API_INPUT_TEXT, &options->texts);
-    else
-        begin(queries, options, API_INPUT_EMBEDDING, &options->embeddings);
-    return STATUS_OK;
+        return begin(queries, options, API_INPUT_IMAGE, &options->images, why);
+    if (options->texts.count)
+        return begin(queries, options, API_INPUT_TEXT, &options->texts, why);
+    return begin(queries, options, API_INPUT_EMBEDDING, &options->embeddings, why);
 }
 
-void queries_begin_rows(struct queries *queries, const struct options *options)
+enum status queries_begin_rows(struct queries *queries, const struct options *options,
+                               struct reason *why)
 {
-    begin(queries, options, API_INPUT_EMBEDDING, &options->embeddings);
+    return begin(queries, options, API_INPUT_EMBEDDING, &options->embeddings, why);
 }
 
-void queries_begin_pictures(struct queries *queries, const struct options *options,
-                            const struct args_list *items)
+enum status queries_begin_pictures(struct queries *queries, const struct options *options,
+                                   const struct args_list *items, struct reason *why)
 {
-    begin(queries, options, API_INPUT_IMAGE, items);
+    return begin(queries, options, API_INPUT_IMAGE, items, why);
 }
 
 void queries_end(struct queries *queries)
@@ -61,6 +70,8 @@ void queries_end(struct queries *queries)
     npyfile_close(&queries->rows);
     mem_free(queries->embedding);
     mem_free(queries->exclude);
+    filters_deinit(&queries->filters);
+    parts_deinit(&queries->parts);
     *queries = (struct queries){0};
 }
 
@@ -116,6 +127,22 @@ static enum queries_step next_row(struct queries *queries, struct api_query_requ
     return QUERIES_ITEM;
 }
 
+// All parts are one query, named by its words.
+static enum queries_step next_parts(struct queries *queries, struct api_query_request *out)
+{
+    if (queries->parts_are_asked)
+        return QUERIES_END;
+    queries->parts_are_asked = true;
+    size_t used = 0;
+    queries->name[0] = '\0';
+    for (size_t i = 0; i < queries->parts.count && used < sizeof(queries->name) - 1; i++)
+        used += (size_t)snprintf(queries->name + used, sizeof(queries->name) - used, "%s%s",
+                                 i > 0 ? " " : "", queries->options->parts.items[i]);
+    out->parts = queries->parts.list;
+    out->part_count = queries->parts.count;
+    return QUERIES_ITEM;
+}
+
 enum queries_step queries_next(struct queries *queries, struct api_query_request *out,
                                struct reason *why)
 {
@@ -124,9 +151,13 @@ enum queries_step queries_next(struct queries *queries, struct api_query_request
         .options = queries->message,
         .label_set_id = queries->extra.label_set_id,
         .top = queries->extra.top,
+        .candidates_max = queries->extra.candidates_max,
     };
     if (queries->kind == API_INPUT_EMBEDDING)
         return next_row(queries, out, why);
+
+    if (queries->kind == API_INPUT_PARTS)
+        return next_parts(queries, out);
 
     const char *item = inputs_next(&queries->inputs);
     if (!item)

@@ -12,9 +12,11 @@
 #include "proto/base/bytes.h"
 #include "proto/wire/api.h"
 #include "tools/client.h"
+#include "tools/filters.h"
 #include "tools/inputs.h"
 #include "tools/npyfile.h"
 #include "tools/options.h"
+#include "tools/parts.h"
 
 #define QUERIES_NAME_BYTES 4200
 
@@ -29,6 +31,7 @@ enum queries_step {
 struct queries_extra {
     struct text label_set_id;
     uint32_t top;
+    uint32_t candidates_max; // of DiscoverLabels
     enum status (*renew)(void *context, struct reason *why);
     void *context;
 };
@@ -44,24 +47,29 @@ struct queries {
     float *embedding;
     char name[QUERIES_NAME_BYTES]; // of the current query: path, text, or "FILE.npy[ROW]"
     struct text *exclude;
+    struct filters filters;
+    struct parts parts; // of the one query that they are
+    bool parts_are_asked;
     struct api_options message;
     struct queries_extra extra;
 };
 
-// STATUS_INVALID unless exactly one of the three flags is given.
+// STATUS_INVALID unless exactly one of these flags, or --part, is given, and for a filter or fields that are
+// none.
 enum status queries_begin(struct queries *queries, const struct options *options,
                           struct reason *why) MUST_CHECK;
 
 // Rows of --embedding alone, or the pictures of `items`, whatever else is given.
-void queries_begin_rows(struct queries *queries, const struct options *options);
-void queries_begin_pictures(struct queries *queries, const struct options *options,
-                            const struct args_list *items);
+enum status queries_begin_rows(struct queries *queries, const struct options *options,
+                               struct reason *why) MUST_CHECK;
+enum status queries_begin_pictures(struct queries *queries, const struct options *options,
+                                   const struct args_list *items, struct reason *why) MUST_CHECK;
 
 // The next query; request and queries->name are valid until the next call.
 enum queries_step queries_next(struct queries *queries, struct api_query_request *out,
                                struct reason *why);
 
-void queries_end(struct queries *queries);
+void queries_end(struct queries *queries); // also of one that did not begin, or is a zero struct
 
 // Asks one query after the other. Each answer goes to `show`, which returns STATUS_OK or what ends
 // everything (it has said why). Failures are named on stderr; the first ends it unless

@@ -37,10 +37,13 @@
     X(REFINE_TEXT, "reco.v1.Refiner", "RefineText", false, false)                                  \
     X(REFINE_EMBEDDING, "reco.v1.Refiner", "RefineEmbedding", false, false)                        \
     X(REFINE_STREAM, "reco.v1.Refiner", "RefineStream", true, true)                                \
+    X(GET_RECORDS, "reco.v1.Search", "GetRecords", false, false)                                   \
+    X(GET_VECTORS, "reco.v1.Search", "GetVectors", false, false)                                   \
     X(COMPILE_LABELS, "reco.v1.Classifier", "CompileLabels", false, false)                         \
     X(CLASSIFY, "reco.v1.Classifier", "Classify", false, false)                                    \
     X(EXPLAIN, "reco.v1.Classifier", "Explain", false, false)                                      \
     X(CLASSIFY_STREAM, "reco.v1.Classifier", "ClassifyStream", true, true)                         \
+    X(DISCOVER_LABELS, "reco.v1.Classifier", "DiscoverLabels", false, false)                       \
     X(MEMORY_CREATE, "reco.v1.Memory", "Create", false, false)                                     \
     X(MEMORY_DESCRIBE, "reco.v1.Memory", "Describe", false, false)                                 \
     X(MEMORY_LIST, "reco.v1.Memory", "List", false, false)                                         \
@@ -156,6 +159,9 @@ struct api_options {
     enum api_index index;
     enum api_profile profile;
     float min_pair_similarity;
+    struct api_filter filter;
+    float dedup;
+    uint32_t fields;
 };
 
 enum api_input {
@@ -163,6 +169,17 @@ enum api_input {
     API_INPUT_IMAGE,
     API_INPUT_TEXT,
     API_INPUT_EMBEDDING,
+    API_INPUT_PARTS, // of SearchRequest only
+};
+
+struct api_query_part {
+    enum api_input input; // IMAGE, TEXT or EMBEDDING
+    struct bytes image;
+    struct text text;
+    const float *embedding; // [embedding_count]
+    size_t embedding_count;
+    enum api_modality embedding_modality;
+    float weight;
 };
 
 // SearchRequest, Refine*Request and ClassifyRequest: one struct, since they ask
@@ -174,13 +191,16 @@ struct api_query_request {
     const float *embedding; // [embedding_count]
     size_t embedding_count;
     enum api_modality embedding_modality;
+    const struct api_query_part *parts; // [part_count]
+    size_t part_count;
     struct api_options options;
     struct text label_set_id; // the rest: Classify and Explain only
     const struct text *labels;
     size_t label_count;
     const struct text *templates;
     size_t template_count;
-    uint32_t top; // 0: 5
+    uint32_t top;            // 0: 5; also of DiscoverLabels
+    uint32_t candidates_max; // DiscoverLabels; 0: 200
 };
 
 struct api_labels_request { // CompileLabels
@@ -277,6 +297,11 @@ struct api_timings { // milliseconds
     float merge, fetch, fuse, labels, total;
 };
 
+struct api_tag_list {
+    const struct text *tags;
+    size_t count;
+};
+
 struct api_neighbours { // parallel arrays of `count`; NULL arrays are left out
     size_t count;
     const uint64_t *ids;
@@ -286,6 +311,10 @@ struct api_neighbours { // parallel arrays of `count`; NULL arrays are left out
     const struct text *sources;
     const float *weights;
     const float *effects;
+    const struct api_tag_list *tags;
+    size_t dimension;              // of the embeddings
+    const float *image_embeddings; // [count][dimension]
+    const float *text_embeddings;
 };
 
 struct api_labels {

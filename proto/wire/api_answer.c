@@ -76,6 +76,21 @@ static void write_answer(struct wire_memory *memory, const struct api_answer *an
     raw->records = answer->records;
 }
 
+static void write_tags(struct wire_memory *memory, const struct api_neighbours *neighbours,
+                       Reco__V1__Neighbours *raw)
+{
+    size_t count = neighbours->tags ? neighbours->count : 0;
+    Reco__V1__TagList *lists = wire_array(memory, count, sizeof(*lists));
+    raw->tags = wire_array(memory, count, sizeof(Reco__V1__TagList *));
+    raw->n_tags = raw->tags && lists ? count : 0;
+    for (size_t i = 0; i < raw->n_tags; i++) {
+        reco__v1__tag_list__init(&lists[i]);
+        lists[i].n_tags = neighbours->tags[i].count;
+        lists[i].tags = wire_put_texts(memory, neighbours->tags[i].tags, lists[i].n_tags);
+        raw->tags[i] = &lists[i];
+    }
+}
+
 static void write_neighbours(struct wire_memory *memory, const struct api_neighbours *neighbours,
                              Reco__V1__Neighbours *raw)
 {
@@ -95,6 +110,12 @@ static void write_neighbours(struct wire_memory *memory, const struct api_neighb
     raw->n_weights = neighbours->weights ? count : 0;
     raw->effects = wire_borrow(neighbours->effects);
     raw->n_effects = neighbours->effects ? count : 0;
+    write_tags(memory, neighbours, raw);
+    size_t floats = count * neighbours->dimension;
+    raw->image_embeddings = wire_borrow(neighbours->image_embeddings);
+    raw->n_image_embeddings = neighbours->image_embeddings ? floats : 0;
+    raw->text_embeddings = wire_borrow(neighbours->text_embeddings);
+    raw->n_text_embeddings = neighbours->text_embeddings ? floats : 0;
 }
 
 static void write_labels(struct wire_memory *memory, const struct api_labels *labels,
@@ -166,7 +187,7 @@ enum status api_encode_answer(enum api_method method, const struct api_answer *m
         raw.neighbours = &parts.neighbours;
         return wire_pack(&memory, &raw.base, out);
     }
-    if (method == API_CLASSIFY || method == API_EXPLAIN)
+    if (method == API_CLASSIFY || method == API_EXPLAIN || method == API_DISCOVER_LABELS)
         return encode_classify_reply(message, &parts, &memory, out);
     if (method == API_COMPILE_LABELS)
         return encode_labels_reply(message, &parts, &memory, out);
@@ -196,6 +217,31 @@ static void read_answer(struct wire_memory *memory, const Reco__V1__Answer *raw,
     out->records = raw->records;
 }
 
+static const struct api_tag_list *read_tags(struct wire_memory *memory,
+                                            const Reco__V1__Neighbours *raw)
+{
+    struct api_tag_list *lists = wire_array(memory, raw->n_tags, sizeof(*lists));
+    for (size_t i = 0; lists && i < raw->n_tags; i++)
+        lists[i] = (struct api_tag_list){
+            .tags = wire_texts(memory, raw->tags[i]->tags, raw->tags[i]->n_tags),
+            .count = raw->tags[i]->n_tags};
+    return lists;
+}
+
+// The dimension follows from the lengths.
+static enum status read_embeddings(const Reco__V1__Neighbours *raw, struct api_neighbours *out,
+                                   struct reason *why)
+{
+    size_t floats = raw->n_image_embeddings > 0 ? raw->n_image_embeddings : raw->n_text_embeddings;
+    out->dimension = raw->n_ids > 0 ? floats / raw->n_ids : 0;
+    enum status status = wire_check_count("neighbours.image_embeddings", raw->n_image_embeddings,
+                                          raw->n_ids * out->dimension, true, why);
+    if (status == STATUS_OK)
+        status = wire_check_count("neighbours.text_embeddings", raw->n_text_embeddings,
+                                  raw->n_ids * out->dimension, true, why);
+    return status;
+}
+
 static enum status read_neighbours(struct wire_memory *memory, const Reco__V1__Neighbours *raw,
                                    struct api_neighbours *out, struct reason *why)
 {
@@ -209,6 +255,7 @@ static enum status read_neighbours(struct wire_memory *memory, const Reco__V1__N
         {"neighbours.scores", raw->n_scores},     {"neighbours.keys", raw->n_keys},
         {"neighbours.captions", raw->n_captions}, {"neighbours.sources", raw->n_sources},
         {"neighbours.weights", raw->n_weights},   {"neighbours.effects", raw->n_effects},
+        {"neighbours.tags", raw->n_tags},
     };
     for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++) {
         enum status status =
@@ -226,8 +273,11 @@ static enum status read_neighbours(struct wire_memory *memory, const Reco__V1__N
         .sources = wire_texts(memory, raw->sources, raw->n_sources),
         .weights = raw->weights,
         .effects = raw->effects,
+        .tags = read_tags(memory, raw),
+        .image_embeddings = raw->image_embeddings,
+        .text_embeddings = raw->text_embeddings,
     };
-    return STATUS_OK;
+    return read_embeddings(raw, out, why);
 }
 
 static enum status read_labels(struct wire_memory *memory, const char *field,
@@ -287,7 +337,7 @@ static const ProtobufCMessageDescriptor *reply_type(enum api_method method)
 {
     if (method == API_SEARCH)
         return &reco__v1__search_reply__descriptor;
-    if (method == API_CLASSIFY || method == API_EXPLAIN)
+    if (method == API_CLASSIFY || method == API_EXPLAIN || method == API_DISCOVER_LABELS)
         return &reco__v1__classify_reply__descriptor;
     if (method == API_COMPILE_LABELS)
         return &reco__v1__compile_labels_reply__descriptor;

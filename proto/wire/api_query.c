@@ -9,6 +9,9 @@
 #include "proto/wire/api_internal.h"
 
 // The members that the request messages have in common, wherever they lie in each.
+#define PART_WEIGHT_MAX 100.0f
+#define DEDUP_MIN 0.5f // below, records have little in common
+
 struct parts {
     enum api_input input;
     ProtobufCBinaryData image;
@@ -39,8 +42,16 @@ static enum status check_options(const struct api_options *options, struct reaso
     status = wire_check_float("options.min_coverage", options->min_coverage, 0, 1, why);
     if (status != STATUS_OK)
         return status;
-    return wire_check_float("options.min_pair_similarity", options->min_pair_similarity, -1, 1,
-                            why);
+    status =
+        wire_check_float("options.min_pair_similarity", options->min_pair_similarity, -1, 1, why);
+    if (status != STATUS_OK)
+        return status;
+    // Written so that a NaN fails too.
+    if (!(options->dedup >= 0 && options->dedup <= 0) &&
+        !(options->dedup >= DEDUP_MIN && options->dedup <= 1))
+        return reason_set(why, STATUS_INVALID, "options.dedup", "%g; allowed: 0 or %g..1",
+                          (double)options->dedup, (double)DEDUP_MIN);
+    return STATUS_OK;
 }
 
 // `raw` NULL: the client left the options out.
@@ -64,8 +75,12 @@ static enum status read_options(struct wire_memory *memory, const Reco__V1__Quer
         .index = (enum api_index)raw->index,
         .profile = (enum api_profile)raw->profile,
         .min_pair_similarity = raw->min_pair_similarity,
+        .dedup = raw->dedup,
     };
-    return check_options(out, why);
+    api_read_filter(memory, raw->filter, &out->filter);
+    enum status status =
+        api_read_fields("options.fields", raw->fields, raw->n_fields, &out->fields, why);
+    return status == STATUS_OK ? check_options(out, why) : status;
 }
 
 static void write_options(struct wire_memory *memory, const struct api_options *options,
@@ -83,6 +98,10 @@ static void write_options(struct wire_memory *memory, const struct api_options *
     raw->index = (Reco__V1__Index)options->index;
     raw->profile = (Reco__V1__Profile)options->profile;
     raw->min_pair_similarity = options->min_pair_similarity;
+    raw->filter = api_write_filter(memory, &options->filter);
+    raw->dedup = options->dedup;
+    raw->fields = wire_array(memory, RECORD_FIELDS_MAX, sizeof(*raw->fields));
+    raw->n_fields = raw->fields ? api_write_fields(options->fields, raw->fields) : 0;
 }
 
 // --- labels
@@ -175,6 +194,54 @@ static bool asks_as_search(enum api_method method)
     return method == API_SEARCH || method == API_REFINE_STREAM;
 }
 
+static enum status read_part(const Reco__V1__QueryPart *raw, size_t index,
+                             struct api_query_part *out, struct reason *why)
+{
+    char field[REASON_FIELD_BYTES];
+    *out = (struct api_query_part){.weight = raw->weight};
+    if (raw->input_case == RECO__V1__QUERY_PART__INPUT_IMAGE) {
+        out->input = API_INPUT_IMAGE;
+        out->image = wire_bytes(raw->image);
+    } else if (raw->input_case == RECO__V1__QUERY_PART__INPUT_TEXT) {
+        out->input = API_INPUT_TEXT;
+        out->text = wire_text(raw->text);
+    } else if (raw->input_case == RECO__V1__QUERY_PART__INPUT_EMBEDDING) {
+        out->input = API_INPUT_EMBEDDING;
+        out->embedding = raw->embedding->values;
+        out->embedding_count = raw->embedding->n_values;
+        out->embedding_modality = (enum api_modality)raw->embedding->modality;
+    } else {
+        (void)snprintf(field, sizeof(field), "parts[%zu].input", index);
+        return reason_set(why, STATUS_INVALID, field, "required: an image, a text or an embedding");
+    }
+    bool is_zero = out->weight >= 0 && out->weight <= 0;
+    if (!is_zero && out->weight >= -PART_WEIGHT_MAX && out->weight <= PART_WEIGHT_MAX)
+        return STATUS_OK;
+    (void)snprintf(field, sizeof(field), "parts[%zu].weight", index);
+    return reason_set(why, STATUS_INVALID, field, "%g; allowed: -100..100, but not 0",
+                      (double)out->weight);
+}
+
+static enum status read_parts(struct wire_memory *memory, const Reco__V1__SearchRequest *raw,
+                              struct api_query_request *out, struct reason *why)
+{
+    if (raw->n_parts == 0)
+        return STATUS_OK;
+    if (raw->input_case != RECO__V1__SEARCH_REQUEST__INPUT__NOT_SET)
+        return reason_set(why, STATUS_INVALID, "parts",
+                          "given together with an input; allowed: one of the two");
+    struct api_query_part *parts = wire_array(memory, raw->n_parts, sizeof(*parts));
+    for (size_t i = 0; parts && i < raw->n_parts; i++) {
+        enum status status = read_part(raw->parts[i], i, &parts[i], why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    out->input = API_INPUT_PARTS;
+    out->parts = parts;
+    out->part_count = raw->n_parts;
+    return STATUS_OK;
+}
+
 static const ProtobufCMessageDescriptor *request_type(enum api_method method)
 {
     if (asks_as_search(method))
@@ -186,12 +253,30 @@ static const ProtobufCMessageDescriptor *request_type(enum api_method method)
     if (method == API_REFINE_EMBEDDING)
         return &reco__v1__refine_embedding_request__descriptor;
 
+    if (method == API_DISCOVER_LABELS)
+        return &reco__v1__discover_labels_request__descriptor;
+
     assert(method == API_CLASSIFY || method == API_EXPLAIN);
     return &reco__v1__classify_request__descriptor;
 }
 
+static struct parts parts_of_discover(const Reco__V1__DiscoverLabelsRequest *raw)
+{
+    struct parts parts = {.options = raw->options};
+    if (raw->input_case == RECO__V1__DISCOVER_LABELS_REQUEST__INPUT_IMAGE) {
+        parts.input = API_INPUT_IMAGE;
+        parts.image = raw->image;
+    } else if (raw->input_case == RECO__V1__DISCOVER_LABELS_REQUEST__INPUT_EMBEDDING) {
+        parts.input = API_INPUT_EMBEDDING;
+        parts.embedding = raw->embedding;
+    }
+    return parts;
+}
+
 static struct parts parts_of(enum api_method method, const void *message)
 {
+    if (method == API_DISCOVER_LABELS)
+        return parts_of_discover(message);
     if (asks_as_search(method))
         return parts_of_search(message);
     if (method == API_REFINE_IMAGE) {
@@ -220,7 +305,7 @@ static enum status refuse_no_input(enum api_method method, struct reason *why)
         return reason_set(why, STATUS_INVALID, "embedding", "required: 1..%d floats",
                           DIMENSION_MAX);
     return reason_set(why, STATUS_INVALID, "input", "required: an image%s or an embedding",
-                      asks_as_search(method) ? ", a text" : "");
+                      asks_as_search(method) ? ", a text, parts" : "");
 }
 
 enum status api_decode_query(enum api_method method, struct bytes message, struct arena *arena,
@@ -234,15 +319,19 @@ enum status api_decode_query(enum api_method method, struct bytes message, struc
         return status;
 
     struct parts parts = parts_of(method, raw);
-    if (parts.input == API_INPUT_NONE)
-        return refuse_no_input(method, why);
-
     struct wire_memory memory = {arena, STATUS_OK};
     struct api_query_request query = {
         .input = parts.input,
         .image = wire_bytes(parts.image),
         .text = wire_text(parts.text),
     };
+    if (asks_as_search(method)) {
+        status = read_parts(&memory, (const void *)raw, &query, why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    if (query.input == API_INPUT_NONE)
+        return refuse_no_input(method, why);
     if (parts.embedding) {
         query.embedding = parts.embedding->values;
         query.embedding_count = parts.embedding->n_values;
@@ -262,6 +351,18 @@ enum status api_decode_query(enum api_method method, struct bytes message, struc
         query.top = classify->top;
     }
 
+    if (method == API_DISCOVER_LABELS) {
+        const Reco__V1__DiscoverLabelsRequest *discover = (const void *)raw;
+        query.top = discover->top;
+        query.candidates_max = discover->candidates_max;
+        status = wire_check_uint("top", query.top, 0, CANDIDATES_MAX, why);
+        if (status == STATUS_OK)
+            status =
+                wire_check_uint("candidates_max", query.candidates_max, 0, CANDIDATES_MAX, why);
+        if (status != STATUS_OK)
+            return status;
+    }
+
     status = wire_finish(&memory, why);
     if (status == STATUS_OK && request_type(method) == &reco__v1__classify_request__descriptor)
         status = check_label_question(&query, why);
@@ -278,6 +379,36 @@ static void write_embedding(const struct api_query_request *query, Reco__V1__Flo
     raw->values = wire_borrow(query->embedding);
     raw->n_values = query->embedding_count;
     raw->modality = (Reco__V1__Modality)query->embedding_modality;
+}
+
+static Reco__V1__QueryPart **write_parts(struct wire_memory *memory,
+                                         const struct api_query_request *query)
+{
+    size_t count = query->part_count;
+    Reco__V1__QueryPart **list = wire_array(memory, count, sizeof(Reco__V1__QueryPart *));
+    Reco__V1__QueryPart *raw = wire_array(memory, count, sizeof(*raw));
+    Reco__V1__FloatVector *vectors = wire_array(memory, count, sizeof(*vectors));
+    for (size_t i = 0; list && raw && vectors && i < count; i++) {
+        const struct api_query_part *part = &query->parts[i];
+        reco__v1__query_part__init(&raw[i]);
+        raw[i].weight = part->weight;
+        if (part->input == API_INPUT_IMAGE) {
+            raw[i].input_case = RECO__V1__QUERY_PART__INPUT_IMAGE;
+            raw[i].image = wire_put_bytes(part->image);
+        } else if (part->input == API_INPUT_TEXT) {
+            raw[i].input_case = RECO__V1__QUERY_PART__INPUT_TEXT;
+            raw[i].text = wire_put_text(memory, part->text);
+        } else if (part->input == API_INPUT_EMBEDDING) {
+            reco__v1__float_vector__init(&vectors[i]);
+            vectors[i].values = wire_borrow(part->embedding);
+            vectors[i].n_values = part->embedding_count;
+            vectors[i].modality = (Reco__V1__Modality)part->embedding_modality;
+            raw[i].input_case = RECO__V1__QUERY_PART__INPUT_EMBEDDING;
+            raw[i].embedding = &vectors[i];
+        }
+        list[i] = &raw[i];
+    }
+    return raw && vectors ? list : NULL;
 }
 
 static enum status encode_search(const struct api_query_request *query, struct buffer *out)
@@ -300,6 +431,9 @@ static enum status encode_search(const struct api_query_request *query, struct b
         write_embedding(query, &vector);
         raw.input_case = RECO__V1__SEARCH_REQUEST__INPUT_EMBEDDING;
         raw.embedding = &vector;
+    } else if (query->input == API_INPUT_PARTS) {
+        raw.parts = write_parts(&memory, query);
+        raw.n_parts = raw.parts ? query->part_count : 0;
     }
     return wire_pack(&memory, &raw.base, out);
 }
@@ -372,6 +506,28 @@ static enum status encode_classify(const struct api_query_request *query, struct
     return wire_pack(&memory, &raw.base, out);
 }
 
+static enum status encode_discover(const struct api_query_request *query, struct buffer *out)
+{
+    struct wire_memory memory = wire_begin();
+    Reco__V1__DiscoverLabelsRequest raw;
+    reco__v1__discover_labels_request__init(&raw);
+    Reco__V1__FloatVector vector;
+    Reco__V1__QueryOptions options;
+    write_options(&memory, &query->options, &options);
+    raw.options = &options;
+    if (query->input == API_INPUT_IMAGE) {
+        raw.input_case = RECO__V1__DISCOVER_LABELS_REQUEST__INPUT_IMAGE;
+        raw.image = wire_put_bytes(query->image);
+    } else if (query->input == API_INPUT_EMBEDDING) {
+        write_embedding(query, &vector);
+        raw.input_case = RECO__V1__DISCOVER_LABELS_REQUEST__INPUT_EMBEDDING;
+        raw.embedding = &vector;
+    }
+    raw.top = query->top;
+    raw.candidates_max = query->candidates_max;
+    return wire_pack(&memory, &raw.base, out);
+}
+
 enum status api_encode_query(enum api_method method, const struct api_query_request *message,
                              struct buffer *out)
 {
@@ -385,6 +541,8 @@ enum status api_encode_query(enum api_method method, const struct api_query_requ
         return encode_refine_text(message, out);
     if (method == API_REFINE_EMBEDDING)
         return encode_refine_embedding(message, out);
+    if (method == API_DISCOVER_LABELS)
+        return encode_discover(message, out);
 
     assert(method == API_CLASSIFY || method == API_EXPLAIN);
     return encode_classify(message, out);

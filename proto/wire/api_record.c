@@ -2,6 +2,8 @@
 // Messages of the Memory service that carry records or their keys: Ingest and Delete.
 
 #include <assert.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "proto/wire/api_internal.h"
 
@@ -36,6 +38,21 @@ static struct api_ingest_record read_record(struct wire_memory *memory,
         .tag_count = raw->n_tags,
         .source = wire_text(raw->source),
     };
+}
+
+// Tags are joined by U+001F between coordinator and nodes.
+static enum status check_tags(const struct api_ingest_record *record, size_t index,
+                              struct reason *why)
+{
+    for (size_t i = 0; i < record->tag_count; i++) {
+        if (!memchr(record->tags[i].data, '\x1f', record->tags[i].bytes))
+            continue;
+        char field[REASON_FIELD_BYTES];
+        (void)snprintf(field, sizeof(field), "records[%zu].tags[%zu]", index, i);
+        return reason_set(why, STATUS_INVALID, field,
+                          "it holds the control character U+001F; not allowed");
+    }
+    return STATUS_OK;
 }
 
 enum status api_encode_ingest_request(const struct api_ingest_request *message, struct buffer *out)
@@ -76,6 +93,8 @@ enum status api_decode_ingest_request(struct bytes message, struct arena *arena,
         records[i] = read_record(&memory, raw->records[i]);
 
     status = wire_finish(&memory, why);
+    for (size_t i = 0; records && i < raw->n_records && status == STATUS_OK; i++)
+        status = check_tags(&records[i], i, why);
     if (status == STATUS_OK)
         *out = (struct api_ingest_request){
             .memory = wire_text(raw->memory),

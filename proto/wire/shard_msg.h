@@ -25,6 +25,13 @@
 #define SHARD_VERSION 1000u // major * 1000 + minor
 #define SHARD_TAG_SEPARATOR '\x1f'
 
+// Parts of a document, for shard_fetch_request.document_parts.
+#define SHARD_DOCUMENT_KEY 1u
+#define SHARD_DOCUMENT_CAPTION 2u
+#define SHARD_DOCUMENT_SOURCE 4u
+#define SHARD_DOCUMENT_TAGS 8u
+#define SHARD_DOCUMENT_ALL 15u
+
 // An arena's budget for decoding a body and rows of these lengths: texts of a few bytes
 // take 64 bytes and their views, and a message has at most 4 * FETCH_IDS_MAX of them.
 #define SHARD_ARENA_BYTES(body_bytes, rows_bytes)                                                  \
@@ -88,6 +95,15 @@ struct shard_search_request {
     bool want_payload;
     const uint64_t *exclude_ids;
     size_t exclude_count;
+    const struct text *all_tags;
+    size_t all_count;
+    const struct text *any_tags;
+    size_t any_count;
+    const struct text *no_tags;
+    size_t no_count;
+    const uint64_t *only_ids;
+    size_t only_count;
+    bool has_only_ids;
     const float *rows; // frame 2: [row_count][dimension]; aligned copy in the arena
 };
 
@@ -112,6 +128,14 @@ struct shard_fetch_request {
     bool want_documents;
     bool want_image_rows;
     bool want_text_rows;
+    uint32_t document_parts; // SHARD_DOCUMENT_*; 0: all
+};
+
+struct shard_document { // one record's texts
+    struct text key;
+    struct text caption;
+    struct text source;
+    struct text tags; // joined
 };
 
 struct shard_fetch_reply {
@@ -176,6 +200,10 @@ struct shard_stats_reply {
     bool read_only;
     uint32_t dimension;
 };
+
+// A record's tags out of their joined form: how many there are, and views of them.
+size_t shard_tag_count(struct text joined);
+void shard_split_tags(struct text joined, struct text *out);
 
 // Frame 0. Texts live in the arena. STATUS_INVALID for malformed bytes or values out
 // of range; STATUS_UNSUPPORTED for another major version or an unknown type (*out is then

@@ -27,6 +27,15 @@ enum status shard_encode_search_request(const struct shard_search_request *messa
     raw.want_payload = message->want_payload;
     raw.exclude_ids = wire_borrow(message->exclude_ids);
     raw.n_exclude_ids = message->exclude_count;
+    raw.all_tags = wire_put_texts(&memory, message->all_tags, message->all_count);
+    raw.n_all_tags = message->all_count;
+    raw.any_tags = wire_put_texts(&memory, message->any_tags, message->any_count);
+    raw.n_any_tags = message->any_count;
+    raw.no_tags = wire_put_texts(&memory, message->no_tags, message->no_count);
+    raw.n_no_tags = message->no_count;
+    raw.only_ids = wire_borrow(message->only_ids);
+    raw.n_only_ids = message->only_count;
+    raw.has_only_ids = message->has_only_ids;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -40,6 +49,8 @@ static enum status check_search(const Reco__Shard__V1__SearchRequest *raw, struc
         status = wire_check_uint("row_count", raw->row_count, 1, SEARCH_ROWS_MAX, why);
     if (status == STATUS_OK)
         status = wire_check_uint("k", raw->k, 1, K_WIRE_MAX, why);
+    if (status == STATUS_OK && raw->n_only_ids > 0 && !raw->has_only_ids)
+        status = reason_set(why, STATUS_INVALID, "only_ids", "given without has_only_ids");
     if (status != STATUS_OK)
         return status;
 
@@ -69,6 +80,9 @@ enum status shard_decode_search_request(struct bytes body, struct bytes rows, st
     struct wire_memory memory = {arena, STATUS_OK};
     size_t count = (size_t)raw->row_count * raw->dimension;
     float *values = wire_array(&memory, count, sizeof(*values));
+    const struct text *all = wire_texts(&memory, raw->all_tags, raw->n_all_tags);
+    const struct text *any = wire_texts(&memory, raw->any_tags, raw->n_any_tags);
+    const struct text *no = wire_texts(&memory, raw->no_tags, raw->n_no_tags);
     status = wire_finish(&memory, why);
     if (status != STATUS_OK)
         return status;
@@ -86,6 +100,15 @@ enum status shard_decode_search_request(struct bytes body, struct bytes rows, st
         .want_payload = raw->want_payload,
         .exclude_ids = raw->exclude_ids,
         .exclude_count = raw->n_exclude_ids,
+        .all_tags = all,
+        .all_count = raw->n_all_tags,
+        .any_tags = any,
+        .any_count = raw->n_any_tags,
+        .no_tags = no,
+        .no_count = raw->n_no_tags,
+        .only_ids = raw->only_ids,
+        .only_count = raw->n_only_ids,
+        .has_only_ids = raw->has_only_ids,
         .rows = values,
     };
     return STATUS_OK;
@@ -188,6 +211,25 @@ enum status shard_decode_search_reply(struct bytes body, struct bytes rows, stru
 
 // --- FETCH
 
+size_t shard_tag_count(struct text joined)
+{
+    size_t count = joined.bytes > 0 ? 1 : 0;
+    for (size_t i = 0; i < joined.bytes; i++)
+        count += joined.data[i] == SHARD_TAG_SEPARATOR;
+    return count;
+}
+
+void shard_split_tags(struct text joined, struct text *out)
+{
+    size_t begun = 0;
+    for (size_t i = 0; i <= joined.bytes && joined.bytes > 0; i++) {
+        if (i < joined.bytes && joined.data[i] != SHARD_TAG_SEPARATOR)
+            continue;
+        *out++ = (struct text){joined.data + begun, i - begun};
+        begun = i + 1;
+    }
+}
+
 enum status shard_encode_fetch_request(const struct shard_fetch_request *message,
                                        struct buffer *out)
 {
@@ -202,6 +244,7 @@ enum status shard_encode_fetch_request(const struct shard_fetch_request *message
     raw.want_documents = message->want_documents;
     raw.want_image_rows = message->want_image_rows;
     raw.want_text_rows = message->want_text_rows;
+    raw.document_parts = message->document_parts;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -217,6 +260,9 @@ enum status shard_decode_fetch_request(struct bytes body, struct bytes rows, str
         return status;
 
     const Reco__Shard__V1__FetchRequest *raw = (const void *)found;
+    status = wire_check_uint("document_parts", raw->document_parts, 0, SHARD_DOCUMENT_ALL, why);
+    if (status != STATUS_OK)
+        return status;
     *out = (struct shard_fetch_request){
         .generation = raw->generation,
         .ids = raw->ids,
@@ -224,6 +270,7 @@ enum status shard_decode_fetch_request(struct bytes body, struct bytes rows, str
         .want_documents = raw->want_documents,
         .want_image_rows = raw->want_image_rows,
         .want_text_rows = raw->want_text_rows,
+        .document_parts = raw->document_parts,
     };
     return STATUS_OK;
 }

@@ -54,6 +54,7 @@
 static const struct wire_limit query_options[] = {
     TEXT("memory", 0, MEMORY_BYTES_MAX),
     TEXTS("exclude_keys", 0, 256, 1, KEY_BYTES_MAX),
+    NUMBERS("fields", 0, RECORD_FIELDS_MAX),
 };
 
 static const struct wire_limit filter[] = {
@@ -81,6 +82,13 @@ static const struct wire_limit neighbours[] = {
     TEXTS("sources", 0, K_MAX, 0, SOURCE_BYTES_MAX),
     NUMBERS("weights", 0, K_MAX),
     NUMBERS("effects", 0, K_MAX),
+    MESSAGES("tags", 0, K_MAX),
+    NUMBERS("image_embeddings", 0, K_MAX *DIMENSION_MAX),
+    NUMBERS("text_embeddings", 0, K_MAX *DIMENSION_MAX),
+};
+
+static const struct wire_limit tag_list[] = {
+    TEXTS("tags", 0, TAGS_MAX, 0, TAG_BYTES_MAX),
 };
 
 static const struct wire_limit timings[] = {
@@ -139,6 +147,12 @@ static const struct wire_limit tokenize_reply[] = {
 };
 
 static const struct wire_limit search_request[] = {
+    CHOICE("image", 1, IMAGE_BYTES_MAX),
+    CHOICE("text", 1, TEXT_BYTES_MAX),
+    MESSAGES("parts", 0, QUERY_PARTS_MAX),
+};
+
+static const struct wire_limit query_part[] = {
     CHOICE("image", 1, IMAGE_BYTES_MAX),
     CHOICE("text", 1, TEXT_BYTES_MAX),
 };
@@ -210,6 +224,10 @@ static const struct wire_limit classify_request[] = {
     TEXT("label_set_id", 0, LABEL_SET_ID_BYTES),
     TEXTS("labels", 0, LABELS_MAX, 1, LABEL_BYTES_MAX),
     TEXTS("templates", 0, TEMPLATES_MAX, 1, TEXT_BYTES_MAX),
+};
+
+static const struct wire_limit discover_labels_request[] = {
+    CHOICE("image", 1, IMAGE_BYTES_MAX),
 };
 
 static const struct wire_limit labels[] = {
@@ -305,6 +323,10 @@ static const struct wire_limit shard_program[] = {
 
 static const struct wire_limit shard_search_request[] = {
     NUMBERS("exclude_ids", 0, 256),
+    TEXTS("all_tags", 0, FILTER_TAGS_MAX, 1, TAG_BYTES_MAX),
+    TEXTS("any_tags", 0, FILTER_TAGS_MAX, 1, TAG_BYTES_MAX),
+    TEXTS("no_tags", 0, FILTER_TAGS_MAX, 1, TAG_BYTES_MAX),
+    NUMBERS("only_ids", 0, FILTER_IDS_MAX),
 };
 
 static const struct wire_limit shard_search_reply[] = {
@@ -364,6 +386,7 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__filter, filter),
     LIMITS(reco__v1__record, record),
     LIMITS(reco__v1__neighbours, neighbours),
+    LIMITS(reco__v1__tag_list, tag_list),
     LIMITS(reco__v1__timings, timings),
     LIMITS(reco__v1__answer, answer),
     LIMITS(reco__v1__item_error, item_error),
@@ -378,6 +401,7 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__model_info, model_info),
     LIMITS(reco__v1__list_models_reply, list_models_reply),
     LIMITS(reco__v1__search_request, search_request),
+    LIMITS(reco__v1__query_part, query_part),
     LIMITS(reco__v1__float_vector, float_vector),
     NO_LIMITS(reco__v1__search_reply),
     LIMITS(reco__v1__get_records_request, get_records_request),
@@ -395,6 +419,7 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__compile_labels_request, compile_labels_request),
     LIMITS(reco__v1__compile_labels_reply, compile_labels_reply),
     LIMITS(reco__v1__classify_request, classify_request),
+    LIMITS(reco__v1__discover_labels_request, discover_labels_request),
     LIMITS(reco__v1__labels, labels),
     LIMITS(reco__v1__classify_reply, classify_reply),
     NO_LIMITS(reco__v1__classify_stream_request),

@@ -198,7 +198,8 @@ static enum status send_batch(struct house *house, struct coordinator_stream *st
 {
     static float embeddings[WRITE_RECORDS_MAX][2][HOUSE_DIMENSION];
     static struct api_ingest_record records[WRITE_RECORDS_MAX];
-    static char texts[WRITE_RECORDS_MAX][2][32];
+    static char texts[WRITE_RECORDS_MAX][3][32];
+    static struct text tags[WRITE_RECORDS_MAX][2];
     (void)house;
     for (uint32_t i = from; i < to; i++) {
         uint32_t at = i - from;
@@ -206,10 +207,15 @@ static enum status send_batch(struct house *house, struct coordinator_stream *st
         house_embedding(i, 1, embeddings[at][1]);
         (void)snprintf(texts[at][0], sizeof(texts[at][0]), "k%u", i);
         (void)snprintf(texts[at][1], sizeof(texts[at][1]), "caption %u", i);
+        (void)snprintf(texts[at][2], sizeof(texts[at][2]), "m%u", i % 10);
+        tags[at][0] = text_of(texts[at][2]);
+        tags[at][1] = text_of(ingest->tag ? ingest->tag : "");
         records[at] = (struct api_ingest_record){
             .key = text_of(texts[at][0]),
             .caption = text_of(texts[at][1]),
             .source = text_of("house"),
+            .tags = tags[at],
+            .tag_count = ingest->tag ? 2 : 0,
             .image_embedding = embeddings[at][0],
             .image_count = HOUSE_DIMENSION,
             .text_embedding = embeddings[at][1],

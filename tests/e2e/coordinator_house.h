@@ -59,7 +59,8 @@ struct house_ingest {
     uint32_t from, to; // records [from, to)
     bool finish;
     bool skip_existing;
-    uint32_t batch; // records of a message; 0: 100
+    uint32_t batch;  // records of a message; 0: 100
+    const char *tag; // of every record, beside "m<i % 10>"; NULL: no tags at all
 };
 enum status house_ingest(struct house *house, const struct house_ingest *ingest,
                          struct api_ingest_reply *reply, struct reason *why);

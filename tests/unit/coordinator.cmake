@@ -1,4 +1,5 @@
 # The coordinator's pure modules. Those that need nodes are in tests/e2e.
+reco_test(test_candidates test_candidates.c reco_coordinator)
 reco_test(test_merge test_merge.c reco_coordinator)
 reco_test(test_placement test_placement.c reco_coordinator)
 reco_test(test_datadir test_datadir.c reco_coordinator)

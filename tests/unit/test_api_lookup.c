@@ -168,3 +168,25 @@ Test(api_lookup, records_are_asked_for_by_1_to_1024_names_and_known_fields)
     buffer_deinit(&unknown);
     arena_destroy(&arena);
 }
+
+Test(api_lookup, a_delete_of_nothing_and_too_many_vshards_are_refused)
+{
+    struct api_delete_request nothing = {.memory = T("m")};
+    struct api_create_request create = {.name = T("m"), .vshards = 4097};
+    struct buffer bytes = {0};
+    struct arena *arena = arena_create(1 << 20);
+    struct reason why = {{0}, {0}};
+    cr_assert(eq(int, api_encode_delete_request(&nothing, &bytes), STATUS_OK));
+    cr_expect(eq(
+        int, api_decode_delete_request(built(&bytes), arena, &(struct api_delete_request){0}, &why),
+        STATUS_INVALID));
+    expect_text(why.field, "keys");
+    bytes.count = 0;
+    cr_assert(eq(int, api_encode_create_request(&create, &bytes), STATUS_OK));
+    cr_expect(eq(
+        int, api_decode_create_request(built(&bytes), arena, &(struct api_create_request){0}, &why),
+        STATUS_INVALID));
+    expect_text(why.field, "vshards");
+    buffer_deinit(&bytes);
+    arena_destroy(&arena);
+}

@@ -38,14 +38,19 @@ static const struct api_options full_options = {
     .index = API_INDEX_IVF,
     .profile = API_PROFILE_OPENAI,
     .min_pair_similarity = 0.5f,
+    .filter = {words, 3, words, 2, words, 1, words, 3, ids, 3, true},
+    .dedup = 0.95f,
+    .fields = API_FIELDS_ALL,
 };
 
 static const struct api_timings full_timings = {
     1, 2, 3, 4, 5, floats, 3, 6, 7, 8, 9, 10,
 };
 
+static const struct api_tag_list full_tags[] = {{words, 2}, {words, 0}, {words, 3}};
+
 static const struct api_neighbours full_neighbours = {
-    3, ids, floats, words, words, words, floats, floats,
+    3, ids, floats, words, words, words, floats, floats, full_tags, 1, floats, floats,
 };
 
 static void expect_text(const char *text, const char *expected)
@@ -171,7 +176,7 @@ Test(api_msg, queries_survive_the_wire)
     const enum api_input inputs[] = {API_INPUT_IMAGE, API_INPUT_TEXT, API_INPUT_EMBEDDING};
     for (size_t i = 0; i < 3; i++) {
         struct api_query_request query = full_query(inputs[i]);
-        query_round_trip(API_SEARCH, &reco__v1__search_request__descriptor, &query, NULL);
+        query_round_trip(API_SEARCH, &reco__v1__search_request__descriptor, &query, "parts");
     }
     struct api_query_request image = full_query(API_INPUT_IMAGE);
     query_round_trip(API_REFINE_IMAGE, &reco__v1__refine_image_request__descriptor, &image, NULL);
@@ -197,6 +202,15 @@ Test(api_msg, classify_questions_survive_the_wire)
     struct api_query_request by_id = full_query(API_INPUT_EMBEDDING);
     by_id.label_set_id = T(hex_id);
     query_round_trip(API_CLASSIFY, &reco__v1__classify_request__descriptor, &by_id, "labels");
+}
+
+Test(api_msg, questions_without_labels_survive_the_wire_and_are_checked)
+{
+    struct api_query_request query = full_query(API_INPUT_IMAGE);
+    query.top = 7;
+    query.candidates_max = CANDIDATES_MAX;
+    query_round_trip(API_DISCOVER_LABELS, &reco__v1__discover_labels_request__descriptor, &query,
+                     NULL);
 }
 
 Test(api_msg, a_query_needs_no_more_than_input_and_k)
@@ -292,6 +306,35 @@ Test(api_msg, a_query_without_input_is_refused)
     expect_query_refused(API_SEARCH, &query, "embedding.values");
 }
 
+Test(api_msg, weighted_parts_survive_the_wire_and_are_checked)
+{
+    struct api_query_part parts[] = {
+        {.input = API_INPUT_IMAGE, .image = B("\x89PNG"), .weight = 0.5f},
+        {.input = API_INPUT_TEXT, .text = T("at night"), .weight = -100},
+        {.input = API_INPUT_EMBEDDING,
+         .embedding = floats,
+         .embedding_count = 3,
+         .embedding_modality = API_MODALITY_TEXT,
+         .weight = 100},
+    };
+    struct api_query_request query = {
+        .input = API_INPUT_PARTS, .parts = parts, .part_count = 3, .options = full_options};
+    query_round_trip(API_SEARCH, &reco__v1__search_request__descriptor, &query, "image");
+
+    const float bad[] = {0, -0.0f, 100.5f, -101, NAN, INFINITY};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        parts[1].weight = bad[i];
+        expect_query_refused(API_SEARCH, &query, "parts[1].weight");
+    }
+    parts[1].weight = 1;
+    parts[2].input = API_INPUT_NONE;
+    expect_query_refused(API_SEARCH, &query, "parts[2].input");
+    static struct api_query_part many[QUERY_PARTS_MAX + 1];
+    query.parts = many;
+    query.part_count = QUERY_PARTS_MAX + 1;
+    expect_query_refused(API_SEARCH, &query, "parts");
+}
+
 Test(api_msg, label_questions_are_checked)
 {
     static const struct text bad_templates[] = {T("no slot"), T("{} and {}"), T("{")};
@@ -316,6 +359,10 @@ Test(api_msg, label_questions_are_checked)
     expect_query_refused(API_CLASSIFY, &query, "label_set_id");
     query.label_set_id = T("0123");
     expect_query_refused(API_CLASSIFY, &query, "label_set_id");
+    query.candidates_max = CANDIDATES_MAX + 1;
+    expect_query_refused(API_DISCOVER_LABELS, &query, "candidates_max");
+    query.top = CANDIDATES_MAX + 1;
+    expect_query_refused(API_DISCOVER_LABELS, &query, "top");
 }
 
 // --- other requests
@@ -397,28 +444,6 @@ Test(api_msg, a_bad_record_is_named_by_its_place)
     arena_destroy(&arena);
 }
 
-Test(api_msg, a_delete_of_nothing_and_too_many_vshards_are_refused)
-{
-    struct api_delete_request nothing = {.memory = T("m")};
-    struct api_create_request create = {.name = T("m"), .vshards = 4097};
-    struct buffer bytes = {0};
-    struct arena *arena = arena_create(1 << 20);
-    struct reason why = {{0}, {0}};
-    cr_assert(eq(int, api_encode_delete_request(&nothing, &bytes), STATUS_OK));
-    cr_expect(eq(
-        int, api_decode_delete_request(built(&bytes), arena, &(struct api_delete_request){0}, &why),
-        STATUS_INVALID));
-    expect_text(why.field, "keys");
-    bytes.count = 0;
-    cr_assert(eq(int, api_encode_create_request(&create, &bytes), STATUS_OK));
-    cr_expect(eq(
-        int, api_decode_create_request(built(&bytes), arena, &(struct api_create_request){0}, &why),
-        STATUS_INVALID));
-    expect_text(why.field, "vshards");
-    buffer_deinit(&bytes);
-    arena_destroy(&arena);
-}
-
 // --- replies
 
 static struct api_answer full_answer(void)
@@ -478,6 +503,7 @@ Test(api_msg, answers_survive_the_wire)
     answer_round_trip(API_REFINE_EMBEDDING, &reco__v1__refine_reply__descriptor);
     answer_round_trip(API_CLASSIFY, &reco__v1__classify_reply__descriptor);
     answer_round_trip(API_EXPLAIN, &reco__v1__classify_reply__descriptor);
+    answer_round_trip(API_DISCOVER_LABELS, &reco__v1__classify_reply__descriptor);
     answer_round_trip(API_COMPILE_LABELS, &reco__v1__compile_labels_reply__descriptor);
 }
 

@@ -37,7 +37,7 @@ static struct fuser_result select_from(const struct fuser_params *params,
 Test(fuser, drops_what_lies_below_the_floors)
 {
     const struct fuser_hit hits[] = {
-        {1, 0.9f, 0.1f, red}, {2, 0.8f, 0.5f, green}, {3, 0.2f, 0.5f, blue}};
+        {1, 0.9f, 0.1f, red, NULL}, {2, 0.8f, 0.5f, green, NULL}, {3, 0.2f, 0.5f, blue, NULL}};
     struct fuser_params params = usual();
     params.min_similarity = 0.5f;
     params.min_pair_similarity = 0.3f;
@@ -52,7 +52,7 @@ Test(fuser, drops_what_lies_below_the_floors)
 
 Test(fuser, floors_of_zero_are_no_floors)
 {
-    const struct fuser_hit hits[] = {{1, -0.1f, -0.5f, red}, {2, -0.2f, -0.5f, green}};
+    const struct fuser_hit hits[] = {{1, -0.1f, -0.5f, red, NULL}, {2, -0.2f, -0.5f, green, NULL}};
     struct fuser_params params = usual();
 
     cr_expect(eq(u32, select_from(&params, hits, 2).count, 2));
@@ -61,10 +61,10 @@ Test(fuser, floors_of_zero_are_no_floors)
 Test(fuser, the_same_pair_twice_counts_once_but_two_pictures_of_a_thing_count_twice)
 {
     const struct fuser_hit hits[] = {
-        {1, 0.9f, 0, red},        // the first
-        {2, 0.9f, 0, nearly_red}, // the same picture and text once more
-        {3, 0.9f, 0, green},      // the same picture, another text
-        {4, 0.8f, 0, red},        // another picture, the same text
+        {1, 0.9f, 0, red, NULL},        // the first
+        {2, 0.9f, 0, nearly_red, NULL}, // the same picture and text once more
+        {3, 0.9f, 0, green, NULL},      // the same picture, another text
+        {4, 0.8f, 0, red, NULL},        // another picture, the same text
     };
     struct fuser_params params = usual();
 
@@ -76,9 +76,32 @@ Test(fuser, the_same_pair_twice_counts_once_but_two_pictures_of_a_thing_count_tw
     cr_expect(strstr(result.reason, "1 repeated") != NULL);
 }
 
+Test(fuser, dedup_leaves_out_what_is_like_a_better_one_on_the_searched_side)
+{
+    static const float near_green[4] = {0, 0.995f, 0.0999f, 0};
+    const struct fuser_hit hits[] = {{1, 0.9f, 0, red, green},
+                                     {2, 0.8f, 0, green, near_green}, // of the first
+                                     {3, 0.7f, 0, blue, red},
+                                     {4, 0.6f, 0, red, green}}; // the first once more
+    struct fuser_params params = usual();
+    params.k = 3;
+    params.dedup = 0.99f;
+    struct fuser_result result = select_from(&params, hits, 4);
+    cr_assert(eq(u32, result.count, 2));
+    cr_expect(eq(u32, result.kept[0], 0));
+    cr_expect(eq(u32, result.kept[1], 2));
+    cr_expect(strstr(result.reason, "2 alike") != NULL, "%s", result.reason);
+
+    params.dedup = 0.999f; // now the second is different enough
+    cr_expect(eq(u32, select_from(&params, hits, 4).count, 3));
+    params.dedup = 0;
+    cr_expect(eq(u32, select_from(&params, hits, 4).count, 3)); // k
+}
+
 Test(fuser, keeps_the_best_k)
 {
-    const struct fuser_hit hits[] = {{1, 0.9f, 0, red}, {2, 0.8f, 0, green}, {3, 0.7f, 0, blue}};
+    const struct fuser_hit hits[] = {
+        {1, 0.9f, 0, red, NULL}, {2, 0.8f, 0, green, NULL}, {3, 0.7f, 0, blue, NULL}};
     struct fuser_params params = usual();
     params.k = 2;
 
@@ -96,7 +119,7 @@ Test(fuser, gate_runs_from_the_floor_to_the_ceiling)
     const double gates[] = {0, 0, 0.5, 1, 1};
 
     for (size_t i = 0; i < 5; i++) {
-        const struct fuser_hit hit = {1, scores[i], 0, red};
+        const struct fuser_hit hit = {1, scores[i], 0, red, NULL};
         struct fuser_result result = select_from(&params, &hit, 1);
         cr_expect(epsilon_eq(dbl, result.gate, gates[i], 1e-6), "score %g", (double)scores[i]);
         cr_expect(eq(int, strstr(result.reason, "plain CLIP") != NULL, gates[i] <= 0));
@@ -105,7 +128,7 @@ Test(fuser, gate_runs_from_the_floor_to_the_ceiling)
 
 Test(fuser, without_neighbours_the_answer_is_plain_and_says_so)
 {
-    const struct fuser_hit hit = {1, 0.2f, 0, red};
+    const struct fuser_hit hit = {1, 0.2f, 0, red, NULL};
     struct fuser_params params = usual();
     params.min_similarity = 0.5f;
     const float query[4] = {0, 0, 0.6f, 0.8f};
@@ -120,7 +143,7 @@ Test(fuser, without_neighbours_the_answer_is_plain_and_says_so)
 
 Test(fuser, fusion_none_is_plain_but_still_has_neighbours)
 {
-    const struct fuser_hit hits[] = {{1, 0.9f, 0, red}, {2, 0.8f, 0, green}};
+    const struct fuser_hit hits[] = {{1, 0.9f, 0, red, NULL}, {2, 0.8f, 0, green, NULL}};
     struct fuser_params params = usual();
     params.fusion.mode = FUSION_NONE;
 
@@ -131,7 +154,8 @@ Test(fuser, fusion_none_is_plain_but_still_has_neighbours)
 
 Test(fuser, leaving_one_out_is_never_having_found_it)
 {
-    const struct fuser_hit all[] = {{1, 0.9f, 0, red}, {2, 0.8f, 0, green}, {3, 0.7f, 0, blue}};
+    const struct fuser_hit all[] = {
+        {1, 0.9f, 0, red, NULL}, {2, 0.8f, 0, green, NULL}, {3, 0.7f, 0, blue, NULL}};
     const float query[4] = {0, 0, 0.6f, 0.8f};
     struct fuser_params params = usual();
     struct fuser_result selection = select_from(&params, all, 3);

@@ -348,7 +348,10 @@ Test(rows, a_view_stays_as_it_was_and_leaves_out_what_is_excluded)
     put_many(rows, 0, 200);
     const uint64_t excluded[] = {7, 199, 5000};
     struct rows_view view;
-    cr_assert(eq(int, rows_view_begin(rows, excluded, 3, &view), STATUS_OK));
+    cr_assert(eq(int,
+                 rows_view_begin(
+                     rows, &(struct rows_choice){.excluded = excluded, .excluded_count = 3}, &view),
+                 STATUS_OK));
     put(rows, 8, 1);
     cr_assert(rows_remove(rows, 9));
     put_many(rows, 1000, 5000);
@@ -379,7 +382,8 @@ static void *read_views(void *context)
     struct reader *reader = context;
     while (!atomic_load(&reader->stop)) {
         struct rows_view view;
-        cr_assert(eq(int, rows_view_begin(reader->rows, NULL, 0, &view), STATUS_OK));
+        cr_assert(
+            eq(int, rows_view_begin(reader->rows, &(struct rows_choice){0}, &view), STATUS_OK));
         int seen[100] = {0};
         for (uint32_t slot = 0; slot < view.slot_count; slot++) {
             if ((view.live[slot / 64] >> (slot % 64) & 1) == 0)
@@ -466,7 +470,7 @@ Test(rows, without_memory_leave_everything_as_it_was)
     expect_record(rows, 8599, 0);
     struct rows_view view;
     mem_fail_after(1);
-    cr_expect(eq(int, rows_view_begin(rows, NULL, 0, &view), STATUS_NO_MEMORY));
+    cr_expect(eq(int, rows_view_begin(rows, &(struct rows_choice){0}, &view), STATUS_NO_MEMORY));
     mem_fail_after(0);
     free(records);
     free(items);

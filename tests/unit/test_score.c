@@ -56,7 +56,7 @@ Test(score, the_neighbour_that_speaks_for_the_winner_has_the_positive_effect)
     const float query[] = {0.6f, 0.6f, 0.52915f};
     const float towards[] = {1, 0, 0};
     const float away[] = {0, 1, 0};
-    const struct fuser_hit hits[] = {{1, 0.9f, 0, towards}, {2, 0.8f, 0, away}};
+    const struct fuser_hit hits[] = {{1, 0.9f, 0, towards, NULL}, {2, 0.8f, 0, away, NULL}};
     const float values[] = {1, 0, 0, 0, 1, 0};
     struct score_labels labels = {values, 2, 3};
     struct fuser_result selection;
@@ -76,7 +76,7 @@ Test(score, with_one_label_the_margin_is_its_score)
 {
     const float query[] = {1, 0, 0};
     const float payload[] = {0, 1, 0};
-    const struct fuser_hit hits[] = {{1, 1, 0, payload}};
+    const struct fuser_hit hits[] = {{1, 1, 0, payload, NULL}};
     const float values[] = {0, 1, 0};
     struct score_labels labels = {values, 1, 3};
     struct fuser_result selection;

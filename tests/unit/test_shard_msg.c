@@ -201,6 +201,15 @@ static const struct shard_search_request search = {
     .want_payload = true,
     .exclude_ids = ids,
     .exclude_count = 3,
+    .all_tags = words,
+    .all_count = 3,
+    .any_tags = words,
+    .any_count = 1,
+    .no_tags = words,
+    .no_count = 2,
+    .only_ids = ids,
+    .only_count = 3,
+    .has_only_ids = true,
     .rows = floats,
 };
 
@@ -228,7 +237,7 @@ Test(shard_msg, bodies_survive_the_wire)
     struct shard_hello hello = {T("reco 1")};
     struct shard_hello_reply hello_reply = {7, 64, T("reco-shard 1")};
     struct shard_ping_reply ping = {1, 2, 3, true};
-    struct shard_fetch_request fetch = {3, ids, 3, true, true, true};
+    struct shard_fetch_request fetch = {3, ids, 3, true, true, true, 9};
     struct shard_fetch_reply fetched = {3, numbers, words, words, words, words, halves};
     struct shard_write_reply written = {3, numbers, words, 4, 5, 6};
     struct shard_ids_request delete = {3, ids, 3};
@@ -345,6 +354,9 @@ Test(shard_msg, searches_out_of_range_are_refused)
     EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "k");
     bad.k = K_WIRE_MAX + 1;
     EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "k");
+    bad = search;
+    bad.has_only_ids = false; // a set without its word
+    EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "only_ids");
 }
 
 Test(shard_msg, rows_must_have_the_length_that_the_body_says)

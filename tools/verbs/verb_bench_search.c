@@ -97,8 +97,10 @@ static enum status take_inputs(struct bench *bench, struct reason *why)
 {
     struct queries queries;
     enum status status = queries_begin(&queries, bench->options, why);
-    if (status)
+    if (status) {
+        queries_end(&queries);
         return status;
+    }
     queries.message.memory = text_of(bench->pin);
     while (!status && bench->request_count < REQUESTS_MAX) {
         struct api_query_request request;
@@ -124,14 +126,15 @@ static enum status make_inputs(struct bench *bench, struct reason *why)
         .embedding_count = bench->dimension,
         .embedding_modality = API_MODALITY_IMAGE,
     };
-    options_query_message(bench->options, NULL, &request.options);
+    struct queries queries; // for what bounds a query; it asks none itself
+    enum status status = queries_begin_rows(&queries, bench->options, why);
+    request.options = queries.message;
     request.options.memory = text_of(bench->pin);
-
-    enum status status = STATUS_OK;
     for (uint64_t i = 0; i < REQUESTS_MAX && i < bench->options->queries && !status; i++) {
         measure_random_row(QUERY_SEED | i, row, bench->dimension);
         status = add_request(bench, &request, why);
     }
+    queries_end(&queries);
     mem_free(row);
     return status;
 }

@@ -51,9 +51,15 @@ static enum status read_labels(struct classify *classify, struct reason *why)
 {
     const struct options *options = classify->options;
     struct reason inner = {.text = ""};
+    if (options->no_labels)
+        return options->labels || options->templates.count || options->explain
+                   ? reason_set(why, STATUS_INVALID, "--no-labels",
+                                "goes with neither --labels nor --template nor --explain")
+                   : STATUS_OK;
     if (!options->labels)
         return reason_set(why, STATUS_INVALID, "--labels",
-                          "is needed: a file with one label per line");
+                          "is needed: a file with one label per line; or --no-labels, which takes "
+                          "them from the captions of the neighbours");
     enum status status = label_file_read(options->labels, &classify->labels, &inner);
     if (status)
         return reason_set(why, status, options->labels, "%s", inner.text);
@@ -108,6 +114,8 @@ static enum status renew_labels(void *context, struct reason *why)
 // The labels of an answer's names; points into *classify until the next call.
 static struct api_labels rank(struct classify *classify, const struct api_labels *names)
 {
+    if (classify->options->no_labels)
+        return *names;
     size_t count = label_file_rank(&classify->labels, names, (size_t)classify->options->top,
                                    classify->ranked, classify->scores);
     return (struct api_labels){
@@ -198,6 +206,21 @@ static enum api_method explain_method(enum api_input kind)
     return API_EXPLAIN;
 }
 
+static enum api_method discover_method(enum api_input kind)
+{
+    (void)kind;
+    return API_DISCOVER_LABELS;
+}
+
+static int discover_all(struct classify *classify)
+{
+    classify->queries.extra = (struct queries_extra){
+        .top = (uint32_t)classify->options->top,
+        .candidates_max = (uint32_t)classify->options->candidates,
+    };
+    return queries_run(&classify->queries, classify->client, discover_method, show, classify);
+}
+
 static int ask_all(struct classify *classify)
 {
     struct reason why = {.text = ""};
@@ -240,7 +263,8 @@ static int run_classify(const struct options *options)
     bool arrays = options->embeddings.count > 0;
 
     enum status status = check_stdin(options, &why);
-    int exit_status = status || !options->labels ? VERBS_USAGE : VERBS_FAILED;
+    bool is_usage = status || !options->labels || options->no_labels;
+    int exit_status = is_usage ? VERBS_USAGE : VERBS_FAILED;
     if (!status)
         status = read_labels(&classify, &why);
     if (!status && arrays == (options->items.count > 0)) {
@@ -248,19 +272,20 @@ static int run_classify(const struct options *options)
                             "either IMAGE... or --embedding FILE.npy is needed");
         exit_status = VERBS_USAGE;
     }
+    if (!status) {
+        status = arrays ? queries_begin_rows(&classify.queries, options, &why)
+                        : queries_begin_pictures(&classify.queries, options, &options->items, &why);
+        exit_status = VERBS_USAGE;
+    }
     if (status) {
         output_error(NULL, &why);
     } else {
-        if (arrays)
-            queries_begin_rows(&classify.queries, options);
-        else
-            queries_begin_pictures(&classify.queries, options, &options->items);
         exit_status = memories_open_client(options, what_is_needed(options), &classify.client);
         if (!exit_status)
-            exit_status = ask_all(&classify);
-        queries_end(&classify.queries);
+            exit_status = options->no_labels ? discover_all(&classify) : ask_all(&classify);
     }
 
+    queries_end(&classify.queries);
     client_close(&classify.client);
     label_file_deinit(&classify.labels);
     mem_free(classify.templates);
@@ -290,6 +315,18 @@ static const struct args_flag classify_flags[] = {
      .offset = offsetof(struct options, top),
      .low = 1,
      .high = LABELS_MAX},
+    {.name = "--no-labels",
+     .kind = ARGS_SWITCH,
+     .help = "takes the labels from the captions of the neighbours instead of a file",
+     .offset = offsetof(struct options, no_labels)},
+    {.name = "--candidates",
+     .kind = ARGS_COUNT,
+     .argument = "N",
+     .fallback = "200",
+     .help = "with --no-labels: how many names of the captions are looked at",
+     .offset = offsetof(struct options, candidates),
+     .low = 1,
+     .high = CANDIDATES_MAX},
     {.name = "--explain",
      .kind = ARGS_SWITCH,
      .help = "adds the effect of each neighbour: how the winner's margin changes without it",
@@ -306,7 +343,7 @@ static const struct args_flag classify_flags[] = {
 const struct verb verb_classify = {
     .args =
         {.name = "classify",
-         .items = "IMAGE... --labels FILE",
+         .items = "IMAGE... --labels FILE | --no-labels",
          .summary = "labels for pictures, without and with the memory side by side",
          .details =
              "- reads one path per line from stdin. An alias is another name of the same label:\n"
@@ -320,8 +357,9 @@ const struct verb verb_classify = {
              "\"space\",\n"
              "\"index\",\"records\",\"request_id\",\"timings_ms\":{}}; effect only with --explain",
          .items_max = SIZE_MAX,
-         .groups = {classify_flags, options_fusion, options_query, options_profile, options_memory,
-                    options_items, options_data, options_model, options_server, options_common}},
+         .groups = {classify_flags, options_fusion, options_query, options_fields, options_profile,
+                    options_memory, options_items, options_data, options_model, options_server,
+                    options_common}},
     .chapter = "asking",
     .run = run_classify,
 };

@@ -102,6 +102,7 @@ static int run_refine(const struct options *options)
     struct reason why = {.text = ""};
     if (queries_begin(&refine.queries, options, &why)) {
         output_error(NULL, &why);
+        queries_end(&refine.queries);
         return VERBS_USAGE;
     }
     struct client *client = NULL;
@@ -133,9 +134,9 @@ const struct verb verb_refine = {
                  "embedding; the gate says how much, and why. Gate 0 is plain CLIP, bit for\n"
                  "bit.\n\n"
                  "JSON line: that of search, with \"embedding\",\"gate\",\"gate_reason\"",
-             .groups = {refine_flags, options_fusion, options_input, options_query, options_memory,
-                        options_items, options_data, options_model, options_server, options_profile,
-                        options_common}},
+             .groups = {refine_flags, options_fusion, options_input, options_query, options_fields,
+                        options_memory, options_items, options_data, options_model, options_server,
+                        options_profile, options_common}},
     .chapter = "asking",
     .run = run_refine,
 };

@@ -2,6 +2,7 @@
 // reco search: the neighbours of pictures, texts or embeddings.
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "tools/answers.h"
@@ -50,6 +51,7 @@ static int run_search(const struct options *options)
     struct reason why = {.text = ""};
     if (queries_begin(&queries, options, &why)) {
         output_error(NULL, &why);
+        queries_end(&queries);
         return VERBS_USAGE;
     }
     struct client *client = NULL;
@@ -61,20 +63,33 @@ static int run_search(const struct options *options)
     return exit_status;
 }
 
+static const struct args_flag search_flags[] = {
+    {.name = "--part",
+     .kind = ARGS_LIST,
+     .argument = "KIND=VALUE@WEIGHT",
+     .help = "a part of one weighted query: image=FILE, text=TEXT or embedding=FILE.npy, and how "
+             "much it counts, -100 to 100 (default 1), after the last @",
+     .offset = offsetof(struct options, parts)},
+    {.name = NULL},
+};
+
 const struct verb verb_search = {
     .args = {.name = "search",
              .items = "",
              .summary = "nearest neighbours of a picture, a text or an embedding",
              .details =
                  "A picture is compared with the pictures of the memory, a text with its texts;\n"
-                 "--over chooses otherwise. Each input flag may be given again and again.\n\n"
+                 "--over chooses otherwise. Each input flag may be given again and again.\n"
+                 "All --part together are one query, their weighted sum:\n"
+                 "    reco search --part image=a.png@0.7 --part 'text=at night' --part "
+                 "text=snow@-0.5\n\n"
                  "JSON line: "
                  "{\"input\",\"neighbours\":[{\"id\",\"key\",\"score\",\"caption\",\"source\"}],\n"
                  "\"coverage\",\"degraded\":[],\"memory\",\"generation\",\"space\",\"index\","
                  "\"records\",\n"
                  "\"request_id\",\"timings_ms\":{}}",
-             .groups = {options_input, options_query, options_profile, options_memory,
-                        options_items, options_data, options_model, options_server,
+             .groups = {search_flags, options_input, options_query, options_fields, options_profile,
+                        options_memory, options_items, options_data, options_model, options_server,
                         options_common}},
     .chapter = "asking",
     .run = run_search,
