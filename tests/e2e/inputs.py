@@ -49,12 +49,14 @@ def limited():
 
 
 class Inputs(Case):
+    def run_limited(self, *arguments, **named):
+        return subprocess.run([str(cli.PROGRAMS / "reco"), *map(str, arguments)], check=False,
+                              capture_output=True, timeout=cli.PATIENCE, preexec_fn=limited, **named)
+
     def build(self, *arguments, status=0, stdin=None, cwd=None):
         """Builds memory `m`; its JSON lines."""
-        done = subprocess.run(
-            [str(cli.PROGRAMS / "reco"), "memory", "build", "m", *map(str, arguments), "--data",
-             str(self.data), "--json"], input=stdin, capture_output=True, timeout=cli.PATIENCE,
-            check=False, cwd=cwd, preexec_fn=limited)
+        done = self.run_limited("memory", "build", "m", *arguments, "--data", self.data, "--json",
+                                input=stdin, cwd=cwd)
         self.errors = done.stderr.decode(errors="replace")
         self.assertEqual(done.returncode, status, self.errors)
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -394,6 +396,222 @@ class Layouts(Inputs):
             changed = {**tensors, name: tensor}
             layout.write_safetensors(weights, {k: v for k, v in changed.items() if v})
             self.expect_refused(words)
+
+
+def member(name, size=0, kind=b"0", data=b"", link=""):
+    """A tar member whose header may lie."""
+    header = bytearray(512)
+    header[0:len(name)] = name.encode()
+    header[100:108] = b"0000644\0"
+    header[124:136] = b"%011o\0" % size if size < 1 << 33 else b"\x80" + size.to_bytes(11, "big")
+    header[136:148] = b"00000000000\0"
+    header[148:156] = b" " * 8
+    header[156:157] = kind
+    header[157:157 + len(link)] = link.encode()
+    header[257:265] = b"ustar\x0000"
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + data + b"\0" * (-len(data) % 512)
+
+
+def sample(stem, picture):
+    text = b"a drawing"
+    return member(f"{stem}.png", len(picture), data=picture) + member(f"{stem}.txt", len(text), data=text)
+
+
+def zeros(count, wrap):
+    """`count` MiB of zeros in a deflate stream, made without compressing each."""
+    chunk = bytes(1 << 20)
+    deflate = zlib.compressobj(9, zlib.DEFLATED, wrap)
+    first = deflate.compress(chunk) + deflate.flush(zlib.Z_FULL_FLUSH)
+    block = deflate.compress(chunk) + deflate.flush(zlib.Z_FULL_FLUSH)
+    return first + block * (count - 1) + deflate.flush()
+
+
+def chunk_of(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width, height, depth=1, kind=0, idat=None, extra=b""):
+    if idat is None:
+        idat = zlib.compress(bytes((width * depth // 8 + 2) * min(height, 64)))
+    return (b"\x89PNG\r\n\x1a\n" + chunk_of(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+            + extra + chunk_of(b"IDAT", idat) + chunk_of(b"IEND", b""))
+
+
+class Hostile(Inputs):
+    """After each attack the memory answers as before."""
+
+    def setUp(self):
+        super().setUp()
+        self.build(make_folder(self.top / "honest", IMAGES[:3]))
+        self.before = self.state()
+        self.picture = IMAGES[3].read_bytes()
+
+    def state(self):
+        flags = ("m", "--data", self.data)
+        info = self.lines("memory", "info", *flags)[0]
+        answer = self.lines("search", "--text", "x", "-m", *flags)
+        return info["records"], info["generation"], cli.same_but_for_time(answer)
+
+    def refuse(self, *sources, words):
+        """Nothing of these sources is stored; every one of `words` is told."""
+        lines = self.build(*sources, status=1)
+        self.assertEqual(lines[-1].get("stored", 0) if lines else 0, 0)
+        for word in words:
+            self.assertIn(word, self.errors)
+        return lines
+
+    def test_tars_that_lead_out_lie_or_never_end(self):
+        tar = self.top / "t.tar"
+        for name, kind, words in (("../../x.png", b"0", "has a name with .. in it"),
+                                  ("a/../../x.png", b"0", "has a name with .. in it"),
+                                  ("/etc/x.png", b"0", "has an absolute name"),
+                                  ("/etc/passwd", b"0", "has an absolute name"),
+                                  ("x.png", b"2", "is a symbolic link"),
+                                  ("x.png", b"1", "is a hard link"),
+                                  ("dev/sda", b"3", "is a device"),
+                                  ("x.png", b"6", "is a pipe or socket")):
+            size = len(self.picture) if kind == b"0" else 0
+            tar.write_bytes(member(name, size, kind, self.picture if size else b"",
+                                   "/etc/passwd" if kind in b"12" else "")
+                            + member(name.replace(".png", ".txt"), 1, data=b"x") + bytes(1024))
+            self.refuse(tar, words=[f"the member '{name}' {words}",
+                                    "plain files with relative names are allowed"])
+        tar.write_bytes(member("x.png", 8 << 30, data=self.picture))
+        self.refuse(tar, words=["picture: 8589934592 bytes: at most 33554432", "the tar is broken"])
+        tar.write_bytes(member("x.png", (1 << 63) - 1) + member("y.png", len(self.picture)))
+        self.refuse(tar, words=["t.tar"])
+        tar.write_bytes(member("x.jpg", 1 << 20, b"L", b"n" * 1000) + bytes(1024))
+        self.refuse(tar, words=["the tar is broken"])
+        self.assertEqual(self.state(), self.before)
+
+        # A hundred thousand members are one sample and cost their reading only.
+        tar.write_bytes(member("a.cls") * 100000 + sample("b", self.picture) + bytes(1024))
+        lines = self.build(tar, status=1)
+        self.assertEqual((lines[-1]["stored"], lines[-1]["skipped"]), (1, 1))
+        # More than the memory that is allowed, from five kilobytes: what is too large is never held.
+        head = gzip.compress(member("x.png", 1200 << 20))
+        bomb = gzip.compress(head + zeros(1200, 31), 9)
+        self.assertLess(len(bomb), 20000)
+        (self.top / "zeros.tar.gz").write_bytes(bomb)
+        self.refuse(self.top / "zeros.tar.gz", words=["1258291200 bytes: at most 33554432"])
+
+    def test_arrays_with_lying_headers(self):
+        right = self.top / "right.npy"
+        wrong = self.top / "wrong.npy"
+        write_npy(right, [[1.0, 0.0], [0.0, 1.0]])
+
+        def header(text, data=bytes(16), version=1, length=None):
+            text = text.encode().ljust(117) + b"\n"
+            size = len(text) if length is None else length
+            wrong.write_bytes(b"\x93NUMPY" + bytes([version, 0])
+                              + struct.pack("<H" if version == 1 else "<I", size) + text + data)
+
+        shape = "{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }"
+        for arguments, words in (
+                ((shape % ("<f4", "False", "1099511627776, 1099511627776"),), "rows of"),
+                ((shape % ("<f4", "False", "2305843009213693952, 2"),), "dictionary"),
+                ((shape % ("<f4", "False", "3, 2"),), "do not fill the 16 bytes"),
+                ((shape % ("<f4", "False", "1, 2"),), "do not fill the 16 bytes"),
+                ((shape % ("<f4", "False", "-2, 2"),), "dictionary"),
+                ((shape % ("<f4", "False", "2, 2, 1"),), "one or two dimensions"),
+                ((shape % ("<f4", "True", "2, 2"),), "Fortran's order: C's is allowed"),
+                ((shape % ("<f8", "False", "2, 2"), bytes(32)), "'<f8': '<f4' and '<f2' are allowed"),
+                ((shape % ("|O", "False", "2, 2"),), "'|O': '<f4' and '<f2' are allowed"),
+                ((shape % ("<f4", "False", "__import__('os').system('true')"),), "dictionary"),
+                (("{'descr': [('x', '<f4')], 'fortran_order': False, 'shape': (2, 2), }",), "dictionary"),
+                (("", bytes(16), 2, 0xFFFFFFF0), "4294967280 bytes: at most"),
+                (("", b"", 2, 60000), "ends inside its header"),
+                (("", b"", 9), "version 9 is not known")):
+            header(*arguments)
+            self.refuse(wrong, right, "--space", "mine:2", words=["wrong.npy", words])
+        os.mkfifo(self.top / "fifo.npy")
+        self.refuse(self.top / "fifo.npy", right, "--space", "mine:2", words=["not a regular file"])
+        self.assertEqual(self.state(), self.before)
+
+    def test_weights_with_lying_headers(self):
+        model = self.top / "model"
+        shutil.copytree(TINY, model)
+        tensor = '{"dtype":"F32","shape":[%s],"data_offsets":[%s]}'
+
+        def refused(header, words, length=None, data=bytes(16)):
+            header = header.encode()
+            size = len(header) if length is None else length
+            (model / "model.safetensors").write_bytes(struct.pack("<Q", size) + header + data)
+            done = self.run_limited("embed", "text", "x", "--model", model)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(words, done.stderr.decode())
+            self.assertIn("model.safetensors", done.stderr.decode())
+
+        pair = '{"a":' + tensor + ',"b":' + tensor + "}"
+        refused(pair % ("2", "0,8", "3", "4,16"), "overlap those of another tensor")
+        refused(pair % ("1", "0,4", "2", "8,16"), "leave a gap")
+        refused('{"a":' + tensor % ("4", "8,24") + "}", "ends at byte 24")
+        refused('{"a":' + tensor % ("4", "18446744073709551600,18446744073709551616") + "}", "too big integer")
+        refused('{"a":' + tensor % ("4", "9223372036854775792,9223372036854775807") + "}", "ends at byte")
+        refused('{"a":' + tensor % ("9223372036854775807,9", "0,16") + "}", "shape is too large")
+        refused('{"a":' + tensor % ("4", "16,0") + "}", "data_offsets is not")
+        refused('{"a":%s,"a":%s}' % (tensor % ("4", "0,16"), tensor % ("4", "0,16")), "header")
+        refused("{}", "announces", length=(1 << 64) - 1)
+        refused("{}", "announces", length=1 << 40)
+        refused(" " * (100 << 20), "at most 16777216 are possible")
+        refused('{"a":' * 100000, "header")
+        self.assertEqual(self.state(), self.before)
+
+    def test_pictures_that_unfold(self):
+        text = zeros(200, 15)  # 200 MiB in a text chunk, and in a colour profile
+        animated = (b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0x80, 0, 0) + bytes(6)
+                    + (b"!\xf9\x04\0\0\0\0\0," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
+                       + b"\x02\x02\x4c\x01\0") * 50 + b";")
+        webp = (b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + b"\xfe\x3f\0" * 2
+                + b"ANIM" + struct.pack("<I", 6) + bytes(6))
+        pictures = {
+            "header.png": (png(100000, 100000), "100000"),
+            "idat.png": (png(30000, 30000, idat=zlib.compress(bytes(3751 * 30000), 9)), "30000"),
+            "text.png": (png(64, 64, extra=chunk_of(b"zTXt", b"k\0\0" + text)), None),
+            "profile.png": (png(64, 64, extra=chunk_of(b"iCCP", b"k\0\0" + text)), None),
+            "animated.gif": (animated, "65535"),
+            "frames.webp": (b"RIFF" + struct.pack("<I", len(webp) + 4) + b"WEBP" + webp, "16383"),
+            "empty.jpg": (b"", "empty"),
+        }
+        corpus = TESTS / "fuzz" / "corpus" / "image"
+        for name in ("baseline.jpg", "progressive.jpg", "rgb.png", "lossy.webp", "lossless.webp",
+                     "interlaced.gif"):
+            whole = (corpus / name).read_bytes()
+            pictures["cut-" + name] = (whole[:len(whole) * 2 // 3], "")
+        folder = self.top / "pictures"
+        folder.mkdir()
+        for name, (data, _) in pictures.items():
+            (folder / name).write_bytes(data)
+            (folder / name).with_suffix(".txt").write_text("x")
+        report = self.build(folder, status=1)
+        errors = self.errors.splitlines()
+        for name, (_, words) in pictures.items():
+            told = [line for line in errors if name.rsplit(".", 1)[0] in line]
+            if words is not None:
+                self.assertTrue(told and words in told[0], f"{name}: {told}")
+        # Texts and profiles beside the pixels are not looked at: those two pictures may be taken.
+        self.assertLessEqual(report[-1]["stored"], 2)
+
+    def test_texts_without_end(self):
+        folder = self.top / "f"
+        folder.mkdir()
+        for stem, name, data in (("deep", "deep.json", b'{"caption":' + b"[" * 100000),
+                                 ("large", "large.json", b'{"caption":"' + b"x" * (2 << 20)),
+                                 ("long", "long.txt", b"x" * 9000)):
+            shutil.copy(IMAGES[0], folder / f"{stem}.png")
+            (folder / name).write_bytes(data)
+        shutil.copy(IMAGES[0], folder / "fifo.png")
+        os.mkfifo(folder / "fifo.txt")
+        self.refuse(folder, words=["deep.png: broken JSON", "1048576", "caption: 9000 bytes",
+                                   "is a pipe or device"])
+        table = self.top / "t.csv"
+        with open(table, "wb") as out:
+            out.write(b"image,caption\n")
+            out.seek(1 << 30, os.SEEK_CUR)  # a line of a gigabyte, and hardly any disk
+            out.write(b"\nnone.png,x\n")
+        self.refuse(table, words=["t.csv line 2: a row of more than 1048576 bytes", "t.csv line 3"])
+        self.assertEqual(self.state(), self.before)
 
 
 def main():

@@ -9,7 +9,7 @@ reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRE
     ${CMAKE_BINARY_DIR}/share)
 
 # What users bring to it, and its hostile twins.
-foreach(class Manifests Downloads Layouts)
+foreach(class Manifests Downloads Layouts Hostile)
     string(TOLOWER ${class} name)
     reco_script(e2e_inputs_${name} ${Python3_EXECUTABLE} inputs.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
 endforeach()
