@@ -8,6 +8,8 @@
 
 #include "tools/verbs.h"
 
+#define BEGIN_BYTES 128 // of a command of fish, up to the flag
+
 // --- what the three have in common
 
 // The bytes of a verb's first word.
@@ -42,6 +44,17 @@ static void put_choices(FILE *file, const char *choices)
 {
     for (const char *at = choices; *at; at++)
         (void)fputc(*at == '|' ? ' ' : *at, file);
+}
+
+// Verbs take --help without saying so in their tables.
+static bool has_help(const struct args_verb *verb)
+{
+    struct args_walk walk = {.at = NULL};
+    for (const struct args_flag *flag = args_next_flag(verb, &walk); flag;
+         flag = args_next_flag(verb, &walk))
+        if (strcmp(flag->name, "--help") == 0)
+            return true;
+    return false;
 }
 
 static enum args_value value_of_items(const struct args_verb *verb)
@@ -109,7 +122,7 @@ static void put_bash_verb(FILE *file, const struct args_verb *verb)
          flag = args_next_flag(verb, &walk))
         (void)fprintf(file, "%s%s%s ", flag->name, flag->alias ? " " : "",
                       flag->alias ? flag->alias : "");
-    (void)fprintf(file, "--help'\n        items=%s ;;\n",
+    (void)fprintf(file, "%s'\n        items=%s ;;\n", has_help(verb) ? "" : "--help",
                   value_of_items(verb) == ARGS_VALUE_WORD ? "" : "-f");
 }
 
@@ -124,26 +137,45 @@ static void put_bash_family(FILE *file, const struct verb *first)
     (void)fputs("'; return; }\n        verb+=\" ${COMP_WORDS[2]}\" ;;\n", file);
 }
 
+// What begins every function: the word to complete, and the one before it.
+static void put_bash_beginning(FILE *file, const char *function)
+{
+    (void)fprintf(file,
+                  "# Completion for bash, written by reco's build.\n\n"
+                  "_reco_words()\n{\n"
+                  "    mapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$word\")\n}\n\n"
+                  "_reco_paths()\n{\n"
+                  "    compopt -o filenames 2>/dev/null\n"
+                  "    mapfile -t COMPREPLY < <(compgen \"$1\" -- \"$word\")\n}\n\n"
+                  "%s()\n{\n"
+                  "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
+                  "    local verb=${COMP_WORDS[1]} flags= items=\n"
+                  "    COMPREPLY=()\n"
+                  "    # Bash takes --flag=VALUE apart at the sign.\n"
+                  "    if [[ $word == = ]]; then\n"
+                  "        word=\n"
+                  "    elif [[ $before == = ]]; then\n"
+                  "        before=${COMP_WORDS[COMP_CWORD-2]}\n"
+                  "    fi\n",
+                  function);
+}
+
+static void put_bash_end(FILE *file, const char *function, const char *program)
+{
+    (void)fprintf(file,
+                  "    esac\n"
+                  "    if [[ $word == -* ]]; then\n"
+                  "        _reco_words \"$flags\"\n"
+                  "    elif [[ $items ]]; then\n"
+                  "        _reco_paths \"$items\"\n"
+                  "    fi\n}\n\ncomplete -F %s %s\n",
+                  function, program);
+}
+
 void completion_write_bash(FILE *file)
 {
-    (void)fputs("# Completion of reco for bash, written by its build.\n\n"
-                "_reco_words()\n{\n"
-                "    mapfile -t COMPREPLY < <(compgen -W \"$1\" -- \"$word\")\n}\n\n"
-                "_reco_paths()\n{\n"
-                "    compopt -o filenames 2>/dev/null\n"
-                "    mapfile -t COMPREPLY < <(compgen \"$1\" -- \"$word\")\n}\n\n"
-                "_reco()\n{\n"
-                "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-                "    local verb=${COMP_WORDS[1]} flags= items=\n"
-                "    COMPREPLY=()\n"
-                "    # Bash takes --flag=VALUE apart at the sign.\n"
-                "    if [[ $word == = ]]; then\n"
-                "        word=\n"
-                "    elif [[ $before == = ]]; then\n"
-                "        before=${COMP_WORDS[COMP_CWORD-2]}\n"
-                "    fi\n"
-                "    ((COMP_CWORD > 1)) || { _reco_words '",
-                file);
+    put_bash_beginning(file, "_reco");
+    (void)fputs("    ((COMP_CWORD > 1)) || { _reco_words '", file);
     for (size_t i = 0; i < verbs_count; i++)
         if (begins_family(i))
             (void)fprintf(file, "%.*s ", (int)first_word(verbs[i]), verbs[i]->args.name);
@@ -154,13 +186,15 @@ void completion_write_bash(FILE *file)
     (void)fputs("    esac\n    case $verb in\n", file);
     for (size_t i = 0; i < verbs_count; i++)
         put_bash_verb(file, &verbs[i]->args);
-    (void)fputs("    esac\n"
-                "    if [[ $word == -* ]]; then\n"
-                "        _reco_words \"$flags\"\n"
-                "    elif [[ $items ]]; then\n"
-                "        _reco_paths \"$items\"\n"
-                "    fi\n}\n\ncomplete -F _reco reco\n",
-                file);
+    put_bash_end(file, "_reco", "reco");
+}
+
+void completion_write_bash_program(const struct args_verb *program, FILE *file)
+{
+    put_bash_beginning(file, "_reco_program");
+    (void)fprintf(file, "    verb='%s'\n    case $verb in\n", program->name);
+    put_bash_verb(file, program);
+    put_bash_end(file, "_reco_program", program->name);
 }
 
 // --- zsh and fish quote alike: '...' where ' itself is '\''
@@ -222,7 +256,9 @@ static void put_zsh_verb(FILE *file, const struct args_verb *verb)
         if (flag->alias)
             put_zsh_flag(file, flag, flag->alias);
     }
-    (void)fprintf(file, " \\\n            '--help[this verb with its flags]' '*:item:%s' ;;\n",
+    if (!has_help(verb))
+        (void)fputs(" \\\n            '--help[this verb with its flags]'", file);
+    (void)fprintf(file, " \\\n            '*:item:%s' ;;\n",
                   value_of_items(verb) == ARGS_VALUE_WORD ? "" : "_files");
 }
 
@@ -243,7 +279,7 @@ static void put_zsh_words(FILE *file, const struct verb *first)
 
 void completion_write_zsh(FILE *file)
 {
-    (void)fputs("#compdef reco\n# Completion of reco for zsh, written by its build.\n\n"
+    (void)fputs("#compdef reco\n# Completion for zsh, written by reco's build.\n\n"
                 "_reco()\n{\n"
                 "    local verb=$words[2]\n"
                 "    local -a list\n"
@@ -273,6 +309,16 @@ void completion_write_zsh(FILE *file)
     (void)fputs("    esac\n}\n\n_reco \"$@\"\n", file);
 }
 
+void completion_write_zsh_program(const struct args_verb *program, FILE *file)
+{
+    (void)fprintf(file,
+                  "#compdef %s\n# Completion for zsh, written by reco's build.\n\n"
+                  "case '%s' in\n",
+                  program->name, program->name);
+    put_zsh_verb(file, program);
+    (void)fputs("esac\n", file);
+}
+
 // --- fish
 
 static void put_fish_name(FILE *file, const char *name)
@@ -281,9 +327,10 @@ static void put_fish_name(FILE *file, const char *name)
     (void)fprintf(file, " -%c %s", is_long ? 'l' : 's', name + (is_long ? 2 : 1));
 }
 
-static void put_fish_flag(FILE *file, const struct args_verb *verb, const struct args_flag *flag)
+// `begin`: the command that the flag belongs to, as "complete -c reco -n '__reco_is search'".
+static void put_fish_flag(FILE *file, const char *begin, const struct args_flag *flag)
 {
-    (void)fprintf(file, "complete -c reco -n '__reco_is %s'", verb->name);
+    (void)fputs(begin, file);
     put_fish_name(file, flag->name);
     if (flag->alias)
         put_fish_name(file, flag->alias);
@@ -306,6 +353,14 @@ static void put_fish_flag(FILE *file, const struct args_verb *verb, const struct
     (void)fputs(" -d '", file);
     put_quoted(file, flag->help, "\\");
     (void)fputs("'\n", file);
+}
+
+static void put_fish_flags(FILE *file, const char *begin, const struct args_verb *verb)
+{
+    struct args_walk walk = {.at = NULL};
+    for (const struct args_flag *flag = args_next_flag(verb, &walk); flag;
+         flag = args_next_flag(verb, &walk))
+        put_fish_flag(file, begin, flag);
 }
 
 static void put_fish_words(FILE *file)
@@ -331,7 +386,7 @@ static void put_fish_words(FILE *file)
 void completion_write_fish(FILE *file)
 {
     (void)fputs(
-        "# Completion of reco for fish, written by its build.\n\n"
+        "# Completion for fish, written by reco's build.\n\n"
         "# Whether the words of a verb begin the command line.\n"
         "function __reco_is\n"
         "    set -l words (commandline -opc)\n"
@@ -350,13 +405,19 @@ void completion_write_fish(FILE *file)
     put_fish_words(file);
     for (size_t i = 0; i < verbs_count; i++) {
         const struct args_verb *verb = &verbs[i]->args;
-        struct args_walk walk = {.at = NULL};
-        for (const struct args_flag *flag = args_next_flag(verb, &walk); flag;
-             flag = args_next_flag(verb, &walk))
-            put_fish_flag(file, verb, flag);
-        (void)fprintf(file, "complete -c reco -n '__reco_is %s' -l help -d 'this verb'\n",
-                      verb->name);
+        char begin[BEGIN_BYTES];
+        (void)snprintf(begin, sizeof(begin), "complete -c reco -n '__reco_is %s'", verb->name);
+        put_fish_flags(file, begin, verb);
+        (void)fprintf(file, "%s -l help -d 'this verb'\n", begin);
         if (value_of_items(verb) != ARGS_VALUE_WORD)
-            (void)fprintf(file, "complete -c reco -n '__reco_is %s' -F\n", verb->name);
+            (void)fprintf(file, "%s -F\n", begin);
     }
+}
+
+void completion_write_fish_program(const struct args_verb *program, FILE *file)
+{
+    char begin[BEGIN_BYTES];
+    (void)snprintf(begin, sizeof(begin), "complete -c %s", program->name);
+    (void)fprintf(file, "# Completion for fish, written by reco's build.\n\n%s -f\n", begin);
+    put_fish_flags(file, begin, program);
 }

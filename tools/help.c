@@ -1,50 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text is broken between words, and within the long rows of JSON names after a comma.
+// How a verb is told; words.h breaks the lines.
 
 #include "tools/help.h"
 
 #include <string.h>
 
-#define COLUMN 28 // where the sentences of the flags begin
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\n';
-}
-
-size_t help_piece(const char *word, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        if (is_space(word[i]))
-            return i;
-        if (word[i] == ',' && i + 1 < bytes && strchr("\"{[", word[i + 1]))
-            return i + 1;
-    }
-    return bytes;
-}
-
-void help_wrap(FILE *file, const char *text, size_t bytes, size_t column)
-{
-    size_t at = column;
-    bool space = false; // owed before the next piece
-    for (size_t i = 0; i < bytes;) {
-        size_t piece = help_piece(text + i, bytes - i);
-        if (at > column && at + space + piece > HELP_WIDTH) {
-            (void)fprintf(file, "\n%*s", (int)column, "");
-            at = column;
-        } else if (space && at > column) {
-            (void)fputc(' ', file);
-            at++;
-        }
-        (void)fwrite(text + i, 1, piece, file);
-        at += piece;
-        i += piece;
-        space = i < bytes && is_space(text[i]);
-        while (i < bytes && is_space(text[i]))
-            i++;
-    }
-    (void)fputc('\n', file);
-}
+#include "proto/base/words.h"
 
 bool help_next_block(const char **at, struct help_block *block)
 {
@@ -85,14 +46,9 @@ static void print_flag(const struct args_flag *flag, FILE *file)
     (void)snprintf(left, sizeof(left), "  %s%s%s%s%s", flag->alias ? flag->alias : "",
                    flag->alias ? ", " : "", flag->name, flag->argument ? " " : "",
                    flag->argument ? flag->argument : "");
-    if (strlen(left) + 2 > COLUMN)
-        (void)fprintf(file, "%s\n%*s", left, COLUMN, "");
-    else
-        (void)fprintf(file, "%-*s", COLUMN, left);
-
     char text[HELP_TEXT_BYTES];
     help_flag_text(flag, text);
-    help_wrap(file, text, strlen(text), COLUMN);
+    words_print_entry(file, left, text);
 }
 
 void help_print(const struct args_verb *verb, FILE *file)
@@ -102,7 +58,7 @@ void help_print(const struct args_verb *verb, FILE *file)
 
     (void)fprintf(file, "usage: reco %s%s%s%s\n\n", verb->name, verb->items[0] ? " " : "",
                   verb->items, flag ? " [flags]" : "");
-    help_wrap(file, verb->summary, strlen(verb->summary), 0);
+    words_print(file, verb->summary, strlen(verb->summary), "", 0);
 
     const char *at = verb->details;
     struct help_block block;
@@ -113,7 +69,7 @@ void help_print(const struct args_verb *verb, FILE *file)
         if (block.is_table)
             (void)fprintf(file, "%.*s\n", (int)block.bytes, block.text);
         else
-            help_wrap(file, block.text, block.bytes, 0);
+            words_print(file, block.text, block.bytes, "", 0);
         follows_table = block.is_table;
     }
 

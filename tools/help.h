@@ -15,15 +15,10 @@
 
 #include "tools/args.h"
 
-#define HELP_WIDTH 80
 #define HELP_TEXT_BYTES 1024 // of a flag's sentence
 
 // What `reco help VERB` and `reco VERB --help` print: usage, details, every flag.
 void help_print(const struct args_verb *verb, FILE *file);
-
-// Prints words from column `column` on, broken at HELP_WIDTH, with a line's end. The caller has
-// filled the columns before.
-void help_wrap(FILE *file, const char *text, size_t bytes, size_t column);
 
 // The sentence of a flag with its choices, range and default.
 void help_flag_text(const struct args_flag *flag, char text[HELP_TEXT_BYTES]);
@@ -37,9 +32,5 @@ struct help_block {
 
 // Takes the next block from *at, which begins as the details and is moved on; false at the end.
 bool help_next_block(const char **at, struct help_block *block);
-
-// Where a long word may be broken: the bytes of `word` up to its end at a space or line end, or up
-// to a comma between two JSON names.
-size_t help_piece(const char *word, size_t bytes);
 
 #endif

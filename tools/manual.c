@@ -7,7 +7,10 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "proto/base/settings.h"
+#include "proto/base/words.h"
 #include "tools/help.h"
+#include "tools/program_flags.h"
 #include "tools/verbs/version.h"
 
 // --- roff
@@ -47,7 +50,7 @@ static void put_paragraph(FILE *file, const char *text, size_t bytes)
 {
     size_t column = 0;
     for (size_t i = 0; i < bytes;) {
-        size_t piece = help_piece(text + i, bytes - i);
+        size_t piece = words_piece(text + i, bytes - i);
         put(file, text + i, piece);
         i += piece;
         column += piece;
@@ -56,7 +59,7 @@ static void put_paragraph(FILE *file, const char *text, size_t bytes)
             space = true;
         if (i == bytes)
             break;
-        if (space && column > HELP_WIDTH) {
+        if (space && column > WORDS_WIDTH) {
             (void)fputc('\n', file);
             column = 0;
             // A line must not begin as a command does.
@@ -142,6 +145,16 @@ static void put_flag(FILE *file, const struct args_flag *flag)
     put_paragraph(file, text, strlen(text));
 }
 
+static void put_flags(FILE *file, const struct args_verb *verb)
+{
+    struct args_walk walk = {.at = NULL};
+    const struct args_flag *flag = args_next_flag(verb, &walk);
+    if (flag)
+        begin_chapter(file, "OPTIONS");
+    for (; flag; flag = args_next_flag(verb, &walk))
+        put_flag(file, flag);
+}
+
 static bool has_flag(const struct args_verb *verb, const char *name)
 {
     struct args_walk walk = {.at = NULL};
@@ -212,7 +225,7 @@ void manual_write_verb(const struct verb *verb, FILE *file)
     const struct args_verb *args = &verb->args;
     char name[MANUAL_NAME_BYTES];
     struct args_walk walk = {.at = NULL};
-    const struct args_flag *flag = args_next_flag(args, &walk);
+    bool has_flags = args_next_flag(args, &walk) != NULL;
 
     manual_name(verb, name);
     begin_page(file, name, "1", "reco");
@@ -220,15 +233,12 @@ void manual_write_verb(const struct verb *verb, FILE *file)
     begin_chapter(file, "SYNOPSIS");
     (void)fprintf(file, ".B \"reco %s\"\n", args->name);
     put_text(file, args->items);
-    (void)fputs(flag ? " [flags]\n" : "\n", file);
+    (void)fputs(has_flags ? " [flags]\n" : "\n", file);
     if (args->details[0]) {
         begin_chapter(file, "DESCRIPTION");
         put_details(file, args->details);
     }
-    if (flag)
-        begin_chapter(file, "OPTIONS");
-    for (; flag; flag = args_next_flag(args, &walk))
-        put_flag(file, flag);
+    put_flags(file, args);
     put_exit_status(file);
     put_environment(file, has_flag(args, "--data"));
     put_see_also(file, verb);
@@ -270,4 +280,91 @@ void manual_write_program(FILE *file)
     put_verbs(file);
     put_exit_status(file);
     put_environment(file, true);
+    begin_chapter(file, "SEE ALSO");
+    for (size_t i = 0; settings_tables[i]; i++) {
+        char name[MANUAL_NAME_BYTES];
+        (void)snprintf(name, sizeof(name), "%s.ini", settings_tables[i]->program);
+        put_reference(file, name, "5", false);
+    }
+    put_reference(file, "reco-coordinator", "8", false);
+    put_reference(file, "reco-shard", "8", true);
+}
+
+// --- programs that a table configures
+
+static void put_order(FILE *file)
+{
+    static const char order[] =
+        "Every key is a line of the file, NAME = VALUE below its [SECTION], and the environment "
+        "variable RECO_SECTION_NAME. A flag goes before a variable, which goes before the file. "
+        "What no table knows is refused with the nearest name that one does.";
+    put_paragraph(file, order, sizeof(order) - 1);
+}
+
+void manual_write_server(const struct config_table *table, FILE *file)
+{
+    static const char about[] = "a process of reco, configured by flags, environment and a file";
+    char name[MANUAL_NAME_BYTES];
+    struct program_flags flags;
+    program_flags_read(table, &flags);
+
+    begin_page(file, table->program, "8", "reco");
+    put_name(file, table->program, about);
+    begin_chapter(file, "SYNOPSIS");
+    (void)fputs(".B ", file);
+    put_text(file, table->program);
+    (void)fputs("\n[flags]\n", file);
+    begin_chapter(file, "DESCRIPTION");
+    put_details(file, table->summary);
+    (void)fputs(".PP\n", file);
+    put_order(file);
+    put_flags(file, &flags.verb);
+    begin_chapter(file, "EXIT STATUS");
+    put_tagged(file, "0", "it was told to end, and did");
+    put_tagged(file, "1", "it cannot start");
+    put_tagged(file, "2", "a flag, a variable or a line of the file is wrong");
+    begin_chapter(file, "SEE ALSO");
+    (void)snprintf(name, sizeof(name), "%s.ini", table->program);
+    put_reference(file, name, "5", false);
+    put_reference(file, "reco-up", "1", false);
+    put_reference(file, "reco", "1", true);
+}
+
+static void put_key(FILE *file, const struct config_key *key)
+{
+    struct config_description words;
+    config_describe(key, &words);
+    put_tagged(file, key->name, words.help);
+    (void)fputs(".IP\n", file);
+    put_paragraph(file, words.facts, strlen(words.facts));
+    if (words.danger[0]) {
+        (void)fputs(".IP\n", file);
+        put_paragraph(file, words.danger, strlen(words.danger));
+    }
+}
+
+void manual_write_keys(const struct config_table *table, FILE *file)
+{
+    char name[MANUAL_NAME_BYTES];
+    bool is_server = strchr(table->program, '-') != NULL;
+    (void)snprintf(name, sizeof(name), "%s.ini", table->program);
+
+    begin_page(file, name, "5", "reco");
+    put_name(file, name, "the configuration file and the environment of one of reco's programs");
+    begin_chapter(file, "DESCRIPTION");
+    static const char about[] =
+        "An INI file, named by --config FILE. --print-config prints what is in force and where it "
+        "comes from; `reco config PROGRAM` prints an example with every key at its default.";
+    put_paragraph(file, about, sizeof(about) - 1);
+    (void)fputs(".PP\n", file);
+    put_order(file);
+    for (size_t i = 0; i < table->key_count; i++) {
+        const struct config_key *key = &table->keys[i];
+        if (i == 0 || strcmp(key->section, table->keys[i - 1].section) != 0)
+            (void)fprintf(file, ".SH \"[%s]\"\n", key->section);
+        put_key(file, key);
+    }
+    begin_chapter(file, "SEE ALSO");
+    put_reference(file, "reco-config", "1", false);
+    put_reference(file, table->program, is_server ? "8" : "1", true);
 }

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "proto/base/config.h"
 #include "tools/verbs.h"
 
 #define MANUAL_NAME_BYTES 64
@@ -23,5 +24,11 @@ void manual_write_program(FILE *file);
 
 // reco-VERB(1).
 void manual_write_verb(const struct verb *verb, FILE *file);
+
+// reco-coordinator(8), reco-shard(8): the flags of a program that is configured by a table.
+void manual_write_server(const struct config_table *table, FILE *file);
+
+// reco.ini(5), reco-coordinator.ini(5), reco-shard.ini(5): every key of its file.
+void manual_write_keys(const struct config_table *table, FILE *file);
 
 #endif

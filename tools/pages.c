@@ -2,8 +2,7 @@
 // reco_pages - writes what is installed beside the programs: manual pages and completion.
 //
 // usage: reco_pages DIR
-// The build runs it; it is not installed. Below DIR: man/man1, bash-completion/completions,
-// zsh/site-functions, fish/vendor_completions.d.
+// The build runs it; it is not installed. Below DIR is what belongs below share/.
 
 #include <errno.h>
 #include <stdbool.h>
@@ -11,11 +10,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "proto/base/settings.h"
 #include "proto/base/system_error.h"
 #include "tools/completion.h"
 #include "tools/manual.h"
+#include "tools/program_flags.h"
 
 #define PATH_BYTES 1024
+#define NAME_BYTES (MANUAL_NAME_BYTES + 8)
+#define BASH "bash-completion/completions"
+#define ZSH "zsh/site-functions"
+#define FISH "fish/vendor_completions.d"
 
 // Opens DIR/FOLDER/NAME for writing and makes the two folders; NULL after a message.
 static FILE *open_page(const char *top, const char *folder, const char *name)
@@ -40,8 +45,11 @@ static FILE *open_page(const char *top, const char *folder, const char *name)
     return file;
 }
 
+// NULL, which could not be opened, is no good page.
 static bool close_page(FILE *file)
 {
+    if (!file)
+        return false;
     bool good = !ferror(file);
     good = fclose(file) == 0 && good;
     if (!good)
@@ -49,27 +57,64 @@ static bool close_page(FILE *file)
     return good;
 }
 
-static bool write_page(const char *top, const char *folder, const char *name,
-                       void (*write)(FILE *file))
+static bool write_simple(const char *top, const char *folder, const char *name,
+                         void (*write)(FILE *file))
 {
     FILE *file = open_page(top, folder, name);
-    if (!file)
-        return false;
-    write(file);
+    if (file)
+        write(file);
     return close_page(file);
 }
 
 static bool write_verb(const char *top, const struct verb *verb)
 {
     char name[MANUAL_NAME_BYTES];
-    char page[MANUAL_NAME_BYTES + 2];
+    char page[NAME_BYTES];
     manual_name(verb, name);
     (void)snprintf(page, sizeof(page), "%s.1", name);
     FILE *file = open_page(top, "man/man1", page);
-    if (!file)
-        return false;
-    manual_write_verb(verb, file);
+    if (file)
+        manual_write_verb(verb, file);
     return close_page(file);
+}
+
+static bool write_keys(const char *top, const struct config_table *table)
+{
+    char page[NAME_BYTES];
+    (void)snprintf(page, sizeof(page), "%s.ini.5", table->program);
+    FILE *file = open_page(top, "man/man5", page);
+    if (file)
+        manual_write_keys(table, file);
+    return close_page(file);
+}
+
+// A program whose flags are all in its table; `reco` has verbs instead.
+static bool write_server(const char *top, const struct config_table *table)
+{
+    static const struct {
+        const char *folder, *before, *after; // the program's name
+        void (*write)(const struct args_verb *program, FILE *file);
+    } scripts[] = {{BASH, "", "", completion_write_bash_program},
+                   {ZSH, "_", "", completion_write_zsh_program},
+                   {FISH, "", ".fish", completion_write_fish_program}};
+    char page[NAME_BYTES];
+    struct program_flags flags;
+    program_flags_read(table, &flags);
+
+    (void)snprintf(page, sizeof(page), "%s.8", table->program);
+    FILE *file = open_page(top, "man/man8", page);
+    if (file)
+        manual_write_server(table, file);
+    bool good = close_page(file);
+    for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+        (void)snprintf(page, sizeof(page), "%s%s%s", scripts[i].before, table->program,
+                       scripts[i].after);
+        file = open_page(top, scripts[i].folder, page);
+        if (file)
+            scripts[i].write(&flags.verb, file);
+        good = close_page(file) && good;
+    }
+    return good;
 }
 
 int main(int argc, char **argv)
@@ -79,11 +124,14 @@ int main(int argc, char **argv)
         return VERBS_USAGE;
     }
     const char *top = argv[1];
-    bool good = write_page(top, "man/man1", "reco.1", manual_write_program) &&
-                write_page(top, "bash-completion/completions", "reco", completion_write_bash) &&
-                write_page(top, "zsh/site-functions", "_reco", completion_write_zsh) &&
-                write_page(top, "fish/vendor_completions.d", "reco.fish", completion_write_fish);
+    bool good = write_simple(top, "man/man1", "reco.1", manual_write_program) &&
+                write_simple(top, BASH, "reco", completion_write_bash) &&
+                write_simple(top, ZSH, "_reco", completion_write_zsh) &&
+                write_simple(top, FISH, "reco.fish", completion_write_fish);
     for (size_t i = 0; i < verbs_count && good; i++)
         good = write_verb(top, verbs[i]);
+    for (size_t i = 0; settings_tables[i] && good; i++)
+        good = write_keys(top, settings_tables[i]) &&
+               (settings_tables[i] == &settings_client || write_server(top, settings_tables[i]));
     return good ? VERBS_DONE : VERBS_FAILED;
 }

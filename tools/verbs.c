@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "proto/base/words.h"
-#include "tools/help.h"
 
 const struct verb *const verbs[] = {
     &verb_search,       &verb_refine,        &verb_classify,   &verb_embed_image,
@@ -20,6 +19,7 @@ const struct verb *const verbs[] = {
 const size_t verbs_count = sizeof(verbs) / sizeof(verbs[0]);
 
 #define VERBS_MAX 64
+#define SUMMARY_COLUMN 18 // of the help, where what a verb does begins
 
 // Whether `name` ("memory build") is spelt by the first words, and by how many of them.
 static int words_of(const char *name, int argc, const char *const *argv)
@@ -94,7 +94,7 @@ enum status verbs_find(int argc, const char *const *argv, const struct verb **ou
 static void print_line(const struct verb *verb, FILE *file)
 {
     (void)fprintf(file, "  %-15s ", verb->args.name);
-    help_wrap(file, verb->args.summary, strlen(verb->args.summary), 18);
+    words_print(file, verb->args.summary, strlen(verb->args.summary), "", SUMMARY_COLUMN);
 }
 
 bool verbs_print_family(const char *word, FILE *file)
@@ -131,5 +131,5 @@ void verbs_print_all(FILE *file)
         "process; with --server HOST:PORT it asks a server; the answers are the same. Exit status: "
         "0 all done, 1 an item failed, 2 wrong usage, 3 cluster unavailable.";
     (void)fputc('\n', file);
-    help_wrap(file, closing, sizeof(closing) - 1, 0);
+    words_print(file, closing, sizeof(closing) - 1, "", 0);
 }

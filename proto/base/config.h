@@ -33,6 +33,8 @@
 #define CONFIG_LINE_BYTES_MAX 197 // of a file: what libinih as Debian builds it takes in one piece
 #define CONFIG_WHERE_BYTES 320    // "FILE:12: [server] listen"
 
+#define CONFIG_TEXT_BYTES 1024 // of one sentence of a description
+
 struct config;
 
 struct config_list {
@@ -124,6 +126,20 @@ void config_print(const struct config *config, const struct config_table *printe
 
 // The documented example: every key commented out, at its default.
 void config_print_example(const struct config_table *table, FILE *file);
+
+// A key in words, as the example and the manual tell it.
+struct config_description {
+    char help[CONFIG_TEXT_BYTES];
+    char facts[CONFIG_TEXT_BYTES];  // what is allowed, default, flag, variable
+    char danger[CONFIG_TEXT_BYTES]; // empty when there is none
+};
+void config_describe(const struct config_key *key, struct config_description *out);
+
+// The flags of struct config_words, which every program has; ended by a NULL name.
+struct config_flag {
+    const char *name, *argument, *help; // no argument: a switch
+};
+extern const struct config_flag config_flags[];
 
 // The help of a program: usage and every flag.
 void config_print_help(const struct config_table *table, FILE *file);

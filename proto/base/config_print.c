@@ -12,15 +12,25 @@
 #include "proto/base/config_internal.h"
 #include "proto/base/words.h"
 
-#define TEXT_BYTES 1024
 #define INDENT 2 // "# "
 
 static void print_comment(FILE *file, const char *text)
 {
     (void)fputs("# ", file);
-    words_print(file, text, "# ", INDENT);
-    (void)fputc('\n', file);
+    words_print(file, text, strlen(text), "# ", INDENT);
 }
+
+const struct config_flag config_flags[] = {
+    {"--config", "FILE", "reads keys from this file, in INI form"},
+    {"--config-shared", NULL, "the file may also have keys of reco's other programs"},
+    {"--print-config", NULL,
+     "prints what is in force, every key with its documentation and where its value comes from, "
+     "as a valid file, and ends"},
+    {"--die-with-parent", NULL, "ends, like by SIGTERM, when the process that started it is gone"},
+    {"--version", NULL, "prints the version and ends"},
+    {"--help", NULL, "prints this text and ends"},
+    {NULL, NULL, NULL},
+};
 
 // What is allowed, as part of a sentence.
 static void describe_values(const struct config_key *key, char *out, size_t room)
@@ -37,25 +47,30 @@ static void describe_values(const struct config_key *key, char *out, size_t room
         (void)snprintf(out, room, "A list: blanks between its items; on several lines it grows. ");
 }
 
-static void print_documentation(const struct config_key *key, FILE *file)
+void config_describe(const struct config_key *key, struct config_description *out)
 {
-    char text[TEXT_BYTES];
     char values[128];
     char variable[CONFIG_VARIABLE_BYTES];
     describe_values(key, values, sizeof(values));
     config_variable(key, variable);
-    (void)snprintf(text, sizeof(text), "%c%s.", toupper((unsigned char)key->help[0]),
+    (void)snprintf(out->help, sizeof(out->help), "%c%s.", toupper((unsigned char)key->help[0]),
                    key->help + 1);
-    print_comment(file, text);
-    (void)snprintf(text, sizeof(text), "%sDefault: %s. %s%s%s%s%s%s", values,
+    (void)snprintf(out->facts, sizeof(out->facts), "%sDefault: %s. %s%s%s%s%s%s", values,
                    key->fallback && key->fallback[0] ? key->fallback : "empty",
                    key->flag ? "Flag: " : "", key->flag ? key->flag : "", key->flag ? ". " : "",
                    "Variable: ", variable, key->reloads ? ". SIGHUP takes a new value over." : ".");
-    print_comment(file, text);
-    if (key->danger) {
-        (void)snprintf(text, sizeof(text), "DANGER: %s.", key->danger);
-        print_comment(file, text);
-    }
+    (void)snprintf(out->danger, sizeof(out->danger), "%s%s%s", key->danger ? "DANGER: " : "",
+                   key->danger ? key->danger : "", key->danger ? "." : "");
+}
+
+static void print_documentation(const struct config_key *key, FILE *file)
+{
+    struct config_description words;
+    config_describe(key, &words);
+    print_comment(file, words.help);
+    print_comment(file, words.facts);
+    if (words.danger[0])
+        print_comment(file, words.danger);
 }
 
 // Whether a line of a file can say it and means the same.
@@ -138,7 +153,7 @@ void config_print_help(const struct config_table *table, FILE *file)
     for (size_t i = 0; i < table->key_count; i++) {
         const struct config_key *key = &table->keys[i];
         char left[96];
-        char text[TEXT_BYTES];
+        char text[CONFIG_TEXT_BYTES];
         char values[128];
         if (!key->flag)
             continue;
@@ -152,16 +167,15 @@ void config_print_help(const struct config_table *table, FILE *file)
                        key->fallback && key->fallback[0] ? "." : "");
         words_print_entry(file, left, text);
     }
-    words_print_entry(file, "  --config FILE", "reads keys from this file, in INI form");
-    words_print_entry(file, "  --config-shared",
-                      "the file may also have keys of reco's other programs");
-    words_print_entry(file, "  --print-config",
-                      "prints what is in force, every key with its documentation and where its "
-                      "value comes from, as a valid file, and ends");
-    words_print_entry(file, "  --die-with-parent",
-                      "ends, like by SIGTERM, when the process that started it is gone");
-    words_print_entry(file, "  --help, --version", "print and end");
-    (void)fprintf(file,
-                  "\nEvery key is also a line of the file and the variable RECO_SECTION_KEY; a "
-                  "flag goes\nbefore a variable, which goes before the file.\n");
+    for (const struct config_flag *flag = config_flags; flag->name; flag++) {
+        char left[96];
+        (void)snprintf(left, sizeof(left), "  %s%s%s", flag->name, flag->argument ? " " : "",
+                       flag->argument ? flag->argument : "");
+        words_print_entry(file, left, flag->help);
+    }
+    static const char order[] =
+        "Every key is also a line of the file and the variable RECO_SECTION_KEY; a flag goes "
+        "before a variable, which goes before the file.";
+    (void)fputc('\n', file);
+    words_print(file, order, sizeof(order) - 1, "", 0);
 }

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDTH 80 // of a help text
-
 // Levenshtein's distance with one row; words longer than the row count as far away.
 static size_t distance(const char *a, const char *b)
 {
@@ -89,25 +87,45 @@ int words_place(const char *word, const char *choices)
     return -1;
 }
 
-void words_print(FILE *file, const char *text, const char *margin, size_t column)
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\n';
+}
+
+size_t words_piece(const char *text, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        if (is_space(text[i]))
+            return i;
+        if (text[i] == ',' && i + 1 < bytes && strchr("\"{[", text[i + 1]))
+            return i + 1;
+    }
+    return bytes;
+}
+
+void words_print(FILE *file, const char *text, size_t bytes, const char *margin, size_t column)
 {
     assert(file && text && margin && strlen(margin) <= column);
 
     size_t at = column;
-    for (const char *word = text; *word;) {
-        size_t bytes = strcspn(word, " ");
-        if (at > column && at + 1 + bytes > WIDTH) {
+    bool space = false; // owed before the next piece
+    for (size_t i = 0; i < bytes;) {
+        size_t piece = words_piece(text + i, bytes - i);
+        if (at > column && at + space + piece > WORDS_WIDTH) {
             (void)fprintf(file, "\n%-*s", (int)column, margin);
             at = column;
-        } else if (at > column) {
+        } else if (space && at > column) {
             (void)fputc(' ', file);
             at++;
         }
-        (void)fwrite(word, 1, bytes, file);
-        at += bytes;
-        word += bytes;
-        word += *word == ' ';
+        (void)fwrite(text + i, 1, piece, file);
+        at += piece;
+        i += piece;
+        space = i < bytes && is_space(text[i]);
+        while (i < bytes && is_space(text[i]))
+            i++;
     }
+    (void)fputc('\n', file);
 }
 
 void words_print_entry(FILE *file, const char *left, const char *text)
@@ -118,6 +136,5 @@ void words_print_entry(FILE *file, const char *left, const char *text)
         (void)fprintf(file, "%s\n%*s", left, WORDS_COLUMN, "");
     else
         (void)fprintf(file, "%-*s", WORDS_COLUMN, left);
-    words_print(file, text, "", WORDS_COLUMN);
-    (void)fputc('\n', file);
+    words_print(file, text, strlen(text), "", WORDS_COLUMN);
 }

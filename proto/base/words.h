@@ -18,7 +18,8 @@
 #include "proto/base/status.h"
 
 #define WORDS_BYTES_MAX 64 // of a name that is compared for nearness
-#define WORDS_COLUMN 30    // of a help text, where its sentences begin
+#define WORDS_WIDTH 80     // of a help text
+#define WORDS_COLUMN 28    // of a help text, where its sentences begin
 
 // The entry of names[count] that `word` was most likely meant to be; NULL when none is near.
 const char *words_nearest(const char *word, const char *const *names, size_t count);
@@ -29,9 +30,13 @@ bool words_read_count(const char *text, uint64_t low, uint64_t high, uint64_t *o
 // Place of `word` in "a|b|c"; -1 when it is not there.
 int words_place(const char *word, const char *choices);
 
-// Prints words from column `column` on, broken at the width of a help text; every further line
-// begins with `margin` and blanks up to the column.
-void words_print(FILE *file, const char *text, const char *margin, size_t column);
+// The bytes of `text` up to where it may be broken: a space, a line's end, or behind a comma in the
+// long rows of JSON names.
+size_t words_piece(const char *text, size_t bytes);
+
+// Prints words from column `column` on, broken at WORDS_WIDTH, and ends the line; every further
+// line begins with `margin` and blanks up to the column. The caller has filled the columns before.
+void words_print(FILE *file, const char *text, size_t bytes, const char *margin, size_t column);
 
 // One entry of a help text: `left`, then the sentences from WORDS_COLUMN on.
 void words_print_entry(FILE *file, const char *left, const char *text);

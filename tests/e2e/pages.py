@@ -64,6 +64,17 @@ def families():
     return found
 
 
+SERVERS = ("reco-coordinator", "reco-shard")
+
+
+@lru_cache(maxsize=None)
+def flags_of_server(program):
+    """Its flags as its own help has them."""
+    done = run(PROGRAMS / program, "--help")
+    assert done.returncode == 0, done.stderr
+    return sorted(name for _, name, _ in FLAG.findall(done.stdout))
+
+
 def need(program):
     if not shutil.which(program):
         raise unittest.SkipTest(f"{program} is not installed")
@@ -72,7 +83,8 @@ def need(program):
 class Help(unittest.TestCase):
     def test_both_ways_to_ask_give_the_same_text_in_80_columns(self):
         self.assertEqual(helped("help"), helped("--help"))
-        texts = [helped("help")]
+        texts = [helped("help"), helped("help", "memory")]
+        texts += [run(PROGRAMS / program, "--help").stdout for program in SERVERS]
         for verb in verbs():
             texts.append(helped("help", *verb.split()))
             self.assertEqual(texts[-1], helped(*verb.split(), "--help"))
@@ -107,6 +119,24 @@ class Manual(unittest.TestCase):
         names = {"reco", *("reco-" + verb.replace(" ", "-") for verb in verbs())}
         self.assertEqual({page.stem for page in self.pages() if page.suffix == ".1"}, names)
 
+    def test_the_servers_have_a_page_with_every_flag_and_one_with_every_key(self):
+        for program in SERVERS:
+            page = self.read(PAGES / f"man/man8/{program}.8")
+            for flag in flags_of_server(program):
+                self.assertRegex(page, rf'\.TP\n\.BR "{flag}"')
+            self.assertGreater(len(flags_of_server(program)), 8)
+        for program in ("reco", *SERVERS):
+            page = self.read(PAGES / f"man/man5/{program}.ini.5")
+            example = helped("config", program)
+            keys = re.findall(r"^#(\w+) =", example, re.M)
+            self.assertGreater(len(keys), 4)
+            for key in keys:
+                self.assertIn(f'.TP\n.B "{key}"\n', page)
+            for section in re.findall(r"^\[\w+\]$", example, re.M):
+                self.assertIn(f'.SH "{section}"\n', page)
+            for variable in re.findall(r"RECO_[A-Z]+_[A-Z_]+", example):
+                self.assertIn(variable, page)
+
     def test_pages_name_no_day_and_no_place_of_the_build(self):
         for page in self.pages():
             text = page.read_text()
@@ -136,12 +166,13 @@ class Manual(unittest.TestCase):
 
 
 class Bash(unittest.TestCase):
-    def complete(self, *words, folder=None):
+    def complete(self, *words, folder=None, program="reco"):
         """What is offered for the last of the words."""
         need("bash")
-        script = f'. "{PAGES}/bash-completion/completions/reco"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));' \
-                 ' _reco; printf "%s\\n" "${COMPREPLY[@]}"'
-        done = run("bash", "-c", script, "bash", "reco", *words, cwd=folder)
+        function = "_reco" if program == "reco" else "_reco_program"
+        script = f'. "{PAGES}/bash-completion/completions/{program}"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));' \
+                 f' {function}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        done = run("bash", "-c", script, "bash", program, *words, cwd=folder)
         self.assertEqual((done.returncode, done.stderr), (0, ""), words)
         return sorted(done.stdout.split())
 
@@ -154,8 +185,11 @@ class Bash(unittest.TestCase):
     def test_every_flag_of_every_verb(self):
         for verb in verbs():
             self.assertEqual(self.complete(*verb.split(), "-"), spellings(verb), verb)
+        for program in SERVERS:
+            self.assertEqual(self.complete("-", program=program), flags_of_server(program))
 
     def test_values(self):
+        self.assertEqual(self.complete("--log-level", "w", program="reco-shard"), ["warn"])
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "a-folder").mkdir()
             (Path(folder) / "a-file").touch()
@@ -172,14 +206,14 @@ class Bash(unittest.TestCase):
 
 
 class Zsh(unittest.TestCase):
-    def complete(self, *words):
+    def complete(self, *words, program="reco"):
         """What the functions that zsh brings are asked to offer."""
         need("zsh")
         script = '''_arguments() { print -rl -- "$@"; }
             _describe() { print -rl -- "${(@P)2}"; }
             words=("$@"); CURRENT=$#; . "$PAGE"'''
-        done = run("zsh", "-f", "-c", script, "zsh", "reco", *words,
-                   env={**os.environ, "PAGE": str(PAGES / "zsh/site-functions/_reco")})
+        done = run("zsh", "-f", "-c", script, "zsh", program, *words,
+                   env={**os.environ, "PAGE": str(PAGES / f"zsh/site-functions/_{program}")})
         self.assertEqual((done.returncode, done.stderr), (0, ""), words)
         return done.stdout.splitlines()
 
@@ -189,11 +223,14 @@ class Zsh(unittest.TestCase):
         for first, seconds in families().items():
             self.assertEqual({line.split(":")[0] for line in self.complete(first, "")}, seconds)
 
+    def flags(self, specs):
+        return sorted({re.sub(r"^(\*|\([^)]*\))?(--?[\w-]+).*", r"\2", spec) for spec in specs if "[" in spec})
+
     def test_every_flag_of_every_verb(self):
         for verb in verbs():
-            specs = self.complete(*verb.split(), "")
-            found = {re.sub(r"^(\*|\([^)]*\))?(--?[\w-]+).*", r"\2", spec) for spec in specs if "[" in spec}
-            self.assertEqual(sorted(found), spellings(verb))
+            self.assertEqual(self.flags(self.complete(*verb.split(), "")), spellings(verb))
+        for program in SERVERS:
+            self.assertEqual(self.flags(self.complete("", program=program)), flags_of_server(program))
 
     def test_values(self):
         specs = "\n".join(self.complete("search", ""))
@@ -203,11 +240,11 @@ class Zsh(unittest.TestCase):
 
 
 class Fish(unittest.TestCase):
-    def complete(self, *words, folder=None):
+    def complete(self, *words, folder=None, program="reco"):
         need("fish")
         with tempfile.TemporaryDirectory() as home:
-            done = run("fish", "--no-config", "-c", f"source {PAGES}/fish/vendor_completions.d/reco.fish; "
-                       f"complete -C '{' '.join(('reco', *words))}'", cwd=folder,
+            done = run("fish", "--no-config", "-c", f"source {PAGES}/fish/vendor_completions.d/{program}.fish; "
+                       f"complete -C '{' '.join((program, *words))}'", cwd=folder,
                        env={**os.environ, "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home,
                             "PATH": f"{PROGRAMS}:{os.environ['PATH']}"})
         self.assertEqual((done.returncode, done.stderr), (0, ""), words)
@@ -222,6 +259,8 @@ class Fish(unittest.TestCase):
         for verb in verbs():
             words = [word for word in spellings(verb) if word.startswith("--")]
             self.assertEqual(sorted(self.complete(*verb.split(), "--")), words, verb)
+        for program in SERVERS:
+            self.assertEqual(sorted(self.complete("--", program=program)), flags_of_server(program))
 
     def test_values(self):
         with tempfile.TemporaryDirectory() as folder:

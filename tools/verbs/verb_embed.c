@@ -5,7 +5,6 @@
 #include <stdio.h>
 
 #include "proto/base/arena.h"
-#include "proto/wire/api_json.h"
 #include "tools/answers.h"
 #include "tools/encoding.h"
 #include "tools/npyfile.h"
@@ -47,7 +46,7 @@ static enum status show_json(const struct embedding *embedding, const char *inpu
         json_name(&writer, "row");
         json_put_uint(&writer, npyfile_rows_written(embedding->writer) - 1);
     } else {
-        api_json_put_floats(&writer, "embedding", values, count);
+        answers_put_floats(&writer, "embedding", values, count);
     }
     json_end_object(&writer);
     enum status status = answers_end_line(&writer);

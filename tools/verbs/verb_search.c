@@ -17,11 +17,25 @@ static enum api_method search_method(enum api_input kind)
     return API_SEARCH;
 }
 
+static enum status show_json(const struct options *options, const struct queries_answer *answer)
+{
+    struct json_writer writer = {.failed = false};
+    json_begin_object(&writer);
+    json_name(&writer, "input");
+    json_put_cstr(&writer, answer->input);
+    answers_put_neighbours(&writer, &answer->answer->neighbours);
+    answers_put_tail(&writer, options, answer->answer);
+    json_end_object(&writer);
+    enum status status = answers_end_line(&writer);
+    json_writer_deinit(&writer);
+    return status;
+}
+
 static enum status show(void *context, const struct queries_answer *answer)
 {
     const struct queries *queries = context;
     if (queries->options->json)
-        return answers_put_line(queries->options, API_SEARCH, answer->input, answer->answer);
+        return show_json(queries->options, answer);
 
     printf("%s", output_bold());
     output_text(text_of(answer->input));
@@ -67,8 +81,7 @@ const struct verb verb_search = {
                  "A picture is compared with the pictures of the memory, a text with its texts;\n"
                  "--over chooses otherwise. Each input flag may be given again and again.\n"
                  "All --part together are one query, their weighted sum:\n"
-                 "    reco search --part image=a.png@0.7 --part 'text=at night' --part "
-                 "text=snow@-0.5\n\n"
+                 "  reco search --part image=a.png@0.7 --part 'text=snow@-0.5'\n\n"
                  "JSON line: "
                  "{\"input\",\"neighbours\":[{\"id\",\"key\",\"score\",\"caption\",\"source\"}],\n"
                  "\"coverage\",\"degraded\":[],\"memory\",\"generation\",\"space\",\"index\","
