@@ -2,4 +2,5 @@
 set(programs ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 reco_script(e2e_accuracy ${Python3_EXECUTABLE} accuracy.py ${programs})
 reco_script(e2e_cluster ${Python3_EXECUTABLE} cluster.py ${programs})
+reco_script(e2e_readme ${RECO_GRPC_PYTHON} readme.py ${programs})
 reco_script(e2e_interop ${RECO_GRPC_PYTHON} interop.py ${programs})
