@@ -18,7 +18,6 @@
 #include "proto/bus/router.h"
 #include "shard_node/ingest.h"
 #include "shard_node/node.h"
-#include "shard_node/node_side.h"
 #include "shard_node/scan_pool.h"
 #include "shard_node/shelf.h"
 #include "shard_node/store.h"
@@ -40,7 +39,6 @@ struct node {
     struct thread *writer;
     struct thread *readers[NODE_READERS];
     struct router *router;
-    struct node_side *side;
     atomic_bool stopping;
 
     // What PING tells, kept by the writer.

@@ -7,7 +7,7 @@ Method: one plan of calls (interop_plan.py) is carried out by grpcio (Python), b
 describes the services by reflection, decodes the details of errors, and watches the server's
 health until a drain. An RPC of reco.proto that the plan leaves out fails the test.
 
-grpcurl is taken from $GRPCURL or PATH, node's packages from $RECO_NODE_MODULES; what is missing
+grpcurl is taken from $GRPCURL or PATH, node's packages from $INTEROP_NODE_MODULES; what is missing
 is skipped, with --install fetched into a temporary folder. Exit status 77 without grpcio.
 
 usage: interop.py PROGRAM_DIR [--install]
@@ -346,7 +346,7 @@ def install(folder):
 
 def find_clients(folder, wanted):
     grpcurl = os.environ.get("GRPCURL") or shutil.which("grpcurl")
-    modules = os.environ.get("RECO_NODE_MODULES")
+    modules = os.environ.get("INTEROP_NODE_MODULES")
     if wanted:
         got = install(folder)
         grpcurl, modules = grpcurl or got[0], modules or got[1]
