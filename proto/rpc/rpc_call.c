@@ -197,7 +197,8 @@ static void finish(struct rpc_call *call, enum status status, struct buffer *rep
 
     struct reason ours = {.field = ""};
     if (call->out_of_memory) {
-        status = reason_set(&ours, STATUS_NO_MEMORY, NULL, "no memory for the message");
+        status = call->end_status;
+        ours = call->end_why;
         why = &ours;
     } else if (status == STATUS_OK && reply && reply->count > MESSAGE_BYTES_MAX) {
         status = reason_set(&ours, STATUS_EXHAUSTED, NULL,
@@ -207,7 +208,7 @@ static void finish(struct rpc_call *call, enum status status, struct buffer *rep
     }
 
     call->state = RPC_CALL_ENDING;
-    rpc_core_message_deinit(&call->message);
+    rpc_call_drop_message(call);
     if (status == STATUS_OK)
         finish_well(call, reply);
     else
@@ -258,16 +259,42 @@ bool rpc_call_closed(struct rpc_call *call, struct rpc_event *event)
     return end_if_over(call, event);
 }
 
+enum status rpc_call_take_message(struct rpc_call *call, struct reason *why)
+{
+    struct rpc_server *server = call->server;
+    rpc_call_drop_message(call);
+    const size_t bytes = grpc_byte_buffer_length(call->received);
+    if (bytes > RPC_HELD_BYTES_MAX - server->held_bytes) {
+        grpc_byte_buffer_destroy(call->received);
+        call->received = NULL;
+        return reason_set(
+            why, STATUS_EXHAUSTED, NULL,
+            "the message has %zu bytes, and the calls under way hold %zu; together at "
+            "most %u are allowed: try again",
+            bytes, server->held_bytes, RPC_HELD_BYTES_MAX);
+    }
+    if (rpc_core_flatten(&call->received, &call->message) != STATUS_OK)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for the message");
+    call->held_bytes = bytes;
+    server->held_bytes += bytes;
+    return STATUS_OK;
+}
+
+void rpc_call_drop_message(struct rpc_call *call)
+{
+    rpc_core_message_deinit(&call->message);
+    call->server->held_bytes -= call->held_bytes;
+    call->held_bytes = 0;
+}
+
 // Takes the message that has been read. False when it is the end of the stream or of the call.
 static bool take_message(struct rpc_call *call)
 {
     if (!call->received)
         return false;
-    if (rpc_core_flatten(&call->received, &call->message) != STATUS_OK) {
-        call->out_of_memory = true;
-        return false;
-    }
-    return true;
+    call->end_status = rpc_call_take_message(call, &call->end_why);
+    call->out_of_memory = call->end_status != STATUS_OK;
+    return !call->out_of_memory;
 }
 
 bool rpc_call_has_read(struct rpc_call *call, bool success, struct rpc_event *event)
@@ -389,7 +416,7 @@ void rpc_call_read(struct rpc_call *call)
     assert(call->state == RPC_CALL_OPEN);
     assert(!call->ended);
 
-    rpc_core_message_deinit(&call->message);
+    rpc_call_drop_message(call);
     if (call->cancelled)
         return;
 
@@ -412,9 +439,11 @@ void rpc_call_finish(struct rpc_call *call, enum status status, struct buffer *r
         return;
     }
     call->state = RPC_CALL_CLOSING;
-    call->end_status = status;
-    call->end_why = why ? *why : (struct reason){.field = ""};
-    rpc_core_message_deinit(&call->message);
+    if (!call->out_of_memory) {
+        call->end_status = status;
+        call->end_why = why ? *why : (struct reason){.field = ""};
+    }
+    rpc_call_drop_message(call);
     if (reply)
         buffer_deinit(reply);
 }

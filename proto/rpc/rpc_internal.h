@@ -91,6 +91,7 @@ struct rpc_call {
     grpc_byte_buffer *sent;          // until SEND or FINISH is back
     int close_cancelled;             // written by gRPC before CLOSE is back
     struct rpc_core_message message; // what the owner sees
+    size_t held_bytes;               // of the message, in the server's sum
     char request_id[REQUEST_ID_BYTES_MAX + 1];
 
     bool inner;         // the owner never hears of it
@@ -137,6 +138,7 @@ struct rpc_server {
     struct rpc_call *done; // DONE has been told; free it at the next chance
     size_t running;        // the owner's calls
     size_t inner;          // health Watch and reflection streams
+    size_t held_bytes;     // messages of all calls
 
     bool serving;
     bool stopping;
@@ -145,6 +147,13 @@ struct rpc_server {
 };
 
 // --- rpc_call.c
+
+// Turns what gRPC received into the call's message. STATUS_EXHAUSTED when the messages under way would be
+// more than RPC_HELD_BYTES_MAX, STATUS_NO_MEMORY.
+enum status rpc_call_take_message(struct rpc_call *call, struct reason *why) MUST_CHECK;
+
+// Frees the message, if there is one.
+void rpc_call_drop_message(struct rpc_call *call);
 
 // Starts listening for the end of the call; the first batch of every call.
 void rpc_call_open(struct rpc_call *call);

@@ -134,7 +134,7 @@ void rpc_server_release(struct rpc_call *call)
     struct rpc_server *server = call->server;
     if (call->counted)
         server->inner--;
-    rpc_core_message_deinit(&call->message);
+    rpc_call_drop_message(call);
     if (call->received)
         grpc_byte_buffer_destroy(call->received);
     grpc_metadata_array_destroy(&call->metadata);
@@ -240,9 +240,8 @@ static bool take_request(struct rpc_call *call, bool success, struct rpc_event *
     enum status status = read_metadata(call, &why);
     if (status == STATUS_OK)
         status = admit(call, &why);
-    if (status == STATUS_OK && call->received &&
-        rpc_core_flatten(&call->received, &call->message) != STATUS_OK)
-        status = reason_set(&why, STATUS_NO_MEMORY, NULL, "no memory for the message");
+    if (status == STATUS_OK && call->received)
+        status = rpc_call_take_message(call, &why);
 
     call->inner = status != STATUS_OK || row->kind != RPC_ROW_OWNER;
     if (status != STATUS_OK) {

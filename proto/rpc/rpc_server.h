@@ -34,7 +34,8 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-#define RPC_CALLS_MAX 256 // calls at once; more are told RESOURCE_EXHAUSTED
+#define RPC_CALLS_MAX 256               // calls at once; more are told RESOURCE_EXHAUSTED
+#define RPC_HELD_BYTES_MAX (256u << 20) // messages of all calls; more are told RESOURCE_EXHAUSTED
 #define RPC_METADATA_BYTES_MAX 8192
 
 struct rpc_server;

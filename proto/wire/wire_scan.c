@@ -216,6 +216,20 @@ static enum status check_enum(const struct scan *scan, const ProtobufCFieldDescr
     return refuse(scan, field, WHOLE_FIELD, "%d is not one of %s", value, allowed);
 }
 
+// All elements of a packed field, which are whole numbers.
+static enum status check_packed_enums(const struct scan *scan,
+                                      const ProtobufCFieldDescriptor *field, struct bytes packed)
+{
+    struct frame at = {.at = packed.data, .end = packed.data + packed.count};
+    enum status status = STATUS_OK;
+    uint64_t number = 0;
+    while (status == STATUS_OK && at.at < at.end && read_varint(&at, &number))
+        status = check_enum(scan, field, number);
+    return status == STATUS_OK && at.at < at.end
+               ? refuse(scan, field, WHOLE_FIELD, "a number of more than 10 bytes")
+               : status;
+}
+
 static enum status check_length(const struct scan *scan, const ProtobufCFieldDescriptor *field,
                                 struct bytes bytes, uint32_t index)
 {
@@ -305,7 +319,8 @@ static enum status scan_field(struct scan *scan, const ProtobufCFieldDescriptor 
     if (field->type == PROTOBUF_C_TYPE_MESSAGE)
         push(scan, field, field->descriptor, value->bytes);
     if (field->type == PROTOBUF_C_TYPE_ENUM && !top(scan)->limits->open_enums)
-        return check_enum(scan, field, value->number);
+        return packed ? check_packed_enums(scan, field, value->bytes)
+                      : check_enum(scan, field, value->number);
     return STATUS_OK;
 }
 
