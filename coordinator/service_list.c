@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "coordinator/placement.h"
 #include "coordinator/query.h"
 #include "coordinator/roundup.h"
 #include "coordinator/service.h"
@@ -174,6 +175,19 @@ static void cancel(struct service_call *call)
 
 // ---------------------------------------------------------------- nodes
 
+// How many vshards of all generations a node holds.
+static uint32_t count_vshards(const struct meta *meta, uint32_t node, uint32_t nodes)
+{
+    const struct meta_generation *all = NULL;
+    size_t count = meta_list(meta, &all);
+    uint32_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct placement placement = {all[i].vshards, nodes};
+        sum += placement_own(&placement, node, NULL);
+    }
+    return sum;
+}
+
 static void begin_nodes(struct service_call *call)
 {
     struct dealer_peer_info peers[NODES_MAX];
@@ -192,6 +206,8 @@ static void begin_nodes(struct service_call *call)
             .in_flight = peer->in_flight,
             .ping_ms = (float)peer->ping_us / 1000.0f,
             .read_only = peer->load.read_only,
+            .vshards = count_vshards(call->backend->meta, node, count),
+            .queue_depth = peer->load.queue_depth,
         };
     }
     struct api_node_list list = {

@@ -466,6 +466,8 @@ struct api_node_info {
     uint32_t in_flight;
     float ping_ms;
     bool read_only;
+    uint32_t vshards;
+    uint32_t queue_depth;
 };
 
 struct api_node_list {

@@ -26,6 +26,8 @@ enum status api_encode_node_list(const struct api_node_list *message, struct buf
         infos[i].in_flight = node->in_flight;
         infos[i].ping_ms = node->ping_ms;
         infos[i].read_only = node->read_only;
+        infos[i].vshards = node->vshards;
+        infos[i].queue_depth = node->queue_depth;
         raw.nodes[i] = &infos[i];
     }
     raw.version = wire_put_text(&memory, message->version);
@@ -58,6 +60,8 @@ enum status api_decode_node_list(struct bytes message, struct arena *arena,
             .in_flight = info->in_flight,
             .ping_ms = info->ping_ms,
             .read_only = info->read_only,
+            .vshards = info->vshards,
+            .queue_depth = info->queue_depth,
         };
     }
 

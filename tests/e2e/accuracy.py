@@ -44,6 +44,24 @@ def measure(program, folder, name, samples, answers, fusions):
     return found
 
 
+def discovered(program, folder, answers):
+    """Share of queries, in percent, whose name is the first or among the first five labels that the
+    neighbours' captions suggest: {(side, places): percent}."""
+    reco = Reco(program, "--data", folder)
+    lines = reco.lines("classify", "-", "--no-labels", "--top", "5",
+                       stdin="".join(f"{path}\n" for path in answers))
+    assert len(lines) == len(answers)
+    found = {}
+    for side in ("plain", "refined"):
+        for places in (1, 5):
+            right = sum(answers[line["input"]].lower() in
+                        [label["label"] for label in line[side][:places]] for line in lines)
+            found[side, places] = 100.0 * right / len(lines)
+    print("without labels", {f"{side}, first {places}": round(value, 1)
+                             for (side, places), value in found.items()}, flush=True)
+    return found
+
+
 def main(programs):
     program = Path(programs) / "reco"
     samples = list(read_samples(MEMORY))
@@ -53,6 +71,7 @@ def main(programs):
         folder = Path(scratch)
         answers = unpack_queries(folder / "queries", "C")
         whole = measure(program, folder, "whole", samples, answers, ("none", "mean", "weighted"))
+        without_labels = discovered(program, folder / "whole", answers)
         removed = measure(program, folder, "removed", without, answers, ("weighted",))
         wrong = measure(program, folder, "shuffled", shuffled(samples), answers, ("weighted",))
 
@@ -64,6 +83,10 @@ def main(programs):
         "mean lies between (26.1)": whole["plain"] < whole["mean"] < whole["weighted"],
         "things removed: within 2 points of plain (9.3)":
             abs(removed["weighted"] - removed["plain"]) <= 2,
+        "without labels the name is often among the first five (48.9)":
+            without_labels["refined", 5] >= 45,
+        "and the memory ranks captions better than plain CLIP does (13.9)":
+            without_labels["refined", 5] >= without_labels["plain", 5] + 25,
         "captions shuffled: no gain (1.7)": wrong["weighted"] <= wrong["plain"],
     }
     for promise, holds in checks.items():

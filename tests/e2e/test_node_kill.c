@@ -4,7 +4,7 @@
 // Method: the real program, encrypted TCP, a client that writes, deletes and bulk loads without pause
 // until the process is killed at a random moment; then a new process is asked for every record.
 // A record must be as it was last acknowledged, or as a request made it whose answer never came;
-// document and rows must be of the same version. RECO_TEST_SEED chooses another seed.
+// document, rows and tag must be of the same version. RECO_TEST_SEED chooses another seed.
 
 #include <errno.h>
 #include <inttypes.h>
@@ -33,6 +33,7 @@
 #define BULK_BATCH 400
 #define PATIENCE_US 30000000
 #define KILLS 20
+#define TAGS 7 // a record has that of its version: version % TAGS
 
 static char directory[64];
 static uint64_t state;
@@ -215,13 +216,15 @@ static void keep_answer(void *context, const struct dealer_reply *reply)
         eq(int, buffer_append(&answer->rows, reply->rows.data, reply->rows.count), STATUS_OK));
 }
 
-static struct answer ask(struct shard *shard, enum shard_type type, struct buffer *body)
+static struct answer ask_with_rows(struct shard *shard, enum shard_type type, struct buffer *body,
+                                   struct bytes rows)
 {
     struct answer answer = {0};
     const struct dealer_request request = {.peer = shard->peer,
                                            .class = DEALER_QUERY,
                                            .type = type,
                                            .body = {body->data, body->count},
+                                           .rows = rows,
                                            .deadline_us = clock_deadline_in_us(PATIENCE_US),
                                            .done = keep_answer,
                                            .context = &answer};
@@ -231,6 +234,11 @@ static struct answer ask(struct shard *shard, enum shard_type type, struct buffe
         cr_assert(eq(int, dealer_poll(shard->dealer, NULL, 0, request.deadline_us), STATUS_OK));
     buffer_deinit(body);
     return answer;
+}
+
+static struct answer ask(struct shard *shard, enum shard_type type, struct buffer *body)
+{
+    return ask_with_rows(shard, type, body, (struct bytes){0});
 }
 
 static void create_generation(struct shard *shard)
@@ -308,11 +316,61 @@ static uint64_t check_some(struct shard *shard, uint64_t first, size_t count)
     return there;
 }
 
+static void name_tag(uint32_t version, char tag[32])
+{
+    (void)snprintf(tag, 32, "of %" PRIu32, version % TAGS);
+}
+
+// As many records pass a filter as documents have its tag.
+static void check_tag(struct shard *shard, uint32_t version, uint64_t expected)
+{
+    char tag[32];
+    name_tag(version, tag);
+    const struct text tags[] = {text_of(tag)};
+    static const float row[DIMENSION] = {1};
+    struct buffer body = {0};
+    cr_assert(
+        eq(int,
+           shard_encode_search_request(&(struct shard_search_request){.generation = GENERATION,
+                                                                      .dimension = DIMENSION,
+                                                                      .row_count = 1,
+                                                                      .k = 1,
+                                                                      .all_tags = tags,
+                                                                      .all_count = 1},
+                                       &body),
+           STATUS_OK));
+    struct answer answer = ask_with_rows(shard, SHARD_SEARCH, &body,
+                                         (struct bytes){(const uint8_t *)row, sizeof(row)});
+    cr_assert(eq(int, answer.status, STATUS_OK));
+    struct arena *arena = arena_create(1 << 20);
+    struct shard_search_reply reply;
+    cr_assert(eq(int,
+                 shard_decode_search_reply((struct bytes){answer.body.data, answer.body.count},
+                                           (struct bytes){answer.rows.data, answer.rows.count},
+                                           arena, &reply, NULL),
+                 STATUS_OK));
+    cr_expect(eq(u64, reply.records, expected), "tag '%s'", tag);
+    arena_destroy(&arena);
+    buffer_deinit(&answer.body);
+    buffer_deinit(&answer.rows);
+}
+
+static void check_tags(struct shard *shard)
+{
+    uint64_t expected[TAGS] = {0};
+    for (size_t i = 0; i < RECORDS; i++)
+        if (records[i].version != 0)
+            expected[records[i].version % TAGS]++;
+    for (uint32_t i = 0; i < TAGS; i++)
+        check_tag(shard, i, expected[i]);
+}
+
 static void check_all(struct shard *shard)
 {
     uint64_t there = 0;
     for (uint64_t first = 0; first < RECORDS; first += 1000)
         there += check_some(shard, first, 1000);
+    check_tags(shard);
 
     struct buffer body = {0};
     cr_assert(eq(int,
@@ -421,9 +479,12 @@ static struct buffer write_body(const struct change *change, uint16_t *rows)
 {
     char names[BULK_BATCH][32];
     char caption[32];
+    char tag[32];
     struct text texts[4][BULK_BATCH] = {0};
     (void)snprintf(caption, sizeof(caption), "version %" PRIu32, change->version);
+    name_tag(change->version, tag);
     for (size_t i = 0; i < change->count; i++) {
+        texts[3][i] = text_of(tag);
         name_record(change->numbers[i], names[i]);
         texts[0][i] = text_of(names[i]);
         texts[1][i] = text_of(caption);

@@ -1,5 +1,5 @@
 # The command line, asked as a user asks: one ctest for each class of cli.py.
-foreach(class Usage Models Memory Asking Resume Up Bench)
+foreach(class Usage Models Memory Asking Choosing Resume Up Bench)
     string(TOLOWER ${class} name)
     reco_script(cli_${name} ${Python3_EXECUTABLE} cli.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
 endforeach()

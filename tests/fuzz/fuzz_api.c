@@ -87,6 +87,7 @@ METHOD_TURN(query, query_request, REFINE_IMAGE)
 METHOD_TURN(query, query_request, REFINE_TEXT)
 METHOD_TURN(query, query_request, REFINE_EMBEDDING)
 METHOD_TURN(query, query_request, CLASSIFY)
+METHOD_TURN(query, query_request, DISCOVER_LABELS)
 METHOD_TURN(answer, answer, SEARCH)
 METHOD_TURN(answer, answer, REFINE_TEXT)
 METHOD_TURN(answer, answer, EXPLAIN)
@@ -145,6 +146,7 @@ static const turn turns[] = {
     turn_encode_stream_request,
     turn_stream_reply,
     turn_model_list,
+    turn_query_DISCOVER_LABELS,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -516,7 +516,7 @@ Test(api_msg, replies_survive_the_wire)
         {.name = T("empty")},
     };
     static const struct api_node_info nodes[] = {
-        {T("tcp://10.0.0.1:7710"), T("up"), 5, 6, 31, 7, 0.5f, true},
+        {T("tcp://10.0.0.1:7710"), T("up"), 5, 6, 31, 7, 0.5f, true, 64, 2},
         {.index = 1},
     };
     struct api_encode_reply encode = {T("r"), T("tiny:3"), 3, floats, 3, full_timings};

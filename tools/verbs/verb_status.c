@@ -62,6 +62,10 @@ static enum status print_json(const char *server, const struct api_node_list *no
         json_put_float(&writer, node->ping_ms);
         json_name(&writer, "read_only");
         json_put_bool(&writer, node->read_only);
+        json_name(&writer, "vshards");
+        json_put_uint(&writer, node->vshards);
+        json_name(&writer, "queue_depth");
+        json_put_uint(&writer, node->queue_depth);
         json_end_object(&writer);
     }
     json_end_array(&writer);
@@ -82,8 +86,8 @@ static enum status print_json(const char *server, const struct api_node_list *no
 static void print_text(const char *server, const struct api_node_list *nodes,
                        const struct api_memory_list *memories)
 {
-    static const char *const node_header[] = {"node",  "state",    ">records", ">size",
-                                              ">load", ">ping ms", "",         "address"};
+    static const char *const node_header[] = {"node",     "state",    ">records", ">size",  ">load",
+                                              ">ping ms", ">vshards", "",         "address"};
     static const char *const memory_header[] = {"memory", ">generation", "state", ">records",
                                                 ">size",  ">dimension",  ""};
     char figure[OUTPUT_FIGURE_BYTES];
@@ -94,7 +98,7 @@ static void print_text(const char *server, const struct api_node_list *nodes,
     printf("\nspace ");
     output_text(nodes->space);
     printf("\n\n");
-    output_table_begin(&table, node_header, 8);
+    output_table_begin(&table, node_header, 9);
     for (size_t i = 0; i < nodes->count; i++) {
         const struct api_node_info *node = &nodes->nodes[i];
         output_cell(&table, "%u", node->index);
@@ -103,6 +107,7 @@ static void print_text(const char *server, const struct api_node_list *nodes,
         output_cell(&table, "%s", output_bytes(node->bytes, figure));
         output_cell(&table, "%u", node->in_flight);
         output_cell(&table, "%.2f", (double)node->ping_ms);
+        output_cell(&table, "%u", node->vshards);
         output_cell(&table, "%s", node->read_only ? "read only" : "");
         output_cell_text(&table, node->address);
     }
@@ -216,7 +221,8 @@ const struct verb verb_status = {
          .details =
              "JSON line with --server: "
              "{\"server\",\"version\",\"space\",\"nodes\":[{\"index\",\"address\",\n"
-             "\"state\",\"records\",\"bytes\",\"in_flight\",\"ping_ms\",\"read_only\"}],"
+             "\"state\",\"records\",\"bytes\",\"in_flight\",\"ping_ms\",\"read_only\",\n"
+             "\"vshards\",\"queue_depth\"}],"
              "\"memories\":[...]};\n"
              "without: {\"data\",\"state\",\"detail\"}, state \"held\", \"free\" or \"missing\"",
          .groups = {options_data, options_server, options_common}},
