@@ -72,6 +72,17 @@ static const struct config_key coordinator_keys[] = {
      .flag = "--threads",
      .argument = "N",
      .help = "threads of the encoder; 0: as many as there are"},
+    {.section = "http",
+     .name = "listen",
+     .kind = CONFIG_TEXT,
+     .offset = MEMBER(http),
+     .flag = "--http",
+     .argument = "HOST:PORT",
+     .help =
+         "health, readiness, metrics and queries in JSON over HTTP; port 0 picks one, off is none; "
+         "without it 127.0.0.1 and the port of listen + 80, or none when that is 0",
+     .danger = "there is no TLS and no authentication on it, so only loopback addresses are "
+               "taken; other machines reach it through a proxy that has both"},
     {.section = "nodes",
      .name = "count",
      .kind = CONFIG_COUNT,
@@ -211,6 +222,16 @@ static const struct config_key shard_keys[] = {
      .argument = "N",
      .help = "for rows, buffers and caches; 0: 90 % of what there is",
      .danger = "more than there is lets the kernel kill the node"},
+    {.section = "http",
+     .name = "listen",
+     .kind = CONFIG_TEXT,
+     .offset = MEMBER(http),
+     .flag = "--http",
+     .argument = "HOST:PORT",
+     .help =
+         "health, readiness and metrics over HTTP; port 0 picks one; without it, or with off: none",
+     .danger = "there is no TLS and no authentication on it, so only loopback addresses are "
+               "taken; other machines reach it through a proxy that has both"},
     {.section = "log",
      .name = "level",
      .kind = CONFIG_CHOICE,

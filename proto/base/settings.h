@@ -32,6 +32,8 @@ struct settings_coordinator {
     const char *model;
     int device; // place in SETTINGS_DEVICES
     uint64_t threads;
+    // [http]
+    const char *http; // NULL: beside the gRPC port
     // [nodes]
     uint64_t node_count;
     struct config_list endpoints; // "QUERY,BULK" of each
@@ -52,6 +54,8 @@ struct settings_shard {
     uint64_t disk_throttle_percent, disk_full_percent;
     // [memory]
     uint64_t memory_limit_mib; // 0: as the machine has it
+    // [http]
+    const char *http; // NULL: off
     // [log]
     int log_level; // enum log_level
 };

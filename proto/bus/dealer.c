@@ -109,6 +109,9 @@ void dealer_peer_info(const struct dealer *dealer, uint32_t peer, struct dealer_
     };
     for (int i = 0; i < DEALER_CLASSES; i++)
         out->in_flight += found->links[i].in_flight.count + found->links[i].waiting.count;
+    const struct dealer_link *link = &found->links[DEALER_QUERY];
+    if (link->credits > link->in_flight.count)
+        out->credits = link->credits - link->in_flight.count;
     memcpy(out->query_endpoint, found->endpoints[0], sizeof(out->query_endpoint));
 }
 

@@ -47,6 +47,7 @@ enum dealer_class {
 struct dealer_peer_info {
     bool up;
     uint32_t in_flight;           // of both classes, waiting ones included
+    uint32_t credits;             // queries that it would take at once
     int64_t ping_us;              // last round trip
     struct shard_ping_reply load; // as of the last PING
     char query_endpoint[BUS_ENDPOINT_BYTES];

@@ -25,11 +25,11 @@
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
 
+#include "proto/base/address.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
-#include "proto/rpc/rpc_address.h"
 #include "proto/rpc/rpc_core.h"
 #include "proto/rpc/rpc_server.h"
 #include "proto/wire/rpc/rpc_msg.h"
@@ -84,8 +84,8 @@ enum status rpc_client_open(const char *address, struct rpc_client **out, struct
     assert(address);
     assert(out);
 
-    struct rpc_address read;
-    enum status status = rpc_address_parse(address, &read, why);
+    struct address read;
+    enum status status = address_parse(address, &read, why);
     if (status != STATUS_OK)
         return status;
     if (read.port == 0)

@@ -18,9 +18,9 @@
 #include <grpc/slice.h>
 #include <grpc/support/time.h>
 
+#include "proto/base/address.h"
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
-#include "proto/rpc/rpc_address.h"
 #include "proto/rpc/rpc_internal.h"
 
 // gRPC's buffers for all clients together. gRPC collects a whole message before it compares its
@@ -456,13 +456,13 @@ static void create_calls(struct rpc_server *server)
 }
 
 static enum status listen_at(struct rpc_server *server, const char *text,
-                             const struct rpc_address *address, struct reason *why)
+                             const struct address *address, struct reason *why)
 {
     grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
     server->port = grpc_server_add_http2_port(server->grpc, text, credentials);
     grpc_server_credentials_release(credentials);
     if (server->port == 0)
-        return rpc_address_not_bound(address, why);
+        return address_not_bound(address, why);
     return STATUS_OK;
 }
 
@@ -536,8 +536,8 @@ enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_
     assert(params->method_count <= RPC_METHODS_MAX);
     assert(out);
 
-    struct rpc_address address;
-    enum status status = rpc_address_parse(params->address, &address, why);
+    struct address address;
+    enum status status = address_parse(params->address, &address, why);
     if (status != STATUS_OK)
         return status;
     if (!address.loopback)

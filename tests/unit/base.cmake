@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+reco_test(test_address test_address.c reco_base)
+reco_test(test_metrics test_metrics.c reco_base)
 reco_test(test_status test_status.c reco_base)
 reco_test(test_half test_half.c reco_base)
 reco_test(test_hash test_hash.c reco_base)

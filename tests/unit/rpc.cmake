@@ -17,7 +17,6 @@ add_custom_command(
 reco_library(rpc_echo rpc_echo.c ${rpc_echo_made}.c)
 target_link_libraries(rpc_echo PUBLIC reco_rpc)
 
-reco_test(test_rpc_address test_rpc_address.c reco_rpc)
 reco_test(test_rpc_msg test_rpc_msg.c reco_wire_rpc)
 reco_test(test_rpc_calls test_rpc_calls.c rpc_echo)
 reco_test(test_rpc_owner test_rpc_owner.c reco_rpc)

@@ -7,6 +7,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
+#include "proto/wire/api_json.h"
 #include "tools/answers.h"
 #include "tools/inputs.h"
 #include "tools/measure.h"
@@ -151,7 +152,7 @@ static enum status print_json(const char *what, size_t batch, size_t number,
     json_put_double(&writer, repetition->seconds);
     json_name(&writer, "per_second");
     json_put_double(&writer, (double)repetition->items / repetition->seconds);
-    answers_put_timings(&writer, &timings);
+    api_json_put_timings(&writer, &timings);
     json_end_object(&writer);
     enum status status = answers_end_line(&writer);
     json_writer_deinit(&writer);

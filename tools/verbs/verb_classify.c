@@ -28,7 +28,7 @@ struct classify {
     struct text *templates;
     char label_set_id[LABEL_SET_ID_BYTES + 1];
     struct client *client;
-    struct text *ranked; // [options->top], for both columns in turn
+    struct text *ranked; // [2 * options->top], plain and refined
     float *scores;
 };
 
@@ -67,8 +67,8 @@ static enum status read_labels(struct classify *classify, struct reason *why)
     classify->templates = mem_alloc_array(options->templates.count + 1, sizeof(struct text));
     for (size_t i = 0; i < options->templates.count; i++)
         classify->templates[i] = text_of(options->templates.items[i]);
-    classify->ranked = mem_alloc_array((size_t)options->top, sizeof(struct text));
-    classify->scores = mem_alloc_array((size_t)options->top, sizeof(float));
+    classify->ranked = mem_alloc_array(2 * (size_t)options->top, sizeof(struct text));
+    classify->scores = mem_alloc_array(2 * (size_t)options->top, sizeof(float));
     return STATUS_OK;
 }
 
@@ -111,56 +111,41 @@ static enum status renew_labels(void *context, struct reason *why)
 
 // --- answers
 
-// The labels of an answer's names; points into *classify until the next call.
-static struct api_labels rank(struct classify *classify, const struct api_labels *names)
+// The labels of an answer's names; points into *classify, where each side (0 plain, 1 refined) has its
+// own place, until the next call for it.
+static struct api_labels rank(struct classify *classify, size_t side,
+                              const struct api_labels *names)
 {
     if (classify->options->no_labels)
         return *names;
-    size_t count = label_file_rank(&classify->labels, names, (size_t)classify->options->top,
-                                   classify->ranked, classify->scores);
-    return (struct api_labels){
-        .count = count, .labels = classify->ranked, .scores = classify->scores};
+    size_t top = (size_t)classify->options->top;
+    struct text *ranked = classify->ranked + side * top;
+    float *scores = classify->scores + side * top;
+    size_t count = label_file_rank(&classify->labels, names, top, ranked, scores);
+    return (struct api_labels){.count = count, .labels = ranked, .scores = scores};
 }
 
 static enum status show_json(struct classify *classify, const struct queries_answer *answer)
 {
-    struct json_writer writer = {.failed = false};
-    json_begin_object(&writer);
-    json_name(&writer, "input");
-    json_put_cstr(&writer, answer->input);
-    struct api_labels labels = rank(classify, &answer->answer->plain);
-    answers_put_labels(&writer, "plain", &labels);
-    labels = rank(classify, &answer->answer->refined);
-    answers_put_labels(&writer, "refined", &labels);
-    answers_put_gate(&writer, answer->answer);
-    answers_put_neighbours(&writer, &answer->answer->neighbours);
-    answers_put_tail(&writer, classify->options, answer->answer);
-    json_end_object(&writer);
-    enum status status = answers_end_line(&writer);
-    json_writer_deinit(&writer);
-    return status;
+    struct api_answer told = *answer->answer;
+    told.plain = rank(classify, 0, &answer->answer->plain);
+    told.refined = rank(classify, 1, &answer->answer->refined);
+    return answers_put_line(classify->options, API_CLASSIFY, answer->input, &told);
 }
 
 // Both rankings side by side: each in its own pair of columns.
 static void print_sides(struct classify *classify, const struct api_answer *answer)
 {
     static const char *const header[] = {"plain CLIP", ">score", "with memory", ">score"};
-    size_t top = (size_t)classify->options->top;
-    struct text *names = mem_alloc_array(top, sizeof(*names));
-    float *scores = mem_alloc_array(top, sizeof(*scores));
-
-    struct api_labels plain = rank(classify, &answer->plain);
-    size_t plain_count = plain.count;
-    memcpy(names, plain.labels, plain_count * sizeof(*names));
-    memcpy(scores, plain.scores, plain_count * sizeof(*scores));
-    struct api_labels refined = rank(classify, &answer->refined);
+    struct api_labels plain = rank(classify, 0, &answer->plain);
+    struct api_labels refined = rank(classify, 1, &answer->refined);
 
     struct output_table table;
     output_table_begin(&table, header, 4);
-    for (size_t i = 0; i < plain_count || i < refined.count; i++) {
-        output_cell_text(&table, i < plain_count ? names[i] : (struct text){"", 0});
-        if (i < plain_count)
-            output_cell(&table, "%.4f", (double)scores[i]);
+    for (size_t i = 0; i < plain.count || i < refined.count; i++) {
+        output_cell_text(&table, i < plain.count ? plain.labels[i] : (struct text){"", 0});
+        if (i < plain.count)
+            output_cell(&table, "%.4f", (double)plain.scores[i]);
         else
             output_cell_text(&table, (struct text){"", 0});
         output_cell_text(&table, i < refined.count ? refined.labels[i] : (struct text){"", 0});
@@ -170,8 +155,6 @@ static void print_sides(struct classify *classify, const struct api_answer *answ
             output_cell_text(&table, (struct text){"", 0});
     }
     output_table_end(&table, 2);
-    mem_free(names);
-    mem_free(scores);
 }
 
 static enum status show(void *context, const struct queries_answer *answer)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "proto/base/arena.h"
+#include "proto/wire/api_json.h"
 #include "tools/answers.h"
 #include "tools/encoding.h"
 #include "tools/npyfile.h"
@@ -46,7 +47,7 @@ static enum status show_json(const struct embedding *embedding, const char *inpu
         json_name(&writer, "row");
         json_put_uint(&writer, npyfile_rows_written(embedding->writer) - 1);
     } else {
-        answers_put_floats(&writer, "embedding", values, count);
+        api_json_put_floats(&writer, "embedding", values, count);
     }
     json_end_object(&writer);
     enum status status = answers_end_line(&writer);

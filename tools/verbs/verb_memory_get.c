@@ -8,6 +8,7 @@
 
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
+#include "proto/wire/api_json.h"
 #include "tools/answers.h"
 #include "tools/inputs.h"
 #include "tools/memories.h"
@@ -46,14 +47,14 @@ static enum status show_json(const struct get *get, const struct api_record *rec
     if (get->fields & 1u << API_FIELD_SOURCE)
         put_member(&writer, "source", record->source);
     if (get->fields & 1u << API_FIELD_TAGS)
-        answers_put_tags(&writer, record->tags, record->tag_count);
+        api_json_put_tags(&writer, record->tags, record->tag_count);
     json_name(&writer, "hidden");
     json_put_bool(&writer, record->hidden);
     if (get->fields & 1u << API_FIELD_IMAGE_EMBEDDING)
-        answers_put_floats(&writer, "image_embedding", record->image_embedding,
-                           record->image_count);
+        api_json_put_floats(&writer, "image_embedding", record->image_embedding,
+                            record->image_count);
     if (get->fields & 1u << API_FIELD_TEXT_EMBEDDING)
-        answers_put_floats(&writer, "text_embedding", record->text_embedding, record->text_count);
+        api_json_put_floats(&writer, "text_embedding", record->text_embedding, record->text_count);
     json_end_object(&writer);
     enum status status = answers_end_line(&writer);
     json_writer_deinit(&writer);

@@ -42,23 +42,6 @@ static enum status write_row(struct refine *refine, const struct api_answer *ans
     return status ? status : npyfile_write_row(refine->writer, answer->embedding, why);
 }
 
-static enum status show_json(const struct refine *refine, const struct queries_answer *answer)
-{
-    struct json_writer writer = {.failed = false};
-    json_begin_object(&writer);
-    json_name(&writer, "input");
-    json_put_cstr(&writer, answer->input);
-    answers_put_floats(&writer, "embedding", answer->answer->embedding,
-                       answer->answer->embedding_count);
-    answers_put_gate(&writer, answer->answer);
-    answers_put_neighbours(&writer, &answer->answer->neighbours);
-    answers_put_tail(&writer, refine->options, answer->answer);
-    json_end_object(&writer);
-    enum status status = answers_end_line(&writer);
-    json_writer_deinit(&writer);
-    return status;
-}
-
 static enum status show(void *context, const struct queries_answer *answer)
 {
     struct refine *refine = context;
@@ -68,7 +51,8 @@ static enum status show(void *context, const struct queries_answer *answer)
         return STATUS_IO;
     }
     if (refine->options->json)
-        return show_json(refine, answer);
+        return answers_put_line(refine->options, refine_method(answer->request->input),
+                                answer->input, answer->answer);
 
     printf("%s", output_bold());
     output_text(text_of(answer->input));

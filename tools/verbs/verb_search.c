@@ -17,25 +17,11 @@ static enum api_method search_method(enum api_input kind)
     return API_SEARCH;
 }
 
-static enum status show_json(const struct options *options, const struct queries_answer *answer)
-{
-    struct json_writer writer = {.failed = false};
-    json_begin_object(&writer);
-    json_name(&writer, "input");
-    json_put_cstr(&writer, answer->input);
-    answers_put_neighbours(&writer, &answer->answer->neighbours);
-    answers_put_tail(&writer, options, answer->answer);
-    json_end_object(&writer);
-    enum status status = answers_end_line(&writer);
-    json_writer_deinit(&writer);
-    return status;
-}
-
 static enum status show(void *context, const struct queries_answer *answer)
 {
     const struct queries *queries = context;
     if (queries->options->json)
-        return show_json(queries->options, answer);
+        return answers_put_line(queries->options, API_SEARCH, answer->input, answer->answer);
 
     printf("%s", output_bold());
     output_text(text_of(answer->input));

@@ -11,7 +11,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
-#include "proto/rpc/rpc_address.h"
+#include "proto/base/address.h"
 
 static const struct {
     const char *text;
@@ -59,24 +59,23 @@ static const char *const bad[] = {
     "h\xc3\xb6st:80",
 };
 
-Test(rpc_address, understands_names_and_both_kinds_of_numbers)
+Test(address, understands_names_and_both_kinds_of_numbers)
 {
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-        struct rpc_address read;
-        cr_assert(eq(int, rpc_address_parse(good[i].text, &read, NULL), STATUS_OK), "%s",
-                  good[i].text);
+        struct address read;
+        cr_assert(eq(int, address_parse(good[i].text, &read, NULL), STATUS_OK), "%s", good[i].text);
         cr_expect(eq(str, read.host, (char *)good[i].host));
         cr_expect(eq(int, read.port, good[i].port));
         cr_expect(eq(int, read.loopback, good[i].loopback), "%s", good[i].text);
     }
 }
 
-Test(rpc_address, refuses_everything_else_by_name_and_leaves_the_result_alone)
+Test(address, refuses_everything_else_by_name_and_leaves_the_result_alone)
 {
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        struct rpc_address read = {.host = "before", .port = -7};
+        struct address read = {.host = "before", .port = -7};
         struct reason why = {.field = ""};
-        cr_expect(eq(int, rpc_address_parse(bad[i], &read, &why), STATUS_INVALID), "%s", bad[i]);
+        cr_expect(eq(int, address_parse(bad[i], &read, &why), STATUS_INVALID), "%s", bad[i]);
         cr_expect(eq(str, why.field, (char *)"address"));
         cr_expect(ne(ptr, strstr(why.text, bad[i]), NULL), "%s", bad[i]);
         cr_expect(eq(int, read.port, -7));
@@ -84,15 +83,15 @@ Test(rpc_address, refuses_everything_else_by_name_and_leaves_the_result_alone)
     }
 }
 
-Test(rpc_address, refuses_a_host_longer_than_a_name_can_be)
+Test(address, refuses_a_host_longer_than_a_name_can_be)
 {
-    char text[RPC_ADDRESS_HOST_BYTES_MAX + 8];
+    char text[ADDRESS_HOST_BYTES_MAX + 8];
     memset(text, 'a', sizeof(text));
-    memcpy(text + RPC_ADDRESS_HOST_BYTES_MAX, ":80", 4);
-    struct rpc_address read;
-    cr_expect(eq(int, rpc_address_parse(text, &read, NULL), STATUS_OK));
+    memcpy(text + ADDRESS_HOST_BYTES_MAX, ":80", 4);
+    struct address read;
+    cr_expect(eq(int, address_parse(text, &read, NULL), STATUS_OK));
 
-    memcpy(text + RPC_ADDRESS_HOST_BYTES_MAX + 1, ":80", 4);
-    text[RPC_ADDRESS_HOST_BYTES_MAX] = 'a';
-    cr_expect(eq(int, rpc_address_parse(text, &read, NULL), STATUS_INVALID));
+    memcpy(text + ADDRESS_HOST_BYTES_MAX + 1, ":80", 4);
+    text[ADDRESS_HOST_BYTES_MAX] = 'a';
+    cr_expect(eq(int, address_parse(text, &read, NULL), STATUS_INVALID));
 }

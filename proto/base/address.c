@@ -2,7 +2,7 @@
 // The last colon separates host and port. A host of digits and dots alone must be an IPv4 address,
 // so that a mistyped one is not looked up as a name.
 
-#include "proto/rpc/rpc_address.h"
+#include "proto/base/address.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -37,14 +37,14 @@ static bool read_port(const char *digits, int *port)
 }
 
 // Fills host and loopback from the `bytes` bytes before the colon.
-static bool read_host(const char *text, size_t bytes, struct rpc_address *out)
+static bool read_host(const char *text, size_t bytes, struct address *out)
 {
     bool bracketed = bytes >= 2 && text[0] == '[' && text[bytes - 1] == ']';
     if (bracketed) {
         text++;
         bytes -= 2;
     }
-    if (bytes < 1 || bytes > RPC_ADDRESS_HOST_BYTES_MAX)
+    if (bytes < 1 || bytes > ADDRESS_HOST_BYTES_MAX)
         return false;
     memcpy(out->host, text, bytes);
     out->host[bytes] = '\0';
@@ -64,12 +64,12 @@ static bool read_host(const char *text, size_t bytes, struct rpc_address *out)
     return strspn(out->host, NAME_BYTES) == bytes && out->host[0] != '.' && out->host[0] != '-';
 }
 
-enum status rpc_address_parse(const char *text, struct rpc_address *out, struct reason *why)
+enum status address_parse(const char *text, struct address *out, struct reason *why)
 {
     assert(text);
     assert(out);
 
-    struct rpc_address read = {.port = 0};
+    struct address read = {.port = 0};
     const char *colon = strrchr(text, ':');
     if (!colon || !read_host(text, (size_t)(colon - text), &read) ||
         !read_port(colon + 1, &read.port))
@@ -81,7 +81,7 @@ enum status rpc_address_parse(const char *text, struct rpc_address *out, struct 
     return STATUS_OK;
 }
 
-enum status rpc_address_not_bound(const struct rpc_address *address, struct reason *why)
+enum status address_not_bound(const struct address *address, struct reason *why)
 {
     assert(address && address->loopback);
 

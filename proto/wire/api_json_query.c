@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests in JSON. Only what a reader of JSON must know is checked here: names, types, words, base64.
+// Ranges and maxima are checked where every request is, in api_decode_query(): what is read here
+// goes there as bytes.
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base/words.h"
+#include "proto/wire/api_json.h"
+
+#define NAMES_MAX 16
+#define K_DEFAULT 10
+
+struct reader {
+    struct arena *arena;
+    struct reason *why;
+};
+
+static enum status wrong(struct reader *reader, const char *field, const char *allowed)
+{
+    return reason_set(reader->why, STATUS_INVALID, field, "allowed: %s", allowed);
+}
+
+static enum status no_memory(struct reader *reader, const char *field)
+{
+    return reason_set(reader->why, STATUS_NO_MEMORY, field, "no memory for it");
+}
+
+// Every member of `object` is one of `names`.
+static enum status check_names(struct reader *reader, const struct json *object,
+                               const char *const *names, const char *where)
+{
+    void *iterator = NULL;
+    const char *name = NULL;
+    const struct json *value = NULL;
+    size_t count = 0;
+    while (names[count])
+        count++;
+    assert(count <= NAMES_MAX);
+    while (json_next(object, &iterator, &name, &value)) {
+        size_t i = 0;
+        while (i < count && strcmp(names[i], name) != 0)
+            i++;
+        if (i < count)
+            continue;
+        char field[REASON_FIELD_BYTES];
+        (void)snprintf(field, sizeof(field), "%s%.40s", where, name);
+        const char *near = words_nearest(name, names, count);
+        if (near)
+            return reason_set(reader->why, STATUS_INVALID, field,
+                              "there is no such member; did you mean \"%s\"?", near);
+        char all[REASON_TEXT_BYTES / 2] = "";
+        size_t used = 0;
+        for (i = 0; i < count && used < sizeof(all); i++)
+            used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i > 0 ? ", " : "",
+                                     names[i]);
+        return reason_set(reader->why, STATUS_INVALID, field,
+                          "there is no such member; allowed: %s", all);
+    }
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------- values; absent ones change nothing
+
+static enum status read_text(struct reader *reader, const struct json *value, const char *field,
+                             struct text *out)
+{
+    if (!value)
+        return STATUS_OK;
+    if (!json_is_text(value))
+        return wrong(reader, field, "a text");
+    *out = json_text(value);
+    return STATUS_OK;
+}
+
+static enum status read_count(struct reader *reader, const struct json *value, const char *field,
+                              uint32_t *out)
+{
+    int64_t number = 0;
+    if (!value)
+        return STATUS_OK;
+    if (!json_int(value, &number) || number < 0 || number > (int64_t)UINT32_MAX)
+        return wrong(reader, field, "a whole number, 0 or more");
+    *out = (uint32_t)number;
+    return STATUS_OK;
+}
+
+static enum status read_float(struct reader *reader, const struct json *value, const char *field,
+                              float *out)
+{
+    double number = 0;
+    if (!value)
+        return STATUS_OK;
+    if (!json_double(value, &number) || !(fabs(number) <= (double)FLT_MAX))
+        return wrong(reader, field, "a number");
+    *out = (float)number;
+    return STATUS_OK;
+}
+
+// `words`: "a|b|c"; the number of the first is 1.
+static enum status read_word(struct reader *reader, const struct json *value, const char *field,
+                             const char *words, int *out)
+{
+    char word[32];
+    if (!value)
+        return STATUS_OK;
+    struct text text = json_text(value);
+    if (!text.data || text.bytes >= sizeof(word))
+        return wrong(reader, field, words);
+    memcpy(word, text.data, text.bytes);
+    word[text.bytes] = '\0';
+    int place = words_place(word, words);
+    if (place < 0)
+        return reason_set(reader->why, STATUS_INVALID, field, "\"%s\"; allowed: %s", word, words);
+    *out = place + 1;
+    return STATUS_OK;
+}
+
+static enum status read_texts(struct reader *reader, const struct json *value, const char *field,
+                              const struct text **out, size_t *out_count)
+{
+    if (!value)
+        return STATUS_OK;
+    if (!json_is_array(value))
+        return wrong(reader, field, "an array of texts");
+    size_t count = json_count(value);
+    struct text *texts = arena_alloc_array(reader->arena, count, sizeof(*texts));
+    if (!texts)
+        return no_memory(reader, field);
+    for (size_t i = 0; i < count; i++) {
+        const struct json *element = json_element(value, i);
+        if (!json_is_text(element)) {
+            char name[REASON_FIELD_BYTES];
+            (void)snprintf(name, sizeof(name), "%.40s[%zu]", field, i);
+            return wrong(reader, name, "a text");
+        }
+        texts[i] = json_text(element);
+    }
+    *out = texts;
+    *out_count = count;
+    return STATUS_OK;
+}
+
+static enum status read_floats(struct reader *reader, const struct json *value, const char *field,
+                               const float **out, size_t *out_count)
+{
+    if (!json_is_array(value) || json_count(value) == 0)
+        return wrong(reader, field, "an array of numbers");
+    size_t count = json_count(value);
+    float *floats = arena_alloc_array(reader->arena, count, sizeof(*floats));
+    if (!floats)
+        return no_memory(reader, field);
+    for (size_t i = 0; i < count; i++) {
+        char name[REASON_FIELD_BYTES];
+        (void)snprintf(name, sizeof(name), "%.40s[%zu]", field, i);
+        enum status status = read_float(reader, json_element(value, i), name, &floats[i]);
+        if (status != STATUS_OK)
+            return status;
+    }
+    *out = floats;
+    *out_count = count;
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------- base64
+
+// 0..63, or -1. Both alphabets of RFC 4648 are taken.
+static int base64_digit(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    if (c == '+' || c == '-')
+        return 62;
+    return c == '/' || c == '_' ? 63 : -1;
+}
+
+static enum status read_base64(struct reader *reader, const struct json *value, const char *field,
+                               struct bytes *out)
+{
+    static const char allowed[] = "base64 (RFC 4648) without line breaks";
+    struct text text = json_text(value);
+    if (!text.data)
+        return wrong(reader, field, allowed);
+    size_t digits = text.bytes;
+    while (digits > 0 && text.bytes - digits < 2 && text.data[digits - 1] == '=')
+        digits--;
+    if (digits % 4 == 1 || (text.bytes > digits && text.bytes % 4 != 0))
+        return reason_set(reader->why, STATUS_INVALID, field, "%zu characters; allowed: %s",
+                          text.bytes, allowed);
+    uint8_t *bytes = arena_alloc_array(reader->arena, digits + 1, 1);
+    if (!bytes)
+        return no_memory(reader, field);
+    size_t count = 0;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < digits; i++) {
+        int digit = base64_digit(text.data[i]);
+        if (digit < 0)
+            return reason_set(reader->why, STATUS_INVALID, field,
+                              "character %zu is none of base64; allowed: %s", i, allowed);
+        bits = bits << 6 | (uint32_t)digit;
+        if (i % 4 != 0)
+            bytes[count++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));
+    }
+    *out = (struct bytes){bytes, count};
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------- messages
+
+static enum status read_options(struct reader *reader, const struct json *value,
+                                struct api_options *out)
+{
+    static const char *const names[] = {"memory",
+                                        "k",
+                                        "over",
+                                        "fusion",
+                                        "min_similarity",
+                                        "min_coverage",
+                                        "exclude_keys",
+                                        "index",
+                                        "profile",
+                                        "min_pair_similarity",
+                                        NULL};
+    out->k = K_DEFAULT;
+    if (!value)
+        return STATUS_OK;
+    if (!json_is_object(value))
+        return wrong(reader, "options", "an object");
+
+    int over = 0;
+    int fusion = 0;
+    int index = 0;
+    int profile = 0;
+    enum status status = check_names(reader, value, names, "options.");
+    if (status == STATUS_OK)
+        status = read_text(reader, json_member(value, "memory"), "options.memory", &out->memory);
+    if (status == STATUS_OK)
+        status = read_count(reader, json_member(value, "k"), "options.k", &out->k);
+    if (status == STATUS_OK)
+        status = read_word(reader, json_member(value, "over"), "options.over", "image|text", &over);
+    if (status == STATUS_OK)
+        status = read_word(reader, json_member(value, "fusion"), "options.fusion",
+                           "none|mean|weighted", &fusion);
+    if (status == STATUS_OK)
+        status = read_float(reader, json_member(value, "min_similarity"), "options.min_similarity",
+                            &out->min_similarity);
+    if (status == STATUS_OK)
+        status = read_float(reader, json_member(value, "min_coverage"), "options.min_coverage",
+                            &out->min_coverage);
+    if (status == STATUS_OK)
+        status = read_texts(reader, json_member(value, "exclude_keys"), "options.exclude_keys",
+                            &out->exclude_keys, &out->exclude_count);
+    if (status == STATUS_OK)
+        status = read_word(reader, json_member(value, "index"), "options.index", "auto|exact|ivf",
+                           &index);
+    if (status == STATUS_OK)
+        status = read_word(reader, json_member(value, "profile"), "options.profile",
+                           "reco|hf|openai", &profile);
+    if (status == STATUS_OK)
+        status = read_float(reader, json_member(value, "min_pair_similarity"),
+                            "options.min_pair_similarity", &out->min_pair_similarity);
+    out->over = (enum api_modality)over;
+    out->fusion = (enum api_fusion)fusion;
+    out->index = (enum api_index)(index > 0 ? index - 1 : 0);
+    out->profile = (enum api_profile)(profile > 0 ? profile - 1 : 0);
+    return status;
+}
+
+static enum status read_input(struct reader *reader, const struct json *document,
+                              struct api_query_request *out)
+{
+    const struct json *image = json_member(document, "image");
+    const struct json *text = json_member(document, "text");
+    const struct json *embedding = json_member(document, "embedding");
+    if ((image != NULL) + (text != NULL) + (embedding != NULL) > 1)
+        return wrong(reader, "input", "one of image, text and embedding");
+    if (image) {
+        out->input = API_INPUT_IMAGE;
+        return read_base64(reader, image, "image", &out->image);
+    }
+    if (text) {
+        out->input = API_INPUT_TEXT;
+        return read_text(reader, text, "text", &out->text);
+    }
+    if (!embedding)
+        return STATUS_OK; // the server says what it needs
+    int modality = 0;
+    out->input = API_INPUT_EMBEDDING;
+    enum status status =
+        read_floats(reader, embedding, "embedding", &out->embedding, &out->embedding_count);
+    if (status == STATUS_OK)
+        status = read_word(reader, json_member(document, "embedding_modality"),
+                           "embedding_modality", "image|text", &modality);
+    out->embedding_modality = (enum api_modality)modality;
+    return status;
+}
+
+static enum api_method method_of(enum api_json_verb verb, enum api_input input, bool explain)
+{
+    if (verb == API_JSON_SEARCH)
+        return API_SEARCH;
+    if (verb == API_JSON_CLASSIFY)
+        return explain ? API_EXPLAIN : API_CLASSIFY;
+    if (input == API_INPUT_TEXT)
+        return API_REFINE_TEXT;
+    return input == API_INPUT_EMBEDDING ? API_REFINE_EMBEDDING : API_REFINE_IMAGE;
+}
+
+static enum status read_labels(struct reader *reader, const struct json *document, bool *explain,
+                               struct api_query_request *out)
+{
+    const struct json *wanted = json_member(document, "explain");
+    if (wanted && !json_is_bool(wanted))
+        return wrong(reader, "explain", "true, false");
+    *explain = json_bool(wanted, false);
+    enum status status = read_texts(reader, json_member(document, "labels"), "labels", &out->labels,
+                                    &out->label_count);
+    if (status == STATUS_OK)
+        status = read_texts(reader, json_member(document, "templates"), "templates",
+                            &out->templates, &out->template_count);
+    if (status == STATUS_OK)
+        status = read_text(reader, json_member(document, "label_set_id"), "label_set_id",
+                           &out->label_set_id);
+    if (status == STATUS_OK)
+        status = read_count(reader, json_member(document, "top"), "top", &out->top);
+    return status;
+}
+
+enum status api_json_read_query(enum api_json_verb verb, const struct json *document,
+                                struct arena *arena, struct api_json_query *out, struct reason *why)
+{
+    static const char *const names[] = {
+        "input", "image", "text", "embedding", "embedding_modality", "options", NULL};
+    static const char *const classify_names[] = {
+        "input",   "image",   "embedding", "embedding_modality",
+        "options", "labels",  "templates", "label_set_id",
+        "top",     "explain", NULL};
+    assert(arena && out);
+
+    struct reader reader = {arena, why};
+    struct api_json_query query = {.name = {NULL, 0}};
+    bool explain = false;
+    bool is_classify = verb == API_JSON_CLASSIFY;
+    if (!json_is_object(document))
+        return wrong(&reader, "body", "a JSON object");
+    enum status status = check_names(&reader, document, is_classify ? classify_names : names, "");
+    if (status == STATUS_OK)
+        status = read_text(&reader, json_member(document, "input"), "input", &query.name);
+    if (status == STATUS_OK)
+        status = read_input(&reader, document, &query.request);
+    if (status == STATUS_OK)
+        status = read_options(&reader, json_member(document, "options"), &query.request.options);
+    if (status == STATUS_OK && is_classify)
+        status = read_labels(&reader, document, &explain, &query.request);
+    if (status != STATUS_OK)
+        return status;
+    if (!query.name.data && query.request.input == API_INPUT_TEXT)
+        query.name = query.request.text;
+    else if (!query.name.data)
+        query.name = text_of(query.request.input == API_INPUT_EMBEDDING ? "embedding" : "image");
+    query.method = method_of(verb, query.request.input, explain);
+    *out = query;
+    return STATUS_OK;
+}
