@@ -14,6 +14,7 @@
 struct labels;       // coordinator/labels.h
 struct ledger;       // coordinator/ledger.h
 struct label_builds; // coordinator/label_build.h
+struct telemetry;    // coordinator/telemetry.h
 
 struct backend {
     struct compute *compute;
@@ -22,6 +23,7 @@ struct backend {
     struct labels *labels;
     struct ledger *ledger;
     struct label_builds *builds;
+    struct telemetry *telemetry;
     struct timers timers;
     const struct clip_info *clip;
     size_t queries; // alive, those that only wait for a job to come back included

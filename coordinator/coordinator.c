@@ -24,6 +24,8 @@
 #include "coordinator/ledger.h"
 #include "coordinator/local_call.h"
 #include "coordinator/service.h"
+#include "coordinator/side_port.h"
+#include "coordinator/telemetry.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -40,6 +42,7 @@ struct coordinator {
     struct service service;
     struct local_calls *local;
     struct rpc_server *rpc; // NULL without
+    struct side_port *side; // what it tells; listens only when wanted
     struct thread *thread;
 
     // While starting: what the loop's thread needs, and its reason for not starting.
@@ -81,7 +84,7 @@ static void on_rpc_finish(void *channel, enum status status, struct buffer *repl
 }
 
 static const struct service_transport rpc_transport = {
-    .read = on_rpc_read, .send = on_rpc_send, .finish = on_rpc_finish};
+    .is_grpc = true, .read = on_rpc_read, .send = on_rpc_send, .finish = on_rpc_finish};
 
 static void open_rpc_call(struct coordinator *coordinator, const struct rpc_event *event)
 {
@@ -137,6 +140,7 @@ static bool stop_step(struct coordinator *coordinator)
         coordinator->stop_us = clock_deadline_in_us(coordinator->grace_us);
         if (coordinator->rpc)
             rpc_server_set_serving(coordinator->rpc, false);
+        side_port_drain(coordinator->side);
         log_info("coordinator_drains", "calls=%zu", coordinator->service.count);
     }
     bool is_late = clock_passed(coordinator->stop_us);
@@ -147,7 +151,8 @@ static bool stop_step(struct coordinator *coordinator)
         coordinator->flush_us = clock_deadline_in_us(FLUSH_US);
     }
     if (!coordinator->is_cancelled || coordinator->service.count > 0 ||
-        compute_running(backend->compute) > 0 || local_calls_count(coordinator->local) > 0)
+        compute_running(backend->compute) > 0 || local_calls_count(coordinator->local) > 0 ||
+        side_port_running(coordinator->side) > 0)
         return false;
     bool has_flushed = !coordinator->rpc || rpc_server_running(coordinator->rpc) == 0;
     return has_flushed || clock_passed(coordinator->flush_us);
@@ -206,6 +211,7 @@ static enum status turn(struct coordinator *coordinator)
     handle_rpc_events(coordinator);
     local_calls_check_nodes(coordinator->local, backend->fanout);
     publish_counters(coordinator);
+    side_port_turn(coordinator->side, backend->fanout);
     return status;
 }
 
@@ -213,13 +219,13 @@ static enum status connect_nodes(struct coordinator *coordinator)
 {
     const struct coordinator_params *params = coordinator->params;
     struct fanout_node nodes[NODES_MAX] = {{0}};
-    if (params->node_count > NODES_MAX)
-        return reason_set(&coordinator->why, STATUS_INVALID, "nodes", "%zu nodes; at most %d",
-                          params->node_count, NODES_MAX);
     for (size_t i = 0; i < params->node_count; i++)
         nodes[i] =
             (struct fanout_node){params->nodes[i].query_endpoint, params->nodes[i].bulk_endpoint};
-    struct fanout_params fanout = {.bus = params->bus, .nodes = nodes, .count = params->node_count};
+    struct fanout_params fanout = {.bus = params->bus,
+                                   .nodes = nodes,
+                                   .count = params->node_count,
+                                   .telemetry = coordinator->backend.telemetry};
     return fanout_create(&fanout, &coordinator->backend.fanout, &coordinator->why);
 }
 
@@ -263,6 +269,7 @@ static enum status start_rpc(struct coordinator *coordinator, const char *addres
 static void free_parts(struct coordinator *coordinator)
 {
     struct backend *backend = &coordinator->backend;
+    side_port_destroy(&coordinator->side);
     rpc_server_stop(&coordinator->rpc);
     label_builds_destroy(&backend->builds);
     labels_destroy(&backend->labels);
@@ -270,6 +277,7 @@ static void free_parts(struct coordinator *coordinator)
     meta_close(&backend->meta);
     compute_stop(&backend->compute);
     local_calls_destroy(&coordinator->local);
+    telemetry_destroy(&backend->telemetry);
     mem_free(coordinator);
 }
 
@@ -278,6 +286,9 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
 {
     assert(params && out);
     assert(params->nodes || params->node_count == 0);
+    if (params->node_count > NODES_MAX)
+        return reason_set(why, STATUS_INVALID, "nodes", "%zu nodes; at most %d", params->node_count,
+                          NODES_MAX);
 
     struct coordinator *coordinator = mem_alloc(sizeof(*coordinator));
     struct backend *backend = &coordinator->backend;
@@ -285,6 +296,8 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
     coordinator->local = local_calls_create();
     backend->ledger = ledger_create();
     const struct service_limits limits = {params->streams, params->stream_items};
+    backend->telemetry = telemetry_create((uint32_t)params->node_count, RECO_VERSION);
+    coordinator->side = side_port_create(coordinator, backend->telemetry);
     service_init(&coordinator->service, backend, &limits);
     enum status status = STATUS_OK;
     if (!coordinator->local)
@@ -308,6 +321,11 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
     coordinator->params = NULL;
     if (status != STATUS_OK) {
         free_parts(coordinator);
+        return status;
+    }
+    status = params->http ? side_port_listen(coordinator->side, params->http, why) : STATUS_OK;
+    if (status != STATUS_OK) {
+        coordinator_stop(&coordinator, 0);
         return status;
     }
     log_info("coordinator_started", "model=%s dimension=%u nodes=%zu port=%d", backend->clip->name,
@@ -336,6 +354,13 @@ int coordinator_port(const struct coordinator *coordinator)
     assert(coordinator);
 
     return coordinator->rpc ? rpc_server_port(coordinator->rpc) : 0;
+}
+
+int coordinator_http_port(const struct coordinator *coordinator)
+{
+    assert(coordinator);
+
+    return side_port_port(coordinator->side);
 }
 
 const struct clip_info *coordinator_clip_info(const struct coordinator *coordinator)
@@ -395,6 +420,8 @@ enum status coordinator_call_as(struct coordinator *coordinator,
         .message = request->message,
         .deadline_us = request->deadline_us,
         .request_id = request->request_id,
+        .is_gone = request->is_gone,
+        .context = request->context,
     };
     return local_call_unary(coordinator->local, &local, reply, why);
 }

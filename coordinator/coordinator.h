@@ -37,6 +37,7 @@ struct coordinator_params {
     size_t node_count;                    // 0..NODES_MAX; with a data directory the N of its FORMAT
     struct clip_params clip;
     const char *listen; // "127.0.0.1:7700", port 0 picks one; NULL: coordinator_call() only
+    const char *http;   // side port: "127.0.0.1:7780", port 0 picks one; NULL: none
     // Limits; 0: the default, which is also the most of calls and items.
     size_t calls;        // over gRPC, at once: 256
     size_t streams;      // ...Stream calls among them: 64
@@ -53,8 +54,9 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
 // *coordinator to NULL; NULL is allowed.
 void coordinator_stop(struct coordinator **coordinator, int64_t grace_us);
 
-// Port of the gRPC server; 0 without one.
+// Port of the gRPC server and of the side port; 0 without one.
 int coordinator_port(const struct coordinator *coordinator);
+int coordinator_http_port(const struct coordinator *coordinator);
 
 // What the model is; valid as long as the coordinator.
 const struct clip_info *coordinator_clip_info(const struct coordinator *coordinator);
@@ -88,8 +90,10 @@ enum status coordinator_call(struct coordinator *coordinator, enum api_method me
 struct coordinator_request {
     enum api_method method;
     struct bytes message;
-    int64_t deadline_us;    // DEADLINE_NONE
-    struct text request_id; // at most REQUEST_ID_BYTES_MAX; empty: one is made
+    int64_t deadline_us;            // DEADLINE_NONE
+    struct text request_id;         // at most REQUEST_ID_BYTES_MAX; empty: one is made
+    bool (*is_gone)(void *context); // asked while it runs: true cancels it; NULL: never
+    void *context;
 };
 enum status coordinator_call_as(struct coordinator *coordinator,
                                 const struct coordinator_request *request, struct buffer *reply,

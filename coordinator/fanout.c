@@ -17,6 +17,7 @@ struct fanout {
     uint32_t count;
     uint32_t up;               // bit for each node
     uint32_t downs[NODES_MAX]; // times a node went down
+    struct telemetry *telemetry;
     void (*changed)(void *context);
     void *context;
     size_t waiting; // tickets of all asks
@@ -62,6 +63,7 @@ enum status fanout_create(const struct fanout_params *params, struct fanout **ou
                           NODES_MAX);
     struct fanout *fanout = mem_alloc(sizeof(*fanout));
     fanout->count = (uint32_t)params->count;
+    fanout->telemetry = params->telemetry;
     fanout->changed = params->changed;
     fanout->context = params->context;
     enum status status = STATUS_OK;
@@ -184,6 +186,7 @@ static void on_done(void *context, const struct dealer_reply *reply)
         .body = reply->body,
         .rows = reply->rows,
     };
+    telemetry_node(ask->fanout->telemetry, reply->peer, reply->status, reply->took_us);
     unlink_ticket(ticket);
     mem_free(ticket);
     bool is_last = ask->waiting == 0;
@@ -198,8 +201,10 @@ enum status fanout_send(struct fanout_ask *ask, const struct fanout_send *send, 
 {
     assert(ask && ask->fanout && send && send->node < ask->fanout->count);
 
-    if (!fanout_is_up(ask->fanout, send->node))
+    if (!fanout_is_up(ask->fanout, send->node)) {
+        telemetry_node(ask->fanout->telemetry, send->node, STATUS_UNAVAILABLE, -1);
         return reason_set(why, STATUS_UNAVAILABLE, NULL, "node %u is down", send->node);
+    }
 
     struct fanout_ticket *ticket = mem_alloc(sizeof(*ticket));
     ticket->ask = ask;
@@ -217,6 +222,7 @@ enum status fanout_send(struct fanout_ask *ask, const struct fanout_send *send, 
     };
     enum status status = dealer_send(ask->fanout->dealer, &request, &ticket->number);
     if (status != STATUS_OK) {
+        telemetry_node(ask->fanout->telemetry, send->node, status, -1);
         mem_free(ticket);
         return reason_set(why, status, NULL, "node %u: %s", send->node,
                           status == STATUS_UNAVAILABLE ? "it is down"

@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "coordinator/telemetry.h"
 #include "proto/base/bytes.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
@@ -37,6 +38,7 @@ struct fanout_params {
     struct bus *bus; // NULL allowed without nodes
     const struct fanout_node *nodes;
     size_t count;
+    struct telemetry *telemetry;    // NULL: nothing is counted
     void (*changed)(void *context); // a node came up or went down; may be NULL
     void *context;
 };

@@ -16,8 +16,9 @@
 #include "proto/base/mem.h"
 #include "proto/base/queue.h"
 
-#define TOKENS_MAX 4 // of one call at once: room, message, done, closed
-#define EVENTS_MAX 5 // of one call at once: MESSAGE or OPEN, END, TAKEN, CANCEL, CLOSE
+#define TOKENS_MAX 4  // of one call at once: room, message, done, closed
+#define EVENTS_MAX 5  // of one call at once: MESSAGE or OPEN, END, TAKEN, CANCEL, CLOSE
+#define GONE_US 20000 // between two questions whether the asker is gone
 
 enum event_kind {
     EVENT_OPEN,
@@ -322,6 +323,21 @@ static void wait_done(struct local_call *call)
         wait_token(call);
 }
 
+// Waits for the end, which comes early when the asker is gone.
+static void wait_or_cancel(struct local_call *call)
+{
+    bool is_cancelled = !call->request.is_gone;
+    while (!call->is_done) {
+        int64_t until_us = is_cancelled ? DEADLINE_NONE : clock_deadline_in_us(GONE_US);
+        if (queue_pop(call->back, until_us) == &token_done) {
+            call->is_done = true;
+        } else if (!is_cancelled && call->request.is_gone(call->request.context)) {
+            is_cancelled = true;
+            push(call->calls, &call->cancel);
+        }
+    }
+}
+
 static void destroy(struct local_call **call)
 {
     struct local_call *ended = *call;
@@ -366,7 +382,7 @@ enum status local_call_unary(struct local_calls *calls, const struct local_reque
         return status;
     assert(call);
     open_now(call);
-    wait_done(call);
+    wait_or_cancel(call);
     status = take_result(call, reply, why);
     destroy(&call);
     return status;

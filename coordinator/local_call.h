@@ -52,6 +52,9 @@ struct local_request {
     struct bytes message; // unary only; borrowed until the end
     int64_t deadline_us;
     struct text request_id; // borrowed; empty: one is made
+    // Unary: asked again and again while it waits; true cancels the call. NULL: nobody leaves.
+    bool (*is_gone)(void *context);
+    void *context;
 };
 
 enum status local_call_unary(struct local_calls *calls, const struct local_request *request,

@@ -25,12 +25,15 @@
 #include "proto/base/settings.h"
 #include "proto/base/words.h"
 #include "proto/bus/bus.h"
+#include "proto/http/http.h"
 
 #define EXIT_FAILED 1
 #define EXIT_USAGE 2
 #define GRACE_US 30000000 // for running calls when it drains
 #define PORT_MAX 65535
 #define ADDRESS_BYTES 300
+#define HTTP_PORT_ABOVE 80 // the side port, of the gRPC port
+#define SIDE_HOST "127.0.0.1"
 
 // What main() owns.
 struct house {
@@ -42,6 +45,7 @@ struct house {
     size_t node_count;
     char host[ADDRESS_BYTES]; // of --listen
     uint64_t port;
+    char http[ADDRESS_BYTES + 16]; // "": no side port
 };
 
 // ---------------------------------------------------------------- settings
@@ -157,10 +161,37 @@ static enum status open_bus(const struct settings_coordinator *settings, struct 
     return status == STATUS_OK ? bus_open(&keys, &house->bus, why) : status;
 }
 
+// Where the side port listens: as --http says, else beside the gRPC port.
+static enum status choose_http(const struct settings_coordinator *settings, struct house *house,
+                               struct reason *why)
+{
+    const char *http = settings->http;
+    if (http) {
+        if (strlen(http) >= sizeof(house->http))
+            return reason_set(why, STATUS_INVALID, "--http", "it has %zu bytes; at most %zu",
+                              strlen(http), sizeof(house->http) - 1);
+        if (strcmp(http, HTTP_LISTEN_OFF) != 0)
+            (void)snprintf(house->http, sizeof(house->http), "%s", http);
+        return STATUS_OK;
+    }
+    if (house->port == 0)
+        return STATUS_OK;
+    if (house->port + HTTP_PORT_ABOVE > PORT_MAX)
+        return reason_set(why, STATUS_INVALID, "--listen",
+                          "port %" PRIu64 "; the side port is %d higher, so it must be of 1..%d, "
+                          "or name the side port with --http",
+                          house->port, HTTP_PORT_ABOVE, PORT_MAX - HTTP_PORT_ABOVE);
+    (void)snprintf(house->http, sizeof(house->http), "%s:%" PRIu64, SIDE_HOST,
+                   house->port + HTTP_PORT_ABOVE);
+    return STATUS_OK;
+}
+
 static enum status start(const struct settings_coordinator *settings, struct house *house,
                          struct reason *why)
 {
     enum status status = read_listen(settings->listen, house, why);
+    if (status == STATUS_OK)
+        status = choose_http(settings, house, why);
     if (status == STATUS_OK)
         status = open_data(settings, house, why);
     if (status == STATUS_OK)
@@ -179,6 +210,7 @@ static enum status start(const struct settings_coordinator *settings, struct hou
                  .device = settings_device_names[settings->device],
                  .threads = (int)settings->threads},
         .listen = settings->listen,
+        .http = house->http[0] ? house->http : NULL,
     };
     status = coordinator_start(&params, &house->coordinator, why);
     if (status != STATUS_OK || !house->datadir)
@@ -239,6 +271,9 @@ static int serve(const struct settings_coordinator *settings, bool die_with_pare
         return complain(status == STATUS_INVALID ? EXIT_USAGE : EXIT_FAILED, &why);
     }
     (void)printf("ready %s:%d\n", house.host, coordinator_port(house.coordinator));
+    if (coordinator_http_port(house.coordinator) > 0)
+        (void)printf("http %.*s:%d\n", (int)(strrchr(house.http, ':') - house.http), house.http,
+                     coordinator_http_port(house.coordinator));
     (void)fflush(stdout);
 
     int received = 0;

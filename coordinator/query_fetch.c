@@ -117,6 +117,7 @@ bool query_fetch_payload(struct query *query)
     if (missing == 0)
         return false;
     if (!list_by_node(query, payload->ids, payload->nodes, payload->known, payload->count)) {
+        telemetry_degraded(query->params.backend->telemetry, TELEMETRY_PAYLOAD);
         query_degrade(query, "no memory to fetch %zu embeddings; their records are left out",
                       missing);
         return false;
@@ -165,6 +166,7 @@ void query_fetch_payload_reply(struct query *query, const struct fanout_reply *r
 // Neighbours stay without their texts; the answer is none the worse otherwise.
 static void lose_documents(struct query *query, uint32_t node, enum status status, struct text text)
 {
+    telemetry_degraded(query->params.backend->telemetry, TELEMETRY_DOCUMENTS);
     query_degrade(query, "node %u did not send keys and captions of its neighbours (%s%s%.*s)",
                   node, status_text(status), text.bytes > 0 ? ": " : "", (int)text.bytes,
                   text.data ? text.data : "");
@@ -188,6 +190,7 @@ bool query_fetch_documents(struct query *query)
     }
     query->documents = arena_zero(query->arena, selection->count * sizeof(query->documents[0]));
     if (!query->documents || !list_by_node(query, ids, nodes, NULL, selection->count)) {
+        telemetry_degraded(query->params.backend->telemetry, TELEMETRY_DOCUMENTS);
         query_degrade(query, "no memory for the neighbours' keys and captions");
         query->documents = NULL;
         return false;

@@ -79,6 +79,7 @@ enum status query_hits_accept(struct query *query, const struct fanout_reply *re
     node->starts = starts;
     node->answered = true;
     if (decoded.vshards < node->vshards) {
+        telemetry_degraded(query->params.backend->telemetry, TELEMETRY_NODE_INCOMPLETE);
         query_degrade(query, "node %u answered for %u of %u vshards", reply->node, decoded.vshards,
                       node->vshards);
         node->vshards = decoded.vshards;
@@ -278,7 +279,9 @@ void query_hits_settle(struct query *query)
         }
     }
     query->hit_starts[query->params.row_count] = kept;
-    if (dropped > 0)
+    if (dropped > 0) {
+        telemetry_degraded(query->params.backend->telemetry, TELEMETRY_PAYLOAD);
         query_degrade(query, "%u hits are left out: their embeddings did not come in time",
                       dropped);
+    }
 }

@@ -9,6 +9,7 @@
 #include "coordinator/merge.h"
 #include "coordinator/placement.h"
 #include "coordinator/query.h"
+#include "coordinator/telemetry.h"
 #include "proto/base/arena.h"
 #include "proto/wire/shard_msg.h"
 

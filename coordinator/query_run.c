@@ -86,6 +86,12 @@ void query_lose_node(struct query *query, uint32_t node, enum status status, str
     struct query_node *lost = &query->nodes[node];
     lost->answered = false;
     query->losses++;
+    enum telemetry_degraded reason = TELEMETRY_NODE_FAILED;
+    if (status == STATUS_DEADLINE)
+        reason = TELEMETRY_NODE_LATE;
+    else if (status == STATUS_UNAVAILABLE)
+        reason = TELEMETRY_NODE_DOWN;
+    telemetry_degraded(query->params.backend->telemetry, reason);
     if (status == STATUS_DEADLINE)
         query_degrade(query, "node %u did not answer within the deadline (%.0f ms left)", node,
                       (double)lost->left_us / 1000);
@@ -125,6 +131,8 @@ static void finish(struct query *query)
     result->selections = query->selections;
     result->documents = query->documents;
     result->timings.shard = result->shard_ms;
+    if (result->status == STATUS_OK)
+        telemetry_query(query->params.backend->telemetry, &result->timings, result->coverage);
     query->params.done(query->params.context);
 }
 
@@ -393,16 +401,19 @@ static void send_searches(struct query *query, const struct buffer *body)
 static bool may_search(struct query *query)
 {
     if (query->question.memory.number == 0) {
+        telemetry_degraded(query->params.backend->telemetry, TELEMETRY_NO_MEMORY);
         query_degrade(query, "there is no memory '%s'", META_NAME_DEFAULT);
         go_without(query, STATUS_UNAVAILABLE);
         return false;
     }
     if (fanout_count(query->params.backend->fanout) == 0) {
+        telemetry_degraded(query->params.backend->telemetry, TELEMETRY_NO_NODES);
         query_degrade(query, "there are no nodes");
         go_without(query, STATUS_UNAVAILABLE);
         return false;
     }
     if (clock_passed(query->soft_us)) {
+        telemetry_degraded(query->params.backend->telemetry, TELEMETRY_DEADLINE);
         query_degrade(query, "the deadline left no time for the search");
         go_without(query, STATUS_DEADLINE);
         return false;
@@ -552,6 +563,7 @@ static void on_fuse_late(void *context)
 {
     struct query *query = context;
     compute_cancel(&query->job);
+    telemetry_degraded(query->params.backend->telemetry, TELEMETRY_DEADLINE);
     query_degrade(query, "the deadline left no time for the fusion");
     if (query->params.needs_neighbours) {
         struct reason late = {0};

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "coordinator/telemetry.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
@@ -120,6 +121,8 @@ struct service_call *service_open(struct service *service, const struct service_
         (void)snprintf(call->request_id, sizeof(call->request_id), "%08x-%llx", service->id_prefix,
                        (unsigned long long)service->id_next++);
     enlist(call);
+    if (call->transport->is_grpc)
+        telemetry_call_begun(call->backend->telemetry);
     return call;
 }
 
@@ -154,6 +157,9 @@ void service_cancel(struct service_call *call)
     if (call->cancelled)
         return;
     call->cancelled = true;
+    telemetry_cancelled(call->backend->telemetry, call->service->is_stopping
+                                                      ? TELEMETRY_CANCEL_SHUTDOWN
+                                                      : TELEMETRY_CANCEL_CLIENT);
     call->handler->cancel(call);
 }
 
@@ -201,6 +207,11 @@ void service_finish(struct service_call *call, enum status status, struct buffer
     log_debug("call", "id=%s method=%s status=%s ms=%.3f why=%s", log_quote(call->request_id, id),
               api_method_info(call->method)->path, status_text(status),
               (double)(clock_now_us() - call->begun_us) / 1000, log_quote(told->text, text));
+    if (call->transport->is_grpc)
+        telemetry_call_ended(call->backend->telemetry, call->method, status,
+                             clock_now_us() - call->begun_us);
+    if (status == STATUS_EXHAUSTED)
+        telemetry_rejected(call->backend->telemetry);
     call->transport->finish(call->channel, status, reply, told);
     delist(call);
     mem_free(call);

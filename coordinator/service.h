@@ -30,6 +30,7 @@ struct service_call;
 
 // The way a call came, and the way its answer goes.
 struct service_transport {
+    bool is_grpc;                                        // counted as such
     void (*read)(void *channel);                         // of a stream: message or end is wanted
     void (*send)(void *channel, struct buffer *message); // to a stream: taken over; then sent
     void (*finish)(void *channel, enum status status, struct buffer *reply,

@@ -25,6 +25,7 @@ void dispatch_request(void *context, struct router_request *request)
 {
     struct node *node = context;
     struct reason why = {0};
+    node_side_asked(node->side, request->type);
     switch (request->type) {
     case SHARD_SEARCH:
         node_search(node, request);

@@ -17,6 +17,7 @@
 #include "proto/base/machine.h"
 #include "proto/base/settings.h"
 #include "proto/bus/bus.h"
+#include "proto/http/http.h"
 #include "shard_node/node.h"
 #include "shard_node/scan_pool.h"
 
@@ -60,6 +61,7 @@ static void block_signals(sigset_t *signals)
 static enum status start(const struct settings_shard *settings, struct bus **bus,
                          struct node **node, struct reason *why)
 {
+    const bool is_on = settings->http && strcmp(settings->http, HTTP_LISTEN_OFF) != 0;
     struct bus_keys keys;
     enum status status = bus_keys_load(settings->keys, false, &keys, why);
     if (status == STATUS_OK)
@@ -77,6 +79,7 @@ static enum status start(const struct settings_shard *settings, struct bus **bus
                 .disk_full_percent = (uint32_t)settings->disk_full_percent,
                 .memory_bytes_max = settings->memory_limit_mib << 20,
                 .open_files_max = machine_store_files(),
+                .http = is_on ? settings->http : NULL,
             },
             node, why);
     return status;
@@ -106,6 +109,9 @@ static int serve(const struct settings_shard *settings, bool die_with_parent)
         return complain(EXIT_FAILED, &why);
     }
     (void)printf("ready %s %s\n", node_query_endpoint(node), node_bulk_endpoint(node));
+    if (node_http_port(node) > 0)
+        (void)printf("http %.*s:%d\n", (int)(strrchr(settings->http, ':') - settings->http),
+                     settings->http, node_http_port(node));
     (void)fflush(stdout);
 
     int received = 0;

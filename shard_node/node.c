@@ -64,8 +64,11 @@ enum status node_start(const struct node_params *params, struct node **out, stru
     const int64_t began_us = clock_now_us();
     struct node *node = mem_alloc(sizeof(*node));
     node->index = params->index;
-    enum status status = open_data(node, params, why);
+    enum status status = node_side_start(params->http, RECO_VERSION, &node->side, why);
+    if (status == STATUS_OK)
+        status = open_data(node, params, why);
     if (status == STATUS_OK) {
+        store_time_writes(node->store, node_side_fsync_seconds(node->side));
         node_refresh_totals(node); // the writer's from here on
         status = start_threads(node, params->search_threads, why);
     }
@@ -83,6 +86,7 @@ enum status node_start(const struct node_params *params, struct node **out, stru
         node_stop(&node);
         return status;
     }
+    node_side_open(node->side, node);
     char quoted[LOG_QUOTE_BYTES];
     log_info("node_started",
              "node=%" PRIu32 " directory=%s records=%" PRIu64 " sequence=%" PRIu64
@@ -124,13 +128,16 @@ void node_stop(struct node **node_pointer)
     struct node *node = *node_pointer;
     if (!node)
         return;
+    node_side_drain(node->side);
     router_stop(&node->router);
+    node_side_close(node->side); // before what it asks for is gone
     stop_threads(node);
     ingest_destroy(&node->ingest);
     if (node->shelf)
         checkpoint(node);
     shelf_close(&node->shelf);
     store_close(&node->store);
+    node_side_stop(&node->side);
     log_info("node_stopped", "node=%" PRIu32, node->index);
     mem_free(node);
     *node_pointer = NULL;
@@ -144,4 +151,9 @@ const char *node_query_endpoint(const struct node *node)
 const char *node_bulk_endpoint(const struct node *node)
 {
     return router_bulk_endpoint(node->router);
+}
+
+int node_http_port(const struct node *node)
+{
+    return node_side_port(node->side);
 }

@@ -29,6 +29,7 @@ struct node_params {
     uint32_t disk_throttle_percent; // 0: STORE_DISK_THROTTLE_PERCENT; from here on ingest is slow
     uint32_t disk_full_percent;     // 0: STORE_DISK_FULL_PERCENT; from here on only deletions
     uint64_t memory_bytes_max; // rows, buffers, caches; 0: NODE_MEMORY_PERCENT of what there is
+    const char *http;          // side port: "127.0.0.1:7781", port 0 picks one; NULL: none
     int open_files_max;        // of the store; 0: no limit but the system's
 };
 
@@ -44,5 +45,6 @@ void node_stop(struct node **node);
 // As bound, with the real ports.
 const char *node_query_endpoint(const struct node *node);
 const char *node_bulk_endpoint(const struct node *node);
+int node_http_port(const struct node *node); // 0 without
 
 #endif

@@ -18,6 +18,7 @@
 #include "proto/bus/router.h"
 #include "shard_node/ingest.h"
 #include "shard_node/node.h"
+#include "shard_node/node_side.h"
 #include "shard_node/scan_pool.h"
 #include "shard_node/shelf.h"
 #include "shard_node/store.h"
@@ -39,6 +40,7 @@ struct node {
     struct thread *writer;
     struct thread *readers[NODE_READERS];
     struct router *router;
+    struct node_side *side;
     atomic_bool stopping;
 
     // What PING tells, kept by the writer.

@@ -186,6 +186,7 @@ static void answer(struct search *search, const struct scan_lists *lists)
         .vshards = search->generation->about.own_count,
         .payload = hits.payload,
     };
+    node_side_searched(search->node->side, reply.queue_us, reply.search_us);
     struct buffer body = node_body();
     const enum status status = shard_encode_search_reply(&reply, &body);
     const size_t rows_bytes =

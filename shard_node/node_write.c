@@ -269,6 +269,29 @@ static enum status delete_again(struct writer *writer, uint32_t generation, enum
     return ingest_commit(ingest, why);
 }
 
+// What a call has made durable.
+static void count_rows(struct node *node, const struct call *call)
+{
+    if (call->status != STATUS_OK)
+        return;
+    uint64_t deleted = 0;
+    switch ((int)call->request->type) {
+    case SHARD_WRITE:
+        node_side_wrote(node->side, NODE_SIDE_WRITTEN, call->reply.write.stored);
+        break;
+    case SHARD_BULK_COMMIT:
+        node_side_wrote(node->side, NODE_SIDE_BULK, call->reply.write.stored);
+        break;
+    case SHARD_DELETE:
+        for (size_t i = 0; i < call->reply.flags.count; i++)
+            deleted += call->reply.flags.flags[i];
+        node_side_wrote(node->side, NODE_SIDE_DELETED, deleted);
+        break;
+    default:
+        break;
+    }
+}
+
 static void run_group(struct writer *writer)
 {
     struct node *node = writer->node;
@@ -286,9 +309,11 @@ static void run_group(struct writer *writer)
         more = take_into_group(writer, generation);
 
     struct reason why = {0};
+    const int64_t began_us = clock_now_us();
     enum status status = ingest_commit(node->ingest, &why);
     if (status == STATUS_EXHAUSTED && recovers(writer))
         status = delete_again(writer, generation, status, &why);
+    node_side_committed(node->side, clock_now_us() - began_us);
     for (size_t i = 0; i < writer->call_count; i++) {
         struct call *call = &writer->calls[i];
         if (call->status == STATUS_OK && status != STATUS_OK) {
@@ -297,6 +322,7 @@ static void run_group(struct writer *writer)
         }
         if (call->request->type == SHARD_WRITE)
             call->reply.write.sequence = store_sequence(node->store);
+        count_rows(node, call);
         answer(call);
     }
 }
@@ -318,6 +344,7 @@ static void run_alone(struct writer *writer, struct call *call)
 {
     struct ingest *ingest = writer->node->ingest;
     struct reason *why = &call->why;
+    const int64_t began_us = clock_now_us();
     switch ((int)call->request->type) {
     case SHARD_BULK:
         call->status =
@@ -327,6 +354,8 @@ static void run_alone(struct writer *writer, struct call *call)
     case SHARD_BULK_COMMIT:
         call->status =
             ingest_bulk_commit(ingest, call->asked.generation.generation, &call->reply.write, why);
+        node_side_committed(writer->node->side, clock_now_us() - began_us);
+        count_rows(writer->node, call);
         break;
     case SHARD_CREATE:
         call->status = ingest_create_generation(ingest, &call->asked.create, why);

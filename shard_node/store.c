@@ -22,6 +22,7 @@
 
 #include <rocksdb/c.h>
 
+#include "proto/base/clock.h"
 #include "proto/base/hash.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
@@ -166,7 +167,9 @@ enum status store_write_synced(struct store *store, rocksdb_writebatch_t *batch,
                                struct reason *why)
 {
     char *error = NULL;
+    const int64_t began_us = clock_now_us();
     rocksdb_write(store->db, store->write, batch, &error);
+    metric_observe(store->fsync_seconds, 0, (double)(clock_now_us() - began_us) / 1e6);
     return store_translate_write(store, error, doing, why);
 }
 

@@ -29,6 +29,7 @@
 #define STORE_EPOCH 1u                  // of every log record, until there are replicas
 #define STORE_BULK_RECORDS_MAX 4000000u
 
+struct metric; // proto/base/metrics.h
 struct store;
 
 struct store_params {
@@ -56,6 +57,31 @@ uint64_t store_memory(struct store *store); // block cache, memtables, readers o
 
 // Of one generation, in files, about; what is still in memtables is not counted.
 uint64_t store_generation_bytes(struct store *store, uint32_t number);
+
+// Every synced write from now on is counted with its time, in seconds; NULL ends it.
+void store_time_writes(struct store *store, struct metric *seconds);
+
+// What the store is like at the moment.
+#define STORE_STATS_FAMILIES 5
+enum store_stat {
+    STORE_STAT_SST_BYTES,
+    STORE_STAT_MEMTABLE_BYTES,
+    STORE_STAT_PENDING_COMPACTION_BYTES,
+    STORE_STAT_LEVEL0_FILES,
+    STORE_STAT_BLOB_BYTES,
+    STORE_STAT_BLOB_GARBAGE_BYTES,
+    STORE_STATS,
+};
+struct store_stats {
+    uint64_t crc_errors; // records that failed their checksum
+    double disk_used;    // 0..1 of the file system, as df counts; below 0: unknown
+    bool has_database;   // it is open, and what follows is known
+    uint64_t background_errors;
+    bool write_stopped; // RocksDB holds writes up
+    uint64_t family[STORE_STATS][STORE_STATS_FAMILIES];
+};
+extern const char *const store_stats_families[STORE_STATS_FAMILIES];
+void store_statistics(struct store *store, struct store_stats *out);
 
 // What follows from a failure outside of the store that leaves it ahead of what derives from it.
 void store_set_read_only(struct store *store, const char *reason);

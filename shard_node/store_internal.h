@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "proto/base/metrics.h"
 #include "shard_node/store.h"
 
 // RocksDB's own names, so that <rocksdb/c.h> is included by the sources only.
@@ -64,7 +65,9 @@ struct store {
     bool has_reserve;          // writer's
     _Atomic uint64_t sequence; // written by the writer
     atomic_bool read_only;     // set once
-    atomic_bool out_of_space;  // set by any failed write, cleared by store_reopen()
+    atomic_uint_fast64_t crc_errors;
+    struct metric *fsync_seconds; // NULL: not counted
+    atomic_bool out_of_space;     // set by any failed write, cleared by store_reopen()
 };
 
 void store_gate_init(struct store_gate *gate);

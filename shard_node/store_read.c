@@ -24,8 +24,10 @@
 
 // --- single records
 
-static enum status corrupt_record(struct store_place place, const char *what, struct reason *why)
+static enum status corrupt_record(struct store *store, struct store_place place, const char *what,
+                                  struct reason *why)
 {
+    (void)atomic_fetch_add_explicit(&store->crc_errors, 1, memory_order_relaxed);
     log_error("record_corrupt", "family=%s generation=%" PRIu32 " vshard=%u id=%016" PRIx64, what,
               place.generation, (unsigned)place.vshard, place.id);
     return reason_set(why, STATUS_CORRUPT, "store",
@@ -46,7 +48,7 @@ static enum status pin(struct store *store, enum store_family family, struct sto
         store->db, store->read, store->family[family], key, sizeof(key), &error);
     enum status status = store_translate(error, "reading a record", why);
     if (status == STATUS_CORRUPT)
-        return corrupt_record(place, names[family], why);
+        return corrupt_record(store, place, names[family], why);
     if (status != STATUS_OK) {
         log_error("store_read_failed", "generation=%" PRIu32 " id=%016" PRIx64, place.generation,
                   place.id);
@@ -85,7 +87,7 @@ enum status store_read_rows(struct store *store, struct store_place place, size_
         if (rows_are_sound(value, dimension))
             memcpy(rows, value.data, value.count - STORE_CRC_BYTES);
         else
-            status = corrupt_record(place, "vec", why);
+            status = corrupt_record(store, place, "vec", why);
         rocksdb_pinnableslice_destroy(slice);
     }
     store_leave(store);
@@ -122,8 +124,9 @@ enum status store_read_document(struct store *store, struct store_place place, s
     const enum status status = copy_value(store, STORE_DOC, place, arena, &value, why);
     if (status != STATUS_OK)
         return status;
-    return store_decode_document(value, out) == STATUS_OK ? STATUS_OK
-                                                          : corrupt_record(place, "doc", why);
+    return store_decode_document(value, out) == STATUS_OK
+               ? STATUS_OK
+               : corrupt_record(store, place, "doc", why);
 }
 
 enum status store_read_key(struct store *store, struct store_place place, struct arena *arena,
@@ -134,10 +137,10 @@ enum status store_read_key(struct store *store, struct store_place place, struct
     if (status != STATUS_OK)
         return status;
     if (value.count < STORE_CRC_BYTES)
-        return corrupt_record(place, "key", why);
+        return corrupt_record(store, place, "key", why);
     const size_t bytes = value.count - STORE_CRC_BYTES;
     if (bytes_get_u32_le(value.data + bytes) != hash_crc32c(0, value.data, bytes))
-        return corrupt_record(place, "key", why);
+        return corrupt_record(store, place, "key", why);
     *out = (struct text){(const char *)value.data, bytes};
     return STATUS_OK;
 }
@@ -288,7 +291,7 @@ enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_r
     if (status != STATUS_OK)
         return status;
     if (!rows_are_sound(value, cursor->dimension))
-        return corrupt_record(cursor->seen, "vec", why);
+        return corrupt_record(cursor->store, cursor->seen, "vec", why);
     row->rows = (const uint16_t *)(const void *)value.data;
     row->crc = bytes_get_u32_le(value.data + value.count - STORE_CRC_BYTES);
     return STATUS_OK;
@@ -304,7 +307,7 @@ enum status store_cursor_next_document(struct store_cursor *cursor, uint64_t *id
     *id = cursor->seen.id;
     return store_decode_document(value, document) == STATUS_OK
                ? STATUS_OK
-               : corrupt_record(cursor->seen, "doc", why);
+               : corrupt_record(cursor->store, cursor->seen, "doc", why);
 }
 
 // --- the log

@@ -58,8 +58,9 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct args_list tags, keys, ids;
     const char *fields; // NULL: the answer's default
     // up
-    uint64_t shards; // 0: as the data directory has it, else 1
-    uint64_t port;   // OPTIONS_PORT_UNSET: as the configuration says
+    uint64_t shards;  // 0: as the data directory has it, else 1
+    const char *http; // side ports of `reco up`; NULL: as the configuration says
+    uint64_t port;    // OPTIONS_PORT_UNSET: as the configuration says
     // bench
     struct args_numbers batches, concurrency;
     uint64_t repetitions, queries, synthetic, dimension;

@@ -13,7 +13,7 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-#define PORTS_MAX 72
+#define PORTS_MAX 104
 
 // Whether a program could listen at 127.0.0.1:PORT now.
 bool ports_is_free(uint16_t port);

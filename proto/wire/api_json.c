@@ -139,7 +139,8 @@ void api_json_put_answer(struct json_writer *writer, enum api_method method, str
     assert(writer && answer);
 
     bool is_search = method == API_SEARCH;
-    bool is_classify = method == API_CLASSIFY || method == API_EXPLAIN;
+    bool is_classify =
+        method == API_CLASSIFY || method == API_EXPLAIN || method == API_DISCOVER_LABELS;
     json_begin_object(writer);
     put_text_member(writer, "input", input);
     if (is_classify) {

@@ -955,9 +955,9 @@ class Up(Case):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = taken.getsockname()[1]
-            if port > 65455 + 10:
+            if port > 65423 + 10:
                 self.skipTest("the kernel picked a port too high for --port")
-            self.refused(1, f"127.0.0.1:{port} is taken", "up", "--port", min(port, 65455) if port <= 65455
+            self.refused(1, f"127.0.0.1:{port} is taken", "up", "--port", min(port, 65423) if port <= 65423
                          else port - 10, "--data", self.data)
             self.refused(1, f"127.0.0.1:{port} is taken", "up", "--port", port - 10, "--data", self.data)
 

@@ -16,3 +16,12 @@ endforeach()
 
 # What lies on a user's machine.
 reco_script(e2e_install ${Python3_EXECUTABLE} install.py ${CMAKE_COMMAND} ${CMAKE_BINARY_DIR})
+
+# The side ports; a Python that has prometheus_client reads the metrics a second time.
+set(RECO_METRICS_PYTHON ${Python3_EXECUTABLE})
+execute_process(COMMAND ${RECO_SYSTEM_PYTHON} -c "import prometheus_client.parser" RESULT_VARIABLE failed
+    OUTPUT_QUIET ERROR_QUIET)
+if(NOT failed)
+    set(RECO_METRICS_PYTHON ${RECO_SYSTEM_PYTHON})
+endif()
+reco_script(e2e_side_port ${RECO_METRICS_PYTHON} side_port.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})

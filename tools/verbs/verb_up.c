@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "coordinator/datadir.h"
+#include "proto/base/address.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/base/cpu.h"
@@ -22,6 +23,7 @@
 #include "proto/base/settings.h"
 #include "proto/base/words.h"
 #include "proto/bus/bus.h"
+#include "proto/http/http.h"
 #include "proto/rpc/rpc_client.h"
 #include "proto/wire/api.h"
 #include "tools/client.h"
@@ -40,10 +42,11 @@
     (35 * SECOND_US)       // for the coordinator (its own limit is 30 s), then for the shards
 #define FIRST_DEATHS_MAX 3 // of one child before the first answer
 #define TRIES_MAX 3        // with --port 0
-#define PORT_MAX 65455     // P + 80 and the ports of 32 nodes fit below 65536
+#define PORT_MAX 65423     // P + 80 and the side ports of 32 nodes fit below 65536
 #define ADDRESS_BYTES 64
+#define SIDE_PORTS_ABOVE 80 // the coordinator's, of P
 
-_Static_assert(1 + 2 * NODES_MAX <= PORTS_MAX, "every port can be picked");
+_Static_assert(2 + 3 * NODES_MAX <= PORTS_MAX, "every port can be picked");
 
 struct up {
     const struct options *options;
@@ -57,15 +60,57 @@ struct up {
     char keys[DATADIR_PATH_BYTES];
     char directories[NODES_MAX][DATADIR_PATH_BYTES];
     uint32_t nodes;
-    char programs[PATH_MAX];   // folder of this executable
-    uint16_t ports[PORTS_MAX]; // [0] the coordinator's, [1 + 2i], [2 + 2i] node i's
+    char programs[PATH_MAX]; // folder of this executable
+    // [0] the coordinator's, [1 + 2i], [2 + 2i] node i's; behind them the side ports, in this order
+    uint16_t ports[PORTS_MAX];
     char address[ADDRESS_BYTES];
+    char http[ADDRESS_BYTES]; // the coordinator's side port; "": no side ports
     struct supervisor *supervisor;
     size_t coordinator; // number of the child; the shards are the ones before it
+    bool has_side;      // there are side ports
+    char side_host[ADDRESS_BYTES];
+    uint64_t side_port; // the coordinator's; 0: any
     bool ready;
 };
 
+static size_t port_count(const struct up *up)
+{
+    size_t side = up->has_side ? 1 + (size_t)up->nodes : 0;
+    return 1 + 2 * (size_t)up->nodes + side;
+}
+
+// Where the side ports begin: the coordinator's, then those of the nodes.
+static const uint16_t *side_ports(const struct up *up)
+{
+    return up->ports + 1 + 2 * (size_t)up->nodes;
+}
+
 // --- before the start
+
+// The side ports: the coordinator's as --http or [http] listen says, else P + 80; node i's 1 + i higher.
+static enum status read_side(struct up *up, struct reason *why)
+{
+    const char *listen = up->options->http ? up->options->http : up->server.http;
+    if (listen && strcmp(listen, HTTP_LISTEN_OFF) == 0)
+        return STATUS_OK;
+    up->has_side = true;
+    (void)snprintf(up->side_host, sizeof(up->side_host), "127.0.0.1");
+    up->side_port = up->port ? up->port + SIDE_PORTS_ABOVE : 0;
+    if (!listen)
+        return STATUS_OK;
+    struct address address;
+    enum status status = address_parse(listen, &address, why);
+    if (status)
+        return status;
+    if (!address.loopback || strchr(address.host, ':') || address.port > PORT_MAX)
+        return reason_set(why, STATUS_INVALID, "--http",
+                          "'%s'; allowed: off, or 127.0.0.1:PORT with a port of 0 to %d: there is "
+                          "no TLS on these ports, let a proxy that has it forward to them",
+                          listen, PORT_MAX);
+    (void)snprintf(up->side_host, sizeof(up->side_host), "%.40s", address.host);
+    up->side_port = (uint64_t)address.port;
+    return STATUS_OK;
+}
 
 // Reads what the children will read, so that a mistake in it is told once and now. Their flags
 // are ours: so what they say about addresses, data and the number of nodes is obeyed here.
@@ -94,7 +139,7 @@ static enum status read_configs(struct up *up, struct reason *why)
     (void)snprintf(up->host, sizeof(up->host), "%.*s", (int)bytes, listen);
     if (up->options->port != OPTIONS_PORT_UNSET)
         up->port = up->options->port;
-    return STATUS_OK;
+    return read_side(up, why);
 }
 
 static void print_configs(const struct up *up)
@@ -153,21 +198,33 @@ static enum status choose_ports(struct up *up, struct reason *why)
 {
     uint64_t first = up->port;
     size_t count = 1 + 2 * (size_t)up->nodes;
-    enum status status = STATUS_OK;
-    if (!first) {
-        status = ports_pick(up->ports, count, why);
-    } else {
+    size_t all = port_count(up);
+    enum status status = ports_pick(up->ports, all, why);
+    if (status)
+        return status;
+    if (first) {
         up->ports[0] = (uint16_t)first;
         for (size_t i = 1; i < count; i++)
             up->ports[i] = (uint16_t)(first + 10 + i - 1);
     }
+    for (size_t i = count; i < all && up->side_port; i++)
+        up->ports[i] = (uint16_t)(up->side_port + i - count);
     for (size_t i = 0; i < count && first && !status; i++)
         if (!ports_is_free(up->ports[i]))
             status = reason_set(why, STATUS_FAILED_PRECONDITION, "--port",
                                 "127.0.0.1:%u is taken (--port %" PRIu64 " needs it and %" PRIu64
                                 " to %" PRIu64 "); another P or 0 is allowed",
                                 up->ports[i], first, first + 10, first + 10 + count - 2);
+    for (size_t i = count; i < all && up->side_port && !status; i++)
+        if (!ports_is_free(up->ports[i]))
+            status = reason_set(why, STATUS_FAILED_PRECONDITION, "--http",
+                                "127.0.0.1:%u is taken (the side ports need %" PRIu64
+                                " and one more for each shard); another 127.0.0.1:PORT, or off, "
+                                "is allowed",
+                                up->ports[i], up->side_port);
     (void)snprintf(up->address, sizeof(up->address), "%.40s:%u", up->host, up->ports[0]);
+    if (up->has_side)
+        (void)snprintf(up->http, sizeof(up->http), "%.40s:%u", up->side_host, side_ports(up)[0]);
     return status;
 }
 
@@ -198,7 +255,10 @@ static void add_shard(struct up *up, uint32_t index)
     char threads[16];
     char query[BUS_ENDPOINT_BYTES];
     char bulk[BUS_ENDPOINT_BYTES];
+    char http[ADDRESS_BYTES] = HTTP_LISTEN_OFF;
     (void)snprintf(program, sizeof(program), "%s/reco-shard", up->programs);
+    if (up->has_side)
+        (void)snprintf(http, sizeof(http), "127.0.0.1:%u", side_ports(up)[1 + index]);
     (void)snprintf(name, sizeof(name), "shard-%u", index);
     (void)snprintf(number, sizeof(number), "%u", index);
     // A query keeps all shards busy at once: together they use what there is.
@@ -213,7 +273,7 @@ static void add_shard(struct up *up, uint32_t index)
         "--keys", up->keys,  "--index",
         number,   "--query", query,
         "--bulk", bulk,      "--search-threads",
-        threads,
+        threads,  "--http",  http,
     };
     size_t count = 0;
     while (arguments[count])
@@ -235,6 +295,8 @@ static void add_coordinator(struct up *up)
     arguments[count++] = up->path;
     arguments[count++] = "--listen";
     arguments[count++] = up->address;
+    arguments[count++] = "--http";
+    arguments[count++] = up->has_side ? up->http : HTTP_LISTEN_OFF;
     arguments[count++] = "--nodes"; // named one by one
     arguments[count++] = "0";
     count = add_common(up, arguments, count);
@@ -347,9 +409,11 @@ static enum status wait_ready(struct up *up, bool *stopped, struct reason *why)
 static void announce(const struct up *up)
 {
     if (up->options->json)
-        printf("{\"ready\":\"%s\"}\n", up->address);
+        printf("{\"ready\":\"%s\",\"http\":\"%s\"}\n", up->address, up->http);
     else
         printf("ready %s\n", up->address);
+    if (!up->options->json && up->has_side)
+        printf("http %s\n", up->http);
     (void)fflush(stdout);
     log_info("ready", "address=%s nodes=%u data=%s", up->address, up->nodes, up->path);
 }
@@ -371,7 +435,7 @@ static enum status serve(struct up *up, bool *stopped, struct reason *why)
 // With everything of ours stopped: whether somebody else has one of the ports that were picked.
 static bool lost_a_port(const struct up *up)
 {
-    for (size_t i = 0; i < 1 + 2 * (size_t)up->nodes; i++)
+    for (size_t i = 0; i < port_count(up); i++)
         if (!ports_is_free(up->ports[i]))
             return true;
     return false;
@@ -439,6 +503,13 @@ static const struct args_flag up_flags[] = {
      .offset = offsetof(struct options, port),
      .low = 0,
      .high = PORT_MAX},
+    {.name = "--http",
+     .kind = ARGS_TEXT,
+     .argument = "HOST:PORT",
+     .fallback = "of [http] listen: 127.0.0.1:P+80",
+     .help = "side port of the coordinator: health, readiness, metrics and queries in JSON; node "
+             "i's is 1+i higher; off: none",
+     .offset = offsetof(struct options, http)},
     {.name = NULL},
 };
 
@@ -448,12 +519,23 @@ const struct verb verb_up = {
          .items = "",
          .summary = "a whole cluster on this machine: coordinator and shards, supervised",
          .details =
-             "Prints `ready HOST:PORT` when the cluster answers; its log goes to stderr. A\n"
+             "Prints `ready HOST:PORT` when the cluster answers, then `http HOST:PORT`, the side\n"
+             "port; its log goes to stderr. A\n"
              "process that dies is started again, after 0.1 s at first, 5 s at most. SIGTERM or\n"
              "Ctrl-C lets running calls finish and ends with status 0. All ports are on the\n"
              "loopback.\n"
              "\n"
-             "JSON line: {\"ready\":\"HOST:PORT\"}",
+             "The side port answers GET /healthz, /readyz and /metrics (Prometheus), and POST\n"
+             "/v1/search, /v1/refine and /v1/classify with JSON lines as --json prints them:\n"
+             "  curl -d '{\"text\":\"an anchor\"}' http://127.0.0.1:7780/v1/search\n"
+             "  curl -d '{\"text\":\"cat\",\"options\":{\"k\":5,\"fusion\":\"mean\"}}' \\\n"
+             "      http://127.0.0.1:7780/v1/refine\n"
+             "  printf '{\"image\":\"%s\",\"labels\":[\"cat\",\"dog\"]}' \"$(base64 -w0 cat.png)\" "
+             "|\n"
+             "      curl -d @- http://127.0.0.1:7780/v1/classify\n"
+             "\n"
+             "JSON line: {\"ready\":\"HOST:PORT\",\"http\":\"HOST:PORT\"}; http is empty without "
+             "side ports",
          .groups = {up_flags, options_data, options_model, options_common}},
     .chapter = "clusters",
     .run = run_up,
