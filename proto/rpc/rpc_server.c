@@ -21,6 +21,7 @@
 #include "proto/base/address.h"
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
+#include "proto/rpc/rpc_accept.h"
 #include "proto/rpc/rpc_internal.h"
 
 // gRPC's buffers for all clients together. gRPC collects a whole message before it compares its
@@ -458,6 +459,7 @@ static void create_calls(struct rpc_server *server)
 static enum status listen_at(struct rpc_server *server, const char *text,
                              const struct address *address, struct reason *why)
 {
+    rpc_accept_prepare();
     grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
     server->port = grpc_server_add_http2_port(server->grpc, text, credentials);
     grpc_server_credentials_release(credentials);
