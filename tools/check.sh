@@ -3,8 +3,8 @@
 # check.sh - sets up, builds and tests reco; ends with ctest's summary.
 #
 # usage: tools/check.sh [--long]
-#   --long  also what is meant for the night: the tests with clang, and ten minutes of each
-#           fuzz target
+#   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
+#           target, 100,000 damaged messages at each port, ThreadSanitizer
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -53,6 +53,13 @@ if [ $long = yes ]; then
     $python tests/e2e/interop.py build/dev/bin --install
     step "fuzz"
     tests/fuzz/run_night.sh build/fuzz 600
+    step "damaged messages"
+    python=$(sed -n 's/^RECO_GRPC_PYTHON:INTERNAL=//p' build/dev/CMakeCache.txt)
+    "$python" tests/e2e/mutated_node.py build/dev/bin 100000
+    "$python" tests/e2e/mutated_front.py build/dev/bin 100000
+    build tsan
+    step "races"
+    "$python" tests/e2e/races.py build/tsan/bin 120
 fi
 step "test"
 ctest --preset dev -j "$jobs"

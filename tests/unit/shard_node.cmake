@@ -5,3 +5,6 @@ reco_test(test_rows test_rows.c reco_shard_node)
 reco_test(test_store test_store.c reco_shard_node)
 reco_test(test_node_ingest test_node_ingest.c reco_shard_node)
 reco_test(test_node test_node.c reco_shard_node)
+reco_test(test_store_space test_store_space.c reco_shard_node)
+# unshare
+set_source_files_properties(test_store_space.c PROPERTIES COMPILE_DEFINITIONS _GNU_SOURCE)
