@@ -107,8 +107,8 @@ class Load:
     def build(self, front, chance):
         name = f"built{chance.randrange(3)}"
         front.call("Memory", "Create", timeout=20, name=name, space=f"test:{DIMENSION}", building=True, replace=True)
-        messages = [front.message("IngestRequest", memory=name, records=self.records(front, chance, 100))
-                    for _ in range(4)]
+        messages = [front.message("IngestRequest", memory=name, records=self.records(front, chance, 40))
+                    for _ in range(2)]
         messages.append(front.message("IngestRequest", memory=name, finish=True))
         front.call("Memory", "Ingest", timeout=20, stream=messages)
         if chance.random() < 0.7:
@@ -146,7 +146,7 @@ def disturb(cluster, seconds, chance):
     until = time.monotonic() + seconds
     killed = 0
     while time.monotonic() < until:
-        time.sleep(min(3, seconds / 4))
+        time.sleep(min(6, seconds / 3))
         victim = chance.choice(shards(cluster))
         os.kill(victim, signal.SIGKILL)
         killed += 1
