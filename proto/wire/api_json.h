@@ -40,13 +40,15 @@ struct api_json_query {
     enum api_method method; // by the verb, the kind of input, and whether effects are wanted
     struct api_query_request request;
     struct text
-        name; // "input" of the answer: what the request says, else the text, "image", "embedding"
+        name; // "input" of the answer: what the request says, else the text, or the kind of input
 };
 
 // Reads a request:
 //   one of "image" (base64), "text", "embedding" ([...], with "embedding_modality": image, text);
 //   "options": {"memory","k" (10 when absent),"over","fusion","min_similarity","min_coverage",
-//     "exclude_keys","index","profile","min_pair_similarity"}; "input": a name for the answer
+//     "exclude_keys","index","profile","min_pair_similarity","dedup","fields":["key", ...],
+//     "filter":{"all_tags","any_tags","no_tags","keys","ids"}}; "input": a name for the answer
+//   Search also: "parts" ([{one of the inputs, "weight"}]) instead of the input
 //   Classify also: "labels","templates","label_set_id","top","explain"; no "text"
 // *out points into the document and the arena. STATUS_INVALID with the member in `why`, the nearest
 // known one for an unknown; STATUS_NO_MEMORY. Ranges are left to api_decode_query().

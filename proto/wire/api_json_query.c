@@ -215,20 +215,101 @@ static enum status read_base64(struct reader *reader, const struct json *value, 
 
 // ---------------------------------------------------------------- messages
 
+// An id is a whole number, as answers tell it. Readers of JSON often stop at 2^63: so a text is taken, too.
+static bool read_id(const struct json *value, uint64_t *out)
+{
+    char digits[24];
+    int64_t number = 0;
+    struct text text = json_text(value);
+    if (json_int(value, &number) && number >= 0) {
+        *out = (uint64_t)number;
+        return true;
+    }
+    if (!text.data || text.bytes >= sizeof(digits))
+        return false;
+    memcpy(digits, text.data, text.bytes);
+    digits[text.bytes] = '\0';
+    return words_read_count(digits, 0, UINT64_MAX, out);
+}
+
+static enum status read_ids(struct reader *reader, const struct json *value, const char *field,
+                            const uint64_t **out, size_t *out_count)
+{
+    if (!value)
+        return STATUS_OK;
+    if (!json_is_array(value))
+        return wrong(reader, field, "an array of ids");
+    size_t count = json_count(value);
+    uint64_t *ids = arena_alloc_array(reader->arena, count, sizeof(*ids));
+    if (!ids)
+        return no_memory(reader, field);
+    for (size_t i = 0; i < count; i++) {
+        char name[REASON_FIELD_BYTES];
+        (void)snprintf(name, sizeof(name), "%.40s[%zu]", field, i);
+        if (!read_id(json_element(value, i), &ids[i]))
+            return wrong(reader, name, "a whole number, or one as a text");
+    }
+    *out = ids;
+    *out_count = count;
+    return STATUS_OK;
+}
+
+static enum status read_filter(struct reader *reader, const struct json *value,
+                               struct api_filter *out)
+{
+    static const char *const names[] = {"all_tags", "any_tags", "no_tags", "keys", "ids", NULL};
+    if (!value)
+        return STATUS_OK;
+    if (!json_is_object(value))
+        return wrong(reader, "options.filter", "an object");
+    enum status status = check_names(reader, value, names, "options.filter.");
+    if (status == STATUS_OK)
+        status = read_texts(reader, json_member(value, "all_tags"), "options.filter.all_tags",
+                            &out->all_tags, &out->all_count);
+    if (status == STATUS_OK)
+        status = read_texts(reader, json_member(value, "any_tags"), "options.filter.any_tags",
+                            &out->any_tags, &out->any_count);
+    if (status == STATUS_OK)
+        status = read_texts(reader, json_member(value, "no_tags"), "options.filter.no_tags",
+                            &out->no_tags, &out->no_count);
+    if (status == STATUS_OK)
+        status = read_texts(reader, json_member(value, "keys"), "options.filter.keys", &out->keys,
+                            &out->key_count);
+    if (status == STATUS_OK)
+        status = read_ids(reader, json_member(value, "ids"), "options.filter.ids", &out->ids,
+                          &out->id_count);
+    return status;
+}
+
+// The parts of a record that each neighbour is told with.
+static enum status read_fields(struct reader *reader, const struct json *value, uint32_t *out)
+{
+    static const char words[] = "key|caption|source|tags|image_embedding|text_embedding|none";
+    if (!value)
+        return STATUS_OK;
+    if (!json_is_array(value))
+        return wrong(reader, "options.fields", words);
+    for (size_t i = 0; i < json_count(value); i++) {
+        int field = 0;
+        enum status status =
+            read_word(reader, json_element(value, i), "options.fields", words, &field);
+        if (status != STATUS_OK)
+            return status;
+        *out |= 1u << field;
+    }
+    return STATUS_OK;
+}
+
 static enum status read_options(struct reader *reader, const struct json *value,
                                 struct api_options *out)
 {
-    static const char *const names[] = {"memory",
-                                        "k",
-                                        "over",
-                                        "fusion",
-                                        "min_similarity",
-                                        "min_coverage",
-                                        "exclude_keys",
-                                        "index",
-                                        "profile",
-                                        "min_pair_similarity",
-                                        NULL};
+    static const char *const names[] = {"memory",         "k",
+                                        "over",           "fusion",
+                                        "min_similarity", "min_coverage",
+                                        "exclude_keys",   "index",
+                                        "profile",        "min_pair_similarity",
+                                        "filter",         "dedup",
+                                        "fields",         NULL};
     out->k = K_DEFAULT;
     if (!value)
         return STATUS_OK;
@@ -267,6 +348,12 @@ static enum status read_options(struct reader *reader, const struct json *value,
     if (status == STATUS_OK)
         status = read_float(reader, json_member(value, "min_pair_similarity"),
                             "options.min_pair_similarity", &out->min_pair_similarity);
+    if (status == STATUS_OK)
+        status = read_float(reader, json_member(value, "dedup"), "options.dedup", &out->dedup);
+    if (status == STATUS_OK)
+        status = read_filter(reader, json_member(value, "filter"), &out->filter);
+    if (status == STATUS_OK)
+        status = read_fields(reader, json_member(value, "fields"), &out->fields);
     out->over = (enum api_modality)over;
     out->fusion = (enum api_fusion)fusion;
     out->index = (enum api_index)(index > 0 ? index - 1 : 0);
@@ -303,6 +390,60 @@ static enum status read_input(struct reader *reader, const struct json *document
     return status;
 }
 
+static enum status read_part(struct reader *reader, const struct json *value,
+                             struct api_query_part *out)
+{
+    static const char *const names[] = {"image",  "text", "embedding", "embedding_modality",
+                                        "weight", NULL};
+    struct api_query_request input = {.input = API_INPUT_NONE};
+    float weight = 1;
+    if (!json_is_object(value))
+        return wrong(reader, "", "an object");
+    enum status status = check_names(reader, value, names, "");
+    if (status == STATUS_OK)
+        status = read_input(reader, value, &input);
+    if (status == STATUS_OK)
+        status = read_float(reader, json_member(value, "weight"), "weight", &weight);
+    *out = (struct api_query_part){
+        .input = input.input,
+        .image = input.image,
+        .text = input.text,
+        .embedding = input.embedding,
+        .embedding_count = input.embedding_count,
+        .embedding_modality = input.embedding_modality,
+        .weight = weight,
+    };
+    return status;
+}
+
+// "parts" instead of one input.
+static enum status read_parts(struct reader *reader, const struct json *value,
+                              struct api_query_request *out)
+{
+    if (!value)
+        return STATUS_OK;
+    if (out->input != API_INPUT_NONE || !json_is_array(value) || json_count(value) == 0)
+        return wrong(reader, "parts", "an array of inputs with their weights, and no other input");
+    size_t count = json_count(value);
+    struct api_query_part *parts = arena_alloc_array(reader->arena, count, sizeof(*parts));
+    if (!parts)
+        return no_memory(reader, "parts");
+    for (size_t i = 0; i < count; i++) {
+        enum status status = read_part(reader, json_element(value, i), &parts[i]);
+        if (status == STATUS_OK)
+            continue;
+        struct reason inner = *reader->why;
+        char field[REASON_FIELD_BYTES];
+        (void)snprintf(field, sizeof(field), "parts[%zu]%s%.30s", i, inner.field[0] ? "." : "",
+                       inner.field);
+        return reason_set(reader->why, status, field, "%s", inner.text);
+    }
+    out->input = API_INPUT_PARTS;
+    out->parts = parts;
+    out->part_count = count;
+    return STATUS_OK;
+}
+
 static enum api_method method_of(enum api_json_verb verb, enum api_input input, bool explain)
 {
     if (verb == API_JSON_SEARCH)
@@ -337,7 +478,9 @@ static enum status read_labels(struct reader *reader, const struct json *documen
 enum status api_json_read_query(enum api_json_verb verb, const struct json *document,
                                 struct arena *arena, struct api_json_query *out, struct reason *why)
 {
-    static const char *const names[] = {
+    static const char *const search_names[] = {
+        "input", "image", "text", "embedding", "embedding_modality", "options", "parts", NULL};
+    static const char *const refine_names[] = {
         "input", "image", "text", "embedding", "embedding_modality", "options", NULL};
     static const char *const classify_names[] = {
         "input",   "image",   "embedding", "embedding_modality",
@@ -349,13 +492,18 @@ enum status api_json_read_query(enum api_json_verb verb, const struct json *docu
     struct api_json_query query = {.name = {NULL, 0}};
     bool explain = false;
     bool is_classify = verb == API_JSON_CLASSIFY;
+    const char *const *names = verb == API_JSON_SEARCH ? search_names : refine_names;
+    if (is_classify)
+        names = classify_names;
     if (!json_is_object(document))
         return wrong(&reader, "body", "a JSON object");
-    enum status status = check_names(&reader, document, is_classify ? classify_names : names, "");
+    enum status status = check_names(&reader, document, names, "");
     if (status == STATUS_OK)
         status = read_text(&reader, json_member(document, "input"), "input", &query.name);
     if (status == STATUS_OK)
         status = read_input(&reader, document, &query.request);
+    if (status == STATUS_OK && verb == API_JSON_SEARCH)
+        status = read_parts(&reader, json_member(document, "parts"), &query.request);
     if (status == STATUS_OK)
         status = read_options(&reader, json_member(document, "options"), &query.request.options);
     if (status == STATUS_OK && is_classify)
@@ -365,7 +513,9 @@ enum status api_json_read_query(enum api_json_verb verb, const struct json *docu
     if (!query.name.data && query.request.input == API_INPUT_TEXT)
         query.name = query.request.text;
     else if (!query.name.data)
-        query.name = text_of(query.request.input == API_INPUT_EMBEDDING ? "embedding" : "image");
+        query.name = text_of(query.request.input == API_INPUT_EMBEDDING ? "embedding"
+                             : query.request.input == API_INPUT_PARTS   ? "parts"
+                                                                        : "image");
     query.method = method_of(verb, query.request.input, explain);
     *out = query;
     return STATUS_OK;

@@ -211,6 +211,24 @@ class SidePort(unittest.TestCase):
         status, answer = self.post("search", {"text": "x"}, x_request_id="mine")
         self.assertEqual((answer["input"], answer["request_id"]), ("x", "mine"))
 
+    def test_parts_filters_and_fields(self):
+        _, all_of_them = self.post("search", {"text": "an anchor"})
+        best = all_of_them["neighbours"][0]
+        status, answer = self.post("search", {
+            "parts": [{"text": "an anchor"}, {"text": "an anchor", "weight": 2}],
+            "options": {"k": 3, "fields": ["key", "tags"], "dedup": 0.999}})
+        self.assertEqual((status, answer["input"]), (200, "parts"), answer)
+        self.assertEqual(set(answer["neighbours"][0]), {"id", "key", "score", "tags"})
+        for chosen in ({"keys": [best["key"]]}, {"ids": [str(best["id"])]}):
+            status, answer = self.post("search", {"text": "x", "options": {"filter": chosen}})
+            self.assertEqual([one["key"] for one in answer["neighbours"]], [best["key"]], answer)
+        self.refused(400, "parts", "search", {"text": "a", "parts": [{"text": "b"}]})
+        self.refused(400, "parts[1].wieght", "search",
+                     {"parts": [{"text": "b"}, {"text": "c", "wieght": 2}]})
+        self.refused(400, "options.filter.ids[0]", "search",
+                     {"text": "a", "options": {"filter": {"ids": [-1]}}})
+        self.refused(400, "options.fields", "search", {"text": "a", "options": {"fields": ["kye"]}})
+
     def test_bad_requests_are_refused_in_words(self):
         text = {"text": "anchor"}
         error = self.refused(400, "optons", "search", {**text, "optons": {}})
