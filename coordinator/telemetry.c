@@ -178,7 +178,7 @@ static void add_queries(struct telemetry *telemetry)
 
 static void add_nodes(struct telemetry *telemetry, uint32_t count)
 {
-    char names[NODES_MAX][8];
+    char names[NODES_MAX][12];
     const char *pointers[NODES_MAX];
     for (uint32_t i = 0; i < count; i++) {
         (void)snprintf(names[i], sizeof(names[i]), "%u", i);

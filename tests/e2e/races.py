@@ -106,7 +106,7 @@ class Load:
 
     def build(self, front, chance):
         name = f"built{chance.randrange(3)}"
-        front.call("Memory", "Create", timeout=20, name=name, space=f"test:{DIMENSION}", building=True, replace=True)
+        front.call("Memory", "Create", timeout=20, name=name, space=f"test:{DIMENSION}", building=True)
         messages = [front.message("IngestRequest", memory=name, records=self.records(front, chance, 40))
                     for _ in range(2)]
         messages.append(front.message("IngestRequest", memory=name, finish=True))
@@ -169,7 +169,7 @@ def main():
     seconds = float(sys.argv[2])
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     with tempfile.TemporaryDirectory(prefix="reco-races-") as folder:
-        options = f"suppressions={TESTS / 'tsan.supp'} log_path={folder}/tsan history_size=4"
+        options = f"suppressions={TESTS / 'tsan.supp'} log_path={folder}/tsan history_size=7"
         with Cluster(programs, Path(folder) / "data", "--shards", 2, environment={"TSAN_OPTIONS": options},
                      log=Path(folder) / "log") as cluster:
             front = Front(cluster.address)
