@@ -157,6 +157,15 @@ def disturb(cluster, seconds, chance):
     return killed
 
 
+def created(front, **fields):
+    try:
+        front.call("Memory", "Create", **fields)
+    except Failure as failure:
+        assert failure.code in EXPECTED, failure
+        return failure.code == "ALREADY_EXISTS"
+    return True
+
+
 def reports(folder):
     found = [path for path in Path(folder).glob("tsan*") if path.stat().st_size > 0]
     for path in found:
@@ -173,8 +182,9 @@ def main():
         with Cluster(programs, Path(folder) / "data", "--shards", 2, environment={"TSAN_OPTIONS": options},
                      log=Path(folder) / "log") as cluster:
             front = Front(cluster.address)
-            front.call("Memory", "Create", name="kept", space=f"test:{DIMENSION}")
-            front.call("Memory", "Create", name="default")
+            # Programs are slow under the sanitizer: a node may count as down for a moment.
+            wait_for("a memory", lambda: created(front, name="kept", space=f"test:{DIMENSION}"))
+            wait_for("another", lambda: created(front, name="default"))
             picture = PICTURE.read_bytes()
             records = [front.message("IngestRecord", key=f"k{i}", image=picture, caption=f"caption {i}") for i in range(30)]
             front.call("Memory", "Ingest", stream=[front.message("IngestRequest", memory="default", records=records)])
