@@ -25,6 +25,7 @@ struct backend {
     struct label_builds *builds;
     struct telemetry *telemetry;
     struct timers timers;
+    struct fanout_ask farewells; // requests whose answers nobody waits for
     const struct clip_info *clip;
     size_t queries; // alive, those that only wait for a job to come back included
 };

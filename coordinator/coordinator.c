@@ -215,6 +215,17 @@ static enum status turn(struct coordinator *coordinator)
     return status;
 }
 
+static void ignore_reply(void *context, const struct fanout_reply *reply)
+{
+    (void)context;
+    (void)reply;
+}
+
+static void ignore_end(void *context)
+{
+    (void)context;
+}
+
 static enum status connect_nodes(struct coordinator *coordinator)
 {
     const struct coordinator_params *params = coordinator->params;
@@ -226,7 +237,11 @@ static enum status connect_nodes(struct coordinator *coordinator)
                                    .nodes = nodes,
                                    .count = params->node_count,
                                    .telemetry = coordinator->backend.telemetry};
-    return fanout_create(&fanout, &coordinator->backend.fanout, &coordinator->why);
+    enum status status = fanout_create(&fanout, &coordinator->backend.fanout, &coordinator->why);
+    const struct fanout_handler nobody = {ignore_reply, ignore_end, NULL};
+    if (status == STATUS_OK)
+        fanout_ask_begin(&coordinator->backend.farewells, coordinator->backend.fanout, &nobody);
+    return status;
 }
 
 static void body(struct thread *self, void *context)
@@ -243,6 +258,7 @@ static void body(struct thread *self, void *context)
         if (turn(coordinator) != STATUS_OK)
             log_error("poll_failed", "status=%s", "io"); // and tried again
     }
+    fanout_ask_cancel(&coordinator->backend.farewells);
     fanout_destroy(&coordinator->backend.fanout);
 }
 

@@ -4,7 +4,9 @@
 //   {"format": 1, "next_generation": 3,
 //    "generations": [{"generation": 1, "memory": "birds", "state": "serving",
 //                     "space": "...:512", "dimension": 512, "vshards": 64}],
-//    "aliases": [{"name": "birds", "generation": 1}]}
+//    "aliases": [{"name": "birds", "generation": 1}, {"name": "now", "memory": "birds"}]}
+//
+// A memory's own name is an alias too. Another one has a generation, or follows a memory's name.
 //
 // A change is made on a copy of the table, the copy is written, and only then takes the
 // table's place: a full disk leaves everything as it was.
@@ -18,30 +20,12 @@
 #include <string.h>
 
 #include "coordinator/meta_file.h"
+#include "coordinator/meta_internal.h"
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
 
-#define META_FORMAT 1
+#define META_FORMAT 2                  // 1 had no aliases but the memories' own names
 #define META_FILE_BYTES_MAX (8u << 20) // 4,096 generations need about 2 MiB
-#define META_PATH_BYTES 4352           // the longest data directory and "/meta.json"
-
-struct alias {
-    char name[MEMORY_NAME_BYTES_MAX + 1];
-    uint32_t generation;
-};
-
-struct table {
-    uint32_t next;  // number of the next generation
-    uint32_t count; // generations, 0..META_GENERATIONS_MAX
-    uint32_t alias_count;
-    struct meta_generation *generations; // [count], sorted by memory, then number
-    struct alias *aliases;               // [alias_count]
-};
-
-struct meta {
-    char path[META_PATH_BYTES]; // of meta.json; empty without a data directory
-    struct table table;
-};
 
 static const char *const state_names[] = {
     [META_BUILDING] = "building",
@@ -64,7 +48,7 @@ static bool is_letter_or_digit(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-static bool is_name(struct text name)
+bool meta_is_name(struct text name)
 {
     if (name.bytes < 1 || name.bytes > MEMORY_NAME_BYTES_MAX || !is_letter_or_digit(name.data[0]))
         return false;
@@ -78,7 +62,7 @@ static bool is_name(struct text name)
 
 enum status meta_check_name(struct text name, struct reason *why)
 {
-    if (is_name(name))
+    if (meta_is_name(name))
         return STATUS_OK;
     return reason_set(why, STATUS_INVALID, "name",
                       "'%.*s' is no name of a memory: 1..%d letters, digits, '.', '_' and '-', "
@@ -111,7 +95,7 @@ enum status meta_parse_space(struct text space, uint32_t *dimension, struct reas
         colon--;
     uint32_t value = 0;
     if (space.bytes <= SPACE_BYTES_MAX && colon > 1 &&
-        is_name((struct text){space.data, colon - 1}) &&
+        meta_is_name((struct text){space.data, colon - 1}) &&
         read_number((struct text){space.data + colon, space.bytes - colon}, &value) &&
         value <= DIMENSION_MAX) {
         *dimension = value;
@@ -125,8 +109,8 @@ enum status meta_parse_space(struct text space, uint32_t *dimension, struct reas
 }
 
 // Splits NAME or NAME@GENERATION; *number is 0 without one.
-static enum status split_name(struct text full, struct text *name, uint32_t *number,
-                              struct reason *why)
+enum status meta_split_name(struct text full, struct text *name, uint32_t *number,
+                            struct reason *why)
 {
     *name = full.bytes == 0 ? text_of(META_NAME_DEFAULT) : full;
     *number = 0;
@@ -154,17 +138,17 @@ static int compare_generations(const void *a, const void *b)
     return left->number < right->number ? -1 : left->number > right->number;
 }
 
-static void table_deinit(struct table *table)
+void meta_table_deinit(struct meta_table *table)
 {
     mem_free(table->generations);
     mem_free(table->aliases);
-    *table = (struct table){0};
+    *table = (struct meta_table){0};
 }
 
 // A copy with room for one more of each.
-static struct table table_copy(const struct table *table)
+struct meta_table meta_table_copy(const struct meta_table *table)
 {
-    struct table copy = *table;
+    struct meta_table copy = *table;
     copy.generations = mem_alloc_array((size_t)table->count + 1, sizeof(table->generations[0]));
     copy.aliases = mem_alloc_array((size_t)table->alias_count + 1, sizeof(table->aliases[0]));
     if (table->count > 0)
@@ -174,7 +158,7 @@ static struct table table_copy(const struct table *table)
     return copy;
 }
 
-static struct meta_generation *table_at(const struct table *table, uint32_t number)
+struct meta_generation *meta_table_at(const struct meta_table *table, uint32_t number)
 {
     for (uint32_t i = 0; i < table->count; i++)
         if (table->generations[i].number == number)
@@ -182,7 +166,22 @@ static struct meta_generation *table_at(const struct table *table, uint32_t numb
     return NULL;
 }
 
-static struct alias *table_alias(const struct table *table, struct text name)
+bool meta_table_is_memory(const struct meta_table *table, struct text name)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        if (text_equal(text_of(table->generations[i].memory), name))
+            return true;
+    return false;
+}
+
+uint32_t meta_table_target(const struct meta_table *table, const struct meta_alias *alias)
+{
+    const struct meta_alias *own =
+        alias->memory[0] ? meta_table_alias(table, text_of(alias->memory)) : alias;
+    return own ? own->generation : 0;
+}
+
+struct meta_alias *meta_table_alias(const struct meta_table *table, struct text name)
 {
     for (uint32_t i = 0; i < table->alias_count; i++)
         if (text_equal(text_of(table->aliases[i].name), name))
@@ -191,9 +190,9 @@ static struct alias *table_alias(const struct table *table, struct text name)
 }
 
 // Points the name of a generation at it.
-static void table_point(struct table *table, const struct meta_generation *generation)
+static void table_point(struct meta_table *table, const struct meta_generation *generation)
 {
-    struct alias *alias = table_alias(table, text_of(generation->memory));
+    struct meta_alias *alias = meta_table_alias(table, text_of(generation->memory));
     if (!alias) {
         alias = &table->aliases[table->alias_count++];
         memcpy(alias->name, generation->memory, sizeof(alias->name));
@@ -202,9 +201,9 @@ static void table_point(struct table *table, const struct meta_generation *gener
 }
 
 // After `memory` lost the generation it pointed at: the newest other one that serves, or none.
-static void table_fall_back(struct table *table, const char *memory)
+static void table_fall_back(struct meta_table *table, const char *memory)
 {
-    struct alias *alias = table_alias(table, text_of(memory));
+    struct meta_alias *alias = meta_table_alias(table, text_of(memory));
     const struct meta_generation *newest = NULL;
     for (uint32_t i = 0; i < table->count; i++)
         if (strcmp(table->generations[i].memory, memory) == 0 &&
@@ -216,7 +215,7 @@ static void table_fall_back(struct table *table, const char *memory)
         *alias = table->aliases[--table->alias_count];
 }
 
-static void write_table(struct json_writer *json, const struct table *table)
+static void write_table(struct json_writer *json, const struct meta_table *table)
 {
     json_begin_object(json);
     json_name(json, "format");
@@ -249,8 +248,12 @@ static void write_table(struct json_writer *json, const struct table *table)
         json_begin_object(json);
         json_name(json, "name");
         json_put_cstr(json, table->aliases[i].name);
-        json_name(json, "generation");
-        json_put_uint(json, table->aliases[i].generation);
+        const struct meta_alias *alias = &table->aliases[i];
+        json_name(json, alias->memory[0] ? "memory" : "generation");
+        if (alias->memory[0])
+            json_put_cstr(json, alias->memory);
+        else
+            json_put_uint(json, alias->generation);
         json_end_object(json);
     }
     json_end_array(json);
@@ -258,7 +261,7 @@ static void write_table(struct json_writer *json, const struct table *table)
 }
 
 // Writes *next and lets it take the table's place; else drops it.
-static enum status commit(struct meta *meta, struct table *next, struct reason *why)
+enum status meta_commit(struct meta *meta, struct meta_table *next, struct reason *why)
 {
     if (next->count > 0)
         qsort(next->generations, next->count, sizeof(next->generations[0]), compare_generations);
@@ -275,10 +278,10 @@ static enum status commit(struct meta *meta, struct table *next, struct reason *
         json_writer_deinit(&json);
     }
     if (status != STATUS_OK) {
-        table_deinit(next);
+        meta_table_deinit(next);
         return status;
     }
-    table_deinit(&meta->table);
+    meta_table_deinit(&meta->table);
     meta->table = *next;
     return STATUS_OK;
 }
@@ -315,14 +318,14 @@ static bool read_state(const struct json *object, enum meta_state *out)
     return false;
 }
 
-static bool read_generation(const struct json *object, const struct table *table,
+static bool read_generation(const struct json *object, const struct meta_table *table,
                             struct meta_generation *out)
 {
     uint32_t dimension = 0;
     return member_number(object, "generation", UINT32_MAX, &out->number) &&
-           out->number < table->next && !table_at(table, out->number) &&
+           out->number < table->next && !meta_table_at(table, out->number) &&
            member_text(object, "memory", out->memory, sizeof(out->memory)) &&
-           is_name(text_of(out->memory)) && read_state(object, &out->state) &&
+           meta_is_name(text_of(out->memory)) && read_state(object, &out->state) &&
            member_text(object, "space", out->space, sizeof(out->space)) &&
            meta_parse_space(text_of(out->space), &dimension, NULL) == STATUS_OK &&
            member_number(object, "dimension", DIMENSION_MAX, &out->dimension) &&
@@ -330,18 +333,39 @@ static bool read_generation(const struct json *object, const struct table *table
            member_number(object, "vshards", VSHARDS_MAX, &out->vshards);
 }
 
-static bool read_alias(const struct json *object, const struct table *table, struct alias *out)
+// What its memory is, is checked when all are read.
+static bool read_alias(const struct json *object, const struct meta_table *table,
+                       struct meta_alias *out)
 {
     if (!member_text(object, "name", out->name, sizeof(out->name)) ||
-        !member_number(object, "generation", UINT32_MAX, &out->generation) ||
-        table_alias(table, text_of(out->name)))
+        !meta_is_name(text_of(out->name)) || meta_table_alias(table, text_of(out->name)))
         return false;
-    const struct meta_generation *generation = table_at(table, out->generation);
+    if (json_member(object, "memory"))
+        return member_text(object, "memory", out->memory, sizeof(out->memory));
+    if (!member_number(object, "generation", UINT32_MAX, &out->generation))
+        return false;
+    const struct meta_generation *generation = meta_table_at(table, out->generation);
     return generation && generation->state == META_SERVING &&
-           strcmp(generation->memory, out->name) == 0;
+           (strcmp(generation->memory, out->name) == 0 ||
+            !meta_table_is_memory(table, text_of(out->name)));
 }
 
-static enum status read_table(const struct json *document, struct table *table, struct reason *why)
+static bool aliases_are_sound(const struct meta_table *table)
+{
+    for (uint32_t i = 0; i < table->alias_count; i++) {
+        const struct meta_alias *alias = &table->aliases[i];
+        if (!alias->memory[0])
+            continue;
+        const struct meta_alias *own = meta_table_alias(table, text_of(alias->memory));
+        if (!own || own->memory[0] || !meta_table_is_memory(table, text_of(alias->memory)) ||
+            meta_table_is_memory(table, text_of(alias->name)))
+            return false;
+    }
+    return true;
+}
+
+static enum status read_table(const struct json *document, struct meta_table *table,
+                              struct reason *why)
 {
     int64_t format = 0;
     if (!json_int(json_member(document, "format"), &format) || format < 1)
@@ -357,10 +381,10 @@ static enum status read_table(const struct json *document, struct table *table, 
     const struct json *generations = json_member(document, "generations");
     const struct json *aliases = json_member(document, "aliases");
     if (!json_is_array(generations) || json_count(generations) > META_GENERATIONS_MAX ||
-        !json_is_array(aliases) || json_count(aliases) > json_count(generations))
+        !json_is_array(aliases) || json_count(aliases) > META_GENERATIONS_MAX + META_ALIASES_MAX)
         return reason_set(why, STATUS_CORRUPT, "meta.json",
-                          "generations and aliases must be arrays of at most %d",
-                          META_GENERATIONS_MAX);
+                          "generations and aliases must be arrays of at most %d and %d",
+                          META_GENERATIONS_MAX, META_GENERATIONS_MAX + META_ALIASES_MAX);
 
     table->generations =
         mem_alloc_array(json_count(generations) + 1, sizeof(table->generations[0]));
@@ -375,9 +399,12 @@ static enum status read_table(const struct json *document, struct table *table, 
     for (size_t i = 0; i < json_count(aliases); i++) {
         if (!read_alias(json_element(aliases, i), table, &table->aliases[table->alias_count]))
             return reason_set(why, STATUS_CORRUPT, "meta.json: aliases",
-                              "element %zu does not name a serving generation of its own", i);
+                              "element %zu does not name a serving generation", i);
         table->alias_count++;
     }
+    if (!aliases_are_sound(table))
+        return reason_set(why, STATUS_CORRUPT, "meta.json: aliases",
+                          "one follows what is no serving memory");
     qsort(table->generations, table->count, sizeof(table->generations[0]), compare_generations);
     return STATUS_OK;
 }
@@ -419,7 +446,7 @@ void meta_close(struct meta **meta)
 
     if (!*meta)
         return;
-    table_deinit(&(*meta)->table);
+    meta_table_deinit(&(*meta)->table);
     mem_free(*meta);
     *meta = NULL;
 }
@@ -442,7 +469,7 @@ static enum status find_pinned(const struct meta *meta, struct text name, uint32
                                enum meta_use use, const struct meta_generation **out,
                                struct reason *why)
 {
-    const struct meta_generation *found = table_at(&meta->table, number);
+    const struct meta_generation *found = meta_table_at(&meta->table, number);
     if (!found || !text_equal(text_of(found->memory), name))
         return not_found(name, number, why);
     bool fits = found->state == META_SERVING || use == META_FOR_DESCRIBE ||
@@ -461,19 +488,19 @@ enum status meta_find(const struct meta *meta, struct text name, enum meta_use u
 
     struct text memory;
     uint32_t number;
-    enum status status = split_name(name, &memory, &number, why);
+    enum status status = meta_split_name(name, &memory, &number, why);
     if (status != STATUS_OK)
         return status;
 
     const struct meta_generation *found = NULL;
-    const struct alias *alias = table_alias(&meta->table, memory);
+    const struct meta_alias *alias = meta_table_alias(&meta->table, memory);
     struct meta_generation building;
     if (number != 0) {
         status = find_pinned(meta, memory, number, use, &found, why);
         if (status != STATUS_OK)
             return status;
     } else if (alias) {
-        found = table_at(&meta->table, alias->generation);
+        found = meta_table_at(&meta->table, meta_table_target(&meta->table, alias));
     } else if (meta_find_building(meta, memory, &building) == STATUS_OK) {
         if (use == META_FOR_QUERY)
             return reason_set(why, STATUS_NOT_FOUND, "memory",
@@ -510,7 +537,7 @@ enum status meta_find_drop(const struct meta *meta, struct text name, uint32_t *
 
     struct text memory;
     uint32_t number;
-    enum status status = split_name(name, &memory, &number, why);
+    enum status status = meta_split_name(name, &memory, &number, why);
     if (status != STATUS_OK)
         return status;
 
@@ -521,10 +548,14 @@ enum status meta_find_drop(const struct meta *meta, struct text name, uint32_t *
             (number == 0 || generation->number == number))
             numbers[found++] = generation->number;
     }
+    if (found == 0 && number == 0 && meta_table_alias(&meta->table, memory))
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "memory",
+                          "'%.*s' is an alias; remove it as one, or drop what it points at",
+                          (int)memory.bytes, memory.data);
     if (found == 0)
         return not_found(memory, number, why);
     *count = found;
-    return STATUS_OK;
+    return meta_check_drop(meta, memory, number, why);
 }
 
 size_t meta_list(const struct meta *meta, const struct meta_generation **out)
@@ -539,7 +570,7 @@ const struct meta_generation *meta_at(const struct meta *meta, uint32_t number)
 {
     assert(meta);
 
-    return table_at(&meta->table, number);
+    return meta_table_at(&meta->table, number);
 }
 
 // ---------------------------------------------------------------- changes
@@ -550,9 +581,9 @@ enum status meta_reserve(struct meta *meta, uint32_t *number, struct reason *why
 
     if (meta->table.next == UINT32_MAX)
         return reason_set(why, STATUS_EXHAUSTED, "name", "all numbers of generations are used up");
-    struct table next = table_copy(&meta->table);
+    struct meta_table next = meta_table_copy(&meta->table);
     uint32_t reserved = next.next++;
-    enum status status = commit(meta, &next, why);
+    enum status status = meta_commit(meta, &next, why);
     if (status == STATUS_OK)
         *number = reserved;
     return status;
@@ -563,17 +594,17 @@ enum status meta_add(struct meta *meta, const struct meta_generation *generation
 {
     assert(meta && generation);
     assert(generation->number >= 1 && generation->number < meta->table.next);
-    assert(!table_at(&meta->table, generation->number));
+    assert(!meta_table_at(&meta->table, generation->number));
 
     if (meta->table.count >= META_GENERATIONS_MAX)
         return reason_set(why, STATUS_EXHAUSTED, "name",
                           "there are %u generations; drop some (at most %d)", meta->table.count,
                           META_GENERATIONS_MAX);
-    struct table next = table_copy(&meta->table);
+    struct meta_table next = meta_table_copy(&meta->table);
     next.generations[next.count++] = *generation;
     if (generation->state == META_SERVING)
         table_point(&next, generation);
-    return commit(meta, &next, why);
+    return meta_commit(meta, &next, why);
 }
 
 static enum status no_generation(uint32_t number, struct reason *why)
@@ -585,61 +616,66 @@ enum status meta_serve(struct meta *meta, uint32_t number, struct reason *why)
 {
     assert(meta);
 
-    struct table next = table_copy(&meta->table);
-    struct meta_generation *found = table_at(&next, number);
+    struct meta_table next = meta_table_copy(&meta->table);
+    struct meta_generation *found = meta_table_at(&next, number);
     if (!found || found->state == META_DROPPING) {
-        table_deinit(&next);
+        meta_table_deinit(&next);
         return no_generation(number, why);
     }
     if (found->state == META_SERVING) { // the name may have moved on meanwhile
-        table_deinit(&next);
+        meta_table_deinit(&next);
         return STATUS_OK;
     }
     found->state = META_SERVING;
     table_point(&next, found);
-    return commit(meta, &next, why);
+    return meta_commit(meta, &next, why);
 }
 
 enum status meta_drop(struct meta *meta, uint32_t number, struct reason *why)
 {
     assert(meta);
 
-    struct table next = table_copy(&meta->table);
-    struct meta_generation *found = table_at(&next, number);
+    struct meta_table next = meta_table_copy(&meta->table);
+    struct meta_generation *found = meta_table_at(&next, number);
     if (!found || found->state == META_DROPPING) {
-        table_deinit(&next);
+        meta_table_deinit(&next);
         return found ? STATUS_OK : no_generation(number, why);
     }
+    const enum status held = meta_check_drop(meta, text_of(found->memory), number, why);
+    if (held != STATUS_OK) { // an alias that came after the drop had begun
+        meta_table_deinit(&next);
+        return held;
+    }
     found->state = META_DROPPING;
-    const struct alias *alias = table_alias(&next, text_of(found->memory));
+    const struct meta_alias *alias = meta_table_alias(&next, text_of(found->memory));
     if (alias && alias->generation == number)
         table_fall_back(&next, found->memory);
-    return commit(meta, &next, why);
+    return meta_commit(meta, &next, why);
 }
 
 enum status meta_remove(struct meta *meta, uint32_t number, struct reason *why)
 {
     assert(meta);
 
-    const struct meta_generation *found = table_at(&meta->table, number);
+    const struct meta_generation *found = meta_table_at(&meta->table, number);
     if (!found)
         return no_generation(number, why);
     assert(found->state == META_DROPPING);
 
-    struct table next = table_copy(&meta->table);
+    struct meta_table next = meta_table_copy(&meta->table);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < next.count; i++)
         if (next.generations[i].number != number)
             next.generations[kept++] = next.generations[i];
     next.count = kept;
-    return commit(meta, &next, why);
+    return meta_commit(meta, &next, why);
 }
 
 void meta_touch(struct meta *meta, uint32_t number)
 {
     assert(meta);
 
-    struct meta_generation *found = table_at(&meta->table, number);
+    struct meta_generation *found = meta_table_at(&meta->table, number);
     if (found)
         found->changes++;
 }

@@ -15,6 +15,7 @@
 #ifndef RECO_COORDINATOR_META_H
 #define RECO_COORDINATOR_META_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@
 #include "proto/base/status.h"
 
 #define META_GENERATIONS_MAX 4096
+#define META_ALIASES_MAX 4096 // names of all kinds
 #define META_NAME_DEFAULT "default"
 
 struct meta;
@@ -78,7 +80,8 @@ enum status meta_find_building(const struct meta *meta, struct text memory,
                                struct meta_generation *out) MUST_CHECK;
 
 // Numbers of the generations that a drop of NAME or NAME@GENERATION means, at most
-// META_GENERATIONS_MAX of them. STATUS_NOT_FOUND, STATUS_INVALID.
+// META_GENERATIONS_MAX of them. STATUS_NOT_FOUND, STATUS_INVALID, STATUS_FAILED_PRECONDITION for an
+// alias, and naming the alias that would be left without anything to point at.
 enum status meta_find_drop(const struct meta *meta, struct text name, uint32_t *numbers,
                            size_t *count, struct reason *why) MUST_CHECK;
 
@@ -87,6 +90,26 @@ size_t meta_list(const struct meta *meta, const struct meta_generation **out);
 
 // NULL when there is none of that number; valid until the next change.
 const struct meta_generation *meta_at(const struct meta *meta, uint32_t number);
+
+// --- aliases (meta_alias.c)
+
+// Points `alias` at NAME, which it follows, or at NAME@GENERATION; both must serve and *out is what
+// it means now. A memory's own name can be pointed at a generation of its own: that rolls it back.
+// STATUS_INVALID, STATUS_NOT_FOUND, STATUS_ALREADY_EXISTS for another memory's name, STATUS_IO.
+enum status meta_point(struct meta *meta, struct text alias, struct text target,
+                       struct meta_generation *out, struct reason *why) MUST_CHECK;
+
+// Removes an alias; *out is what it pointed at. STATUS_NOT_FOUND; STATUS_FAILED_PRECONDITION for a
+// memory's own name.
+enum status meta_unpoint(struct meta *meta, struct text alias, struct meta_generation *out,
+                         struct reason *why) MUST_CHECK;
+
+bool meta_is_alias(const struct meta *meta, struct text name); // and no memory's own name
+
+// Names that point at a generation, its memory's own too; valid until the next change.
+size_t meta_names(const struct meta *meta, uint32_t number, struct text *out, size_t room);
+
+// --- changes
 
 // Hands out the next number. STATUS_EXHAUSTED, STATUS_IO.
 enum status meta_reserve(struct meta *meta, uint32_t *number, struct reason *why) MUST_CHECK;

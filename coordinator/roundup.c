@@ -30,6 +30,7 @@ static enum status take_figures(struct roundup *roundup, const struct fanout_rep
                           reply->node, inner.text);
     roundup->records += stats.records;
     roundup->bytes += stats.bytes;
+    roundup->hidden += stats.hidden;
     roundup->stored[reply->node] = commit.stored;
     return STATUS_OK;
 }
@@ -85,6 +86,7 @@ bool roundup_begin(struct roundup *roundup, int64_t deadline_us, struct text tra
     roundup->asked = 0;
     roundup->records = 0;
     roundup->bytes = 0;
+    roundup->hidden = 0;
     for (uint32_t node = 0; node < placement.nodes; node++) {
         if (placement_own(&placement, node, NULL) == 0)
             continue;

@@ -31,6 +31,7 @@ struct roundup {
     uint32_t asked;   // bit for each node that holds a part
     uint64_t records; // sums over the nodes that answered
     uint64_t bytes;
+    uint64_t hidden;
     uint64_t stored[NODES_MAX]; // records that a BULK_COMMIT made durable
 };
 

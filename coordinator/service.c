@@ -39,6 +39,9 @@ static const struct service_handler *const handlers[API_METHOD_COUNT] = {
     [API_DISCOVER_LABELS] = &service_discover,
     [API_MEMORY_DROP] = &service_drop,
     [API_CLUSTER_LIST_NODES] = &service_list_nodes,
+    [API_MEMORY_HIDE] = &write_delete,
+    [API_MEMORY_UNHIDE] = &write_delete,
+    [API_MEMORY_ALIAS] = &service_alias,
 };
 
 static size_t limit_of(size_t wanted, size_t otherwise, size_t most)

@@ -142,10 +142,11 @@ extern const struct service_handler service_create;         // service_memory.c
 extern const struct service_handler service_drop;
 extern const struct service_handler service_describe; // service_list.c
 extern const struct service_handler service_list;
+extern const struct service_handler service_alias;
 extern const struct service_handler service_list_nodes;
 extern const struct service_handler service_list_models;
 extern const struct service_handler service_stream; // service_stream.c: the four ...Stream
 extern const struct service_handler write_ingest;   // write_ingest.c
-extern const struct service_handler write_delete;   // write_delete.c
+extern const struct service_handler write_delete;   // write_delete.c: Delete, Hide, Unhide
 
 #endif

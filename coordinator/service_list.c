@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_list.c - Describe, List, ListNodes and ListModels: what there is.
+// service_list.c - Describe, List, ListNodes and ListModels: what there is. Alias answers as Describe.
 //
 // Records and bytes are asked from the nodes, one generation after the other. A node that does
 // not answer is named beside the figures, which then lack its part.
@@ -11,6 +11,7 @@
 #include "coordinator/query.h"
 #include "coordinator/roundup.h"
 #include "coordinator/service.h"
+#include "coordinator/walk.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
@@ -25,11 +26,14 @@ struct listing {
     struct api_memory_info *infos;
     size_t count;
     size_t next;
+    bool wants_hash;
+    struct walk walk; // of the hash
 };
 
 static void free_listing(struct listing *listing)
 {
     roundup_cancel(&listing->roundup);
+    walk_end(&listing->walk);
     arena_destroy(&listing->arena);
     mem_free(listing);
 }
@@ -41,14 +45,32 @@ static void fail(struct listing *listing, enum status status, const struct reaso
     free_listing(listing);
 }
 
+// At the end, so that they are of one moment.
+static void add_names(struct listing *listing)
+{
+    struct text found[META_ALIASES_MAX];
+    for (size_t i = 0; i < listing->count; i++) {
+        size_t count = meta_names(listing->call->backend->meta, listing->generations[i].number,
+                                  found, META_ALIASES_MAX);
+        struct text *names = arena_alloc_array(listing->arena, count, sizeof(*names));
+        if (!names)
+            return;
+        for (size_t n = 0; n < count; n++)
+            names[n] = found[n];
+        listing->infos[i].aliases = names;
+        listing->infos[i].alias_count = count;
+    }
+}
+
 static void answer(struct listing *listing)
 {
     struct buffer reply = {0};
     struct reason why = {0};
     struct api_memory_list list = {.memories = listing->infos, .count = listing->count};
-    enum status status = listing->call->method == API_MEMORY_DESCRIBE
-                             ? api_encode_memory_info(&listing->infos[0], &reply)
-                             : api_encode_memory_list(&list, &reply);
+    add_names(listing);
+    enum status status = listing->call->method == API_MEMORY_LIST
+                             ? api_encode_memory_list(&list, &reply)
+                             : api_encode_memory_info(&listing->infos[0], &reply);
     if (status != STATUS_OK)
         (void)reason_set(&why, status, NULL, "the list does not fit a message");
     service_finish(listing->call, status, &reply, &why);
@@ -58,21 +80,63 @@ static void answer(struct listing *listing)
 
 static void ask_next(struct listing *listing);
 
+static void add_reason(struct listing *listing, struct api_memory_info *info, const char *what,
+                       const char *reason)
+{
+    char text[REASON_TEXT_BYTES + 64];
+    int bytes = snprintf(text, sizeof(text), "%s: %s", what, reason);
+    struct text *all = arena_alloc_array(listing->arena, info->degraded_count + 1, sizeof(*all));
+    char *copy = arena_copy_text(listing->arena, text, (size_t)bytes);
+    if (!all || !copy)
+        return;
+    for (size_t i = 0; i < info->degraded_count; i++)
+        all[i] = info->degraded[i];
+    all[info->degraded_count++] = (struct text){copy, (size_t)bytes};
+    info->degraded = all;
+}
+
 // Which nodes' parts are missing in the figures.
 static void add_degraded(struct listing *listing, struct api_memory_info *info)
 {
     const struct roundup *roundup = &listing->roundup;
-    struct text *reasons = arena_alloc_array(listing->arena, NODES_MAX, sizeof(*reasons));
-    for (uint32_t node = 0; reasons && node < NODES_MAX; node++) {
-        if (!(roundup->asked & 1u << node) || roundup->statuses[node] == STATUS_OK)
-            continue;
-        char text[REASON_TEXT_BYTES + 32];
-        int bytes = snprintf(text, sizeof(text), "not counted: %s", roundup->reasons[node].text);
-        char *copy = arena_copy_text(listing->arena, text, (size_t)bytes);
-        if (copy)
-            reasons[info->degraded_count++] = (struct text){copy, (size_t)bytes};
+    for (uint32_t node = 0; node < NODES_MAX; node++)
+        if (roundup->asked & 1u << node && roundup->statuses[node] != STATUS_OK)
+            add_reason(listing, info, "not counted", roundup->reasons[node].text);
+}
+
+// --- the content hash: every record is read, a digest for each step comes back
+
+static void on_hashed(void *context)
+{
+    struct listing *listing = context;
+    struct walk *walk = &listing->walk;
+    struct api_memory_info *info = &listing->infos[listing->next];
+    if (walk->status == STATUS_OK && !walk->is_done) {
+        walk_next(walk);
+        return;
     }
-    info->degraded = reasons;
+    char hex[PACKED_DIGEST_HEX_BYTES];
+    packed_digest_hex(&walk->digest, hex);
+    char *copy = arena_copy_text(listing->arena, hex, CONTENT_HASH_BYTES);
+    if (walk->status != STATUS_OK)
+        add_reason(listing, info, "no content hash", walk->why.text);
+    else if (copy)
+        info->content_hash = (struct text){copy, CONTENT_HASH_BYTES};
+    listing->next++;
+    ask_next(listing);
+}
+
+static void hash_records(struct listing *listing)
+{
+    listing->walk = (struct walk){
+        .backend = listing->call->backend,
+        .generation = listing->generations[listing->next],
+        .want_digest = true,
+        .trace = service_request_id(listing->call),
+        .step = on_hashed,
+        .context = listing,
+    };
+    walk_begin(&listing->walk);
 }
 
 static void on_counted(void *context)
@@ -81,8 +145,13 @@ static void on_counted(void *context)
     struct api_memory_info *info = &listing->infos[listing->next];
     info->records = listing->roundup.records;
     info->bytes = listing->roundup.bytes;
+    info->hidden = listing->roundup.hidden;
     if (roundup_status(&listing->roundup, STATUS_OK, NULL) != STATUS_OK)
         add_degraded(listing, info);
+    if (listing->wants_hash) {
+        hash_records(listing);
+        return;
+    }
     listing->next++;
     ask_next(listing);
 }
@@ -154,6 +223,28 @@ static void begin_describe(struct service_call *call)
     enum status status = api_decode_name_request(call->message, listing->arena, &request, &why);
     if (status == STATUS_OK)
         status = meta_find(call->backend->meta, request.name, META_FOR_DESCRIBE, &found, &why);
+    listing->wants_hash = status == STATUS_OK && request.content_hash;
+    if (status != STATUS_OK)
+        fail(listing, status, &why);
+    else
+        start(listing, &found, 1);
+}
+
+static void begin_alias(struct service_call *call)
+{
+    struct listing *listing = create(call);
+    struct meta *meta = call->backend->meta;
+    struct api_alias_request request;
+    struct meta_generation found;
+    struct reason why = {0};
+    enum status status = api_decode_alias_request(call->message, listing->arena, &request, &why);
+    if (status == STATUS_OK && request.remove && request.target.bytes > 0)
+        status = reason_set(&why, STATUS_INVALID, "target", "'%.*s'; with remove there is none",
+                            (int)request.target.bytes, request.target.data);
+    if (status == STATUS_OK && request.remove)
+        status = meta_unpoint(meta, request.alias, &found, &why);
+    else if (status == STATUS_OK)
+        status = meta_point(meta, request.alias, request.target, &found, &why);
     if (status != STATUS_OK)
         fail(listing, status, &why);
     else
@@ -259,6 +350,7 @@ static void cancel_begun(struct service_call *call)
 }
 
 const struct service_handler service_describe = {.begin = begin_describe, .cancel = cancel};
+const struct service_handler service_alias = {.begin = begin_alias, .cancel = cancel};
 const struct service_handler service_list = {.begin = begin_list, .cancel = cancel};
 const struct service_handler service_list_nodes = {.begin = begin_nodes, .cancel = cancel_begun};
 const struct service_handler service_list_models = {.begin = begin_models, .cancel = cancel_begun};

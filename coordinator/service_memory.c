@@ -116,6 +116,10 @@ static enum status check_name_free(const struct change *change, struct meta_gene
     struct text name = text_of(wanted->memory);
     struct meta_generation found = {0};
     resume->number = 0;
+    if (meta_is_alias(change->backend->meta, name))
+        return reason_set(why, STATUS_ALREADY_EXISTS, "name",
+                          "'%s' is an alias; build the memory that it points at, or remove it",
+                          wanted->memory);
     if (meta_find_building(change->backend->meta, name, &found) == STATUS_OK) {
         if (!change->wants_building)
             return reason_set(why, STATUS_ALREADY_EXISTS, "name",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// write_delete.c - Memory.Delete: records by key and by id, all or an error.
+// write_delete.c - Memory.Delete, Hide and Unhide: records by key and by id, all or an error.
 //
 // Every node that holds one of them must be up before any is asked. A node that fails afterwards
-// makes the call fail; what the others have deleted stays deleted, and deleting again is harmless.
+// makes the call fail; what the others have done stays done, and asking again is harmless.
 
 #include <assert.h>
 #include <string.h>
@@ -27,7 +27,7 @@ struct deletion {
     struct fanout_ask ask;
     uint64_t *ids; // keys' ids, then ids
     size_t count;
-    bool *deleted; // parallel
+    uint32_t *flags; // parallel: 0 there is none, 1 done, SHARD_FLAG_ALREADY
     uint32_t *order;
     uint32_t starts[NODES_MAX + 1];
     enum status status;
@@ -65,8 +65,8 @@ static enum status encode_answer(struct deletion *deletion, struct buffer *out)
         .missing_ids = ids,
     };
     for (size_t i = 0; i < deletion->count; i++) {
-        if (deletion->deleted[i])
-            reply.deleted++;
+        if (deletion->flags[i] != 0)
+            reply.deleted += deletion->flags[i] == 1;
         else if (i < request->key_count)
             keys[reply.missing_key_count++] = request->keys[i];
         else
@@ -92,7 +92,7 @@ static void on_reply(void *context, const struct fanout_reply *reply)
         status = reason_set(&why, STATUS_CORRUPT, NULL, "it sent %zu flags for %u records",
                             flags.count, count);
     for (uint32_t i = 0; status == STATUS_OK && i < count; i++)
-        deletion->deleted[deletion->order[first + i]] = flags.flags[i] != 0;
+        deletion->flags[deletion->order[first + i]] = flags.flags[i];
     if (status != STATUS_OK && deletion->status == STATUS_OK)
         deletion->status = reason_set(&deletion->why, status, NULL, "node %u: %s: %s", reply->node,
                                       status_text(status), why.text);
@@ -113,6 +113,13 @@ static void on_end(void *context)
     buffer_deinit(&reply);
 }
 
+static enum shard_type type_of(const struct deletion *deletion)
+{
+    if (deletion->call->method == API_MEMORY_DELETE)
+        return SHARD_DELETE;
+    return deletion->call->method == API_MEMORY_HIDE ? SHARD_HIDE : SHARD_UNHIDE;
+}
+
 static enum status send_node(struct deletion *deletion, uint32_t node, int64_t deadline_us,
                              struct reason *why)
 {
@@ -131,7 +138,7 @@ static enum status send_node(struct deletion *deletion, uint32_t node, int64_t d
         struct fanout_send request = {
             .node = node,
             .class = DEALER_QUERY,
-            .type = SHARD_DELETE,
+            .type = type_of(deletion),
             .body = {body.data, body.count},
             .deadline_us = deadline_us,
             .trace = service_request_id(deletion->call),
@@ -153,7 +160,7 @@ static enum status send_all(struct deletion *deletion, struct reason *why)
     fanout_ask_begin(&deletion->ask, fanout, &handler);
     for (uint32_t node = 0; node < fanout_count(fanout); node++)
         if (deletion->starts[node] != deletion->starts[node + 1] && !fanout_is_up(fanout, node))
-            return reason_set(why, STATUS_UNAVAILABLE, NULL, "node %u is down; nothing was deleted",
+            return reason_set(why, STATUS_UNAVAILABLE, NULL, "node %u is down; nothing was changed",
                               node);
     for (uint32_t node = 0; node < fanout_count(fanout); node++) {
         if (deletion->starts[node] == deletion->starts[node + 1])
@@ -166,7 +173,7 @@ static enum status send_all(struct deletion *deletion, struct reason *why)
     return STATUS_OK;
 }
 
-// Lists the ids of all that is to go, by node.
+// Lists the ids of all that is to change, by node.
 static enum status plan(struct deletion *deletion, struct reason *why)
 {
     const struct api_delete_request *request = &deletion->request;
@@ -176,9 +183,9 @@ static enum status plan(struct deletion *deletion, struct reason *why)
         return reason_set(why, STATUS_UNAVAILABLE, NULL, "there are no shard nodes");
     size_t count = request->key_count + request->id_count;
     deletion->ids = arena_alloc_array(deletion->arena, count, sizeof(deletion->ids[0]));
-    deletion->deleted = arena_zero(deletion->arena, count * sizeof(deletion->deleted[0]));
+    deletion->flags = arena_zero(deletion->arena, count * sizeof(deletion->flags[0]));
     deletion->order = arena_alloc_array(deletion->arena, count, sizeof(deletion->order[0]));
-    if (!deletion->ids || !deletion->deleted || !deletion->order)
+    if (!deletion->ids || !deletion->flags || !deletion->order)
         return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu records", count);
     for (size_t i = 0; i < request->key_count; i++)
         deletion->ids[i] = hash_id(request->keys[i].data, request->keys[i].bytes);

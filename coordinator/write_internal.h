@@ -58,6 +58,7 @@ struct write_load {
     // Parallel to the records.
     bool *dropped; // failed or skipped
     uint64_t *ids;
+    bool *hidden;  // as they were sent
     float *images; // [count][dimension]
     float *texts;
     uint32_t *order;

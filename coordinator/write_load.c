@@ -42,11 +42,16 @@ static void drop_record(struct write_load *load, size_t index, const char *reaso
 
 // ---------------------------------------------------------------- checks
 
-// Copies a given embedding as a unit vector; false with a reason when it cannot be one.
+// Copies a given embedding as a unit vector, one that is a row already as it is; false with a reason when
+// it cannot be one.
 static bool take_embedding(const float *values, size_t count, uint32_t dimension, const char *name,
                            float *out, struct reason *why)
 {
     struct reason inner = {0};
+    if (count == dimension && embedding_is_row(values, count)) {
+        memcpy(out, values, count * sizeof(*out));
+        return true;
+    }
     if (question_embedding(values, count, dimension, out, &inner) == STATUS_OK)
         return true;
     (void)reason_set(why, STATUS_INVALID, NULL, "%s: %s", name, inner.text);
@@ -84,6 +89,7 @@ static void check_records(struct write_load *load)
         struct text key = load->params.records[i].key;
         struct reason why = {0};
         load->ids[i] = hash_id(key.data, key.bytes);
+        load->hidden[i] = load->params.records[i].hidden;
         if (!load->dropped[i] && !check_record(load, i, &why))
             drop_record(load, i, why.text);
     }
@@ -110,7 +116,8 @@ static void on_has_reply(void *context, const struct fanout_reply *reply)
                             flags.count, count);
     for (uint32_t i = 0; status == STATUS_OK && i < count; i++) {
         size_t record = load->order[first + i];
-        if (flags.flags[i] && !load->dropped[record]) {
+        // One that comes hidden is written again: its mark may not have been.
+        if (flags.flags[i] && !load->dropped[record] && !load->hidden[record]) {
             load->dropped[record] = true;
             load->skipped++;
         }
@@ -377,7 +384,8 @@ static enum status fill_message(struct write_load *load, uint32_t node,
     uint32_t first = load->starts[node];
     size_t count = load->starts[node + 1] - first;
     struct text *texts = arena_alloc_array(arena, 4 * count, sizeof(*texts));
-    if (!texts)
+    uint32_t *hidden = arena_alloc_array(arena, count, sizeof(*hidden));
+    if (!texts || !hidden)
         return STATUS_NO_MEMORY;
     for (size_t i = 0; i < count; i++) {
         size_t index = load->order[first + i];
@@ -385,6 +393,7 @@ static enum status fill_message(struct write_load *load, uint32_t node,
         texts[i] = record->key;
         texts[count + i] = record->caption;
         texts[2 * count + i] = record->source;
+        hidden[i] = record->hidden ? 1 : 0;
         if (!join_tags(arena, record, &texts[3 * count + i]))
             return STATUS_NO_MEMORY;
         half_from_floats(load->images + index * dimension, rows + 2 * i * dimension, dimension);
@@ -403,6 +412,7 @@ static enum status fill_message(struct write_load *load, uint32_t node,
         .captions = texts + count,
         .sources = texts + 2 * count,
         .tags = texts + 3 * count,
+        .hidden = hidden,
         .rows = rows,
     };
     return STATUS_OK;
@@ -494,6 +504,7 @@ static bool alloc_load(struct write_load *load)
     size_t floats = count * load->params.memory.dimension;
     load->dropped = arena_zero(arena, count * sizeof(load->dropped[0]));
     load->ids = arena_alloc_array(arena, count, sizeof(load->ids[0]));
+    load->hidden = arena_alloc_array(arena, count, sizeof(load->hidden[0]));
     load->images = arena_alloc_array(arena, floats, sizeof(load->images[0]));
     load->texts = arena_alloc_array(arena, floats, sizeof(load->texts[0]));
     load->order = arena_alloc_array(arena, count, sizeof(load->order[0]));
@@ -504,9 +515,9 @@ static bool alloc_load(struct write_load *load)
     load->batch_statuses = arena_alloc_array(arena, count, sizeof(load->batch_statuses[0]));
     load->batch_reasons = arena_zero(arena, count * sizeof(load->batch_reasons[0]));
     load->keys = arena_zero(arena, count * sizeof(load->keys[0]));
-    return load->dropped && load->ids && load->images && load->texts && load->order &&
-           load->places && load->batch_files && load->batch_texts && load->batch_rows &&
-           load->batch_statuses && load->batch_reasons && load->keys;
+    return load->dropped && load->ids && load->hidden && load->images && load->texts &&
+           load->order && load->places && load->batch_files && load->batch_texts &&
+           load->batch_rows && load->batch_statuses && load->batch_reasons && load->keys;
 }
 
 enum status write_load_begin(const struct write_load_params *params, struct write_load **out,

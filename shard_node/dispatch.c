@@ -35,8 +35,15 @@ void dispatch_request(void *context, struct router_request *request)
     case SHARD_STATS:
         enqueue(node, node->reads, request);
         return;
+    case SHARD_EXPORT_BEGIN:
+    case SHARD_EXPORT_NEXT:
+    case SHARD_EXPORT_END:
+        enqueue(node, node->exports, request);
+        return;
     case SHARD_WRITE:
     case SHARD_DELETE:
+    case SHARD_HIDE:
+    case SHARD_UNHIDE:
     case SHARD_CREATE:
     case SHARD_DROP:
     case SHARD_BULK:

@@ -185,12 +185,19 @@ static enum status check_key(struct ingest *ingest, const struct ingest_pending 
     const uint32_t waiting = rows_map_find(&pending->map, record->place.id, pending->names);
     if (waiting != ROWS_MAP_NONE) {
         const struct ingest_entry *entry = &pending->entries[waiting];
-        new->replaces = entry->put;
-        if (entry->put && !text_equal(entry->record.key, record->key))
+        new->replaces = entry->kind != INGEST_DELETE;
+        new->hidden = new->record.hidden || entry->hidden;
+        if (entry->kind == INGEST_PUT && !text_equal(entry->record.key, record->key))
             return collision(record->place, record->key, entry->record.key, why);
-        return STATUS_OK;
+        if (entry->kind == INGEST_PUT) // of the two only the later may be written
+            new->record.hidden = new->record.hidden || entry->record.hidden;
+        if (entry->kind != INGEST_MARK)
+            return STATUS_OK;
+    } else {
+        new->replaces = rows_find(pending->generation->rows, record->place.id) != ROWS_NONE;
+        new->hidden =
+            new->record.hidden || rows_is_hidden(pending->generation->rows, record->place.id);
     }
-    new->replaces = rows_find(pending->generation->rows, record->place.id) != ROWS_NONE;
     if (!new->replaces)
         return STATUS_OK;
 
@@ -225,7 +232,7 @@ enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pen
                           id, vshard);
 
     const size_t dimension = request->dimension;
-    entry->put = true;
+    entry->kind = INGEST_PUT;
     entry->record = (struct store_record){
         .place = {request->generation, (uint16_t)vshard, id},
         .dimension = dimension,
@@ -235,6 +242,7 @@ enum status ingest_check(struct ingest *ingest, const struct ingest_pending *pen
         .caption = request->captions[index],
         .source = request->sources[index],
         .tags = request->tags[index],
+        .hidden = request->hidden && request->hidden[index] != 0,
     };
     return check_key(ingest, pending, entry, why);
 }
@@ -323,7 +331,7 @@ enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request 
         const uint64_t id = request->ids[i];
         const uint32_t waiting = rows_map_find(&group->map, id, group->names);
         const bool present = waiting != ROWS_MAP_NONE
-                                 ? group->entries[waiting].put
+                                 ? group->entries[waiting].kind != INGEST_DELETE
                                  : rows_find(generation->rows, id) != ROWS_NONE;
         flags[i] = present ? 1 : 0;
         if (!present)
@@ -333,6 +341,56 @@ enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request 
                              id}};
         ingest_push(group, &entry);
         store_batch_delete(ingest->batch, entry.record.place);
+    }
+    *reply = (struct shard_flags_reply){flags, request->count};
+    return STATUS_OK;
+}
+
+// What a group's commit will have made of a record.
+static bool is_there(const struct ingest_pending *group, uint64_t id, uint32_t waiting,
+                     bool *hidden)
+{
+    struct rows *rows = group->generation->rows;
+    if (waiting == ROWS_MAP_NONE) {
+        *hidden = rows_is_hidden(rows, id);
+        return rows_find(rows, id) != ROWS_NONE;
+    }
+    *hidden = group->entries[waiting].hidden;
+    return group->entries[waiting].kind != INGEST_DELETE;
+}
+
+enum status ingest_hide(struct ingest *ingest, const struct shard_ids_request *request, bool hidden,
+                        struct arena *arena, struct shard_flags_reply *reply, struct reason *why)
+{
+    assert(ingest->batch);
+
+    // A takedown needs next to no room: it is allowed where a deletion is.
+    const enum status status = store_may_write(ingest->store, true, why);
+    if (status != STATUS_OK)
+        return status;
+    uint32_t *flags = arena_alloc_array(arena, request->count, sizeof(*flags));
+    if (!flags || ingest_reserve(&ingest->group, request->count) != STATUS_OK)
+        return reason_set(why, STATUS_NO_MEMORY, "ids", "no memory for %zu ids", request->count);
+
+    struct ingest_pending *group = &ingest->group;
+    const struct store_generation *about = &group->generation->about;
+    for (size_t i = 0; i < request->count; i++) {
+        const uint64_t id = request->ids[i];
+        const uint32_t waiting = rows_map_find(&group->map, id, group->names);
+        bool was_hidden = false;
+        const bool there = is_there(group, id, waiting, &was_hidden);
+        flags[i] = !there ? 0 : was_hidden == hidden ? SHARD_FLAG_ALREADY : 1;
+        if (flags[i] != 1)
+            continue;
+        const struct ingest_entry entry = {
+            .record.place = {about->number, (uint16_t)(id % about->vshards), id},
+            .kind = INGEST_MARK,
+            .hidden = hidden};
+        if (waiting == ROWS_MAP_NONE)
+            ingest_push(group, &entry);
+        else // the record itself still waits to be written
+            group->entries[waiting].hidden = hidden;
+        store_batch_hide(ingest->batch, entry.record.place, hidden);
     }
     *reply = (struct shard_flags_reply){flags, request->count};
     return STATUS_OK;
@@ -360,15 +418,16 @@ static enum status apply(struct ingest *ingest, const struct ingest_pending *pen
         const struct store_record *record = &pending->entries[i].record;
         if (!ingest_is_latest(pending, i))
             continue;
-        if (!pending->entries[i].put) {
+        if (pending->entries[i].kind == INGEST_DELETE)
             (void)rows_remove(pending->generation->rows, record->place.id);
+        if (pending->entries[i].kind != INGEST_PUT)
             continue;
-        }
         tags[count] = record->tags;
         items[count++] = (struct rows_item){.id = record->place.id,
                                             .image = record->image,
                                             .text = record->text,
-                                            .crc = record->rows_crc};
+                                            .crc = record->rows_crc,
+                                            .hidden = pending->entries[i].hidden};
         if (count == APPLY_BATCH) {
             status = append(ingest, pending, items, tags, count, why);
             count = 0;
@@ -376,6 +435,10 @@ static enum status apply(struct ingest *ingest, const struct ingest_pending *pen
     }
     if (status == STATUS_OK)
         status = append(ingest, pending, items, tags, count, why);
+    for (size_t i = 0; i < pending->count && status == STATUS_OK; i++)
+        if (ingest_is_latest(pending, i) && pending->entries[i].kind != INGEST_DELETE)
+            (void)rows_hide(pending->generation->rows, pending->entries[i].record.place.id,
+                            pending->entries[i].hidden);
     pending->generation->changes += pending->count;
     return status;
 }

@@ -62,6 +62,11 @@ enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request 
                           struct arena *arena, struct shard_flags_reply *reply,
                           struct reason *why) MUST_CHECK;
 
+// Hides records or shows them again; flags as in the wire's reply.
+enum status ingest_hide(struct ingest *ingest, const struct shard_ids_request *request, bool hidden,
+                        struct arena *arena, struct shard_flags_reply *reply,
+                        struct reason *why) MUST_CHECK;
+
 size_t ingest_group_count(const struct ingest *ingest); // records in the open group
 
 // Makes the group durable and visible, and ends it in any case. STATUS_IO: nothing of it may be

@@ -206,7 +206,8 @@ static enum status write_rows(struct ingest *ingest, const struct store_record *
         items[i] = (struct rows_item){.id = record->place.id,
                                       .image = record->image,
                                       .text = record->text,
-                                      .crc = record->rows_crc};
+                                      .crc = record->rows_crc,
+                                      .hidden = record->hidden};
         tags[i] = record->tags;
     }
     struct shelf_generation *generation = ingest->bulk.generation;
@@ -220,13 +221,27 @@ static enum status write_rows(struct ingest *ingest, const struct store_record *
     return status;
 }
 
+// Files have no marks: those follow, and a crash in between leaves records that nobody was promised.
+static enum status write_files(struct ingest *ingest, const struct store_record *records,
+                               size_t count, struct reason *why)
+{
+    const enum status status = store_bulk_write(ingest->store, records, count, why);
+    if (status != STATUS_OK)
+        return status;
+    struct store_batch *batch = store_batch_begin(ingest->store);
+    for (size_t i = 0; i < count; i++)
+        if (records[i].hidden)
+            store_batch_hide(batch, records[i].place, true);
+    return store_batch_commit(&batch, why);
+}
+
 static enum status write_out(struct ingest *ingest, const struct store_record *records,
                              size_t count, struct reason *why)
 {
     const int64_t began_us = clock_now_us();
     enum status status = count < INGEST_BULK_FILE_RECORDS_MIN
                              ? write_batch(ingest, records, count, why)
-                             : store_bulk_write(ingest->store, records, count, why);
+                             : write_files(ingest, records, count, why);
     if (status != STATUS_OK)
         return status;
     const int64_t stored_us = clock_now_us();

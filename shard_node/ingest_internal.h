@@ -7,11 +7,18 @@
 #include "shard_node/ingest.h"
 #include "shard_node/rows_map.h"
 
-// A record that waits to be written or deleted. Of two with the same id the later counts.
+enum ingest_kind {
+    INGEST_DELETE,
+    INGEST_PUT,
+    INGEST_MARK, // hides or shows a record that is there
+};
+
+// A record that waits to be written, deleted or marked. Of two with the same id the later counts.
 struct ingest_entry {
-    struct store_record record; // of a deletion only the place
-    bool put;
+    struct store_record record; // only of INGEST_PUT more than the place
+    enum ingest_kind kind;
     bool replaces; // a record that is there or waits
+    bool hidden;   // what the record is afterwards
 };
 
 // Waiting records of one generation, found by id. `names` holds their ids for the map.

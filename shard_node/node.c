@@ -49,9 +49,12 @@ static enum status start_threads(struct node *node, uint32_t search_threads, str
 {
     node->writes = queue_create(NODE_QUEUE_MAX, false);
     node->reads = queue_create(NODE_QUEUE_MAX, false);
+    node->exports = queue_create(NODE_QUEUE_MAX, false);
     enum status status = scan_pool_create(search_threads, cpu_best(), &node->pool);
     if (status == STATUS_OK)
         status = thread_start("writer", node_write_body, node, &node->writer);
+    if (status == STATUS_OK)
+        status = thread_start("exporter", node_export_body, node, &node->exporter);
     for (size_t r = 0; r < NODE_READERS && status == STATUS_OK; r++)
         status = thread_start("reader", node_read_body, node, &node->readers[r]);
     return status == STATUS_OK
@@ -105,12 +108,16 @@ static void stop_threads(struct node *node)
         queue_close(node->writes);
     if (node->reads)
         queue_close(node->reads);
+    if (node->exports)
+        queue_close(node->exports);
     thread_join(&node->writer);
+    thread_join(&node->exporter);
     for (size_t r = 0; r < NODE_READERS; r++)
         thread_join(&node->readers[r]);
     scan_pool_destroy(&node->pool);
     queue_destroy(&node->writes);
     queue_destroy(&node->reads);
+    queue_destroy(&node->exports);
 }
 
 static void checkpoint(struct node *node)

@@ -4,6 +4,7 @@
 //   router's thread --> dispatch --> pool of search threads   node_search.c
 //                               \--> writer, one thread       node_write.c
 //                               \--> readers, two threads     node_read.c
+//                               \--> exporter, one thread     node_export.c
 //
 // Every part ends a request by itself with one of the node_reply functions.
 
@@ -37,8 +38,10 @@ struct node {
     struct scan_pool *pool;
     struct queue *writes; // of struct router_request
     struct queue *reads;
+    struct queue *exports;
     struct thread *writer;
     struct thread *readers[NODE_READERS];
+    struct thread *exporter;
     struct router *router;
     struct node_side *side;
     atomic_bool stopping;
@@ -65,6 +68,7 @@ bool node_drop_cancelled(struct router_request **request);
 
 void node_search(struct node *node, struct router_request *request); // SEARCH; returns at once
 void node_read_body(struct thread *self, void *node);                // FETCH, HAS, STATS
+void node_export_body(struct thread *self, void *node);              // EXPORT_*
 void node_write_body(struct thread *self, void *node);               // all that changes something
 
 void node_refresh_totals(struct node *node);

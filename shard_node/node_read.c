@@ -261,6 +261,7 @@ static void answer_stats(struct node *node, struct router_request *request, stru
         if (generation) {
             reply.dimension = generation->about.dimension;
             reply.records = rows_live_count(generation->rows);
+            reply.hidden = rows_hidden_count(generation->rows);
             reply.rows_bytes = rows_bytes(generation->rows);
             // What is still in memtables has no size of its own; this much there is at least.
             const uint64_t least = reply.records * (4ull * reply.dimension + 18);

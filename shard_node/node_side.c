@@ -14,13 +14,15 @@
 #include "shard_node/node_parts.h"
 
 #define US 1e6
-#define TYPES 10
+#define TYPES 15
 
-static const char *const type_names[TYPES] = {"search", "fetch", "write", "delete", "has",
-                                              "create", "drop",  "stats", "bulk",   "commit"};
+static const char *const type_names[TYPES] = {
+    "search", "fetch",  "write", "delete", "has",          "create",      "drop",      "stats",
+    "bulk",   "commit", "hide",  "unhide", "export_begin", "export_next", "export_end"};
 static const enum shard_type types[TYPES] = {
-    SHARD_SEARCH, SHARD_FETCH, SHARD_WRITE, SHARD_DELETE, SHARD_HAS,
-    SHARD_CREATE, SHARD_DROP,  SHARD_STATS, SHARD_BULK,   SHARD_BULK_COMMIT,
+    SHARD_SEARCH, SHARD_FETCH,  SHARD_WRITE,        SHARD_DELETE,      SHARD_HAS,
+    SHARD_CREATE, SHARD_DROP,   SHARD_STATS,        SHARD_BULK,        SHARD_BULK_COMMIT,
+    SHARD_HIDE,   SHARD_UNHIDE, SHARD_EXPORT_BEGIN, SHARD_EXPORT_NEXT, SHARD_EXPORT_END,
 };
 
 static const char *const row_names[] = {

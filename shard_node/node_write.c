@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writer: one thread, one request after the other, except that writes and deletes of one generation
+// The writer: one thread, one request after the other, except that writes, deletes and marks of one generation
 // which wait together become durable together, with one fsync.
 //
 // A group takes what is in the queue and never waits for more. Under load the queue fills while
@@ -65,6 +65,8 @@ static enum status decode(struct call *call)
     case SHARD_BULK:
         return shard_decode_write_request(body, rows, call->arena, &call->asked.write, why);
     case SHARD_DELETE:
+    case SHARD_HIDE:
+    case SHARD_UNHIDE:
         return shard_decode_ids_request(body, rows, call->arena, &call->asked.ids, why);
     case SHARD_CREATE:
         return shard_decode_create_request(body, rows, call->arena, &call->asked.create, why);
@@ -82,6 +84,8 @@ static enum status encode(const struct call *call, struct buffer *body)
     case SHARD_BULK_COMMIT:
         return shard_encode_write_reply(&call->reply.write, body);
     case SHARD_DELETE:
+    case SHARD_HIDE:
+    case SHARD_UNHIDE:
         return shard_encode_flags_reply(&call->reply.flags, body);
     case SHARD_DROP:
         return shard_encode_stats_reply(&(struct shard_stats_reply){.records = call->reply.records},
@@ -120,7 +124,9 @@ static bool begin_call(struct call *call, struct router_request *request)
 
 static bool is_single(const struct call *call)
 {
-    return call->request->type == SHARD_WRITE || call->request->type == SHARD_DELETE;
+    const enum shard_type type = call->request->type;
+    return type == SHARD_WRITE || type == SHARD_DELETE || type == SHARD_HIDE ||
+           type == SHARD_UNHIDE;
 }
 
 static uint32_t generation_of(const struct call *call)
@@ -202,9 +208,12 @@ static void add_to_group(struct writer *writer, struct call *call)
     if (call->request->type == SHARD_WRITE)
         call->status =
             ingest_write(ingest, &call->asked.write, call->arena, &call->reply.write, &call->why);
-    else
+    else if (call->request->type == SHARD_DELETE)
         call->status =
             ingest_delete(ingest, &call->asked.ids, call->arena, &call->reply.flags, &call->why);
+    else
+        call->status = ingest_hide(ingest, &call->asked.ids, call->request->type == SHARD_HIDE,
+                                   call->arena, &call->reply.flags, &call->why);
     if (call->request->type == SHARD_WRITE)
         pay(writer, call);
 }

@@ -149,6 +149,11 @@ static enum status take_over(struct rows *rows, struct rows_opened *opened, stru
     rows->live = head.live; // one word more than needed, so never of no length
     rows->live_words = rows_words_of(head.count) + 1;
     rows->live[rows->live_words - 1] = 0;
+    rows->hidden = mem_try_alloc_array(rows->live_words, sizeof(*rows->hidden));
+    if (!rows->hidden)
+        return reason_set(why, STATUS_NO_MEMORY, "rows", "no memory for %zu words of bits",
+                          rows->live_words);
+    memset(rows->hidden, 0, rows->live_words * sizeof(*rows->hidden));
     opened->sequence = head.sequence;
     status = open_files(rows, false, why);
     for (int f = 0; f < ROWS_FILES && status == STATUS_OK; f++)
@@ -220,6 +225,7 @@ void rows_close(struct rows **rows_pointer)
         rows_file_close(&rows->file[f]);
     rows_map_deinit(&rows->map);
     mem_free(rows->live);
+    mem_free(rows->hidden);
     pthread_mutex_destroy(&rows->lock);
     mem_free(rows);
     *rows_pointer = NULL;
@@ -252,6 +258,18 @@ static enum status reserve_map(struct rows *rows, size_t count)
     return STATUS_OK;
 }
 
+// A larger copy; the new bits are 0.
+static uint64_t *grow_bits(const uint64_t *bits, size_t count, size_t words)
+{
+    uint64_t *grown = mem_try_alloc_array(words, sizeof(*grown));
+    if (!grown)
+        return NULL;
+    if (count > 0)
+        memcpy(grown, bits, count * sizeof(*grown));
+    memset(grown + count, 0, (words - count) * sizeof(*grown));
+    return grown;
+}
+
 static enum status reserve_live(struct rows *rows, size_t count)
 {
     const size_t needed = rows_words_of((uint64_t)rows->slot_count + count);
@@ -259,18 +277,21 @@ static enum status reserve_live(struct rows *rows, size_t count)
         return STATUS_OK;
 
     const size_t words = needed + needed / 2 + 64;
-    uint64_t *grown = mem_try_alloc_array(words, sizeof(*grown));
-    if (!grown)
+    uint64_t *live = grow_bits(rows->live, rows->live_words, words);
+    uint64_t *hidden = live ? grow_bits(rows->hidden, rows->live_words, words) : NULL;
+    if (!hidden) {
+        mem_free(live);
         return STATUS_NO_MEMORY;
-    if (rows->live_words > 0)
-        memcpy(grown, rows->live, rows->live_words * sizeof(*grown));
-    memset(grown + rows->live_words, 0, (words - rows->live_words) * sizeof(*grown));
-    uint64_t *old = rows->live;
+    }
+    uint64_t *old_live = rows->live;
+    uint64_t *old_hidden = rows->hidden;
     pthread_mutex_lock(&rows->lock);
-    rows->live = grown;
+    rows->live = live;
+    rows->hidden = hidden;
     rows->live_words = words;
     pthread_mutex_unlock(&rows->lock);
-    mem_free(old);
+    mem_free(old_live);
+    mem_free(old_hidden);
     return STATUS_OK;
 }
 
@@ -307,7 +328,16 @@ static enum status write_chunk(struct rows *rows, const struct rows_item *items,
     return status;
 }
 
-static void publish(struct rows *rows, size_t count)
+static void replace_bits(struct rows *rows, uint32_t old, uint32_t slot)
+{
+    clear_bit(rows->live, old);
+    if (!bit_is_set(rows->hidden, old))
+        return;
+    clear_bit(rows->hidden, old);
+    set_bit(rows->hidden, slot);
+}
+
+static void publish(struct rows *rows, const struct rows_item *items, size_t count)
 {
     pthread_mutex_lock(&rows->lock);
     for (size_t i = 0; i < count; i++) {
@@ -317,7 +347,11 @@ static void publish(struct rows *rows, size_t count)
         if (replaced == ROWS_NONE)
             rows->live_count++;
         else
-            clear_bit(rows->live, replaced);
+            replace_bits(rows, replaced, slot);
+        if (items[i].hidden && !bit_is_set(rows->hidden, slot)) {
+            set_bit(rows->hidden, slot);
+            rows->hidden_count++;
+        }
     }
     pthread_mutex_unlock(&rows->lock);
 }
@@ -346,7 +380,7 @@ enum status rows_append(struct rows *rows, const struct rows_item *items, size_t
     }
     rows->slots_crc = crc;
     for (size_t done = 0; done < count; done += CHUNK)
-        publish(rows, count - done < CHUNK ? count - done : CHUNK);
+        publish(rows, items + done, count - done < CHUNK ? count - done : CHUNK);
     return STATUS_OK;
 }
 
@@ -362,9 +396,28 @@ bool rows_remove(struct rows *rows, uint64_t id)
     if (slot != ROWS_NONE) {
         clear_bit(rows->live, slot);
         rows->live_count--;
+        if (bit_is_set(rows->hidden, slot))
+            rows->hidden_count--;
+        clear_bit(rows->hidden, slot);
     }
     pthread_mutex_unlock(&rows->lock);
     return slot != ROWS_NONE;
+}
+
+bool rows_hide(struct rows *rows, uint64_t id, bool hidden)
+{
+    pthread_mutex_lock(&rows->lock);
+    const uint32_t slot = rows_map_find(&rows->map, id, slots_of(rows));
+    const bool changes = slot != ROWS_NONE && bit_is_set(rows->hidden, slot) != hidden;
+    if (changes && hidden) {
+        set_bit(rows->hidden, slot);
+        rows->hidden_count++;
+    } else if (changes) {
+        clear_bit(rows->hidden, slot);
+        rows->hidden_count--;
+    }
+    pthread_mutex_unlock(&rows->lock);
+    return changes;
 }
 
 // --- reading
@@ -375,6 +428,23 @@ uint32_t rows_find(struct rows *rows, uint64_t id)
     const uint32_t slot = rows_map_find(&rows->map, id, slots_of(rows));
     pthread_mutex_unlock(&rows->lock);
     return slot;
+}
+
+bool rows_is_hidden(struct rows *rows, uint64_t id)
+{
+    pthread_mutex_lock(&rows->lock);
+    const uint32_t slot = rows_map_find(&rows->map, id, slots_of(rows));
+    const bool hidden = slot != ROWS_NONE && bit_is_set(rows->hidden, slot);
+    pthread_mutex_unlock(&rows->lock);
+    return hidden;
+}
+
+uint64_t rows_hidden_count(struct rows *rows)
+{
+    pthread_mutex_lock(&rows->lock);
+    const uint64_t count = rows->hidden_count;
+    pthread_mutex_unlock(&rows->lock);
+    return count;
 }
 
 uint64_t rows_live_count(struct rows *rows)
@@ -415,11 +485,11 @@ static void choose(const struct rows *rows, const struct rows_choice *choice, ui
     const size_t words = rows_words_of(rows->slot_count);
     if (choice->has_only)
         memset(live, 0, words * sizeof(*live));
-    else if (words > 0)
-        memcpy(live, rows->live, words * sizeof(*live));
+    for (size_t w = 0; w < words && !choice->has_only; w++)
+        live[w] = rows->live[w] & ~rows->hidden[w];
     for (size_t i = 0; i < choice->only_count; i++) {
         const uint32_t slot = rows_map_find(&rows->map, choice->only[i], slots_of(rows));
-        if (slot != ROWS_NONE && bit_is_set(rows->live, slot))
+        if (slot != ROWS_NONE && bit_is_set(rows->live, slot) && !bit_is_set(rows->hidden, slot))
             set_bit(live, slot);
     }
     for (size_t i = 0; i < choice->excluded_count; i++) {
@@ -457,7 +527,7 @@ enum status rows_view_begin(struct rows *rows, const struct rows_choice *choice,
         choose(rows, choice, live);
         *out = (struct rows_view){.dimension = rows->dimension,
                                   .slot_count = rows->slot_count,
-                                  .live_count = rows->live_count,
+                                  .live_count = rows->live_count - rows->hidden_count,
                                   .live = live,
                                   .rows = {rows->file[ROWS_IMAGE].map, rows->file[ROWS_TEXT].map},
                                   .slots = slots_of(rows)};

@@ -61,6 +61,7 @@ struct rows_item {
     const uint16_t *image; // [dimension]
     const uint16_t *text;
     uint32_t crc;
+    bool hidden; // as rows_hide(); without, it is what the record was that it replaces
 };
 
 // Adds records, replacing those with the same ids; the later of two in one call wins. STATUS_IO,
@@ -75,7 +76,14 @@ bool rows_lacks_space(const struct rows *rows);
 // Whether the record was there.
 bool rows_remove(struct rows *rows, uint64_t id);
 
-// Makes everything so far survive a crash, as everything up to `sequence`. STATUS_EXHAUSTED: there is
+// Hides a record from all views that begin from now on, or shows it again. What replaces a hidden
+// record is hidden; removing forgets it. Whether that changed anything; false when it is not there.
+bool rows_hide(struct rows *rows, uint64_t id, bool hidden);
+bool rows_is_hidden(struct rows *rows, uint64_t id);
+uint64_t rows_hidden_count(struct rows *rows);
+
+// Makes everything so far survive a crash, as everything up to `sequence`; but not what is
+// hidden, which only the store knows after an opening. STATUS_EXHAUSTED: there is
 // no space for the head, and the checkpoint before still counts. STATUS_IO.
 enum status rows_checkpoint(struct rows *rows, uint64_t sequence, struct reason *why) MUST_CHECK;
 
@@ -95,8 +103,9 @@ uint64_t rows_heap_bytes(struct rows *rows); // of what stands beside them in me
 struct rows_view {
     size_t dimension;
     uint32_t slot_count;
-    uint64_t live_count;           // records; those not chosen too, until rows_view_recount()
-    uint64_t *live;                // one bit for each slot, the view's own
+    uint64_t
+        live_count; // records that are not hidden; those not chosen too, until rows_view_recount()
+    uint64_t *live; // one bit for each slot, the view's own
     const uint16_t *rows[2];       // by enum modality: [slot_count][dimension]
     const struct rows_slot *slots; // [slot_count]
 };

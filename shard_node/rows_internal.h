@@ -44,6 +44,8 @@ struct rows {
     uint32_t slot_count;
     uint64_t live_count;
     uint64_t *live;
+    uint64_t *hidden; // [live_words]; of slots that are live
+    uint64_t hidden_count;
     size_t live_words;
     struct rows_map map;
 };

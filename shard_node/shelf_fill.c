@@ -152,6 +152,18 @@ static enum status update_one(struct store *store, const struct store_generation
     return rows_append(rows, &item, 1, &why);
 }
 
+static enum status update_mark(struct store *store, const struct store_generation *about,
+                               struct rows *rows, uint64_t id)
+{
+    struct reason why = {0};
+    bool hidden = false;
+    const struct store_place place = {about->number, (uint16_t)(id % about->vshards), id};
+    const enum status status = store_read_hidden(store, place, &hidden, &why);
+    if (status == STATUS_OK)
+        (void)rows_hide(rows, id, hidden);
+    return status;
+}
+
 static enum status update(struct store *store, const struct store_generation *about,
                           struct rows *rows, const struct touched *touched, struct reason *why)
 {
@@ -159,6 +171,8 @@ static enum status update(struct store *store, const struct store_generation *ab
     enum status status = STATUS_OK;
     for (size_t i = 0; i < touched->count && status == STATUS_OK; i++)
         status = update_one(store, about, rows, touched->ids[i], buffer);
+    for (size_t i = 0; i < touched->count && status == STATUS_OK; i++)
+        status = update_mark(store, about, rows, touched->ids[i]);
     mem_free(buffer);
     if (status != STATUS_OK)
         return reason_set(why, status, "rows", "cannot bring generation %" PRIu32 " up to date: %s",
@@ -240,8 +254,14 @@ static const char *judge(struct store *store, const struct store_generation *abo
     return touched->too_many ? "they are far behind" : NULL;
 }
 
-enum status shelf_fill(struct store *store, const struct store_generation *about,
-                       const char *directory, struct rows **out, struct reason *why)
+static void hide(void *context, uint64_t id)
+{
+    struct rows *rows = context;
+    (void)rows_hide(rows, id, true);
+}
+
+static enum status fill(struct store *store, const struct store_generation *about,
+                        const char *directory, struct rows **out, struct reason *why)
 {
     const struct rows_params params = {.directory = directory,
                                        .generation = about->number,
@@ -270,6 +290,22 @@ enum status shelf_fill(struct store *store, const struct store_generation *about
         rows_close(&rows);
     else
         *out = rows;
+    return status;
+}
+
+enum status shelf_fill(struct store *store, const struct store_generation *about,
+                       const char *directory, struct rows **out, struct reason *why)
+{
+    struct rows *rows = NULL;
+    enum status status = fill(store, about, directory, &rows, why);
+    if (status != STATUS_OK)
+        return status;
+    // Rather no node than one that shows what was taken down.
+    status = store_list_hidden(store, about->number, hide, rows, why);
+    if (status == STATUS_OK)
+        *out = rows;
+    else
+        rows_close(&rows);
     return status;
 }
 

@@ -45,8 +45,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are stored as th
 #define META_GENERATION_BYTES (sizeof(META_GENERATION) - 1 + 4)
 #define META_GENERATION_FIXED 17 // dropped u8, number, dimension, vshards, own_count u32
 
-static const char *const family_names[STORE_FAMILIES] = {"default", "vec", "doc",
-                                                         "key",     "log", "meta"};
+const char *const store_family_names[STORE_FAMILIES] = {"default", "vec", "doc", "key",
+                                                        "hidden",  "log", "meta"};
 
 // --- errors
 
@@ -322,11 +322,13 @@ enum status store_open_database(struct store *store, bool reading, struct reason
 
     char *error = NULL;
     if (reading)
-        store->db = rocksdb_open_for_read_only_column_families(
-            store->options, path, STORE_FAMILIES, family_names, options, store->family, 0, &error);
+        store->db = rocksdb_open_for_read_only_column_families(store->options, path, STORE_FAMILIES,
+                                                               store_family_names, options,
+                                                               store->family, 0, &error);
     else
-        store->db = rocksdb_open_column_families(store->options, path, STORE_FAMILIES, family_names,
-                                                 options, store->family, &error);
+        store->db =
+            rocksdb_open_column_families(store->options, path, STORE_FAMILIES, store_family_names,
+                                         options, store->family, &error);
     return store_translate(error, "opening the store", why);
 }
 

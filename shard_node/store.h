@@ -62,7 +62,7 @@ uint64_t store_generation_bytes(struct store *store, uint32_t number);
 void store_time_writes(struct store *store, struct metric *seconds);
 
 // What the store is like at the moment.
-#define STORE_STATS_FAMILIES 5
+#define STORE_STATS_FAMILIES 6
 enum store_stat {
     STORE_STAT_SST_BYTES,
     STORE_STAT_MEMTABLE_BYTES,
@@ -158,6 +158,7 @@ struct store_record {
     struct text caption;   // CAPTION_BYTES_MAX
     struct text source;    // SOURCE_BYTES_MAX
     struct text tags;      // joined
+    bool hidden;           // mark it too; without, a mark that is there stays
 };
 
 struct store_document {
@@ -176,6 +177,9 @@ struct store_batch;
 struct store_batch *store_batch_begin(struct store *store);
 void store_batch_put(struct store_batch *batch, const struct store_record *record);
 void store_batch_delete(struct store_batch *batch, struct store_place place);
+
+// Marks a record that is there, or comes with this batch, as hidden or not.
+void store_batch_hide(struct store_batch *batch, struct store_place place, bool hidden);
 size_t store_batch_count(const struct store_batch *batch);
 
 // Makes everything in the batch durable with one fsync; always ends it and sets *batch to NULL. An
@@ -186,7 +190,8 @@ void store_batch_cancel(struct store_batch **batch); // NULL is allowed
 
 // --- writing many records: sorted files that become part of the store at one moment
 
-// `count` records of one generation, ascending by vshard and id without repetition, are durable when it returns, with one log record for all. After a crash in the middle
+// `count` records of one generation, ascending by vshard and id without repetition, are durable (but not marked hidden)
+// when it returns, with one log record for all. After a crash in the middle
 // store_open() finishes what had its files complete and forgets everything else.
 enum status store_bulk_write(struct store *store, const struct store_record *records, size_t count,
                              struct reason *why) MUST_CHECK;
@@ -205,6 +210,16 @@ enum status store_read_document(struct store *store, struct store_place place, s
 // The key that an id stands for, in the arena.
 enum status store_read_key(struct store *store, struct store_place place, struct arena *arena,
                            struct text *out, struct reason *why) MUST_CHECK;
+
+// Whether a record is marked hidden. STATUS_CORRUPT, STATUS_IO.
+enum status store_read_hidden(struct store *store, struct store_place place, bool *hidden,
+                              struct reason *why) MUST_CHECK;
+
+// Calls `seen` for every hidden record of a generation. STATUS_CORRUPT, STATUS_IO: a node that does not
+// know what is hidden must not serve.
+typedef void (*store_hidden_seen)(void *context, uint64_t id);
+enum status store_list_hidden(struct store *store, uint32_t generation, store_hidden_seen seen,
+                              void *context, struct reason *why) MUST_CHECK;
 
 // Walks the rows of a generation, ascending by vshard and id.
 struct store_cursor;
@@ -229,12 +244,29 @@ enum status store_cursor_next_document(struct store_cursor *cursor, uint64_t *id
                                        struct store_document *document,
                                        struct reason *why) MUST_CHECK;
 
+// Walks whole records of a generation as they were when it began, ascending by vshard and id. Belongs
+// to one thread at a time, which need not be the writer.
+struct store_export;
+
+// NULL when the store is not open (STATUS_UNAVAILABLE). A store that was full is not opened again
+// while one is under way.
+struct store_export *store_export_begin(struct store *store, uint32_t generation, size_t dimension,
+                                        struct reason *why);
+
+// What *record points to is valid until the next call. STATUS_NOT_FOUND at the end; STATUS_CORRUPT,
+// STATUS_IO: the walk cannot go on.
+enum status store_export_next(struct store_export *export, struct store_record *record,
+                              struct reason *why) MUST_CHECK;
+void store_export_end(struct store_export **export); // NULL is allowed
+
 // --- the log
 
 enum store_operation {
     STORE_PUT = 1,
     STORE_DELETE = 2,
     STORE_BULK = 3, // `id` is the number of records, `rows_crc` that of all their rows in order
+    STORE_HIDE = 4,
+    STORE_UNHIDE = 5,
 };
 
 struct store_log_record {

@@ -32,10 +32,13 @@ enum store_family {
     STORE_VEC,
     STORE_DOC,
     STORE_KEY,
+    STORE_HIDDEN,
     STORE_LOG,
     STORE_META,
     STORE_FAMILIES,
 };
+
+extern const char *const store_family_names[STORE_FAMILIES];
 
 // Counts who uses the database, so that it can be closed and opened again under them.
 struct store_gate {

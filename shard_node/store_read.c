@@ -39,8 +39,6 @@ static enum status corrupt_record(struct store *store, struct store_place place,
 static enum status pin(struct store *store, enum store_family family, struct store_place place,
                        rocksdb_pinnableslice_t **out, struct reason *why)
 {
-    static const char *const names[STORE_FAMILIES] = {"default", "vec", "doc",
-                                                      "key",     "log", "meta"};
     char key[STORE_PLACE_BYTES];
     store_encode_place(place, key);
     char *error = NULL;
@@ -48,7 +46,7 @@ static enum status pin(struct store *store, enum store_family family, struct sto
         store->db, store->read, store->family[family], key, sizeof(key), &error);
     enum status status = store_translate(error, "reading a record", why);
     if (status == STATUS_CORRUPT)
-        return corrupt_record(store, place, names[family], why);
+        return corrupt_record(store, place, store_family_names[family], why);
     if (status != STATUS_OK) {
         log_error("store_read_failed", "generation=%" PRIu32 " id=%016" PRIx64, place.generation,
                   place.id);
@@ -310,6 +308,64 @@ enum status store_cursor_next_document(struct store_cursor *cursor, uint64_t *id
                : corrupt_record(cursor->store, cursor->seen, "doc", why);
 }
 
+// --- what is hidden
+
+static enum status see_hidden(struct store *store, rocksdb_iterator_t *at, struct store_place place,
+                              struct reason *why)
+{
+    char key[STORE_PLACE_BYTES];
+    size_t bytes = 0;
+    const uint8_t *crc = (const uint8_t *)rocksdb_iter_value(at, &bytes);
+    store_encode_place(place, key);
+    if (bytes != STORE_CRC_BYTES || bytes_get_u32_le(crc) != hash_crc32c(0, key, sizeof(key)))
+        return corrupt_record(store, place, store_family_names[STORE_HIDDEN], why);
+    return STATUS_OK;
+}
+
+enum status store_read_hidden(struct store *store, struct store_place place, bool *hidden,
+                              struct reason *why)
+{
+    struct arena *arena = arena_create(1024);
+    struct bytes value = {0};
+    const enum status status = copy_value(store, STORE_HIDDEN, place, arena, &value, why);
+    arena_destroy(&arena);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+        return status;
+    *hidden = status == STATUS_OK;
+    return STATUS_OK;
+}
+
+enum status store_list_hidden(struct store *store, uint32_t generation, store_hidden_seen seen,
+                              void *context, struct reason *why)
+{
+    char key[STORE_PLACE_BYTES];
+    store_encode_place((struct store_place){.generation = generation}, key);
+    rocksdb_iterator_t *at =
+        rocksdb_create_iterator_cf(store->db, store->read, store->family[STORE_HIDDEN]);
+    rocksdb_iter_seek(at, key, sizeof(key));
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && rocksdb_iter_valid(at)) {
+        size_t bytes = 0;
+        struct store_place place;
+        const char *found = rocksdb_iter_key(at, &bytes);
+        if (!store_decode_place(found, bytes, &place))
+            status = reason_set(why, STATUS_CORRUPT, "store", "a key has %zu bytes, not %d", bytes,
+                                STORE_PLACE_BYTES);
+        else if (place.generation != generation)
+            break;
+        else
+            status = see_hidden(store, at, place, why);
+        if (status == STATUS_OK)
+            seen(context, place.id);
+        rocksdb_iter_next(at);
+    }
+    char *error = NULL;
+    rocksdb_iter_get_error(at, &error);
+    rocksdb_iter_destroy(at);
+    const enum status walked = store_translate(error, "listing what is hidden", why);
+    return status == STATUS_OK ? walked : status;
+}
+
 // --- the log
 
 static bool decode_log(const char *key, size_t key_bytes, struct bytes value,
@@ -328,7 +384,7 @@ static bool decode_log(const char *key, size_t key_bytes, struct bytes value,
                                      .operation = (enum store_operation)value.data[4],
                                      .id = bytes_get_u64_le(value.data + 5),
                                      .rows_crc = bytes_get_u32_le(value.data + 13)};
-    return out->operation >= STORE_PUT && out->operation <= STORE_BULK;
+    return out->operation >= STORE_PUT && out->operation <= STORE_UNHIDE;
 }
 
 struct log_walk {

@@ -9,7 +9,8 @@
 
 #include "shard_node/store_internal.h"
 
-const char *const store_stats_families[STORE_STATS_FAMILIES] = {"vec", "doc", "key", "log", "meta"};
+const char *const store_stats_families[STORE_STATS_FAMILIES] = {"vec",    "doc", "key",
+                                                                "hidden", "log", "meta"};
 
 static const char *const properties[STORE_STATS] = {
     [STORE_STAT_SST_BYTES] = "rocksdb.total-sst-files-size",

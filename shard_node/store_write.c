@@ -183,15 +183,32 @@ void store_batch_put(struct store_batch *batch, const struct store_record *recor
                                  {key_crc, sizeof(key_crc)}};
     put_parts(batch->writes, store->family[STORE_KEY], key, text, 2);
     add_log(batch, record->place, STORE_PUT, record->rows_crc);
+    if (record->hidden)
+        store_batch_hide(batch, record->place, true);
 }
 
 void store_batch_delete(struct store_batch *batch, struct store_place place)
 {
     char key[STORE_PLACE_BYTES];
     store_encode_place(place, key);
-    for (int f = STORE_VEC; f <= STORE_KEY; f++)
+    for (int f = STORE_VEC; f <= STORE_HIDDEN; f++)
         rocksdb_writebatch_delete_cf(batch->writes, batch->store->family[f], key, sizeof(key));
     add_log(batch, place, STORE_DELETE, 0);
+}
+
+void store_batch_hide(struct store_batch *batch, struct store_place place, bool hidden)
+{
+    char key[STORE_PLACE_BYTES];
+    store_encode_place(place, key);
+    rocksdb_column_family_handle_t *family = batch->store->family[STORE_HIDDEN];
+    uint8_t crc[STORE_CRC_BYTES];
+    bytes_put_u32_le(crc, hash_crc32c(0, key, sizeof(key)));
+    if (hidden)
+        rocksdb_writebatch_put_cf(batch->writes, family, key, sizeof(key), (const char *)crc,
+                                  sizeof(crc));
+    else
+        rocksdb_writebatch_delete_cf(batch->writes, family, key, sizeof(key));
+    add_log(batch, place, hidden ? STORE_HIDE : STORE_UNHIDE, 0);
 }
 
 size_t store_batch_count(const struct store_batch *batch)

@@ -45,16 +45,28 @@ enum status memories_create(struct client *client, const struct api_create_reque
     return status ? status : api_decode_memory_info(reply, arena, out, why);
 }
 
-enum status memories_describe(struct client *client, const char *name, struct arena *arena,
-                              struct api_memory_info *out, struct reason *why)
+static enum status describe(struct client *client, const struct api_name_request *request,
+                            struct arena *arena, struct api_memory_info *out, struct reason *why)
 {
-    const struct api_name_request request = {.name = text_of(name)};
     struct buffer message = {0};
     struct bytes reply = {0};
-    enum status status = encoded(api_encode_name_request(&request, &message), why);
+    enum status status = encoded(api_encode_name_request(request, &message), why);
     if (!status)
         status = call(client, API_MEMORY_DESCRIBE, &message, arena, &reply, why);
     return status ? status : api_decode_memory_info(reply, arena, out, why);
+}
+
+enum status memories_describe(struct client *client, const char *name, struct arena *arena,
+                              struct api_memory_info *out, struct reason *why)
+{
+    return describe(client, &(struct api_name_request){.name = text_of(name)}, arena, out, why);
+}
+
+enum status memories_hash(struct client *client, const char *name, struct arena *arena,
+                          struct api_memory_info *out, struct reason *why)
+{
+    const struct api_name_request request = {.name = text_of(name), .content_hash = true};
+    return describe(client, &request, arena, out, why);
 }
 
 enum status memories_list(struct client *client, struct arena *arena, struct api_memory_list *out,
@@ -64,6 +76,17 @@ enum status memories_list(struct client *client, struct arena *arena, struct api
     struct bytes reply = {0};
     enum status status = call(client, API_MEMORY_LIST, &message, arena, &reply, why);
     return status ? status : api_decode_memory_list(reply, arena, out, why);
+}
+
+enum status memories_alias(struct client *client, const struct api_alias_request *request,
+                           struct arena *arena, struct api_memory_info *out, struct reason *why)
+{
+    struct buffer message = {0};
+    struct bytes reply = {0};
+    enum status status = encoded(api_encode_alias_request(request, &message), why);
+    if (!status)
+        status = call(client, API_MEMORY_ALIAS, &message, arena, &reply, why);
+    return status ? status : api_decode_memory_info(reply, arena, out, why);
 }
 
 enum status memories_drop(struct client *client, const char *name, uint64_t *records,
@@ -109,8 +132,19 @@ void memories_put(struct json_writer *writer, const struct api_memory_info *info
     json_put_uint(writer, info->records);
     json_name(writer, "bytes");
     json_put_uint(writer, info->bytes);
+    json_name(writer, "hidden");
+    json_put_uint(writer, info->hidden);
     json_name(writer, "index");
     json_put_text(writer, info->index);
+    json_name(writer, "aliases");
+    json_begin_array(writer);
+    for (size_t i = 0; i < info->alias_count; i++)
+        json_put_text(writer, info->aliases[i]);
+    json_end_array(writer);
+    if (info->content_hash.bytes) {
+        json_name(writer, "content_hash");
+        json_put_text(writer, info->content_hash);
+    }
     json_name(writer, "degraded");
     json_begin_array(writer);
     for (size_t i = 0; i < info->degraded_count; i++)

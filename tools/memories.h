@@ -16,14 +16,22 @@
 #define MEMORIES_PIN_BYTES 160 // "NAME@GENERATION"
 #define MEMORIES_ARENA_BYTES ((size_t)16 << 20)
 
-// Create, Describe, List. What *out points to lives in `arena`. They fail as the call does.
+// Create, Describe, List, Alias. What *out points to lives in `arena`. They fail as the call does.
 enum status memories_create(struct client *client, const struct api_create_request *request,
                             struct arena *arena, struct api_memory_info *out,
                             struct reason *why) MUST_CHECK;
 enum status memories_describe(struct client *client, const char *name, struct arena *arena,
                               struct api_memory_info *out, struct reason *why) MUST_CHECK;
+// Describe with the content hash.
+enum status memories_hash(struct client *client, const char *name, struct arena *arena,
+                          struct api_memory_info *out, struct reason *why) MUST_CHECK;
+
 enum status memories_list(struct client *client, struct arena *arena, struct api_memory_list *out,
                           struct reason *why) MUST_CHECK;
+
+enum status memories_alias(struct client *client, const struct api_alias_request *request,
+                           struct arena *arena, struct api_memory_info *out,
+                           struct reason *why) MUST_CHECK;
 
 // Drop; *records is how many went with it.
 enum status memories_drop(struct client *client, const char *name, uint64_t *records,
@@ -32,7 +40,8 @@ enum status memories_drop(struct client *client, const char *name, uint64_t *rec
 // "NAME@GENERATION" of a memory, whatever the name itself means meanwhile.
 void memories_pin(const struct api_memory_info *info, char out[MEMORIES_PIN_BYTES]);
 
-// "memory","generation","state","space","dimension","vshards","records","bytes","index","degraded"
+// "memory","generation","state","space","dimension","vshards","records","bytes","hidden","index",
+// "aliases","degraded"
 void memories_put(struct json_writer *writer, const struct api_memory_info *info);
 
 // Opens the client for a verb and names a failure on stderr; returns VERBS_DONE or the exit status.

@@ -50,7 +50,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t candidates;
     // memories
     const char *space;
-    bool replace;
+    bool replace, remove, hash;
     int format; // of a manifest on stdin: place in DATASET_FORMATS; -1: none
     struct args_list columns;
     uint64_t vshards;

@@ -6,6 +6,8 @@
 #include <assert.h>
 #include <math.h>
 
+#include "proto/base/half.h"
+
 bool embedding_is_finite(const float *values, size_t count)
 {
     assert(values || count == 0);
@@ -33,4 +35,22 @@ enum status embedding_normalise(float *values, size_t count)
     for (size_t i = 0; i < count; i++)
         values[i] = (float)((double)values[i] / length);
     return STATUS_OK;
+}
+
+// Rounding to a half changes an element by at most 2^-11 of it, or by 2^-25 where it is subnormal, so a
+// unit vector's length changes by at most 2^-11 + 2^-25 * sqrt(DIMENSION_MAX), and the unit vector in
+// floats was off by 2^-24 itself.
+#define ROW_LENGTH_ERROR (0x1p-11 + 0x1p-19 + 0x1p-23)
+
+bool embedding_is_row(const float *values, size_t count)
+{
+    assert(values || count == 0);
+
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        if (!isfinite(values[i]) || half_to_float(half_from_float(values[i])) != values[i])
+            return false;
+        sum += (double)values[i] * (double)values[i];
+    }
+    return fabs(sqrt(sum) - 1.0) <= ROW_LENGTH_ERROR;
 }

@@ -35,4 +35,10 @@ bool embedding_is_finite(const float *values, size_t count);
 // an element is not finite or the length is 0.
 enum status embedding_normalise(float *values, size_t count) MUST_CHECK;
 
+// Whether `values` are what a row of ours has: every element a half exactly, and a length as near to 1
+// as rounding a unit vector to halves leaves it. Such an embedding is stored as it is, so that a
+// row that was read from one memory and goes into another keeps its bits; normalising
+// it again would move some of them.
+bool embedding_is_row(const float *values, size_t count);
+
 #endif

@@ -43,5 +43,6 @@
 #define ROWS_BYTES_MAX (64u << 20)    // frame 2: raw rows
 #define REQUEST_ID_BYTES_MAX 64       //
 #define LABEL_SET_ID_BYTES 32         // hexadecimal digits
+#define CONTENT_HASH_BYTES 32         // hexadecimal digits
 
 #endif

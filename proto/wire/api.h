@@ -50,6 +50,9 @@
     X(MEMORY_INGEST, "reco.v1.Memory", "Ingest", true, false)                                      \
     X(MEMORY_DELETE, "reco.v1.Memory", "Delete", false, false)                                     \
     X(MEMORY_DROP, "reco.v1.Memory", "Drop", false, false)                                         \
+    X(MEMORY_HIDE, "reco.v1.Memory", "Hide", false, false)                                         \
+    X(MEMORY_UNHIDE, "reco.v1.Memory", "Unhide", false, false)                                     \
+    X(MEMORY_ALIAS, "reco.v1.Memory", "Alias", false, false)                                       \
     X(CLUSTER_LIST_NODES, "reco.v1.Cluster", "ListNodes", false, false)
 #define API_ENUM(name, service, method, client, server) API_##name,
 enum api_method { API_METHODS(API_ENUM) API_METHOD_COUNT };
@@ -247,6 +250,13 @@ struct api_create_request {
 
 struct api_name_request { // Describe, Drop
     struct text name;
+    bool content_hash; // Describe
+};
+
+struct api_alias_request {
+    struct text alias;
+    struct text target;
+    bool remove;
 };
 
 struct api_ingest_record {
@@ -260,6 +270,7 @@ struct api_ingest_record {
     const struct text *tags;
     size_t tag_count;
     struct text source;
+    bool hidden;
 };
 
 struct api_ingest_request {
@@ -270,7 +281,7 @@ struct api_ingest_request {
     bool skip_existing;
 };
 
-struct api_delete_request {
+struct api_delete_request { // Delete, Hide, Unhide
     struct text memory;
     const struct text *keys;
     size_t key_count;
@@ -423,6 +434,10 @@ struct api_memory_info {
     struct text index;
     const struct text *degraded;
     size_t degraded_count;
+    uint64_t hidden;
+    const struct text *aliases;
+    size_t alias_count;
+    struct text content_hash;
 };
 
 struct api_memory_list {
@@ -443,9 +458,9 @@ struct api_ingest_reply {
     uint64_t skipped;
 };
 
-struct api_delete_reply {
+struct api_delete_reply { // Delete, Hide, Unhide
     struct text request_id;
-    uint64_t deleted;
+    uint64_t deleted; // or changed
     const struct text *missing_keys;
     size_t missing_key_count;
     const uint64_t *missing_ids;
@@ -516,6 +531,7 @@ API_CODEC(encode_image_request)
 API_CODEC(texts_request)
 API_CODEC(create_request)
 API_CODEC(name_request)
+API_CODEC(alias_request)
 API_CODEC(ingest_request)
 API_CODEC(delete_request)
 API_CODEC(encode_stream_request)

@@ -53,6 +53,7 @@ enum status api_encode_name_request(const struct api_name_request *message, stru
     Reco__V1__DescribeMemoryRequest raw;
     reco__v1__describe_memory_request__init(&raw);
     raw.name = wire_put_text(&memory, message->name);
+    raw.content_hash = message->content_hash;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -68,7 +69,36 @@ enum status api_decode_name_request(struct bytes message, struct arena *arena,
         return status;
 
     const Reco__V1__DescribeMemoryRequest *raw = (const void *)found;
-    *out = (struct api_name_request){wire_text(raw->name)};
+    *out = (struct api_name_request){wire_text(raw->name), raw->content_hash};
+    return STATUS_OK;
+}
+
+enum status api_encode_alias_request(const struct api_alias_request *message, struct buffer *out)
+{
+    assert(message);
+
+    struct wire_memory memory = wire_begin();
+    Reco__V1__AliasRequest raw;
+    reco__v1__alias_request__init(&raw);
+    raw.alias = wire_put_text(&memory, message->alias);
+    raw.target = wire_put_text(&memory, message->target);
+    raw.remove = message->remove;
+    return wire_pack(&memory, &raw.base, out);
+}
+
+enum status api_decode_alias_request(struct bytes message, struct arena *arena,
+                                     struct api_alias_request *out, struct reason *why)
+{
+    assert(out);
+
+    ProtobufCMessage *found = NULL;
+    enum status status =
+        api_unpack(&reco__v1__alias_request__descriptor, message, arena, &found, why);
+    if (status != STATUS_OK)
+        return status;
+
+    const Reco__V1__AliasRequest *raw = (const void *)found;
+    *out = (struct api_alias_request){wire_text(raw->alias), wire_text(raw->target), raw->remove};
     return STATUS_OK;
 }
 
@@ -87,6 +117,10 @@ static void write_info(struct wire_memory *memory, const struct api_memory_info 
     raw->index = wire_put_text(memory, info->index);
     raw->degraded = wire_put_texts(memory, info->degraded, info->degraded_count);
     raw->n_degraded = info->degraded_count;
+    raw->hidden = info->hidden;
+    raw->aliases = wire_put_texts(memory, info->aliases, info->alias_count);
+    raw->n_aliases = info->alias_count;
+    raw->content_hash = wire_put_text(memory, info->content_hash);
 }
 
 static struct api_memory_info read_info(struct wire_memory *memory, const Reco__V1__MemoryInfo *raw)
@@ -103,6 +137,10 @@ static struct api_memory_info read_info(struct wire_memory *memory, const Reco__
         .index = wire_text(raw->index),
         .degraded = wire_texts(memory, raw->degraded, raw->n_degraded),
         .degraded_count = raw->n_degraded,
+        .hidden = raw->hidden,
+        .aliases = wire_texts(memory, raw->aliases, raw->n_aliases),
+        .alias_count = raw->n_aliases,
+        .content_hash = wire_text(raw->content_hash),
     };
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages of the Memory service that carry records or their keys: Ingest and Delete.
+// Messages of the Memory service that carry records or their keys: Ingest, and Delete, Hide and Unhide,
+// which ask and answer in one shape; a test holds their messages to that.
 
 #include <assert.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ static void write_record(struct wire_memory *memory, const struct api_ingest_rec
     raw->tags = wire_put_texts(memory, record->tags, record->tag_count);
     raw->n_tags = record->tag_count;
     raw->source = wire_put_text(memory, record->source);
+    raw->hidden = record->hidden;
 }
 
 static struct api_ingest_record read_record(struct wire_memory *memory,
@@ -37,6 +39,7 @@ static struct api_ingest_record read_record(struct wire_memory *memory,
         .tags = wire_texts(memory, raw->tags, raw->n_tags),
         .tag_count = raw->n_tags,
         .source = wire_text(raw->source),
+        .hidden = raw->hidden,
     };
 }
 
@@ -191,7 +194,7 @@ enum status api_decode_delete_request(struct bytes message, struct arena *arena,
 
     const Reco__V1__DeleteRecordsRequest *raw = (const void *)found;
     if (raw->n_keys == 0 && raw->n_ids == 0)
-        return reason_set(why, STATUS_INVALID, "keys", "required: a key or an id to delete");
+        return reason_set(why, STATUS_INVALID, "keys", "required: a key or an id");
 
     struct wire_memory memory = {arena, STATUS_OK};
     struct api_delete_request request = {

@@ -203,6 +203,7 @@ enum status shard_encode_stats_reply(const struct shard_stats_reply *message, st
     raw.sequence = message->sequence;
     raw.read_only = message->read_only;
     raw.dimension = message->dimension;
+    raw.hidden = message->hidden;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -227,6 +228,7 @@ enum status shard_decode_stats_reply(struct bytes body, struct bytes rows, struc
             .sequence = raw->sequence,
             .read_only = raw->read_only,
             .dimension = raw->dimension,
+            .hidden = raw->hidden,
         };
     return status;
 }

@@ -93,7 +93,7 @@ enum status shard_decode_envelope(struct bytes frame, struct arena *arena,
     else if (!protobuf_c_enum_descriptor_get_value(&reco__shard__v1__type__descriptor,
                                                    (int)raw->type))
         status = reason_set(why, STATUS_UNSUPPORTED, "type", "%d; this version has %d..%d",
-                            (int)raw->type, SHARD_HELLO, SHARD_BULK_COMMIT);
+                            (int)raw->type, SHARD_HELLO, SHARD_EXPORT_END);
     else if (!bytes_is_utf8(raw->trace.data, raw->trace.len))
         return reason_set(why, STATUS_INVALID, "trace", "not UTF-8 text");
 

@@ -21,6 +21,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
+#include "proto/wire/packed.h"
 
 #define SHARD_VERSION 1000u // major * 1000 + minor
 #define SHARD_TAG_SEPARATOR '\x1f'
@@ -52,6 +53,11 @@ enum shard_type {
     SHARD_STATS = 11,
     SHARD_BULK = 12,
     SHARD_BULK_COMMIT = 13,
+    SHARD_HIDE = 14,
+    SHARD_UNHIDE = 15,
+    SHARD_EXPORT_BEGIN = 16,
+    SHARD_EXPORT_NEXT = 17,
+    SHARD_EXPORT_END = 18,
 };
 
 struct shard_envelope {
@@ -157,7 +163,8 @@ struct shard_write_request {
     const struct text *captions;
     const struct text *sources;
     const struct text *tags;
-    const uint16_t *rows; // frame 2: fp16 [count][2][dimension]: image, text
+    const uint32_t *hidden; // 1 or 0 for each; NULL: all 0
+    const uint16_t *rows;   // frame 2: fp16 [count][2][dimension]: image, text
 };
 
 struct shard_write_reply {
@@ -169,13 +176,15 @@ struct shard_write_reply {
     uint64_t sequence;
 };
 
-struct shard_ids_request { // DELETE and HAS
+struct shard_ids_request { // DELETE, HAS, HIDE, UNHIDE
     uint32_t generation;
     const uint64_t *ids;
     size_t count;
 };
 
-struct shard_flags_reply { // of DELETE and HAS: 1 or 0 for each id
+#define SHARD_FLAG_ALREADY 2u // of HIDE and UNHIDE: it was so already
+
+struct shard_flags_reply { // of the same: for each id 1 or 0, there is none
     const uint32_t *flags;
     size_t count;
 };
@@ -199,6 +208,22 @@ struct shard_stats_reply {
     uint64_t sequence;
     bool read_only;
     uint32_t dimension;
+    uint64_t hidden;
+};
+
+struct shard_export_request { // EXPORT_BEGIN, EXPORT_NEXT, EXPORT_END
+    uint32_t generation;
+    uint64_t cursor;
+    bool want_records;
+    bool want_digest;
+};
+
+struct shard_export_reply {
+    uint64_t cursor;
+    uint64_t count;
+    bool end;
+    struct packed_digest digest;
+    struct bytes packed; // frame 2
 };
 
 // A record's tags out of their joined form: how many there are, and views of them.
@@ -238,5 +263,7 @@ SHARD_CODEC(flags_reply)
 SHARD_CODEC(create_request)
 SHARD_CODEC(generation_request)
 SHARD_CODEC(stats_reply)
+SHARD_CODEC(export_request)
+SHARD_CODEC(export_reply) // rows: packed records, which packed_take() checks
 
 #endif

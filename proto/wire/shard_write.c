@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies of WRITE, BULK, DELETE and HAS. The last two ask and answer in one shape; a test holds
+// Bodies of WRITE, BULK, DELETE, HAS, HIDE and UNHIDE. All but the first two ask and answer in one shape; a test holds
 // their messages to that.
 
 #include <assert.h>
@@ -26,6 +26,8 @@ enum status shard_encode_write_request(const struct shard_write_request *message
     raw.n_sources = message->count;
     raw.tags = wire_put_texts(&memory, message->tags, message->count);
     raw.n_tags = message->count;
+    raw.hidden = wire_borrow(message->hidden);
+    raw.n_hidden = message->hidden ? message->count : 0;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -39,6 +41,10 @@ static enum status check_write(const Reco__Shard__V1__WriteRequest *raw, struct 
         status = wire_check_count("sources", raw->n_sources, raw->n_keys, false, why);
     if (status == STATUS_OK)
         status = wire_check_count("tags", raw->n_tags, raw->n_keys, false, why);
+    if (status == STATUS_OK)
+        status = wire_check_count("hidden", raw->n_hidden, raw->n_keys, true, why);
+    for (size_t i = 0; i < raw->n_hidden && status == STATUS_OK; i++)
+        status = wire_check_uint("hidden", raw->hidden[i], 0, 1, why);
     if (status != STATUS_OK)
         return status;
 
@@ -72,6 +78,7 @@ enum status shard_decode_write_request(struct bytes body, struct bytes rows, str
         .captions = wire_texts(&memory, raw->captions, raw->n_captions),
         .sources = wire_texts(&memory, raw->sources, raw->n_sources),
         .tags = wire_texts(&memory, raw->tags, raw->n_tags),
+        .hidden = raw->n_hidden > 0 ? raw->hidden : NULL,
         .rows = shard_halves(&memory, rows),
     };
     status = wire_finish(&memory, why);
@@ -182,7 +189,7 @@ enum status shard_decode_flags_reply(struct bytes body, struct bytes rows, struc
 
     const Reco__Shard__V1__DeleteReply *raw = (const void *)found;
     for (size_t i = 0; i < raw->n_deleted; i++) {
-        status = wire_check_uint("flags", raw->deleted[i], 0, 1, why);
+        status = wire_check_uint("flags", raw->deleted[i], 0, SHARD_FLAG_ALREADY, why);
         if (status != STATUS_OK)
             return status;
     }

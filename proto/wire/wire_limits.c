@@ -254,6 +254,13 @@ static const struct wire_limit memory_info[] = {
     TEXT("space", 0, SPACE_BYTES_MAX),
     TEXT("index", 0, WORD_BYTES_MAX),
     TEXTS("degraded", 0, DEGRADED_MAX, 0, REASON_BYTES_MAX),
+    TEXTS("aliases", 0, MEMORIES_MAX, 0, MEMORY_NAME_BYTES_MAX),
+    TEXT("content_hash", 0, CONTENT_HASH_BYTES),
+};
+
+static const struct wire_limit alias_request[] = {
+    TEXT("alias", 1, MEMORY_NAME_BYTES_MAX),
+    TEXT("target", 0, MEMORY_BYTES_MAX),
 };
 
 static const struct wire_limit list_memories_reply[] = {
@@ -353,6 +360,7 @@ static const struct wire_limit shard_write_request[] = {
     TEXTS("captions", 0, WRITE_RECORDS_MAX, 0, CAPTION_BYTES_MAX),
     TEXTS("sources", 0, WRITE_RECORDS_MAX, 0, SOURCE_BYTES_MAX),
     TEXTS("tags", 0, WRITE_RECORDS_MAX, 0, TAGS_BYTES_MAX),
+    NUMBERS("hidden", 0, WRITE_RECORDS_MAX),
 };
 
 static const struct wire_limit shard_write_reply[] = {
@@ -434,6 +442,9 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__ingest_reply, ingest_reply),
     LIMITS(reco__v1__delete_records_request, delete_records_request),
     LIMITS(reco__v1__delete_records_reply, delete_records_reply),
+    LIMITS(reco__v1__hide_request, delete_records_request),
+    LIMITS(reco__v1__hide_reply, delete_records_reply),
+    LIMITS(reco__v1__alias_request, alias_request),
     LIMITS(reco__v1__drop_memory_request, name_request),
     LIMITS(reco__v1__drop_memory_reply, drop_memory_reply),
     NO_LIMITS(reco__v1__list_nodes_request),
@@ -461,6 +472,8 @@ static const struct wire_limits table[] = {
     NO_LIMITS(reco__shard__v1__commit_request),
     NO_LIMITS(reco__shard__v1__stats_request),
     NO_LIMITS(reco__shard__v1__stats_reply),
+    NO_LIMITS(reco__shard__v1__export_request),
+    NO_LIMITS(reco__shard__v1__export_reply),
 };
 
 const struct wire_limits *wire_limits_of(const ProtobufCMessageDescriptor *type)

@@ -202,7 +202,7 @@ class Usage(Case):
     def test_an_unknown_verb_names_the_nearest(self):
         self.refused(2, "did you mean search?", "serch")
         self.refused(2, "did you mean memory build?", "memori", "build")
-        self.refused(2, "reco memory has build, add, delete, list, info, drop", "memory", "explode")
+        self.refused(2, "reco memory has build, add, delete, ", "memory", "explode")
         self.refused(2, "reco memory needs one of: build", "memory")
         self.refused(2, "unknown verb 'train'", "train")
 
@@ -481,6 +481,26 @@ class Memory(Case):
         self.run_ok("memory", "drop", "m@1", *flags)
         self.assertEqual(len(self.lines("memory", "list", *flags)), 1)
 
+    def test_a_name_points_where_it_is_told_to(self):
+        self.build("m", make_folder(self.top / "one", IMAGES[:6]))
+        self.build("m", make_folder(self.top / "two", IMAGES[6:9]), "--replace")
+        flags = ("--data", self.data)
+        self.assertEqual(self.lines("memory", "alias", "now", "m", *flags)[0]["generation"], 2)
+        self.assertEqual(self.lines("search", "--text", "x", "-m", "now", *flags)[0]["records"], 3)
+        line = self.lines("memory", "alias", "m", "m@1", *flags)[0]  # rolled back
+        self.assertEqual((line["generation"], line["records"], line["aliases"]), (1, 6, ["m", "now"]))
+        self.assertEqual(self.lines("search", "--text", "x", "-m", "now", *flags)[0]["records"], 6)
+        self.assertEqual({l["generation"]: l["aliases"] for l in self.lines("memory", "list", *flags)},
+                         {1: ["m", "now"], 2: []})
+        self.assertIn("m, now", self.run_ok("memory", "list", *flags).stdout)
+        self.refused(1, "the alias 'now' points at m@1", "memory", "drop", "m", *flags)
+        self.refused(1, "is an alias", "memory", "drop", "now", *flags)
+        self.refused(1, "is an alias", "memory", "build", "now", self.top / "one", "--replace", *flags)
+        self.refused(2, "ALIAS and TARGET are needed", "memory", "alias", "now", *flags)
+        self.assertTrue(self.lines("memory", "alias", "--remove", "now", *flags)[0]["removed"])
+        self.refused(1, "there is no memory 'now'", "search", "--text", "x", "-m", "now", *flags)
+        self.run_ok("memory", "drop", "m", *flags)
+
     def test_items_that_cannot_be_used_are_named_and_left_out(self):
         folder = make_folder(self.top / "photos", IMAGES[:4])
         (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
@@ -507,6 +527,25 @@ class Memory(Case):
         self.refused(1, "nothing was stored", "memory", "build", "m", folder, "--data", self.data)
         self.assertEqual(self.lines("memory", "list", "--data", self.data), [])
         self.refused(1, "m", "search", "--text", "x", "-m", "m", "--data", self.data)
+
+    def test_hidden_records_are_in_no_answer(self):
+        self.build("m", make_folder(self.top / "photos", IMAGES[:6]))
+        flags = ("--data", self.data)
+        ask = ("search", "--image", IMAGES[0], "--memory", "m", "-k", "6", *flags)
+        keys = [n["key"] for n in self.lines(*ask)[0]["neighbours"]]
+        self.assertEqual(len(keys), 6)
+        line = self.lines("memory", "hide", "m", keys[0], "--key", keys[1], *flags)
+        self.assertEqual([(l["key"], l["status"]) for l in line], [(keys[1], "hidden"), (keys[0], "hidden")])
+        self.assertEqual(self.lines("memory", "hide", "m", keys[0], *flags)[0]["status"], "was hidden")
+        self.assertEqual([n["key"] for n in self.lines(*ask)[0]["neighbours"]], keys[2:])
+        info = self.lines("memory", "info", "m", *flags)[0]
+        self.assertEqual((info["records"], info["hidden"]), (6, 2))
+        self.build("m", self.top / "photos")  # the same again: a takedown holds
+        self.assertEqual([n["key"] for n in self.lines(*ask)[0]["neighbours"]], keys[2:])
+        self.refused(1, "no such record", "memory", "hide", "m", "nobody", *flags)
+        self.refused(2, "no record is named", "memory", "unhide", "m", *flags)
+        self.assertEqual(self.lines("memory", "unhide", "m", *keys[:2], *flags)[0]["status"], "shown")
+        self.assertEqual([n["key"] for n in self.lines(*ask)[0]["neighbours"]], keys)
 
     def test_a_webdataset_is_read_with_its_keys(self):
         tar_path = self.top / "birds-000.tar"

@@ -319,6 +319,118 @@ Test(write, deleted_records_are_gone_and_missing_ones_are_named)
     house_close(&house);
 }
 
+static struct api_delete_reply change(struct house *house, enum api_method method,
+                                      const struct api_delete_request *request)
+{
+    struct buffer message = {0};
+    struct bytes bytes;
+    struct api_delete_reply reply;
+    struct reason why = {0};
+    cr_assert(eq(int, api_encode_delete_request(request, &message), STATUS_OK));
+    cr_assert(eq(int, house_call(house, method, &message, &bytes, &why), STATUS_OK), "%s",
+              why.text);
+    cr_assert(eq(int, api_decode_delete_reply(bytes, house->arena, &reply, NULL), STATUS_OK));
+    return reply;
+}
+
+static bool finds(struct house *house, enum api_method method, const char *key)
+{
+    struct api_answer answer;
+    float embedding[HOUSE_DIMENSION];
+    struct api_query_request question = house_question((uint32_t)atoi(key + 1), embedding);
+    question.options.memory = text_of("m");
+    cr_assert(eq(int, house_query(house, method, &question, &answer, NULL), STATUS_OK));
+    bool found = false;
+    for (size_t i = 0; i < answer.neighbours.count; i++)
+        found = found || answer.neighbours.ids[i] == hash_id(key, strlen(key));
+    return found;
+}
+
+Test(write, hidden_records_are_in_no_answer_until_they_are_shown_again)
+{
+    struct house house;
+    struct api_ingest_reply stored;
+    house_open(&house, 3, NULL);
+    house_fill(&house, "m", 100);
+    const struct text keys[] = {text_of("k7"), text_of("nobody"), text_of("k47")};
+    const uint64_t ids[] = {hash_id("k87", 3), 12345};
+    struct api_delete_request request = {
+        .memory = text_of("m"), .keys = keys, .key_count = 3, .ids = ids, .id_count = 2};
+    cr_expect(finds(&house, API_SEARCH, "k7"));
+    struct api_delete_reply reply = change(&house, API_MEMORY_HIDE, &request);
+    cr_expect(eq(u64, reply.deleted, 3));
+    cr_assert(eq(sz, reply.missing_key_count, 1));
+    cr_expect(text_equal(reply.missing_keys[0], text_of("nobody")));
+    cr_assert(eq(sz, reply.missing_id_count, 1));
+    cr_expect(eq(u64, reply.missing_ids[0], 12345));
+    cr_expect(eq(u64, change(&house, API_MEMORY_HIDE, &request).deleted, 0)); // they are
+
+    struct house_ingest again = {.memory = "m", .from = 47, .to = 48}; // a takedown holds
+    cr_assert(eq(int, house_ingest(&house, &again, &stored, NULL), STATUS_OK));
+    for (int restarts = 0; restarts < 2; restarts++) {
+        struct api_memory_info info = describe(&house, "m");
+        cr_expect(eq(u64, info.records, 100));
+        cr_expect(eq(u64, info.hidden, 3));
+        static const char *const hidden[] = {"k7", "k47", "k87"};
+        for (size_t i = 0; i < 3; i++) {
+            cr_expect(not(finds(&house, API_SEARCH, hidden[i])));
+            cr_expect(not(finds(&house, API_REFINE_EMBEDDING, hidden[i])));
+        }
+        house_restart(&house);
+    }
+    cr_expect(eq(u64, change(&house, API_MEMORY_UNHIDE, &request).deleted, 3));
+    cr_expect(finds(&house, API_SEARCH, "k47"));
+    cr_expect(eq(u64, describe(&house, "m").hidden, 0));
+    house_close(&house);
+}
+
+static struct text hash_of(struct house *house, const char *name)
+{
+    struct buffer message = {0};
+    struct bytes reply;
+    struct api_memory_info info;
+    struct api_name_request request = {.name = text_of(name), .content_hash = true};
+    cr_assert(eq(int, api_encode_name_request(&request, &message), STATUS_OK));
+    cr_assert(eq(int, house_call(house, API_MEMORY_DESCRIBE, &message, &reply, NULL), STATUS_OK));
+    cr_assert(eq(int, api_decode_memory_info(reply, house->arena, &info, NULL), STATUS_OK));
+    cr_expect(eq(sz, info.degraded_count, 0));
+    cr_assert(eq(sz, info.content_hash.bytes, CONTENT_HASH_BYTES));
+    return info.content_hash;
+}
+
+Test(write, the_content_hash_depends_on_the_records_alone)
+{
+    struct house one;
+    struct house four;
+    struct api_ingest_reply reply;
+    house_open(&one, 1, NULL);
+    house_open(&four, 4, NULL);
+    house_fill(&one, "m", 150);
+    struct api_create_request other = {
+        .name = text_of("m"), .space = text_of(HOUSE_SPACE), .vshards = 7};
+    cr_assert(
+        eq(int, house_create_status(&four, &other, &(struct api_memory_info){0}, NULL), STATUS_OK));
+    struct house_ingest late = {.memory = "m", .from = 70, .to = 150, .batch = 13};
+    struct house_ingest early = {.memory = "m", .from = 0, .to = 80, .batch = 7};
+    cr_assert(eq(int, house_ingest(&four, &late, &reply, NULL), STATUS_OK));
+    cr_expect(not(text_equal(hash_of(&one, "m"), hash_of(&four, "m"))));
+    cr_assert(eq(int, house_ingest(&four, &early, &reply, NULL), STATUS_OK));
+    const struct text before = hash_of(&one, "m");
+    cr_expect(text_equal(before, hash_of(&four, "m")));
+
+    const struct text key[] = {text_of("k7")};
+    struct api_delete_request request = {.memory = text_of("m"), .keys = key, .key_count = 1};
+    change(&one, API_MEMORY_HIDE, &request); // what is hidden belongs to it
+    cr_expect(not(text_equal(before, hash_of(&one, "m"))));
+    change(&four, API_MEMORY_HIDE, &request);
+    cr_expect(text_equal(hash_of(&one, "m"), hash_of(&four, "m")));
+    change(&one, API_MEMORY_UNHIDE, &request);
+    house_restart(&one);
+    cr_expect(text_equal(before, hash_of(&one, "m")));
+    house_close(&one);
+    house_close(&four);
+}
+
 // --- builds
 
 Test(write, a_build_is_seen_by_nobody_until_it_is_finished)

@@ -53,6 +53,8 @@ TURN(flags_reply)
 TURN(create_request)
 TURN(generation_request)
 TURN(stats_reply)
+TURN(export_request)
+TURN(export_reply)
 
 static bool turn_envelope(struct bytes in, struct bytes rows, struct buffer *out)
 {
@@ -77,7 +79,8 @@ static const turn turns[] = {
     turn_write_request,  turn_write_reply,
     turn_ids_request,    turn_flags_reply,
     turn_create_request, turn_generation_request,
-    turn_stats_reply,
+    turn_stats_reply,    turn_export_request,
+    turn_export_reply,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

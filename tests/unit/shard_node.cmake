@@ -4,6 +4,7 @@ reco_test(test_scan test_scan.c reco_shard_node)
 reco_test(test_rows test_rows.c reco_shard_node)
 reco_test(test_store test_store.c reco_shard_node)
 reco_test(test_node_ingest test_node_ingest.c reco_shard_node)
+reco_test(test_node_hide test_node_hide.c reco_shard_node)
 reco_test(test_node test_node.c reco_shard_node)
 reco_test(test_store_space test_store_space.c reco_shard_node)
 # unshare

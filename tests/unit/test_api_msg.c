@@ -372,14 +372,15 @@ Test(api_msg, requests_survive_the_wire)
     static const struct text templates[] = {T("a {}")};
     static const struct bytes images[] = {B("JPEG"), B("\0\xff\0")};
     static const struct api_ingest_record records[] = {
-        {T("key 1"), B("image"), floats, 3, T("caption"), floats, 2, words, 3, T("http://x/y")},
+        {T("key 1"), B("image"), floats, 3, T("caption"), floats, 2, words, 3, T("http://x/y"),
+         true},
         {.key = T("key 2")},
     };
     struct api_labels_request labels = {words, 3, templates, 1, full_options};
     struct api_encode_image_request image = {images, 2, API_PROFILE_HF};
     struct api_texts_request texts = {words, 3};
     struct api_create_request create = {T("birds"), T("clip:512"), 4096, true, true};
-    struct api_name_request name = {T("birds@3")};
+    struct api_name_request name = {T("birds@3"), true};
     struct api_ingest_request ingest = {
         .memory = T("birds"),
         .records = records,
@@ -393,16 +394,19 @@ Test(api_msg, requests_survive_the_wire)
     ROUND_TRIP(encode_image_request, encode_image_request, &image);
     ROUND_TRIP(texts_request, tokenize_request, &texts);
     ROUND_TRIP(create_request, create_memory_request, &create);
-    ROUND_TRIP(name_request, drop_memory_request, &name);
+    ROUND_TRIP(name_request, describe_memory_request, &name);
     ROUND_TRIP(ingest_request, ingest_request, &ingest);
     ROUND_TRIP(delete_request, delete_records_request, &delete);
+    ROUND_TRIP(delete_request, hide_request, &delete);
+    struct api_alias_request alias = {T("now"), T("birds@3"), true};
+    ROUND_TRIP(alias_request, alias_request, &alias);
 }
 
 Test(api_msg, an_ingest_record_arrives_as_it_was_sent)
 {
     static const struct api_ingest_record records[] = {
         {.key = T("first")},
-        {T("k"), B("img\0x"), floats, 3, T("cap"), floats, 2, words, 3, T("src")},
+        {T("k"), B("img\0x"), floats, 3, T("cap"), floats, 2, words, 3, T("src"), false},
     };
     struct api_ingest_request ingest = {.memory = T("m"), .records = records, .count = 2};
     struct buffer bytes = {0};
@@ -512,7 +516,8 @@ Test(api_msg, replies_survive_the_wire)
     static const uint32_t counts[] = {1, 2};
     static const uint32_t tokens[] = {49406, 7, 49407};
     static const struct api_memory_info infos[] = {
-        {T("birds"), 3, T("serving"), T("tiny:64"), 64, 16, 1000, 1u << 30, T("exact"), words, 2},
+        {T("birds"), 3, T("serving"), T("tiny:64"), 64, 16, 1000, 1u << 30, T("exact"), words, 2, 5,
+         words, 3, T("00112233445566778899aabbccddeeff")},
         {.name = T("empty")},
     };
     static const struct api_node_info nodes[] = {
@@ -537,6 +542,7 @@ Test(api_msg, replies_survive_the_wire)
     ROUND_TRIP(memory_list, list_memories_reply, &list);
     ROUND_TRIP(ingest_reply, ingest_reply, &ingest);
     ROUND_TRIP(delete_reply, delete_records_reply, &delete);
+    ROUND_TRIP(delete_reply, hide_reply, &delete);
     ROUND_TRIP(drop_reply, drop_memory_reply, &drop);
     ROUND_TRIP(node_list, list_nodes_reply, &node_list);
 }
@@ -769,14 +775,14 @@ Test(api_msg, more_than_64_mebibytes_are_refused)
 
 Test(api_msg, texts_that_cannot_travel_are_refused_when_encoded)
 {
-    struct api_name_request nul = {{"a\0b", 3}};
-    struct api_name_request latin = {T("caf\xe9")};
+    struct api_name_request nul = {.name = {"a\0b", 3}};
+    struct api_name_request latin = {.name = T("caf\xe9")};
     struct buffer bytes = {0};
     cr_expect(eq(int, api_encode_name_request(&nul, &bytes), STATUS_INVALID));
     cr_expect(eq(int, api_encode_name_request(&latin, &bytes), STATUS_INVALID));
     cr_expect(eq(sz, bytes.count, 0));
     struct buffer small = {.count_max = 2};
-    struct api_name_request name = {T("a longer name")};
+    struct api_name_request name = {.name = T("a longer name")};
     cr_expect(eq(int, api_encode_name_request(&name, &small), STATUS_NO_MEMORY));
     cr_expect(eq(sz, small.count, 0));
     buffer_deinit(&bytes);

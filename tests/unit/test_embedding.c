@@ -6,12 +6,14 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
 #include "proto/base/embedding.h"
+#include "proto/base/half.h"
 #include "proto/base/limits.h"
 #include "proto/base/neighbour.h"
 
@@ -94,4 +96,65 @@ Test(neighbour, the_higher_score_then_the_lower_id_is_ahead)
     cr_expect(neighbour_ahead(high, tie));
     cr_expect(not(neighbour_ahead(tie, high)));
     cr_expect(not(neighbour_ahead(high, high)));
+}
+
+static uint64_t random_state = 4;
+
+static float random_value(void)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (float)((double)(random_state >> 11) * 0x1p-53 * 2 - 1);
+}
+
+// Stores `values` as a memory does: kept when they are a row, else normalised; then halves.
+static void store(float *values, size_t count, uint16_t *row)
+{
+    if (!embedding_is_row(values, count))
+        cr_assert(eq(int, embedding_normalise(values, count), STATUS_OK));
+    half_from_floats(values, row, count);
+}
+
+Test(embedding, a_stored_row_keeps_its_bits_when_it_is_stored_again)
+{
+    static const size_t dimensions[] = {1, 2, 3, 7, 32, 512, 4096};
+    static float values[4096];
+    static uint16_t first[4096];
+    static uint16_t second[4096];
+    size_t moved = 0;
+    for (size_t d = 0; d < 7; d++) {
+        const size_t count = dimensions[d];
+        for (int round = 0; round < 2000 / (int)(1 + count / 64); round++) {
+            for (size_t i = 0; i < count; i++) // also far from unit length, and with tiny elements
+                values[i] = random_value() * (i % 5 == 4 ? 1e-6f : 1.0f) * (float)(1 + round % 3);
+            store(values, count, first);
+            half_to_floats(first, values, count);
+            cr_assert(embedding_is_row(values, count), "%zu, round %d", count, round);
+            store(values, count, second);
+            cr_assert(eq(int, memcmp(first, second, count * sizeof(*first)), 0), "%zu, round %d",
+                      count, round);
+            cr_assert(eq(int, embedding_normalise(values, count), STATUS_OK));
+            half_from_floats(values, second, count);
+            moved += memcmp(first, second, count * sizeof(*first)) != 0;
+        }
+    }
+    cr_expect(gt(sz, moved, 0)); // normalising alone does not keep them: that is why
+}
+
+Test(embedding, what_is_no_row_is_none)
+{
+    float values[4] = {0.5f, 0.5f, 0.5f, 0.5f};
+    cr_expect(embedding_is_row(values, 4));
+    values[0] = 0.501f; // no half
+    cr_expect(not(embedding_is_row(values, 4)));
+    values[0] = 1.0f; // too long
+    cr_expect(not(embedding_is_row(values, 4)));
+    values[0] = 0.498046875f; // a half, and too short by more than rounding explains
+    cr_expect(not(embedding_is_row(values, 4)));
+    values[0] = NAN;
+    cr_expect(not(embedding_is_row(values, 4)));
+    values[0] = INFINITY;
+    cr_expect(not(embedding_is_row(values, 4)));
+    cr_expect(not(embedding_is_row(NULL, 0)));
+    float large[2] = {60000.0f, 0.0f};
+    cr_expect(not(embedding_is_row(large, 2)));
 }

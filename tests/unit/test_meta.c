@@ -240,6 +240,109 @@ Test(meta, writes_are_counted_for_this_run_only)
     cr_expect(eq(ptr, (void *)meta_at(meta, 99), NULL));
 }
 
+static enum status point(const char *alias, const char *target)
+{
+    struct meta_generation found = {0};
+    struct reason why = {0};
+    enum status status = meta_point(meta, text_of(alias), text_of(target), &found, &why);
+    cr_expect(ne(int, status == STATUS_OK, why.text[0] != 0));
+    reopen();
+    return status;
+}
+
+static uint32_t meaning(const char *name)
+{
+    uint32_t number = 0;
+    (void)!find(name, META_FOR_QUERY, &number);
+    return number;
+}
+
+Test(meta, an_alias_follows_a_name_or_stays_with_a_generation)
+{
+    add("birds", META_SERVING);
+    add("birds", META_SERVING);
+    cr_expect(eq(int, point("now", "birds"), STATUS_OK));
+    cr_expect(eq(int, point("then", "birds@1"), STATUS_OK));
+    cr_expect(eq(u32, meaning("now"), 2));
+    cr_expect(eq(u32, meaning("then"), 1));
+    add("birds", META_SERVING);
+    cr_expect(eq(u32, meaning("now"), 3));
+    cr_expect(eq(u32, meaning("then"), 1));
+    cr_expect(eq(int, point("then", "birds@2"), STATUS_OK)); // moved
+    cr_expect(eq(u32, meaning("then"), 2));
+
+    struct text names[4];
+    cr_assert(eq(sz, meta_names(meta, 3, names, 4), 2)); // birds and now
+    cr_expect(eq(sz, meta_names(meta, 1, names, 4), 0));
+    struct meta_generation was = {0};
+    cr_expect(eq(int, meta_unpoint(meta, text_of("now"), &was, NULL), STATUS_OK));
+    cr_expect(eq(u32, was.number, 3));
+    reopen();
+    cr_expect(eq(u32, meaning("now"), 0));
+    cr_expect(eq(int, meta_unpoint(meta, text_of("now"), &was, NULL), STATUS_NOT_FOUND));
+    cr_expect(
+        eq(int, meta_unpoint(meta, text_of("birds"), &was, NULL), STATUS_FAILED_PRECONDITION));
+}
+
+Test(meta, a_memory_is_rolled_back_to_a_generation_of_its_own)
+{
+    add("birds", META_SERVING);
+    add("birds", META_SERVING);
+    add("cars", META_SERVING);
+    cr_expect(eq(int, point("birds", "birds@1"), STATUS_OK));
+    cr_expect(eq(u32, meaning("birds"), 1));
+    cr_expect(eq(int, point("birds", "cars@3"), STATUS_ALREADY_EXISTS));
+    cr_expect(eq(int, point("birds", "cars"), STATUS_ALREADY_EXISTS));
+    cr_expect(eq(int, point("birds", "birds"), STATUS_ALREADY_EXISTS));
+    cr_expect(eq(u32, meaning("birds"), 1));
+    cr_expect(eq(int, point("birds", "birds@2"), STATUS_OK));
+    cr_expect(eq(u32, meaning("birds"), 2));
+}
+
+Test(meta, aliases_of_aliases_of_nothing_and_of_what_does_not_serve_are_refused)
+{
+    add("birds", META_SERVING);
+    add("cars", META_BUILDING);
+    cr_expect(eq(int, point("now", "birds"), STATUS_OK));
+    cr_expect(eq(int, point("later", "now"), STATUS_INVALID));
+    cr_expect(eq(int, point("now", "now"), STATUS_INVALID));
+    cr_expect(eq(int, point("x", "nothing"), STATUS_NOT_FOUND));
+    cr_expect(eq(int, point("x", "birds@9"), STATUS_NOT_FOUND));
+    cr_expect(eq(int, point("x", "cars"), STATUS_NOT_FOUND));
+    cr_expect(eq(int, point("x", "cars@2"), STATUS_FAILED_PRECONDITION));
+    cr_expect(eq(int, point("x", ""), STATUS_INVALID));
+    cr_expect(eq(int, point("a/b", "birds"), STATUS_INVALID));
+    cr_expect(eq(int, point("", "birds"), STATUS_INVALID));
+    cr_expect(eq(u32, meaning("now"), 1));
+}
+
+Test(meta, what_an_alias_points_at_is_not_dropped)
+{
+    uint32_t numbers[META_GENERATIONS_MAX];
+    size_t count = 0;
+    struct reason why = {0};
+    add("birds", META_SERVING);
+    add("birds", META_SERVING);
+    cr_expect(eq(int, point("then", "birds@1"), STATUS_OK));
+    static const char *const held[] = {"birds", "birds@1", "then"};
+    for (size_t i = 0; i < 3; i++) {
+        cr_expect(eq(int, meta_find_drop(meta, text_of(held[i]), numbers, &count, &why),
+                     STATUS_FAILED_PRECONDITION));
+        cr_expect(ne(ptr, strstr(why.text, "then"), NULL), "%s", why.text);
+    }
+    cr_expect(eq(int, meta_drop(meta, 1, &why), STATUS_FAILED_PRECONDITION));
+    cr_expect(eq(int, meta_find_drop(meta, text_of("birds@2"), numbers, &count, &why), STATUS_OK));
+
+    // One that follows the name holds the last generation only.
+    cr_expect(eq(int, point("then", "birds"), STATUS_OK));
+    cr_expect(eq(int, meta_drop(meta, 2, &why), STATUS_OK));
+    reopen();
+    cr_expect(eq(u32, meaning("then"), 1));
+    cr_expect(eq(int, meta_drop(meta, 1, &why), STATUS_FAILED_PRECONDITION));
+    reopen();
+    cr_expect(eq(u32, meaning("then"), 1));
+}
+
 Test(meta, a_file_that_is_not_ours_is_refused)
 {
 #define GOOD                                                                                       \
@@ -252,7 +355,7 @@ Test(meta, a_file_that_is_not_ours_is_refused)
         {"", STATUS_CORRUPT},
         {"[]", STATUS_CORRUPT},
         {"{}", STATUS_CORRUPT},
-        {"{\"format\":2}", STATUS_FAILED_PRECONDITION},
+        {"{\"format\":3}", STATUS_FAILED_PRECONDITION},
         {"{\"format\":1,\"generations\":[],\"aliases\":[]}", STATUS_CORRUPT},
         {"{\"format\":1,\"next_generation\":0,\"generations\":[],\"aliases\":[]}", STATUS_CORRUPT},
         {"{\"format\":1,\"next_generation\":1,\"generations\":[" GOOD "],\"aliases\":[]}",
@@ -262,7 +365,16 @@ Test(meta, a_file_that_is_not_ours_is_refused)
         {"{\"format\":1,\"next_generation\":2,\"generations\":[{}],\"aliases\":[]}",
          STATUS_CORRUPT},
         {"{\"format\":1,\"next_generation\":2,\"generations\":[" GOOD
-         "],\"aliases\":[{\"name\":\"b\",\"generation\":1}]}",
+         "],\"aliases\":[{\"name\":\"b\",\"generation\":7}]}",
+         STATUS_CORRUPT},
+        {"{\"format\":2,\"next_generation\":2,\"generations\":[" GOOD
+         "],\"aliases\":[{\"name\":\"b\",\"memory\":\"a\"}]}",
+         STATUS_CORRUPT}, // a has no name of its own
+        {"{\"format\":2,\"next_generation\":2,\"generations\":[" GOOD
+         "],\"aliases\":[{\"name\":\"a\",\"memory\":\"a\"}]}",
+         STATUS_CORRUPT},
+        {"{\"format\":2,\"next_generation\":2,\"generations\":[" GOOD
+         "],\"aliases\":[{\"name\":\"b\",\"memory\":\"c\"},{\"name\":\"c\",\"memory\":\"b\"}]}",
          STATUS_CORRUPT},
         {"{\"format\":1,\"next_generation\":2,\"generations\":[" GOOD
          "],\"aliases\":[{\"name\":\"a\",\"generation\":2}]}",

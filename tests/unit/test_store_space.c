@@ -221,8 +221,8 @@ Test(store_space, rows_follow_the_store_after_it_came_back)
             keys[i] = text_of(names[i]);
             empty[i] = text_of("");
         }
-        const struct shard_write_request request = {GENERATION, DIMENSION, CHUNK, keys,
-                                                    empty,      empty,     empty, rows};
+        const struct shard_write_request request = {GENERATION, DIMENSION, CHUNK, keys, empty,
+                                                    empty,      empty,     NULL,  rows};
         struct arena *arena = arena_create(1 << 20);
         struct shard_write_reply reply;
         cr_assert(eq(int, ingest_begin(ingest, GENERATION, &why), STATUS_OK));

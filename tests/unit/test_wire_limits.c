@@ -221,7 +221,9 @@ static void expect_same_shape(const char *a, const char *b)
 Test(wire_limits, messages_with_one_codec_have_one_shape)
 {
     expect_same_shape("reco.v1.EncodeTextRequest", "reco.v1.TokenizeRequest");
-    expect_same_shape("reco.v1.DescribeMemoryRequest", "reco.v1.DropMemoryRequest");
+    expect_same_shape("reco.v1.DropMemoryRequest", "reco.v1.DescribeMemoryRequest");
+    expect_same_shape("reco.v1.DeleteRecordsRequest", "reco.v1.HideRequest");
+    expect_same_shape("reco.v1.DeleteRecordsReply", "reco.v1.HideReply");
     expect_same_shape("reco.shard.v1.DeleteRequest", "reco.shard.v1.HasRequest");
     expect_same_shape("reco.shard.v1.DeleteReply", "reco.shard.v1.HasReply");
     expect_same_shape("reco.shard.v1.StatsRequest", "reco.shard.v1.DropRequest");

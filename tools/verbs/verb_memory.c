@@ -2,12 +2,15 @@
 // reco memory list, info, drop.
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "tools/answers.h"
 #include "tools/memories.h"
 #include "tools/output.h"
 #include "tools/verbs.h"
+
+#define NAMES_BYTES 256
 
 // --- list
 
@@ -22,18 +25,35 @@ static enum status print_line(const struct api_memory_info *info)
     return status;
 }
 
+// The names that mean it: its own first if that does, "-" for none.
+static struct text names_of(const struct api_memory_info *info, char out[NAMES_BYTES])
+{
+    size_t used = 0;
+    for (int own = 1; own >= 0; own--)
+        for (size_t i = 0; i < info->alias_count; i++) {
+            struct text name = info->aliases[i];
+            if (text_equal(name, info->name) != (own == 1) || used + name.bytes + 5 > NAMES_BYTES)
+                continue;
+            used += (size_t)snprintf(out + used, NAMES_BYTES - used, "%s%.*s", used ? ", " : "",
+                                     (int)name.bytes, name.data);
+        }
+    return used ? (struct text){out, used} : text_of("-");
+}
+
 static void print_table(const struct api_memory_list *list)
 {
-    static const char *const header[] = {"memory", ">generation", "state", ">records",
+    static const char *const header[] = {"memory", ">generation", "state", "names", ">records",
                                          ">size",  ">dimension",  "index", "space"};
     struct output_table table;
     char figure[OUTPUT_FIGURE_BYTES];
+    char names[NAMES_BYTES];
     output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
     for (size_t i = 0; i < list->count; i++) {
         const struct api_memory_info *info = &list->memories[i];
         output_cell_text(&table, info->name);
         output_cell(&table, "%u", info->generation);
         output_cell_text(&table, info->state);
+        output_cell_text(&table, names_of(info, names));
         output_cell(&table, "%s", output_count(info->records, figure));
         output_cell(&table, "%s", output_bytes(info->bytes, figure));
         output_cell(&table, "%u", info->dimension);
@@ -89,10 +109,15 @@ static void print_info(const struct api_memory_info *info)
     printf("%-11s %s\n", "records", output_count(info->records, figure));
     printf("%-11s %s, %.0f bytes a record\n", "size", output_bytes(info->bytes, figure),
            info->records ? (double)info->bytes / (double)info->records : 0);
+    printf("%-11s %s\n", "hidden", output_count(info->hidden, figure));
     print_text("space", info->space);
     printf("%-11s %u\n", "dimension", info->dimension);
     printf("%-11s %u\n", "vshards", info->vshards);
     print_text("index", info->index);
+    if (info->content_hash.bytes)
+        print_text("hash", info->content_hash);
+    for (size_t i = 0; i < info->alias_count; i++)
+        print_text("name", info->aliases[i]);
     for (size_t i = 0; i < info->degraded_count; i++)
         print_text("degraded", info->degraded[i]);
 }
@@ -108,7 +133,8 @@ static int run_info(const struct options *options)
     struct arena *arena = arena_create(MEMORIES_ARENA_BYTES);
     struct api_memory_info info = {.generation = 0};
     struct reason why = {.text = ""};
-    enum status status = memories_describe(client, name, arena, &info, &why);
+    enum status status = options->hash ? memories_hash(client, name, arena, &info, &why)
+                                       : memories_describe(client, name, arena, &info, &why);
     exit_status = output_exit(status);
     if (status)
         output_error(name, &why);
@@ -168,7 +194,15 @@ static int run_drop(const struct options *options)
 #define INFO_JSON                                                                                  \
     "JSON line: "                                                                                  \
     "{\"memory\",\"generation\",\"state\",\"space\",\"dimension\",\"vshards\",\"records\","        \
-    "\n\"bytes\",\"index\",\"degraded\":[]}"
+    "\n\"bytes\",\"hidden\",\"index\",\"aliases\":[],\"degraded\":[]}"
+
+static const struct args_flag info_flags[] = {
+    {.name = "--hash",
+     .kind = ARGS_SWITCH,
+     .help = "also the content hash, for which every record is read",
+     .offset = offsetof(struct options, hash)},
+    {.name = NULL},
+};
 
 const struct verb verb_memory_list = {
     .args = {.name = "memory list",
@@ -181,12 +215,17 @@ const struct verb verb_memory_list = {
 };
 
 const struct verb verb_memory_info = {
-    .args = {.name = "memory info",
-             .items = "[NAME]",
-             .summary = "what one memory is: state, records, size, space",
-             .details = "NAME@GENERATION looks at one generation.\n\n" INFO_JSON,
-             .items_max = 1,
-             .groups = {options_data, options_model, options_server, options_common}},
+    .args =
+        {.name = "memory info",
+         .items = "[NAME]",
+         .summary = "what one memory is: state, records, size, space",
+         .details =
+             "NAME@GENERATION looks at one generation. The content hash is the same for the same\n"
+             "records (keys, captions, sources, tags, embeddings, what is hidden), however and "
+             "where "
+             "they lie.\n\n" INFO_JSON "\nwith --hash also \"content_hash\"",
+         .items_max = 1,
+         .groups = {info_flags, options_data, options_model, options_server, options_common}},
     .chapter = "memories",
     .run = run_info,
 };

@@ -245,22 +245,25 @@ static const struct args_flag add_flags[] = {
     {.name = NULL},
 };
 
-// --- delete
+// --- delete, hide, unhide
 
-struct removal {
+struct change {
     const struct options *options;
+    enum api_method method;
+    const char *done;    // what is said of a record that changed,
+    const char *already; // and of one that was so before
     struct client *client;
     struct buffer request, reply;
     int exit_status;
 };
 
-// Deletes one record, by key or else by id.
-static enum status delete_one(struct removal *removal, const char *key, uint64_t id, bool *missing,
-                              struct reason *why)
+// Changes one record, by key or else by id. *state is NULL when there is none.
+static enum status change_one(struct change *change, const char *key, uint64_t id,
+                              const char **state, struct reason *why)
 {
     const struct text keys[1] = {key ? text_of(key) : (struct text){0}};
     const struct api_delete_request request = {
-        .memory = text_of(removal->options->items.items[0]),
+        .memory = text_of(change->options->items.items[0]),
         .keys = keys,
         .key_count = key ? 1 : 0,
         .ids = &id,
@@ -269,93 +272,122 @@ static enum status delete_one(struct removal *removal, const char *key, uint64_t
     enum status status = key ? inputs_check_text(key, why) : STATUS_OK;
     if (status)
         return status;
-    removal->request.count = 0;
-    status = api_encode_delete_request(&request, &removal->request);
+    change->request.count = 0;
+    status = api_encode_delete_request(&request, &change->request);
     if (status)
         return reason_set(why, status, NULL, "the request cannot be made: %s", status_text(status));
-    struct bytes bytes = {removal->request.data, removal->request.count};
-    status = client_call(removal->client, API_MEMORY_DELETE, bytes, &removal->reply, why);
+    struct bytes bytes = {change->request.data, change->request.count};
+    status = client_call(change->client, change->method, bytes, &change->reply, why);
     if (status)
         return status;
 
     struct arena *arena = arena_create(REPLY_ARENA_BYTES);
     struct api_delete_reply answer = {.deleted = 0};
-    bytes = (struct bytes){removal->reply.data, removal->reply.count};
+    bytes = (struct bytes){change->reply.data, change->reply.count};
     status = api_decode_delete_reply(bytes, arena, &answer, why);
-    *missing = answer.deleted == 0;
+    const bool missing = answer.missing_key_count + answer.missing_id_count > 0;
+    *state = missing ? NULL : answer.deleted ? change->done : change->already;
     arena_destroy(&arena);
     return status;
 }
 
-// Deletes and tells; false when nothing more is to be done.
-static bool do_one(struct removal *removal, const char *key, uint64_t id)
+// Changes and tells; false when nothing more is to be done.
+static bool do_one(struct change *change, const char *key, uint64_t id)
 {
     char name[32];
-    bool missing = false;
+    const char *state = NULL;
     struct reason why = {.text = ""};
     (void)snprintf(name, sizeof(name), "id %" PRIu64, id);
-    enum status status = delete_one(removal, key, id, &missing, &why);
+    enum status status = change_one(change, key, id, &state, &why);
     int one = output_exit(status);
-    if (!status && missing) {
+    if (!status && !state) {
         (void)reason_set(&why, STATUS_NOT_FOUND, NULL, "there is no such record");
         one = VERBS_FAILED;
     }
     if (one)
         output_error(key ? key : name, &why);
-    removal->exit_status = one > removal->exit_status ? one : removal->exit_status;
-    if (!status && show_record(removal->options, key, id, missing ? "missing" : "deleted"))
+    change->exit_status = one > change->exit_status ? one : change->exit_status;
+    if (!status && show_record(change->options, key, id, state ? state : "missing"))
         return false;
-    return !one || removal->options->keep_going;
+    return !one || change->options->keep_going;
 }
 
-static bool delete_ids(struct removal *removal, const uint64_t *ids)
+static bool change_ids(struct change *change, const uint64_t *ids)
 {
-    for (size_t i = 0; i < removal->options->ids.count; i++)
-        if (!do_one(removal, NULL, ids[i]))
+    for (size_t i = 0; i < change->options->ids.count; i++)
+        if (!do_one(change, NULL, ids[i]))
             return false;
     return true;
 }
 
-static void delete_keys(struct removal *removal)
+static void change_keys(struct change *change)
 {
-    const struct args_list *items = &removal->options->items;
+    for (size_t i = 0; i < change->options->keys.count; i++) {
+        const char *key = change->options->keys.items[i];
+        if (!do_one(change, key, hash_id(key, strlen(key))))
+            return;
+    }
+    const struct args_list *items = &change->options->items;
     struct args_list keys = {.items = items->items + 1, .count = items->count - 1};
     struct inputs inputs;
     inputs_init(&inputs, &keys, true);
     for (const char *key = inputs_next(&inputs); key; key = inputs_next(&inputs))
-        if (!do_one(removal, key, hash_id(key, strlen(key))))
+        if (!do_one(change, key, hash_id(key, strlen(key))))
             break;
     inputs_deinit(&inputs);
 }
 
-static int run_delete(const struct options *options)
+static int run_change(struct change change)
 {
-    struct removal removal = {.options = options};
+    const struct options *options = change.options;
     struct reason why = {.text = ""};
     uint64_t *ids = mem_alloc_array(options->ids.count + 1, sizeof(*ids));
     enum status status = STATUS_OK;
     for (size_t i = 0; i < options->ids.count && !status; i++)
         status = args_read_count("--id", options->ids.items[i], 0, UINT64_MAX, &ids[i], &why);
-    if (!status && !options->ids.count && options->items.count < 2)
-        status =
-            reason_set(&why, STATUS_INVALID, NULL, "nothing to delete: KEY... or --id is needed");
+    if (!status && !options->ids.count && !options->keys.count && options->items.count < 2)
+        status = reason_set(&why, STATUS_INVALID, NULL,
+                            "no record is named: KEY..., --key or --id is needed");
     if (status) {
         output_error(NULL, &why);
         mem_free(ids);
         return VERBS_USAGE;
     }
 
-    removal.exit_status = memories_open_client(options, CLIENT_READ, &removal.client);
-    if (!removal.exit_status && delete_ids(&removal, ids))
-        delete_keys(&removal);
-    client_close(&removal.client);
-    buffer_deinit(&removal.request);
-    buffer_deinit(&removal.reply);
+    change.exit_status = memories_open_client(options, CLIENT_READ, &change.client);
+    if (!change.exit_status && change_ids(&change, ids))
+        change_keys(&change);
+    client_close(&change.client);
+    buffer_deinit(&change.request);
+    buffer_deinit(&change.reply);
     mem_free(ids);
-    return removal.exit_status;
+    return change.exit_status;
 }
 
-static const struct args_flag delete_flags[] = {
+static int run_delete(const struct options *options)
+{
+    return run_change((struct change){
+        .options = options, .method = API_MEMORY_DELETE, .done = "deleted", .already = "deleted"});
+}
+
+static int run_hide(const struct options *options)
+{
+    return run_change((struct change){
+        .options = options, .method = API_MEMORY_HIDE, .done = "hidden", .already = "was hidden"});
+}
+
+static int run_unhide(const struct options *options)
+{
+    return run_change((struct change){
+        .options = options, .method = API_MEMORY_UNHIDE, .done = "shown", .already = "was shown"});
+}
+
+static const struct args_flag change_flags[] = {
+    {.name = "--key",
+     .kind = ARGS_LIST,
+     .argument = "KEY",
+     .help = "a record by its key, the same as KEY",
+     .offset = offsetof(struct options, keys)},
     {.name = "--id",
      .kind = ARGS_LIST,
      .argument = "ID",
@@ -387,8 +419,41 @@ const struct verb verb_memory_delete = {
                         "JSON line: {\"key\",\"id\",\"status\"}, status \"deleted\" or \"missing\"",
              .items_min = 1,
              .items_max = SIZE_MAX,
-             .groups = {delete_flags, options_items, options_data, options_model, options_server,
+             .groups = {change_flags, options_items, options_data, options_model, options_server,
                         options_common}},
     .chapter = "memories",
     .run = run_delete,
+};
+
+#define HIDE_JSON                                                                                  \
+    "\n\nJSON line: {\"key\",\"id\",\"status\"}, status \"hidden\" or \"was hidden\" (unhide: "    \
+    "\"shown\",\n\"was shown\"), \"missing\" when there is no such record"
+
+const struct verb verb_memory_hide = {
+    .args = {.name = "memory hide",
+             .items = "NAME KEY...",
+             .summary = "takes records out of every answer, but keeps them",
+             .details =
+                 "No search, refinement or classification shows them from the answer on, until "
+                 "`reco memory\nunhide`. Adding a hidden record again keeps it hidden; deleting it "
+                 "forgets that it was.\n- reads one key per line from stdin." HIDE_JSON,
+             .items_min = 1,
+             .items_max = SIZE_MAX,
+             .groups = {change_flags, options_items, options_data, options_model, options_server,
+                        options_common}},
+    .chapter = "memories",
+    .run = run_hide,
+};
+
+const struct verb verb_memory_unhide = {
+    .args = {.name = "memory unhide",
+             .items = "NAME KEY...",
+             .summary = "shows hidden records again",
+             .details = "- reads one key per line from stdin." HIDE_JSON,
+             .items_min = 1,
+             .items_max = SIZE_MAX,
+             .groups = {change_flags, options_items, options_data, options_model, options_server,
+                        options_common}},
+    .chapter = "memories",
+    .run = run_unhide,
 };
