@@ -40,7 +40,7 @@ def blocks():
 def main(programs):
     programs = Path(programs).resolve()
     told = blocks()
-    assert "Python" in told and set(told) <= set(EXPECTED), told.keys()
+    assert set(told) == set(EXPECTED), told.keys()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "bin").mkdir()
@@ -51,11 +51,13 @@ def main(programs):
                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             address = cluster.stdout.readline().split()[1]
+            side = cluster.stdout.readline().split()[1]
             subprocess.run([programs / "reco", "memory", "build", "default", SOURCE / "tools/demo/memory.tar.gz",
                             "--server", address, "--quiet"], check=True, stdout=subprocess.DEVNULL)
             for language, block in told.items():
-                done = subprocess.run(["sh", "-e", "-c", block.replace("127.0.0.1:7700", address)], cwd=folder, text=True,
-                                      capture_output=True, check=False, timeout=PATIENCE,
+                block = block.replace("127.0.0.1:7700", address).replace("127.0.0.1:7780", side)
+                done = subprocess.run(["sh", "-e", "-c", block], cwd=folder, text=True, capture_output=True,
+                                      check=False, timeout=PATIENCE,
                                       env={**os.environ, "PATH": f"{folder}/bin:{programs}:{os.environ['PATH']}"})
                 assert done.returncode == 0, f"{language}: {done.stderr}\n{block}"
                 assert EXPECTED[language] in done.stdout, f"{language}: {done.stdout}"
