@@ -49,6 +49,7 @@ struct coordinator {
     const struct coordinator_params *params;
     struct reason why;
 
+    atomic_llong default_deadline_us; // of unary calls without one; 0: none
     // Written by the loop's thread at the end of a turn; relaxed: they only tell.
     struct {
         atomic_size_t rpc_calls, calls, streams, items, stream_bytes;
@@ -86,12 +87,24 @@ static void on_rpc_finish(void *channel, enum status status, struct buffer *repl
 static const struct service_transport rpc_transport = {
     .is_grpc = true, .read = on_rpc_read, .send = on_rpc_send, .finish = on_rpc_finish};
 
+static int64_t deadline_of(struct coordinator *coordinator, const struct rpc_call *call)
+{
+    int64_t deadline_us = rpc_call_deadline_us(call);
+    int64_t default_us =
+        atomic_load_explicit(&coordinator->default_deadline_us, memory_order_relaxed);
+    const struct api_method_info *info = api_method_info((enum api_method)rpc_call_method(call));
+    if (deadline_us != DEADLINE_NONE || default_us == 0 || info->client_streams ||
+        info->server_streams)
+        return deadline_us;
+    return clock_deadline_in_us(default_us);
+}
+
 static void open_rpc_call(struct coordinator *coordinator, const struct rpc_event *event)
 {
     struct service_open params = {
         .method = (enum api_method)rpc_call_method(event->call),
         .message = event->message,
-        .deadline_us = rpc_call_deadline_us(event->call),
+        .deadline_us = deadline_of(coordinator, event->call),
         .request_id = rpc_call_request_id(event->call),
         .transport = &rpc_transport,
         .channel = event->call,
@@ -277,7 +290,8 @@ static enum status start_rpc(struct coordinator *coordinator, const char *addres
         .methods = methods,
         .method_count = API_METHOD_COUNT,
         .descriptor_set = api_descriptor_set(),
-        .calls_max = coordinator->params->calls,
+        .limits = coordinator->params->limits,
+        .tls = coordinator->params->tls,
     };
     return rpc_server_start(&params, &coordinator->rpc, why);
 }
@@ -310,6 +324,7 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
     struct backend *backend = &coordinator->backend;
     coordinator->params = params;
     coordinator->local = local_calls_create();
+    atomic_init(&coordinator->default_deadline_us, params->deadline_us);
     backend->ledger = ledger_create();
     const struct service_limits limits = {params->streams, params->stream_items};
     backend->telemetry = telemetry_create((uint32_t)params->node_count, RECO_VERSION);
@@ -363,6 +378,16 @@ void coordinator_stop(struct coordinator **coordinator, int64_t grace_us)
     thread_join(&stopped->thread);
     free_parts(stopped);
     *coordinator = NULL;
+}
+
+void coordinator_set_limits(struct coordinator *coordinator, const struct rpc_limits *limits,
+                            int64_t deadline_us)
+{
+    assert(coordinator && limits);
+
+    if (coordinator->rpc)
+        rpc_server_set_limits(coordinator->rpc, limits);
+    atomic_store_explicit(&coordinator->default_deadline_us, deadline_us, memory_order_relaxed);
 }
 
 int coordinator_port(const struct coordinator *coordinator)

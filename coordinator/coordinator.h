@@ -19,6 +19,7 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "proto/bus/bus.h"
+#include "proto/rpc/rpc_server.h"
 #include "proto/wire/api.h"
 #include "shaders/models/clip.h"
 
@@ -36,11 +37,13 @@ struct coordinator_params {
     const struct coordinator_node *nodes; // [node_count], in the order of their numbers
     size_t node_count;                    // 0..NODES_MAX; with a data directory the N of its FORMAT
     struct clip_params clip;
-    const char *listen; // "127.0.0.1:7700", port 0 picks one; NULL: coordinator_call() only
-    const char *http;   // side port: "127.0.0.1:7780", port 0 picks one; NULL: none
-    // Limits; 0: the default, which is also the most of calls and items.
-    size_t calls;        // over gRPC, at once: 256
-    size_t streams;      // ...Stream calls among them: 64
+    const char *listen;       // "127.0.0.1:7700", port 0 picks one; NULL: coordinator_call() only
+    const char *http;         // side port: "127.0.0.1:7780", port 0 picks one; NULL: none
+    struct rpc_tls *tls;      // of the listener, must outlive it; NULL: plain text
+    struct rpc_limits limits; // of the listener
+    int64_t deadline_us;      // of unary calls over gRPC that come without one; 0: none
+    // Limits; 0: the default, which is also the most of items.
+    size_t streams;      // ...Stream calls at once: 64
     size_t stream_items; // questions of one stream, at once: API_STREAM_ITEMS
 };
 
@@ -53,6 +56,10 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
 // process must be finished by their threads, and no call may begin any more. Sets
 // *coordinator to NULL; NULL is allowed.
 void coordinator_stop(struct coordinator **coordinator, int64_t grace_us);
+
+// Takes limits and default deadline of the listener over; without one there is no effect. Any thread.
+void coordinator_set_limits(struct coordinator *coordinator, const struct rpc_limits *limits,
+                            int64_t deadline_us);
 
 // Port of the gRPC server and of the side port; 0 without one.
 int coordinator_port(const struct coordinator *coordinator);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // reco-coordinator: the front of a cluster as a process.
 //
-// It prints "ready HOST:PORT" once it answers, drains on SIGTERM or SIGINT, and exits with 0;
+// It prints "ready HOST:PORT" once it answers, reads its configuration again on SIGHUP, drains on SIGTERM or SIGINT, and exits with 0;
 // with 1 when it cannot start, with 2 for wrong usage.
 //
 // It holds the lock of its data directory. When the process that started it does (as `reco up`
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "coordinator/coordinator.h"
@@ -26,19 +27,30 @@
 #include "proto/base/words.h"
 #include "proto/bus/bus.h"
 #include "proto/http/http.h"
+#include "proto/rpc/rpc_tls.h"
 
 #define EXIT_FAILED 1
 #define EXIT_USAGE 2
 #define GRACE_US 30000000 // for running calls when it drains
 #define PORT_MAX 65535
+#define CERTIFICATES_S 1 // between two looks at their files
 #define ADDRESS_BYTES 300
 #define HTTP_PORT_ABOVE 80 // the side port, of the gRPC port
 #define SIDE_HOST "127.0.0.1"
+
+// How the program was started, for a reload.
+struct command {
+    int argc;
+    const char *const *argv;
+    const struct config *config; // as it was then
+    bool die_with_parent;
+};
 
 // What main() owns.
 struct house {
     struct datadir *datadir; // NULL without, or under the parent's lock
     struct bus *bus;
+    struct rpc_tls *tls; // NULL: plain text
     struct coordinator *coordinator;
     char endpoints[NODES_MAX][2][BUS_ENDPOINT_BYTES];
     struct coordinator_node nodes[NODES_MAX];
@@ -186,6 +198,31 @@ static enum status choose_http(const struct settings_coordinator *settings, stru
     return STATUS_OK;
 }
 
+static struct rpc_tls_params tls_params(const struct settings_coordinator *settings)
+{
+    return (struct rpc_tls_params){
+        .certificate = settings->tls_certificate,
+        .key = settings->tls_key,
+        .client_ca = settings->tls_client_ca,
+        .clients = (enum rpc_tls_clients)settings->tls_client_auth,
+        .names = settings->tls_client_names.items,
+        .name_count = settings->tls_client_names.count,
+    };
+}
+
+static bool wants_tls(const struct settings_coordinator *settings)
+{
+    return settings->tls_certificate || settings->tls_key || settings->tls_client_ca ||
+           settings->tls_client_names.count > 0;
+}
+
+static struct rpc_limits limits_of(const struct settings_coordinator *settings)
+{
+    return (struct rpc_limits){.calls = settings->limit_calls,
+                               .message_bytes = settings->limit_message_bytes,
+                               .memory_bytes = settings->limit_memory_bytes};
+}
+
 static enum status start(const struct settings_coordinator *settings, struct house *house,
                          struct reason *why)
 {
@@ -198,6 +235,9 @@ static enum status start(const struct settings_coordinator *settings, struct hou
         status = name_nodes(settings, house, why);
     if (status == STATUS_OK)
         status = open_bus(settings, house, why);
+    const struct rpc_tls_params tls = tls_params(settings);
+    if (status == STATUS_OK && wants_tls(settings))
+        status = rpc_tls_open(&tls, &house->tls, why);
     if (status != STATUS_OK)
         return status;
 
@@ -211,6 +251,11 @@ static enum status start(const struct settings_coordinator *settings, struct hou
                  .threads = (int)settings->threads},
         .listen = settings->listen,
         .http = house->http[0] ? house->http : NULL,
+        .tls = house->tls,
+        .limits = limits_of(settings),
+        .deadline_us = (int64_t)settings->limit_deadline_ms * 1000,
+        .streams = settings->limit_streams,
+        .stream_items = settings->limit_stream_items,
     };
     status = coordinator_start(&params, &house->coordinator, why);
     if (status != STATUS_OK || !house->datadir)
@@ -226,6 +271,7 @@ static enum status start(const struct settings_coordinator *settings, struct hou
 static void stop(struct house *house)
 {
     coordinator_stop(&house->coordinator, GRACE_US);
+    rpc_tls_close(&house->tls);
     bus_close(&house->bus);
     datadir_close(&house->datadir);
 }
@@ -250,19 +296,67 @@ static void block_signals(sigset_t *signals)
     (void)sigemptyset(signals);
     (void)sigaddset(signals, SIGTERM);
     (void)sigaddset(signals, SIGINT);
+    (void)sigaddset(signals, SIGHUP);
     (void)pthread_sigmask(SIG_BLOCK, signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
+// Reads the configuration again and takes over what can be, all or nothing.
+static void reload(const struct command *command, struct house *house)
+{
+    struct settings_coordinator settings = {0};
+    struct config_words words;
+    struct config *config = NULL;
+    struct reason why = {0};
+    char text[LOG_QUOTE_BYTES];
+    enum status status =
+        config_load(&settings_coordinator, command->argc, command->argv, &words, &config, &why);
+    if (status == STATUS_OK) {
+        config_store(config, &settings);
+        const struct rpc_tls_params tls = tls_params(&settings);
+        if (house->tls)
+            status = rpc_tls_update(house->tls, &tls, &why);
+        else if (wants_tls(&settings))
+            status = reason_set(&why, STATUS_INVALID, "[tls]",
+                                "a listener of plain text becomes one of TLS by a restart only");
+    }
+    if (status != STATUS_OK) {
+        log_error("config_refused", "field=\"%s\" reason=%s", why.field, log_quote(why.text, text));
+    } else {
+        const struct rpc_limits limits = limits_of(&settings);
+        log_set_level((enum log_level)settings.log_level);
+        coordinator_set_limits(house->coordinator, &limits,
+                               (int64_t)settings.limit_deadline_ms * 1000);
+        config_log_restarts(command->config, config);
+        log_info("config_reloaded", "file=\"%s\"", words.file ? words.file : "");
+    }
+    config_destroy(&config);
+}
+
+// Until the signal that ends the program. Certificates are looked at while waiting.
+static void wait_for_end(const struct command *command, struct house *house,
+                         const sigset_t *signals)
+{
+    const struct timespec look = {.tv_sec = CERTIFICATES_S};
+    int received = 0;
+    while (received != SIGTERM && received != SIGINT) {
+        received = sigtimedwait(signals, NULL, house->tls ? &look : NULL);
+        if (received == SIGHUP)
+            reload(command, house);
+        else if (received < 0 && house->tls)
+            rpc_tls_check_files(house->tls);
+    }
+}
+
 // The whole life between the settings and the end; returns the exit status.
-static int serve(const struct settings_coordinator *settings, bool die_with_parent)
+static int serve(const struct command *command, const struct settings_coordinator *settings)
 {
     static struct house house;
     struct reason why = {0};
     machine_raise_files();
     sigset_t signals;
     block_signals(&signals);
-    if (die_with_parent && !bind_to_parent())
+    if (command->die_with_parent && !bind_to_parent())
         return EXIT_FAILED;
 
     enum status status = start(settings, &house, &why);
@@ -276,9 +370,7 @@ static int serve(const struct settings_coordinator *settings, bool die_with_pare
                      coordinator_http_port(house.coordinator));
     (void)fflush(stdout);
 
-    int received = 0;
-    while (sigwait(&signals, &received) != 0)
-        ;
+    wait_for_end(command, &house, &signals);
     stop(&house);
     return 0;
 }
@@ -303,7 +395,9 @@ int main(int argc, char **argv)
     else if (words.print)
         config_print(config, NULL, stdout);
     else
-        exit_status = serve(&settings, words.die_with_parent);
+        exit_status =
+            serve(&(struct command){argc, (const char *const *)argv, config, words.die_with_parent},
+                  &settings);
     config_destroy(&config);
     return exit_status;
 }

@@ -39,6 +39,10 @@ static enum status set_flags(const struct options *options, struct config *confi
         {"--server", options->server},
         {"--data", options->data},
         {"--model", options->model},
+        {"--tls-ca", options->tls_ca},
+        {"--tls-cert", options->tls_cert},
+        {"--tls-key", options->tls_key},
+        {"--tls-name", options->tls_name},
         {"--memory", options->memory[0] ? options->memory : NULL},
         {"--deadline-ms", options->deadline_ms ? deadline : NULL},
     };
@@ -74,6 +78,12 @@ enum status client_config_apply(const struct args_verb *verb, struct options *op
     options->data_given = options->data != NULL;
     if (args_has(verb, "--server") && !local && !options->server)
         options->server = settings.server;
+    if (options->server) {
+        options->tls_ca = settings.tls_ca;
+        options->tls_cert = settings.tls_cert;
+        options->tls_key = settings.tls_key;
+        options->tls_name = settings.tls_name;
+    }
     // A server has its own data directory and model: what is given with it is refused later.
     if (args_has(verb, "--data") && !options->server)
         options->data = settings.data;

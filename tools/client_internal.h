@@ -6,6 +6,7 @@
 #ifndef RECO_TOOLS_CLIENT_INTERNAL_H
 #define RECO_TOOLS_CLIENT_INTERNAL_H
 
+#include "proto/rpc/rpc_client.h"
 #include "tools/client.h"
 
 struct client_calls {
@@ -27,6 +28,8 @@ struct client {
     const char *name;
     uint64_t deadline_ms; // of each call; 0: none
     const char *request_id;
+    bool is_tls; // only a server's
+    struct rpc_client_tls tls;
 };
 
 // The point in time at which a call that begins now must be over.

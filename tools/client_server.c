@@ -115,9 +115,11 @@ static enum status open_at(const struct client *like, struct client **out, struc
 {
     struct rpc_client *rpc = NULL;
     struct reason inner = {.text = ""};
-    enum status status = rpc_client_open(like->name, &rpc, &inner);
+    enum status status =
+        rpc_client_open_tls(like->name, like->is_tls ? &like->tls : NULL, &rpc, &inner);
     if (status)
-        return reason_set(why, status, "--server", "%s", inner.text);
+        return reason_set(why, status, inner.field[0] == '-' ? inner.field : "--server", "%s",
+                          inner.text);
 
     struct server *server = mem_alloc(sizeof(*server));
     server->base = *like;
@@ -130,8 +132,15 @@ static enum status open_at(const struct client *like, struct client **out, struc
 enum status client_server_open(const struct options *options, struct client **out,
                                struct reason *why)
 {
+    bool is_tls = options->tls_ca || options->tls_cert || options->tls_key || options->tls_name;
+    bool is_system = options->tls_ca && strcmp(options->tls_ca, "system") == 0;
     struct client like = {
         .name = options->server,
+        .is_tls = is_tls,
+        .tls = {.ca = is_system ? NULL : options->tls_ca,
+                .certificate = options->tls_cert,
+                .key = options->tls_key,
+                .name = options->tls_name},
         .deadline_ms = options->deadline_ms,
         .request_id = options->request_id,
     };

@@ -10,7 +10,6 @@
 #include "proto/base/limits.h"
 
 #define MEMBER(name) offsetof(struct options, name)
-#define DEADLINE_MS_MAX 86400000.0 // one day
 
 void options_init(struct options *options)
 {
@@ -92,6 +91,27 @@ const struct args_flag options_server[] = {
      .argument = "HOST:PORT",
      .help = "asks this server; without it the work is done inside this process",
      .offset = MEMBER(server)},
+    {.name = "--tls-ca",
+     .kind = ARGS_TEXT,
+     .argument = "FILE",
+     .help = "speaks TLS to the server, whose certificate this CA has signed; the word system: the "
+             "CAs of this machine",
+     .offset = MEMBER(tls_ca)},
+    {.name = "--tls-cert",
+     .kind = ARGS_TEXT,
+     .argument = "FILE",
+     .help = "the certificate that is shown to the server",
+     .offset = MEMBER(tls_cert)},
+    {.name = "--tls-key",
+     .kind = ARGS_TEXT,
+     .argument = "FILE",
+     .help = "the private key of it",
+     .offset = MEMBER(tls_key)},
+    {.name = "--tls-name",
+     .kind = ARGS_TEXT,
+     .argument = "NAME",
+     .help = "the name in the server's certificate, where it is not the host",
+     .offset = MEMBER(tls_name)},
     {.name = "--deadline-ms",
      .kind = ARGS_COUNT,
      .argument = "N",

@@ -22,11 +22,12 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     const char *config; // the file; NULL: none
     bool print_config;
     // where the answer comes from
-    const char *data;   // NULL: datadir_default_path()
-    bool data_given;    // by a flag
-    const char *server; // NULL: inside this process
-    const char *model;  // NULL: the embedded one
-    int device;         // place in OPTIONS_DEVICES
+    const char *data;                                   // NULL: datadir_default_path()
+    bool data_given;                                    // by a flag
+    const char *server;                                 // NULL: inside this process
+    const char *tls_ca, *tls_cert, *tls_key, *tls_name; // how to speak to it; NULL: not given
+    const char *model;                                  // NULL: the embedded one
+    int device;                                         // place in OPTIONS_DEVICES
     uint64_t deadline_ms;
     const char *request_id;
     const char *memory;
@@ -81,7 +82,7 @@ void options_init(struct options *options);
 extern const struct args_flag options_common[];  // --json --quiet --verbose --config --print-config
 extern const struct args_flag options_items[];   // --keep-going
 extern const struct args_flag options_model[];   // --model --device
-extern const struct args_flag options_server[];  // --server --deadline-ms --request-id
+extern const struct args_flag options_server[];  // --server --tls-... --deadline-ms --request-id
 extern const struct args_flag options_data[];    // --data
 extern const struct args_flag options_memory[];  // --memory
 extern const struct args_flag options_profile[]; // --profile

@@ -41,6 +41,13 @@
 #define ENVELOPE_BYTES_MAX 8192u      // frame 0 between coordinator and node
 #define BODY_BYTES_MAX (16u << 20)    // frame 1: one protobuf message
 #define ROWS_BYTES_MAX (64u << 20)    // frame 2: raw rows
+#define CALLS_MAX 256                 // gRPC calls at once
+#define CALL_STREAMS_DEFAULT 64       // ...Stream calls among them, unless told otherwise
+#define CALL_MEMORY_MIN (64ull << 20) // for gRPC's buffers of all clients together: at least,
+#define CALL_MEMORY_DEFAULT (512ull << 20)
+#define CALL_MEMORY_MAX (64ull << 30) // and at most
+#define MESSAGE_BYTES_LOW 65536       // the lowest that a message may be limited to
+#define DEADLINE_MS_MAX 86400000      // one day
 #define REQUEST_ID_BYTES_MAX 64       //
 #define LABEL_SET_ID_BYTES 32         // hexadecimal digits
 #define CONTENT_HASH_BYTES 32         // hexadecimal digits

@@ -38,6 +38,14 @@ struct settings_coordinator {
     uint64_t node_count;
     struct config_list endpoints; // "QUERY,BULK" of each
     const char *keys;
+    // [tls]
+    const char *tls_certificate, *tls_key, *tls_client_ca;
+    int tls_client_auth; // 0 optional, 1 required
+    struct config_list tls_client_names;
+    // [limits]
+    uint64_t limit_calls, limit_streams, limit_stream_items, limit_message_bytes,
+        limit_memory_bytes;
+    uint64_t limit_deadline_ms; // 0: none
     // [log]
     int log_level; // enum log_level
 };
@@ -50,6 +58,7 @@ struct settings_shard {
     const char *bulk;
     uint64_t search_threads;
     const char *keys;
+    struct config_list allow; // public keys
     // [disk]
     uint64_t disk_throttle_percent, disk_full_percent;
     // [memory]
@@ -67,6 +76,7 @@ struct settings_client {
     const char *model;
     const char *memory;
     uint64_t deadline_ms; // 0: none
+    const char *tls_ca, *tls_cert, *tls_key, *tls_name;
 };
 
 extern const struct config_table settings_coordinator;

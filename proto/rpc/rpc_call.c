@@ -264,6 +264,13 @@ enum status rpc_call_take_message(struct rpc_call *call, struct reason *why)
     struct rpc_server *server = call->server;
     rpc_call_drop_message(call);
     const size_t bytes = grpc_byte_buffer_length(call->received);
+    const size_t bytes_max = atomic_load(&server->message_bytes_max);
+    if (bytes > bytes_max) {
+        grpc_byte_buffer_destroy(call->received);
+        call->received = NULL;
+        return reason_set(why, STATUS_EXHAUSTED, NULL,
+                          "the message has %zu bytes; at most %zu are allowed", bytes, bytes_max);
+    }
     if (bytes > RPC_HELD_BYTES_MAX - server->held_bytes) {
         grpc_byte_buffer_destroy(call->received);
         call->received = NULL;

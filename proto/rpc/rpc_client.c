@@ -11,8 +11,7 @@
 // gRPC gives RECEIVE back only after every message has been read, so a stream that is finished before
 // its end is cancelled first.
 //
-// An address is local or tunnelled, since there is no TLS yet: proxies of the environment are not
-// used.
+// Proxies of the environment are not used.
 
 #include "proto/rpc/rpc_client.h"
 
@@ -79,7 +78,61 @@ struct rpc_stream {
 
 // --- client
 
+#define PEM_BYTES_MAX (1u << 20)
+
+// Reads a PEM file into *out; nothing for NULL.
+static enum status read_pem(const char *path, const char *field, struct buffer *out,
+                            struct reason *why)
+{
+    if (!path)
+        return STATUS_OK;
+    enum status status = bytes_read_file(path, PEM_BYTES_MAX, out);
+    if (status != STATUS_OK)
+        return reason_set(why, STATUS_INVALID, field, "%.200s cannot be read: %s", path,
+                          status_text(status));
+    if (!strstr((const char *)out->data, "-----BEGIN "))
+        return reason_set(why, STATUS_INVALID, field, "%.200s is not PEM", path);
+    return STATUS_OK;
+}
+
+static enum status create_credentials(const struct rpc_client_tls *tls,
+                                      grpc_channel_credentials **out, struct reason *why)
+{
+    if (!tls) {
+        *out = grpc_insecure_credentials_create();
+        return STATUS_OK;
+    }
+    if (!tls->certificate != !tls->key)
+        return reason_set(why, STATUS_INVALID, tls->key ? "--tls-cert" : "--tls-key",
+                          "is missing: a client shows a certificate and has its key");
+    struct buffer ca = {0};
+    struct buffer certificate = {0};
+    struct buffer key = {0};
+    enum status status = read_pem(tls->ca, "--tls-ca", &ca, why);
+    if (status == STATUS_OK)
+        status = read_pem(tls->certificate, "--tls-cert", &certificate, why);
+    if (status == STATUS_OK)
+        status = read_pem(tls->key, "--tls-key", &key, why);
+    if (status == STATUS_OK) {
+        grpc_ssl_pem_key_cert_pair pair = {(const char *)key.data, (const char *)certificate.data};
+        *out =
+            grpc_ssl_credentials_create((const char *)ca.data, key.data ? &pair : NULL, NULL, NULL);
+    }
+    buffer_deinit(&ca);
+    buffer_deinit(&certificate);
+    if (key.data)
+        memset(key.data, 0, key.count);
+    buffer_deinit(&key);
+    return status;
+}
+
 enum status rpc_client_open(const char *address, struct rpc_client **out, struct reason *why)
+{
+    return rpc_client_open_tls(address, NULL, out, why);
+}
+
+enum status rpc_client_open_tls(const char *address, const struct rpc_client_tls *tls,
+                                struct rpc_client **out, struct reason *why)
 {
     assert(address);
     assert(out);
@@ -93,6 +146,12 @@ enum status rpc_client_open(const char *address, struct rpc_client **out, struct
                           address);
 
     rpc_core_begin();
+    grpc_channel_credentials *credentials = NULL;
+    status = create_credentials(tls, &credentials, why);
+    if (status != STATUS_OK) {
+        rpc_core_end();
+        return status;
+    }
     grpc_arg list[] = {
         rpc_core_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)MESSAGE_BYTES_MAX),
         rpc_core_arg(GRPC_ARG_MAX_METADATA_SIZE, RPC_METADATA_BYTES_MAX),
@@ -109,15 +168,22 @@ enum status rpc_client_open(const char *address, struct rpc_client **out, struct
         rpc_core_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
         rpc_core_arg(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0),
         rpc_core_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
+        rpc_core_arg(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, 0), // only with a name
     };
     grpc_channel_args args = {sizeof(list) / sizeof(list[0]), list};
-    grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
+    grpc_arg *last = &list[args.num_args - 1];
+    char *name = tls && tls->name ? mem_copy_text(tls->name) : NULL;
+    last->type = GRPC_ARG_STRING;
+    last->value.string = name;
+    if (!name)
+        args.num_args--;
 
     struct rpc_client *client = mem_alloc(sizeof(*client));
     client->address = mem_copy_text(address);
     client->channel = grpc_channel_create(address, credentials, &args);
     client->queue = grpc_completion_queue_create_for_pluck(NULL);
     grpc_channel_credentials_release(credentials);
+    mem_free(name);
     int error = pthread_mutex_init(&client->lock, NULL);
     assert(error == 0);
     (void)error;

@@ -16,12 +16,24 @@
 #include "proto/base/status.h"
 
 struct rpc_client;
+
+// How a client speaks TLS. PEM files.
+struct rpc_client_tls {
+    const char *ca;          // who signs the server; NULL: the system's
+    const char *certificate; // the client's own; NULL: none
+    const char *key;         //
+    const char *name;        // the server's name, where it is not the host; NULL: the host
+};
 struct rpc_stream;
 
 // Prepares a channel; connecting happens with the first call. STATUS_INVALID for an address that
 // is not HOST:PORT.
 enum status rpc_client_open(const char *address, struct rpc_client **out,
                             struct reason *why) MUST_CHECK;
+// The same over TLS; NULL for `tls` is plain text. The files are read at once: STATUS_INVALID names
+// one that cannot be. Whether they are good shows with the first call.
+enum status rpc_client_open_tls(const char *address, const struct rpc_client_tls *tls,
+                                struct rpc_client **out, struct reason *why) MUST_CHECK;
 void rpc_client_close(struct rpc_client **client); // NULL is allowed
 
 struct rpc_client_call {

@@ -11,6 +11,7 @@
 #ifndef RECO_PROTO_RPC_RPC_INTERNAL_H
 #define RECO_PROTO_RPC_RPC_INTERNAL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -132,7 +133,6 @@ struct rpc_server {
 
     struct rpc_call *calls; // [call_count]
     size_t call_count;
-    size_t calls_max; // the owner's, at once
     struct rpc_call *free_calls;
     size_t free_count;
     struct rpc_call *done; // DONE has been told; free it at the next chance
@@ -140,6 +140,9 @@ struct rpc_server {
     size_t inner;          // health Watch and reflection streams
     size_t held_bytes;     // messages of all calls
 
+    struct rpc_tls *tls; // NULL: plain text
+    grpc_resource_quota *quota;
+    atomic_size_t calls_max, message_bytes_max; // set by any thread
     bool serving;
     bool stopping;
     struct rpc_tag shutdown_tag;

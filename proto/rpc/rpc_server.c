@@ -20,14 +20,15 @@
 
 #include "proto/base/address.h"
 #include "proto/base/clock.h"
+#include "proto/base/listener.h"
 #include "proto/base/mem.h"
 #include "proto/rpc/rpc_accept.h"
 #include "proto/rpc/rpc_internal.h"
+#include "proto/rpc/rpc_tls_internal.h"
 
 // gRPC's buffers for all clients together. gRPC collects a whole message before it compares its
 // length with the limit, so this is what bounds a client that sends without end (measured: one
 // message of 1.5 GB cost the server 0.55 GB, and the client got an error).
-#define RESOURCE_QUOTA_BYTES ((size_t)512 << 20)
 #define METADATA_ENTRY_BYTES 32 // what RFC 7541 adds to each entry
 #define KEEPALIVE_MS 30000      // a silent client is asked whether it lives
 #define KEEPALIVE_TIMEOUT_MS 10000
@@ -191,6 +192,11 @@ static enum status admit(struct rpc_call *call, struct reason *why)
                           (const char *)GRPC_SLICE_START_PTR(call->details.method));
     if (server->stopping)
         return reason_set(why, STATUS_UNAVAILABLE, NULL, "the server is stopping");
+    if (server->tls && kind != RPC_ROW_HEALTH_CHECK && kind != RPC_ROW_HEALTH_WATCH) {
+        enum status status = rpc_tls_admit(server->tls, call->grpc, why);
+        if (status != STATUS_OK)
+            return status;
+    }
     if (kind == RPC_ROW_HEALTH_WATCH || kind == RPC_ROW_REFLECTION) {
         if (server->inner >= RPC_INNER_MAX)
             return reason_set(why, STATUS_EXHAUSTED, NULL,
@@ -200,9 +206,10 @@ static enum status admit(struct rpc_call *call, struct reason *why)
         // Always: it ends at once.
     } else if (!server->serving) {
         return reason_set(why, STATUS_UNAVAILABLE, NULL, "the server takes no new calls");
-    } else if (server->running >= server->calls_max) {
+    } else if (server->running >= atomic_load(&server->calls_max)) {
         return reason_set(why, STATUS_EXHAUSTED, NULL,
-                          "%zu calls are running, the most there may be", server->calls_max);
+                          "%zu calls are running, the most there may be",
+                          atomic_load(&server->calls_max));
     }
     if (!server->rows[call->row].client_streams && !call->received)
         return reason_set(why, STATUS_INVALID, NULL, "the call came without a message");
@@ -397,9 +404,7 @@ static enum status add_rows(struct rpc_server *server, const struct rpc_server_p
 
 static void create_grpc(struct rpc_server *server)
 {
-    grpc_resource_quota *quota = grpc_resource_quota_create("reco");
-    grpc_resource_quota_resize(quota, RESOURCE_QUOTA_BYTES);
-
+    server->quota = grpc_resource_quota_create("reco");
     grpc_arg list[] = {
         rpc_core_arg(GRPC_ARG_ALLOW_REUSEPORT,
                      0), // else two servers share a port without any error
@@ -422,11 +427,24 @@ static void create_grpc(struct rpc_server *server)
     grpc_channel_args args = {sizeof(list) / sizeof(list[0]), list};
     grpc_arg *last = &list[args.num_args - 1];
     last->type = GRPC_ARG_POINTER;
-    last->value.pointer.p = quota;
+    last->value.pointer.p = server->quota;
     last->value.pointer.vtable = grpc_resource_quota_arg_vtable();
 
     server->grpc = grpc_server_create(&args, NULL);
-    grpc_resource_quota_unref(quota);
+}
+
+static size_t given_or(size_t given, size_t otherwise)
+{
+    return given ? given : otherwise;
+}
+
+void rpc_server_set_limits(struct rpc_server *server, const struct rpc_limits *limits)
+{
+    assert(server && limits);
+
+    atomic_store(&server->calls_max, given_or(limits->calls, RPC_CALLS_MAX));
+    atomic_store(&server->message_bytes_max, given_or(limits->message_bytes, MESSAGE_BYTES_MAX));
+    grpc_resource_quota_resize(server->quota, given_or(limits->memory_bytes, CALL_MEMORY_DEFAULT));
 }
 
 static enum status start_pollers(struct rpc_server *server)
@@ -460,7 +478,8 @@ static enum status listen_at(struct rpc_server *server, const char *text,
                              const struct address *address, struct reason *why)
 {
     rpc_accept_prepare();
-    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
+    grpc_server_credentials *credentials =
+        server->tls ? rpc_tls_credentials(server->tls) : grpc_insecure_server_credentials_create();
     server->port = grpc_server_add_http2_port(server->grpc, text, credentials);
     grpc_server_credentials_release(credentials);
     if (server->port == 0)
@@ -519,6 +538,8 @@ static void destroy(struct rpc_server *server)
         grpc_completion_queue_destroy(poller->queue);
     }
 
+    if (server->quota)
+        grpc_resource_quota_unref(server->quota);
     if (server->events)
         queue_destroy(&server->events);
     descriptor_index_destroy(&server->descriptors);
@@ -542,18 +563,22 @@ enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_
     enum status status = address_parse(params->address, &address, why);
     if (status != STATUS_OK)
         return status;
-    if (!address.loopback)
-        return reason_set(why, STATUS_INVALID, "address",
-                          "%s can be reached from other machines, and this build has no TLS; "
-                          "allowed are 127.0.0.1, [::1] and localhost",
-                          params->address);
+    const struct listener listener = {
+        .field = "address",
+        .address = params->address,
+        .loopback = address.loopback,
+        .encrypted = params->tls != NULL,
+        .authenticated = params->tls && rpc_tls_knows_clients(params->tls),
+        .way_out = "set [tls] certificate, key and client_ca",
+    };
+    status = listener_check(&listener, why);
+    if (status != STATUS_OK)
+        return status;
 
     rpc_core_begin();
     struct rpc_server *server = mem_alloc(sizeof(*server));
     server->serving = true;
-    server->calls_max = params->calls_max;
-    if (server->calls_max == 0 || server->calls_max > RPC_CALLS_MAX)
-        server->calls_max = RPC_CALLS_MAX;
+    server->tls = params->tls;
     const struct bytes sets[] = {params->descriptor_set, rpc_msg_descriptor_set()};
     status =
         descriptor_index_create(sets, sizeof(sets) / sizeof(sets[0]), &server->descriptors, why);
@@ -567,6 +592,7 @@ enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_
     }
     if (status == STATUS_OK) {
         create_grpc(server);
+        rpc_server_set_limits(server, &params->limits);
         for (int i = 0; i < RPC_POLLERS; i++)
             grpc_server_register_completion_queue(server->grpc, server->pollers[i].queue, NULL);
         status = add_rows(server, params, why);

@@ -34,12 +34,13 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-#define RPC_CALLS_MAX 256               // calls at once; more are told RESOURCE_EXHAUSTED
+#define RPC_CALLS_MAX CALLS_MAX         // calls at once; more are told RESOURCE_EXHAUSTED
 #define RPC_HELD_BYTES_MAX (256u << 20) // messages of all calls; more are told RESOURCE_EXHAUSTED
 #define RPC_METADATA_BYTES_MAX 8192
 
 struct rpc_server;
 struct rpc_call;
+struct rpc_tls;
 
 struct rpc_method {
     const char *path; // "/reco.v1.Search/Search"
@@ -47,16 +48,24 @@ struct rpc_method {
     bool server_streams;
 };
 
+// What may be lowered; 0 is the highest allowed, for memory_bytes CALL_MEMORY_DEFAULT.
+struct rpc_limits {
+    size_t calls;         // 1..CALLS_MAX
+    size_t message_bytes; // MESSAGE_BYTES_LOW..MESSAGE_BYTES_MAX
+    size_t memory_bytes;  // CALL_MEMORY_MIN..CALL_MEMORY_MAX
+};
+
 struct rpc_server_params {
     const char *address; // "127.0.0.1:7700"; port 0 picks a free one
     const struct rpc_method *methods;
     size_t method_count;
     struct bytes descriptor_set; // for reflection; must outlive the server
-    size_t calls_max;            // at once; 0 or more than RPC_CALLS_MAX: RPC_CALLS_MAX
+    struct rpc_limits limits;
+    struct rpc_tls *tls; // must outlive the server; NULL: plain text
 };
 
 // Binds and starts, SERVING. SO_REUSEPORT is off. STATUS_UNAVAILABLE when the address is taken,
-// STATUS_INVALID when it is none, or not loopback (this build has no TLS yet), or when a method
+// STATUS_INVALID when it is none, or beyond loopback without TLS that knows its clients, or when a method
 // is there twice or the descriptor set is none. No event is handled before the owner's first
 // rpc_server_next(), so an owner may still say that it is not serving.
 enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_server **out,
@@ -66,6 +75,9 @@ enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_
 // the threads, sets *server to NULL. The contexts of calls stay with whoever set them. NULL is
 // allowed.
 void rpc_server_stop(struct rpc_server **server);
+
+// Takes new limits over, for what begins from now on. Any thread.
+void rpc_server_set_limits(struct rpc_server *server, const struct rpc_limits *limits);
 
 int rpc_server_port(const struct rpc_server *server);
 

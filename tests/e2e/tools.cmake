@@ -25,3 +25,6 @@ if(NOT failed)
     set(RECO_METRICS_PYTHON ${RECO_SYSTEM_PYTHON})
 endif()
 reco_script(e2e_side_port ${RECO_METRICS_PYTHON} side_port.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+
+# Certificates, lists of clients, what SIGHUP changes.
+reco_script(e2e_secure ${Python3_EXECUTABLE} secure.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
