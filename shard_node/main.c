@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // reco-shard: one shard node as a process.
 //
-// It prints "ready QUERY_ENDPOINT BULK_ENDPOINT" once it answers, drains on SIGTERM or SIGINT, and
+// It prints "ready QUERY_ENDPOINT BULK_ENDPOINT" once it answers, reads its configuration again on SIGHUP, drains on SIGTERM or SIGINT, and
 // exits with 0; with 1 when it cannot start, with 2 for wrong usage.
 
 #include <inttypes.h>
@@ -25,6 +25,14 @@
 #define EXIT_USAGE 2
 
 _Static_assert(SETTINGS_SEARCH_THREADS_MAX == SCAN_POOL_THREADS_MAX, "one limit, known twice");
+
+// How the program was started, for a reload.
+struct command {
+    int argc;
+    const char *const *argv;
+    const struct config *config; // as it was then
+    bool die_with_parent;
+};
 
 // What no single key shows.
 static enum status check_settings(const struct settings_shard *settings, struct reason *why)
@@ -54,8 +62,22 @@ static void block_signals(sigset_t *signals)
     sigemptyset(signals);
     sigaddset(signals, SIGTERM);
     sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, signals, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
+}
+
+// The coordinator of the folder and those of the list.
+static enum status allow(const struct settings_shard *settings, const struct bus_keys *keys,
+                         struct bus *bus, struct reason *why)
+{
+    const char *list[BUS_ALLOWED_MAX] = {keys->coordinator_public};
+    if (settings->allow.count >= BUS_ALLOWED_MAX)
+        return reason_set(why, STATUS_INVALID, "--allow", "%zu keys; at most %d are allowed",
+                          settings->allow.count, BUS_ALLOWED_MAX - 1);
+    for (size_t i = 0; i < settings->allow.count; i++)
+        list[i + 1] = settings->allow.items[i];
+    return bus_allow(bus, list, settings->allow.count + 1, why);
 }
 
 static enum status start(const struct settings_shard *settings, struct bus **bus,
@@ -66,6 +88,8 @@ static enum status start(const struct settings_shard *settings, struct bus **bus
     enum status status = bus_keys_load(settings->keys, false, &keys, why);
     if (status == STATUS_OK)
         status = bus_open(&keys, bus, why);
+    if (status == STATUS_OK)
+        status = allow(settings, &keys, *bus, why);
     if (status == STATUS_OK)
         status = node_start(
             &(struct node_params){
@@ -91,14 +115,42 @@ static int complain(int code, const struct reason *why)
     return code;
 }
 
+// Reads the configuration again and takes over what can be, all or nothing.
+static void reload(const struct command *command, struct bus *bus)
+{
+    struct settings_shard settings = {0};
+    struct config_words words;
+    struct config *config = NULL;
+    struct bus_keys keys;
+    struct reason why = {0};
+    char text[LOG_QUOTE_BYTES];
+    enum status status =
+        config_load(&settings_shard, command->argc, command->argv, &words, &config, &why);
+    if (status == STATUS_OK) {
+        config_store(config, &settings);
+        status = settings.keys ? bus_keys_load(settings.keys, false, &keys, &why)
+                               : reason_set(&why, STATUS_INVALID, "--keys", "is required");
+    }
+    if (status == STATUS_OK)
+        status = allow(&settings, &keys, bus, &why);
+    if (status == STATUS_OK) {
+        log_set_level((enum log_level)settings.log_level);
+        config_log_restarts(command->config, config);
+        log_info("config_reloaded", "coordinators=%zu", settings.allow.count + 1);
+    } else {
+        log_error("config_refused", "field=\"%s\" reason=%s", why.field, log_quote(why.text, text));
+    }
+    config_destroy(&config);
+}
+
 // The whole life between the settings and the end; returns the exit status.
-static int serve(const struct settings_shard *settings, bool die_with_parent)
+static int serve(const struct command *command, const struct settings_shard *settings)
 {
     struct reason why = {0};
     machine_raise_files();
     sigset_t signals;
     block_signals(&signals);
-    if (die_with_parent && !bind_to_parent())
+    if (command->die_with_parent && !bind_to_parent())
         return EXIT_FAILED;
 
     struct bus *bus = NULL;
@@ -115,8 +167,9 @@ static int serve(const struct settings_shard *settings, bool die_with_parent)
     (void)fflush(stdout);
 
     int received = 0;
-    while (sigwait(&signals, &received) != 0)
-        continue;
+    while (received != SIGTERM && received != SIGINT)
+        if (sigwait(&signals, &received) == 0 && received == SIGHUP)
+            reload(command, bus);
     log_info("draining", "node=%" PRIu64 " signal=%d", settings->index, received);
     node_stop(&node);
     bus_close(&bus);
@@ -143,7 +196,9 @@ int main(int argc, char **argv)
     else if (words.print)
         config_print(config, NULL, stdout);
     else
-        exit_status = serve(&settings, words.die_with_parent);
+        exit_status =
+            serve(&(struct command){argc, (const char *const *)argv, config, words.die_with_parent},
+                  &settings);
     config_destroy(&config);
     return exit_status;
 }

@@ -51,7 +51,7 @@ extern const struct verb verb_memory_build, verb_memory_add, verb_memory_delete,
 extern const struct verb verb_memory_hide, verb_memory_unhide, verb_memory_alias;
 extern const struct verb verb_memory_list, verb_memory_info, verb_memory_drop;
 extern const struct verb verb_search, verb_refine, verb_classify;
-extern const struct verb verb_up, verb_status;
+extern const struct verb verb_up, verb_status, verb_keys_make, verb_keys_show;
 extern const struct verb verb_bench_encode, verb_bench_search;
 
 #endif

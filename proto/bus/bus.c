@@ -39,6 +39,13 @@ enum status bus_open(const struct bus_keys *keys, struct bus **out, struct reaso
     return STATUS_OK;
 }
 
+enum status bus_allow(struct bus *bus, const char *const *keys, size_t count, struct reason *why)
+{
+    assert(bus && bus->zap && keys);
+
+    return bus_zap_allow(bus->zap, keys, count, why);
+}
+
 void bus_close(struct bus **bus)
 {
     assert(bus);

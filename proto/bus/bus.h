@@ -2,7 +2,7 @@
 // bus.h - what dealers and routers of one process share: the ZeroMQ context and the keys.
 //
 // Endpoints are "tcp://ADDRESS:PORT" (always encrypted with CURVE) or
-// "inproc://NAME" (one process, one bus, no keys). Whoever does not hold the one
+// "inproc://NAME" (one process, one bus, no keys). Whoever does not hold a
 // coordinator key that a node knows is refused by the ZAP handler; bus_open tests with a
 // random key that it really is.
 //
@@ -10,6 +10,8 @@
 
 #ifndef RECO_PROTO_BUS_BUS_H
 #define RECO_PROTO_BUS_BUS_H
+
+#include <stddef.h>
 
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
@@ -39,6 +41,12 @@ enum status bus_keys_load(const char *directory, bool create, struct bus_keys *o
 // probe with a random key must be refused, else STATUS_INTERNAL. Without keys only
 // inproc:// endpoints are accepted.
 enum status bus_open(const struct bus_keys *keys, struct bus **out, struct reason *why) MUST_CHECK;
+
+// Replaces the list of coordinators that may come in: public keys, 1..BUS_ALLOWED_MAX. Who is
+// connected stays connected. STATUS_INVALID, the list unchanged, when one is no key. Any thread.
+#define BUS_ALLOWED_MAX 16
+enum status bus_allow(struct bus *bus, const char *const *keys, size_t count,
+                      struct reason *why) MUST_CHECK;
 
 // Every dealer and router of it must be gone. Sets *bus to NULL; NULL is allowed.
 void bus_close(struct bus **bus);

@@ -28,6 +28,10 @@ enum status bus_zap_start(void *context, const char *coordinator_public, struct 
                           struct reason *why) MUST_CHECK;
 void bus_zap_stop(struct bus_zap **zap);
 
+// bus_allow() of it.
+enum status bus_zap_allow(struct bus_zap *zap, const char *const *keys, size_t count,
+                          struct reason *why) MUST_CHECK;
+
 // Tries a random key on a server of this context. STATUS_INTERNAL when it is let in or nobody asks
 // the handler.
 enum status bus_zap_test(void *context, struct bus_zap *zap, struct reason *why) MUST_CHECK;

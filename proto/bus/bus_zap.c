@@ -3,6 +3,7 @@
 // inproc, whether the client's key may come in. Without a handler ZeroMQ lets every key in,
 // which is why the handler is tested before the bus is used.
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -25,9 +26,11 @@
 
 struct bus_zap {
     void *handler;
-    void *control; // the thread's end
-    void *stop;    // our end: anything sent ends the thread
-    uint8_t allowed[KEY_RAW_BYTES];
+    void *control;        // the thread's end
+    void *stop;           // our end: anything sent ends the thread
+    pthread_mutex_t lock; // protects the list
+    uint8_t allowed[BUS_ALLOWED_MAX][KEY_RAW_BYTES];
+    size_t allowed_count;
     atomic_uint refused;
     struct thread *thread;
 };
@@ -61,11 +64,35 @@ static bool receive_request(void *handler, struct zap_request *request)
     return good && request->count == ZAP_FRAMES;
 }
 
-static bool is_allowed(const struct bus_zap *zap, const struct zap_request *request)
+static bool is_allowed(struct bus_zap *zap, const struct zap_request *request)
 {
-    return request->bytes[5] == 5 && memcmp(request->frame[5], "CURVE", 5) == 0 &&
-           request->bytes[6] == KEY_RAW_BYTES &&
-           memcmp(request->frame[6], zap->allowed, KEY_RAW_BYTES) == 0;
+    if (request->bytes[5] != 5 || memcmp(request->frame[5], "CURVE", 5) != 0 ||
+        request->bytes[6] != KEY_RAW_BYTES)
+        return false;
+    bool found = false;
+    (void)pthread_mutex_lock(&zap->lock);
+    for (size_t i = 0; i < zap->allowed_count; i++)
+        found = found || memcmp(request->frame[6], zap->allowed[i], KEY_RAW_BYTES) == 0;
+    (void)pthread_mutex_unlock(&zap->lock);
+    return found;
+}
+
+enum status bus_zap_allow(struct bus_zap *zap, const char *const *keys, size_t count,
+                          struct reason *why)
+{
+    uint8_t raw[BUS_ALLOWED_MAX][KEY_RAW_BYTES];
+    if (count < 1 || count > BUS_ALLOWED_MAX)
+        return reason_set(why, STATUS_INVALID, "allow", "%zu keys; 1 to %d are allowed", count,
+                          BUS_ALLOWED_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (strlen(keys[i]) != BUS_KEY_BYTES - 1 || !zmq_z85_decode(raw[i], keys[i]))
+            return reason_set(why, STATUS_INVALID, "allow",
+                              "'%.60s' is not a public key of 40 Z85 characters", keys[i]);
+    (void)pthread_mutex_lock(&zap->lock);
+    memcpy(zap->allowed, raw, count * sizeof(raw[0]));
+    zap->allowed_count = count;
+    (void)pthread_mutex_unlock(&zap->lock);
+    return STATUS_OK;
 }
 
 static void send_text(void *handler, const void *text, size_t bytes, int flags)
@@ -130,9 +157,11 @@ enum status bus_zap_start(void *context, const char *coordinator_public, struct 
                           struct reason *why)
 {
     struct bus_zap *zap = mem_alloc(sizeof(*zap));
-    if (!zmq_z85_decode(zap->allowed, coordinator_public)) {
+    (void)pthread_mutex_init(&zap->lock, NULL);
+    enum status status = bus_zap_allow(zap, &coordinator_public, 1, why);
+    if (status != STATUS_OK) {
         mem_free(zap);
-        return reason_set(why, STATUS_INVALID, "keys", "coordinator.public is not a CURVE key");
+        return status;
     }
     if (!open_sockets(zap, context)) {
         const char *error = zmq_strerror(zmq_errno());
@@ -141,7 +170,7 @@ enum status bus_zap_start(void *context, const char *coordinator_public, struct 
         return reason_set(why, STATUS_INTERNAL, "keys", "the ZAP handler cannot be bound: %s",
                           error);
     }
-    enum status status = thread_start("reco-zap", zap_body, zap, &zap->thread);
+    status = thread_start("reco-zap", zap_body, zap, &zap->thread);
     if (status != STATUS_OK) {
         close_sockets(zap);
         mem_free(zap);
@@ -158,6 +187,7 @@ void bus_zap_stop(struct bus_zap **zap)
     send_text((*zap)->stop, "", 0, 0);
     thread_join(&(*zap)->thread);
     close_sockets(*zap);
+    (void)pthread_mutex_destroy(&(*zap)->lock);
     mem_free(*zap);
     *zap = NULL;
 }

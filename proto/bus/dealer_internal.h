@@ -54,6 +54,7 @@ struct dealer_peer {
     bool up;
     bool broken;           // is to go down at the end of this dealer_poll()
     bool refused;          // was told so in the log
+    bool turned_away;      // a connection of now was: libzmq does not try it again
     int64_t opened_us;     // when its connections were made
     int64_t next_greet_us; // while down
     int64_t next_ping_us;  // while up

@@ -9,7 +9,8 @@
 //
 // Going down closes both connections and makes new ones: a late answer to what has ended must not
 // be taken for news. libzmq connects tcp:// again by itself until the node is back; an inproc://
-// connection does not come back, so it is made anew while nobody answers.
+// connection does not come back, nor does one whose key was refused, so these are made anew while
+// nobody answers: the node may have learnt the key meanwhile.
 //
 // Silence is counted from the oldest PING without an answer, from the last message of any kind,
 // and only after all that had arrived was read: a coordinator that was itself held up does not
@@ -41,6 +42,7 @@ enum status dealer_peer_open(struct dealer *dealer, struct dealer_peer *peer, st
         }
     }
     peer->opened_us = clock_now_us();
+    peer->turned_away = false;
     return STATUS_OK;
 }
 
@@ -80,6 +82,7 @@ void dealer_peer_read_news(struct dealer_peer *peer)
             peer->broken = true;
         if (news.lost)
             peer->links[i].greeted = false;
+        peer->turned_away = peer->turned_away || news.refused;
         if (news.refused && !peer->refused) {
             peer->refused = true;
             log_warn("peer_refuses_key", "endpoint=%s", peer->endpoints[i]);
@@ -122,7 +125,8 @@ static void greet(struct dealer *dealer, struct dealer_peer *peer, int64_t now)
 {
     bool inproc = bus_endpoint_is_inproc(peer->endpoints[0]);
     peer->next_greet_us = now + DEALER_PING_US;
-    if (!peer->links[0].socket || (inproc && now - peer->opened_us >= DEALER_SILENCE_US))
+    bool lasting = !inproc && !peer->turned_away;
+    if (!peer->links[0].socket || (!lasting && now - peer->opened_us >= DEALER_SILENCE_US))
         reopen(dealer, peer);
 
     for (int i = 0; i < DEALER_CLASSES; i++) {

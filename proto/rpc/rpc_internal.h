@@ -17,12 +17,14 @@
 #include <stdint.h>
 
 #include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
 
 #include "proto/base/limits.h"
 #include "proto/base/queue.h"
 #include "proto/base/thread.h"
 #include "proto/rpc/rpc_core.h"
 #include "proto/rpc/rpc_server.h"
+#include "proto/rpc/rpc_tls.h"
 #include "proto/wire/rpc/descriptor_index.h"
 #include "proto/wire/rpc/rpc_msg.h"
 
@@ -178,6 +180,15 @@ void rpc_call_abandon(struct rpc_call *call);
 
 // Gives the call's object back and arms what waits for one.
 void rpc_server_release(struct rpc_call *call);
+
+// --- rpc_tls.c
+
+// Credentials that ask `tls`, which outlives the server. The caller releases them.
+grpc_server_credentials *rpc_tls_credentials(struct rpc_tls *tls);
+
+// STATUS_OK when the peer of the call is one that may call; STATUS_UNAUTHENTICATED when it has
+// shown no certificate though names are listed, STATUS_DENIED when no name of it is.
+enum status rpc_tls_admit(struct rpc_tls *tls, grpc_call *call, struct reason *why) MUST_CHECK;
 
 // --- rpc_health.c
 

@@ -24,7 +24,6 @@
 #include "proto/base/mem.h"
 #include "proto/rpc/rpc_accept.h"
 #include "proto/rpc/rpc_internal.h"
-#include "proto/rpc/rpc_tls_internal.h"
 
 // gRPC's buffers for all clients together. gRPC collects a whole message before it compares its
 // length with the limit, so this is what bounds a client that sends without end (measured: one

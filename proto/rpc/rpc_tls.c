@@ -20,7 +20,7 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "proto/rpc/rpc_core.h"
-#include "proto/rpc/rpc_tls_internal.h"
+#include "proto/rpc/rpc_internal.h"
 
 #define FILES 3
 #define NAME_BYTES_MAX 256 // of a client; a longer one fits no pattern

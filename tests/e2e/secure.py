@@ -56,15 +56,16 @@ class Authority:
 class Server:
     """A reco-coordinator without memories; its log is kept."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, program="reco-coordinator"):
         self.process = subprocess.Popen(
-            [str(PROGRAMS / "reco-coordinator"), "--threads", "1", *map(str, arguments)], text=True,
+            [str(PROGRAMS / program), *map(str, arguments)], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.lines = []
         self.news = threading.Condition()
         ready = self.process.stdout.readline().split()
         assert ready and ready[0] == "ready", self.process.stderr.read()
         self.address = ready[1]
+        self.endpoints = ",".join(ready[1:3])
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
 
@@ -116,7 +117,7 @@ class Case(unittest.TestCase):
         cls.mallory = cls.other.sign("mallory", "alice", "DNS:alice.ops.example")
 
     def start(self, *arguments):
-        server = Server("--listen", "127.0.0.1:0", *arguments)
+        server = Server("--listen", "127.0.0.1:0", "--threads", "1", *arguments)
         self.addCleanup(server.stop)
         return server
 
@@ -281,6 +282,49 @@ class Reload(Case):
         since = server.reload()
         server.wait_for("config_refused", since)
         self.answered(server, pair=self.bob)
+
+
+class Keys(Case):
+    def reco(self, *arguments):
+        done = run(PROGRAMS / "reco", *arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_keys_are_private_and_never_overwritten(self):
+        folder = self.top / "made"
+        first = self.reco("keys", "make", folder)
+        for file in folder.iterdir():
+            self.assertEqual(file.stat().st_mode & 0o777, 0o600, file)
+        self.assertEqual(self.reco("keys", "make", folder), first)
+        self.assertEqual(self.reco("keys", "show", folder), first)
+        self.assertEqual(run(PROGRAMS / "reco", "keys", "show", self.top / "none").returncode, 1)
+
+    def test_sighup_lets_a_further_coordinator_in(self):
+        keys, further = self.top / "keys", self.top / "further"
+        self.reco("keys", "make", keys)
+        further.mkdir()
+        shutil.copy(keys / "node.public", further)
+        self.reco("keys", "make", further)
+        self.assertFalse((further / "node.secret").exists())
+
+        config = self.top / "shard.ini"
+        config.write_text("")
+        node = Server("--data", self.top / "node", "--keys", keys, "--query", "tcp://127.0.0.1:0",
+                      "--bulk", "tcp://127.0.0.1:0", "--config", config, program="reco-shard")
+        self.addCleanup(node.stop)
+        server = self.start("--data", self.top / "data", "--node", node.endpoints, "--keys", further)
+
+        def is_up():
+            return '"state":"up"' in self.reco("status", "--json", "--server", server.address)
+
+        self.assertFalse(any(is_up() for _ in range(5)))  # its key is unknown
+        config.write_text("[node]\nallow = nonsense\n")
+        node.wait_for("config_refused", node.reload())
+        config.write_text(f"[node]\nallow = {(further / 'coordinator.public').read_text()}")
+        node.wait_for("config_reloaded", node.reload())
+        end = time.monotonic() + PATIENCE
+        while not is_up():
+            self.assertLess(time.monotonic(), end)
 
 
 def main():
