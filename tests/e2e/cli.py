@@ -210,7 +210,6 @@ class Usage(Case):
         self.refused(2, "did you mean --min-coverage?", "search", "--min-covrage", "1")
         self.refused(2, "-k: '0' is not allowed: a whole number from 1 to 256 is", "search", "-k", "0")
         self.refused(2, "-k: needs a value", "search", "-k")
-        self.refused(2, "--filter: not supported in this version", "search", "--filter", "tag=x")
         self.refused(2, "'head' is not supported in this version", "refine", "--fusion", "head")
         self.refused(2, "'ivf' is not supported in this version", "search", "--index", "ivf")
         self.refused(2, "'vulkan' is not supported in this version", "embed", "text", "x", "--device",
