@@ -52,10 +52,19 @@ static enum status run_tokens(const struct clip *clip, struct compute_tokens *to
     return STATUS_OK;
 }
 
-static void run_fuse(struct compute_fuse *fuse)
+// Relaxed: a cancel that comes too late is one that came while the job ran.
+static bool is_cancelled(const struct compute_job *job)
 {
+    return atomic_load_explicit(&job->cancelled, memory_order_relaxed);
+}
+
+static enum status run_fuse(struct compute_job *job)
+{
+    struct compute_fuse *fuse = &job->fuse;
     half_to_floats(fuse->halves, fuse->payload, fuse->payload_count);
     for (uint32_t row = 0; row < fuse->row_count; row++) {
+        if (is_cancelled(job))
+            return STATUS_CANCELLED;
         const struct fuser_hit *hits = fuse->hits + fuse->hit_starts[row];
         size_t count = fuse->hit_starts[row + 1] - fuse->hit_starts[row];
         const float *query = fuse->queries + (size_t)row * fuse->dimension;
@@ -71,22 +80,29 @@ static void run_fuse(struct compute_fuse *fuse)
         memcpy(result->reason, reason, sizeof(reason));
         result->gate = 0;
     }
+    return STATUS_OK;
 }
 
 static enum status run_score(struct compute_score *score)
 {
-    score_rank(score->plain, &score->plain_labels, score->plain_ranked);
-    score_rank(score->refined, &score->refined_labels, score->refined_ranked);
-    if (!score->explain)
+    struct score_explain *explain = score->explain;
+    if (!explain || explain->from == 0) {
+        score_rank(score->plain, &score->plain_labels, score->plain_ranked);
+        score_rank(score->refined, &score->refined_labels, score->refined_ranked);
+    }
+    if (!explain)
         return STATUS_OK;
-    return score_effects(score->explain, &score->refined_labels,
-                         (size_t)score->refined_ranked[0].id, score->effects);
+    size_t winner = (size_t)score->refined_ranked[0].id;
+    if (explain->from == 0)
+        explain->margin = score_margin(explain->refined, &score->refined_labels, winner);
+    return score_effects(explain, &score->refined_labels, winner, score->effects);
 }
 
 static enum status run(struct clip *clip, struct compute_job *job)
 {
     switch (job->kind) {
     case COMPUTE_IMAGES:
+        job->images.cancelled = &job->cancelled;
         return encoder_images(clip, &job->images, &job->why);
     case COMPUTE_TEXTS:
         return clip_encode_texts(clip, job->texts.texts, job->texts.count, job->texts.embeddings,
@@ -94,8 +110,7 @@ static enum status run(struct clip *clip, struct compute_job *job)
     case COMPUTE_TOKENS:
         return run_tokens(clip, &job->tokens, &job->why);
     case COMPUTE_FUSE:
-        run_fuse(&job->fuse);
-        return STATUS_OK;
+        return run_fuse(job);
     case COMPUTE_SCORE:
         return run_score(&job->score);
     }
@@ -131,8 +146,7 @@ static void body(struct thread *self, void *context)
         struct compute_job *job = take_job(compute);
         int64_t begun_us = clock_now_us();
         job->wait_us = begun_us - job->submitted_us;
-        // Relaxed: a cancel that comes too late is one that came while the job ran.
-        if (atomic_load_explicit(&job->cancelled, memory_order_relaxed))
+        if (is_cancelled(job))
             job->status = reason_set(&job->why, STATUS_CANCELLED, NULL, "cancelled");
         else
             job->status = run(compute->clip, job);

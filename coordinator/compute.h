@@ -3,7 +3,8 @@
 //
 // One thread owns the clip. Jobs of queries go before bulk jobs (of which one comes after every 16
 // of theirs, so that an upload goes on); within a class first come,
-// first served. A job that runs cannot be stopped, so whoever makes bulk jobs keeps them short.
+// first served. A job that runs is not stopped but between its pictures and rows, so whoever has much to do
+// makes many jobs of it, of some 20 ms: so it can be cancelled, and others come in between.
 //
 //   compute_submit -> waiting -> running -> compute_collect calls job->done
 //                        \-> (compute_cancel) -----/ with STATUS_CANCELLED
@@ -83,8 +84,8 @@ struct compute_score {
     const float *refined;
     struct neighbour *plain_ranked; // [label count] each
     struct neighbour *refined_ranked;
-    const struct score_explain *explain; // NULL: no effects
-    float *effects;                      // [selection->count]
+    struct score_explain *explain; // NULL: no effects; from 0: ranks, too, and the margin is set
+    float *effects;                // [selection->count]
 };
 
 struct compute_job {

@@ -6,7 +6,7 @@
 
 #include <assert.h>
 
-#define JOB_US 50000
+#define JOB_US 20000 // so that a cancel is felt soon
 #define IMAGES_FIRST 4
 #define IMAGES_MAX 64
 #define TEXTS_FIRST 32

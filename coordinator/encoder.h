@@ -6,6 +6,7 @@
 #ifndef RECO_COORDINATOR_ENCODER_H
 #define RECO_COORDINATOR_ENCODER_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "proto/base/bytes.h"
@@ -18,16 +19,18 @@ struct encoder_images {
     const struct bytes *files; // [count]
     size_t count;
     enum image_profile profile;
-    float *embeddings;      // [count][dimension]; that of a failed picture is zero
-    enum status *statuses;  // [count]
-    struct reason *reasons; // [count]; set for those that failed
-    double decode_ms;       // sums over all pictures
+    float *embeddings;            // [count][dimension]; that of a failed picture is zero
+    enum status *statuses;        // [count]
+    struct reason *reasons;       // [count]; set for those that failed
+    const atomic_bool *cancelled; // asked before each picture; NULL: never
+    double decode_ms;             // sums over all pictures
     double preprocess_ms;
     double encode_ms;
 };
 
 // Encodes every picture that can be; a broken one costs only itself. Fails as a whole with
-// STATUS_UNSUPPORTED for a model without pictures, STATUS_NO_MEMORY, and what the clip says.
+// STATUS_UNSUPPORTED for a model without pictures, STATUS_CANCELLED, STATUS_NO_MEMORY, and what the
+// clip says.
 enum status encoder_images(struct clip *clip, struct encoder_images *work,
                            struct reason *why) MUST_CHECK;
 

@@ -20,7 +20,7 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define JOB_US 50000     // aim for a batch of prompts
+#define JOB_US 20000     // aim for a batch of prompts
 #define PROMPTS_FIRST 64 // prompts in the first batch
 #define PROMPTS_MAX 1024 // and in any
 #define DEGRADED_BYTES_MAX 1024

@@ -52,8 +52,10 @@ void score_rank(const float *query, const struct score_labels *labels, struct ne
     qsort(ranked, labels->count, sizeof(ranked[0]), compare_ranked);
 }
 
-static double margin(const float *query, const struct score_labels *labels, size_t winner)
+double score_margin(const float *query, const struct score_labels *labels, size_t winner)
 {
+    assert(query && labels && winner < labels->count);
+
     double best_other = -HUGE_VAL;
     for (size_t i = 0; i < labels->count; i++)
         if (i != winner)
@@ -67,19 +69,19 @@ enum status score_effects(const struct score_explain *explain, const struct scor
                           size_t winner, float *effects)
 {
     assert(explain && labels && winner < labels->count);
+    assert(explain->from <= explain->to && explain->to <= explain->selection->count);
     assert(effects || explain->selection->count == 0);
 
     float *without = mem_try_alloc_array(labels->dimension, sizeof(*without));
     if (!without)
         return STATUS_NO_MEMORY;
 
-    double with_all = margin(explain->refined, labels, winner);
-    for (uint32_t i = 0; i < explain->selection->count; i++) {
+    for (uint32_t i = explain->from; i < explain->to; i++) {
         enum status status = fuser_refine(explain->fuser, explain->query, explain->hits,
                                           explain->selection, i, without);
         if (status != STATUS_OK)
             memcpy(without, explain->query, labels->dimension * sizeof(*without));
-        effects[i] = (float)(with_all - margin(without, labels, winner));
+        effects[i] = (float)(explain->margin - score_margin(without, labels, winner));
     }
     mem_free(without);
     return STATUS_OK;

@@ -39,9 +39,15 @@ struct score_explain {
     const float *refined; // with all neighbours
     const struct fuser_hit *hits;
     const struct fuser_result *selection;
+    double margin;     // with all neighbours: score_margin() of `refined`
+    uint32_t from, to; // the neighbours whose effect is wanted: there can be many and labels, too
 };
 
-// Writes the effect of each selected neighbour on the label `winner` to effects[selection->count].
+// The score of the label `winner` less the best other one's.
+double score_margin(const float *query, const struct score_labels *labels, size_t winner);
+
+// Writes the effect of the selected neighbours [from, to) on the label `winner` to their places in
+// effects[selection->count].
 // A neighbour without which query and payload cancel out is taken to lead back to the plain query.
 // STATUS_NO_MEMORY.
 enum status score_effects(const struct score_explain *explain, const struct score_labels *labels,

@@ -25,6 +25,8 @@
 #include "proto/base/mem.h"
 
 #define TOP_DEFAULT 5
+#define EFFECTS_US 20000 // aim for a job of effects
+#define NEIGHBOURS_MAX K_MAX
 #define INLINE_WORK (1u << 20) // multiplications that the loop does itself: about 1 ms
 
 struct classify {
@@ -204,6 +206,21 @@ static void answer_without_labels(struct classify *classify)
 
 // ---------------------------------------------------------------- scores
 
+// Asks for the effects of the next neighbours, as many as take about EFFECTS_US.
+static enum status submit_scores(struct classify *classify, uint32_t from, uint32_t count,
+                                 struct reason *why)
+{
+    struct compute_job *job = &classify->job;
+    if (job->score.explain) {
+        uint32_t all = classify->explain.selection->count;
+        classify->explain.from = from;
+        classify->explain.to = count < all - from ? from + count : all;
+    }
+    enum status status = compute_submit(classify->backend->compute, job, why);
+    classify->job_is_out = status == STATUS_OK;
+    return status;
+}
+
 static void on_scored(void *context, struct compute_job *job)
 {
     struct classify *classify = context;
@@ -213,8 +230,18 @@ static void on_scored(void *context, struct compute_job *job)
         return;
     }
     struct reason why = job->why;
-    if (job->status != STATUS_OK)
-        fail(classify, job->status, &why);
+    enum status status = job->status;
+    const struct score_explain *explain = job->score.explain;
+    if (status == STATUS_OK && explain && explain->to < explain->selection->count) {
+        int64_t run_us = job->run_us > 0 ? job->run_us : 1;
+        int64_t aim = (int64_t)(explain->to - explain->from) * EFFECTS_US / run_us;
+        uint32_t count = aim < 1 ? 1 : aim > NEIGHBOURS_MAX ? NEIGHBOURS_MAX : (uint32_t)aim;
+        status = submit_scores(classify, explain->to, count, &why);
+        if (status == STATUS_OK)
+            return;
+    }
+    if (status != STATUS_OK)
+        fail(classify, status, &why);
     else
         answer_scored(classify);
 }
@@ -287,8 +314,7 @@ static void score(struct classify *classify)
         answer_scored(classify);
         return;
     }
-    enum status status = compute_submit(classify->backend->compute, job, &why);
-    classify->job_is_out = status == STATUS_OK;
+    enum status status = submit_scores(classify, 0, 1, &why);
     if (status != STATUS_OK) {
         fail(classify, status, &why);
         return;

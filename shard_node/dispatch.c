@@ -61,12 +61,17 @@ void dispatch_request(void *context, struct router_request *request)
     node_reply_failure(&request, STATUS_UNSUPPORTED, &why);
 }
 
+uint32_t node_queue_depth(struct node *node)
+{
+    return (uint32_t)(scan_pool_depth(node->pool) + queue_count(node->writes) +
+                      queue_count(node->reads));
+}
+
 void dispatch_load(void *context, struct shard_ping_reply *load)
 {
     struct node *node = context;
     *load = (struct shard_ping_reply){
-        .queue_depth = (uint32_t)(scan_pool_depth(node->pool) + queue_count(node->writes) +
-                                  queue_count(node->reads)),
+        .queue_depth = node_queue_depth(node),
         .records = atomic_load(&node->records),
         .bytes = atomic_load(&node->bytes),
         .read_only = store_is_read_only(node->store),

@@ -42,6 +42,9 @@ enum status node_start(const struct node_params *params, struct node **out,
 // Lets running requests end, closes the store; sets *node to NULL. NULL is allowed.
 void node_stop(struct node **node);
 
+// Requests that wait or run: searches, and those for the readers and the writer. Any thread.
+uint32_t node_queue_depth(struct node *node);
+
 // As bound, with the real ports.
 const char *node_query_endpoint(const struct node *node);
 const char *node_bulk_endpoint(const struct node *node);

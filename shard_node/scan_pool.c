@@ -12,7 +12,8 @@
 #include "proto/base/mem.h"
 #include "proto/base/thread.h"
 
-#define BLOCKS_BETWEEN_CHECKS 16 // of a thread; about 4,000 rows of 512 dimensions
+#define BLOCKS_BETWEEN_CHECKS                                                                      \
+    16 // of a thread, for up to as many queries; fewer for more: about 10 ms
 
 enum task_state {
     TASK_NEW,
@@ -118,9 +119,17 @@ static void prepare_task(struct scan_pool *pool, struct scan_task *task)
         pthread_cond_broadcast(&pool->work);
 }
 
+// How many blocks a thread scans before it looks whether anybody still waits.
+static size_t blocks_between_checks(const struct scan_request *request)
+{
+    size_t rounds = (request->query_count + BLOCKS_BETWEEN_CHECKS - 1) / BLOCKS_BETWEEN_CHECKS;
+    return rounds < BLOCKS_BETWEEN_CHECKS ? BLOCKS_BETWEEN_CHECKS / rounds : 1;
+}
+
 // Takes blocks until there are none; returns how many it scanned.
 static size_t scan_blocks(struct worker *worker, struct scan_task *task, bool *cancelled)
 {
+    const size_t between = blocks_between_checks(&task->request);
     size_t done = 0;
     for (;;) {
         const size_t block = atomic_fetch_add(&task->pool.next_block, 1);
@@ -130,7 +139,7 @@ static size_t scan_blocks(struct worker *worker, struct scan_task *task, bool *c
             scan_lists_begin(worker->lists, task->request.query_count, task->request.k);
         scan_block(worker->pool->level, &task->request, block, worker->lists);
         done++;
-        if (done % BLOCKS_BETWEEN_CHECKS == 0 && task->is_cancelled && task->is_cancelled(task)) {
+        if (done % between == 0 && task->is_cancelled && task->is_cancelled(task)) {
             *cancelled = true;
             atomic_store(&task->pool.next_block, task->pool.block_count);
             return done;

@@ -4,7 +4,7 @@
 #
 # usage: tools/check.sh [--long]
 #   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
-#           target, 100,000 damaged messages at each port, ThreadSanitizer
+#           target, 100,000 damaged messages at each port, 10,000 cancels, ThreadSanitizer
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -46,6 +46,8 @@ if [ $long = yes ]; then
     build clang
     step "test clang"
     ctest --preset clang -j "$jobs" --progress
+    step "10,000 cancels and deadlines"
+    RECO_CANCELS=10000 build/dev/bin/test_coordinator_cancel --verbose=1
     build fuzz
     step "interop: clients in Go and JavaScript"
     python=/usr/bin/python3 # Debian's grpcio is this one's

@@ -11,3 +11,4 @@ reco_test(test_coordinator_classify test_coordinator_classify.c reco_coordinator
 reco_test(test_coordinator_program test_coordinator_program.c reco_coordinator_house reco_rpc)
 add_dependencies(test_coordinator_program reco-coordinator reco-shard)
 reco_test(test_coordinator_stream test_coordinator_stream.c reco_coordinator_house reco_rpc)
+reco_test(test_coordinator_cancel test_coordinator_cancel.c reco_coordinator_house reco_rpc)

@@ -66,10 +66,20 @@ Test(score, the_neighbour_that_speaks_for_the_winner_has_the_positive_effect)
     cr_assert(eq(u32, selection.count, 2));
     cr_assert(
         eq(int, fuser_refine(&fuser, query, hits, &selection, FUSER_ALL, refined), STATUS_OK));
-    struct score_explain explain = {&fuser, query, refined, hits, &selection};
+    struct score_explain explain = {&fuser, query, refined, hits, &selection, 0, 0, 2};
+    explain.margin = score_margin(explain.refined, &labels, 0);
     cr_assert(eq(int, score_effects(&explain, &labels, 0, effects), STATUS_OK));
     cr_expect(gt(flt, effects[0], 0.1f));
     cr_expect(lt(flt, effects[1], -0.1f));
+
+    // One after the other they are the same.
+    float again[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        explain.from = i;
+        explain.to = i + 1;
+        cr_assert(eq(int, score_effects(&explain, &labels, 0, again), STATUS_OK));
+        cr_expect(eq(flt, again[i], effects[i]));
+    }
 }
 
 Test(score, with_one_label_the_margin_is_its_score)
@@ -85,7 +95,8 @@ Test(score, with_one_label_the_margin_is_its_score)
     fuser_select(&fuser, hits, 1, &selection);
     cr_assert(
         eq(int, fuser_refine(&fuser, query, hits, &selection, FUSER_ALL, refined), STATUS_OK));
-    struct score_explain explain = {&fuser, query, refined, hits, &selection};
+    struct score_explain explain = {&fuser, query, refined, hits, &selection, 0, 0, 1};
+    explain.margin = score_margin(explain.refined, &labels, 0);
     cr_assert(eq(int, score_effects(&explain, &labels, 0, &effect), STATUS_OK));
     // Without its only neighbour the query is what it was, and scores 0.
     cr_expect(epsilon_eq(flt, effect, 2 / sqrtf(5), 1e-6f));
