@@ -11,6 +11,7 @@
 #include "coordinator/meta.h"
 #include "coordinator/timers.h"
 
+struct clerk;        // coordinator/clerk.h
 struct labels;       // coordinator/labels.h
 struct ledger;       // coordinator/ledger.h
 struct label_builds; // coordinator/label_build.h
@@ -18,6 +19,7 @@ struct telemetry;    // coordinator/telemetry.h
 
 struct backend {
     struct compute *compute;
+    struct clerk *clerk;
     struct fanout *fanout;
     struct meta *meta;
     struct labels *labels;
@@ -27,7 +29,8 @@ struct backend {
     struct timers timers;
     struct fanout_ask farewells; // requests whose answers nobody waits for
     const struct clip_info *clip;
-    size_t queries; // alive, those that only wait for a job to come back included
+    const char *snapshots; // the folder of those that are asked for over gRPC; NULL: there is none
+    size_t queries;        // alive, those that only wait for a job to come back included
 };
 
 #endif

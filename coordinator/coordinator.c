@@ -16,9 +16,11 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "coordinator/backend.h"
+#include "coordinator/clerk.h"
 #include "coordinator/label_build.h"
 #include "coordinator/labels.h"
 #include "coordinator/ledger.h"
@@ -35,7 +37,8 @@
 
 #define TURN_US 1000000  // longest wait of a turn
 #define FLUSH_US 2000000 // for the last answers to leave
-#define FDS_MAX 3
+#define FDS_MAX 4
+#define PATH_BYTES 4352 // a data directory and "/snapshots"
 
 struct coordinator {
     struct backend backend;
@@ -43,6 +46,7 @@ struct coordinator {
     struct local_calls *local;
     struct rpc_server *rpc; // NULL without
     struct side_port *side; // what it tells; listens only when wanted
+    char snapshots[PATH_BYTES];
     struct thread *thread;
 
     // While starting: what the loop's thread needs, and its reason for not starting.
@@ -164,8 +168,8 @@ static bool stop_step(struct coordinator *coordinator)
         coordinator->flush_us = clock_deadline_in_us(FLUSH_US);
     }
     if (!coordinator->is_cancelled || coordinator->service.count > 0 ||
-        compute_running(backend->compute) > 0 || local_calls_count(coordinator->local) > 0 ||
-        side_port_running(coordinator->side) > 0)
+        compute_running(backend->compute) > 0 || clerk_running(backend->clerk) > 0 ||
+        local_calls_count(coordinator->local) > 0 || side_port_running(coordinator->side) > 0)
         return false;
     bool has_flushed = !coordinator->rpc || rpc_server_running(coordinator->rpc) == 0;
     return has_flushed || clock_passed(coordinator->flush_us);
@@ -213,13 +217,15 @@ static enum status turn(struct coordinator *coordinator)
     struct pollfd fds[FDS_MAX] = {
         {.fd = compute_fd(backend->compute), .events = POLLIN},
         {.fd = local_calls_fd(coordinator->local), .events = POLLIN},
+        {.fd = clerk_fd(backend->clerk), .events = POLLIN},
     };
-    size_t count = 2;
+    size_t count = 3;
     if (coordinator->rpc)
         fds[count++] = (struct pollfd){.fd = rpc_server_fd(coordinator->rpc), .events = POLLIN};
     enum status status = fanout_poll(backend->fanout, fds, count, next_turn_us(coordinator));
     timers_fire(&backend->timers, clock_now_us());
     compute_collect(backend->compute);
+    clerk_collect(backend->clerk);
     local_calls_handle(coordinator->local, &coordinator->service, coordinator->is_stopping);
     handle_rpc_events(coordinator);
     local_calls_check_nodes(coordinator->local, backend->fanout);
@@ -306,9 +312,28 @@ static void free_parts(struct coordinator *coordinator)
     ledger_destroy(&backend->ledger);
     meta_close(&backend->meta);
     compute_stop(&backend->compute);
+    clerk_stop(&backend->clerk);
     local_calls_destroy(&coordinator->local);
     telemetry_destroy(&backend->telemetry);
     mem_free(coordinator);
+}
+
+static enum status start_clerk(struct coordinator *coordinator, struct reason *why)
+{
+    const struct coordinator_params *params = coordinator->params;
+    int bytes = 0;
+    if (params->snapshots)
+        bytes = snprintf(coordinator->snapshots, PATH_BYTES, "%s", params->snapshots);
+    else if (params->data_directory)
+        bytes =
+            snprintf(coordinator->snapshots, PATH_BYTES, "%s/snapshots", params->data_directory);
+    if (bytes >= PATH_BYTES)
+        return reason_set(why, STATUS_INVALID, "snapshots", "the path is too long");
+    coordinator->backend.snapshots = coordinator->snapshots;
+    const enum status status = clerk_start(&coordinator->backend.clerk);
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    return reason_set(why, status, NULL, "the thread for files cannot start");
 }
 
 enum status coordinator_start(const struct coordinator_params *params, struct coordinator **out,
@@ -335,6 +360,8 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
         status = reason_set(why, STATUS_EXHAUSTED, NULL, "no file descriptor is left");
     if (status == STATUS_OK)
         status = meta_open(params->data_directory, &backend->meta, why);
+    if (status == STATUS_OK)
+        status = start_clerk(coordinator, why);
     if (status == STATUS_OK)
         status = compute_start(&params->clip, &backend->compute, why);
     if (status == STATUS_OK) {

@@ -32,8 +32,9 @@ struct coordinator_node {
 };
 
 struct coordinator_params {
-    const char *data_directory;           // holds meta.json; NULL: no memories, encoding only
-    struct bus *bus;                      // NULL without nodes
+    const char *data_directory; // holds meta.json; NULL: no memories, encoding only
+    const char *snapshots;      // folder of those asked for over gRPC; NULL: DATA/snapshots
+    struct bus *bus;            // NULL without nodes
     const struct coordinator_node *nodes; // [node_count], in the order of their numbers
     size_t node_count;                    // 0..NODES_MAX; with a data directory the N of its FORMAT
     struct clip_params clip;

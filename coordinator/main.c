@@ -243,6 +243,7 @@ static enum status start(const struct settings_coordinator *settings, struct hou
 
     struct coordinator_params params = {
         .data_directory = settings->data,
+        .snapshots = settings->snapshots,
         .bus = house->bus,
         .nodes = house->nodes,
         .node_count = house->node_count,

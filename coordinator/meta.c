@@ -31,6 +31,7 @@ static const char *const state_names[] = {
     [META_BUILDING] = "building",
     [META_SERVING] = "serving",
     [META_DROPPING] = "dropping",
+    [META_RESTORING] = "restoring",
 };
 #define STATE_COUNT (sizeof(state_names) / sizeof(state_names[0]))
 
@@ -473,7 +474,8 @@ static enum status find_pinned(const struct meta *meta, struct text name, uint32
     if (!found || !text_equal(text_of(found->memory), name))
         return not_found(name, number, why);
     bool fits = found->state == META_SERVING || use == META_FOR_DESCRIBE ||
-                (use == META_FOR_WRITE && found->state == META_BUILDING);
+                (use == META_FOR_WRITE && found->state == META_BUILDING) ||
+                (use == META_FOR_RESTORE && found->state == META_RESTORING);
     if (!fits)
         return reason_set(why, STATUS_FAILED_PRECONDITION, "memory", "%s@%u is %s, not serving",
                           found->memory, number, meta_state_name(found->state));

@@ -5,8 +5,8 @@
 // beside it: one that is being built, older ones, ones that are being dropped. Numbers of
 // generations are handed out once and never again, also after a crash.
 //
-//   meta_reserve -> meta_add(BUILDING) -> meta_serve -> meta_drop -> meta_remove
-//                \-> meta_add(SERVING) -----------------/
+//   meta_reserve -> meta_add(BUILDING or RESTORING) -> meta_serve -> meta_drop -> meta_remove
+//                \-> meta_add(SERVING) ------------------------------/
 //
 // Every change is on disk before its function returns; after a failure nothing has changed.
 //
@@ -33,7 +33,8 @@ struct meta;
 enum meta_state {
     META_BUILDING, // invisible to queries
     META_SERVING,
-    META_DROPPING, // invisible to all but a repeated drop
+    META_DROPPING,  // invisible to all but a repeated drop
+    META_RESTORING, // invisible, and written by a restore alone
 };
 
 struct meta_generation {
@@ -51,6 +52,7 @@ enum meta_use {
     META_FOR_QUERY,    // must be serving
     META_FOR_WRITE,    // serving, or else being built
     META_FOR_DESCRIBE, // the same, and a pinned one in any state
+    META_FOR_RESTORE,  // a pinned one that is being restored
 };
 
 // Reads DIRECTORY/meta.json; without that file, or with `directory` NULL, there are no memories (and
@@ -59,7 +61,7 @@ enum meta_use {
 enum status meta_open(const char *directory, struct meta **out, struct reason *why) MUST_CHECK;
 void meta_close(struct meta **meta); // NULL is allowed
 
-// "building", "serving", "dropping".
+// "building", "serving", "dropping", "restoring".
 const char *meta_state_name(enum meta_state state);
 
 // STATUS_INVALID unless 1..MEMORY_NAME_BYTES_MAX letters, digits, '.', '_', '-', the first a

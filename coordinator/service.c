@@ -42,6 +42,8 @@ static const struct service_handler *const handlers[API_METHOD_COUNT] = {
     [API_MEMORY_HIDE] = &write_delete,
     [API_MEMORY_UNHIDE] = &write_delete,
     [API_MEMORY_ALIAS] = &service_alias,
+    [API_MEMORY_SNAPSHOT] = &service_snapshot,
+    [API_MEMORY_RESTORE] = &service_restore,
 };
 
 static size_t limit_of(size_t wanted, size_t otherwise, size_t most)

@@ -58,7 +58,7 @@ struct service_call {
     struct backend *backend;
     enum api_method method;
     const struct service_handler *handler;
-    bool is_item;         // of a stream: not in the list of calls
+    bool is_item;         // of a stream, or within a call: not in the list of calls
     struct bytes message; // unless the client streams; until service_finish()
     int64_t begun_us;
     int64_t deadline_us; // DEADLINE_NONE
@@ -83,7 +83,7 @@ struct service_handler {
 
 struct service_open {
     enum api_method method;
-    const struct service_handler *handler; // of an item of a stream; NULL: the method's
+    const struct service_handler *handler; // of an item, or a call within one; NULL: the method's
     struct bytes message;
     int64_t deadline_us;
     struct text request_id; // empty: one is made; longer than allowed is cut
@@ -145,8 +145,11 @@ extern const struct service_handler service_list;
 extern const struct service_handler service_alias;
 extern const struct service_handler service_list_nodes;
 extern const struct service_handler service_list_models;
-extern const struct service_handler service_stream; // service_stream.c: the four ...Stream
-extern const struct service_handler write_ingest;   // write_ingest.c
-extern const struct service_handler write_delete;   // write_delete.c: Delete, Hide, Unhide
+extern const struct service_handler service_stream;   // service_stream.c: the four ...Stream
+extern const struct service_handler write_ingest;     // write_ingest.c
+extern const struct service_handler write_restore;    // the Ingest within a Restore
+extern const struct service_handler write_delete;     // write_delete.c: Delete, Hide, Unhide
+extern const struct service_handler service_snapshot; // service_snapshot.c
+extern const struct service_handler service_restore;  // service_restore.c
 
 #endif

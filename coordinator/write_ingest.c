@@ -308,7 +308,9 @@ static enum status find_memory(struct ingest *ingest, struct text name, struct r
     struct meta_generation found;
     if (ingest->memory.number != 0 && name.bytes == 0)
         return STATUS_OK;
-    enum status status = meta_find(ingest->backend->meta, name, META_FOR_WRITE, &found, why);
+    const bool restores = ingest->call->handler == &write_restore;
+    enum status status = meta_find(ingest->backend->meta, name,
+                                   restores ? META_FOR_RESTORE : META_FOR_WRITE, &found, why);
     if (status != STATUS_OK)
         return status;
     if (ingest->memory.number != 0 && found.number != ingest->memory.number)
@@ -320,12 +322,12 @@ static enum status find_memory(struct ingest *ingest, struct text name, struct r
 
     if (fanout_count(ingest->backend->fanout) == 0)
         return reason_set(why, STATUS_UNAVAILABLE, NULL, "there are no shard nodes");
-    if (found.state == META_BUILDING)
+    if (found.state != META_SERVING)
         status = fanout_all_up(ingest->backend->fanout, why);
     if (status != STATUS_OK)
         return status;
     ingest->memory = found;
-    ingest->is_bulk = found.state == META_BUILDING;
+    ingest->is_bulk = found.state != META_SERVING;
     note_losses(ingest);
     return STATUS_OK;
 }
@@ -417,6 +419,14 @@ static void cancel(struct service_call *call)
 }
 
 const struct service_handler write_ingest = {
+    .begin = begin,
+    .message = on_message,
+    .end = on_stream_end,
+    .cancel = cancel,
+};
+
+// The same under a name of its own, which may write to a generation that is being restored.
+const struct service_handler write_restore = {
     .begin = begin,
     .message = on_message,
     .end = on_stream_end,

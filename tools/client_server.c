@@ -31,7 +31,8 @@ static bool only_reads(enum api_method method)
 {
     return method != API_MEMORY_CREATE && method != API_MEMORY_DELETE &&
            method != API_MEMORY_DROP && method != API_MEMORY_INGEST && method != API_MEMORY_HIDE &&
-           method != API_MEMORY_UNHIDE && method != API_MEMORY_ALIAS;
+           method != API_MEMORY_UNHIDE && method != API_MEMORY_ALIAS &&
+           method != API_MEMORY_SNAPSHOT && method != API_MEMORY_RESTORE;
 }
 
 static enum status server_call(struct client *client, enum api_method method, struct bytes request,

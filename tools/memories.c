@@ -89,6 +89,29 @@ enum status memories_alias(struct client *client, const struct api_alias_request
     return status ? status : api_decode_memory_info(reply, arena, out, why);
 }
 
+enum status memories_snapshot(struct client *client, const struct api_snapshot_request *request,
+                              struct arena *arena, struct api_snapshot_reply *out,
+                              struct reason *why)
+{
+    struct buffer message = {0};
+    struct bytes reply = {0};
+    enum status status = encoded(api_encode_snapshot_request(request, &message), why);
+    if (!status)
+        status = call(client, API_MEMORY_SNAPSHOT, &message, arena, &reply, why);
+    return status ? status : api_decode_snapshot_reply(reply, arena, out, why);
+}
+
+enum status memories_restore(struct client *client, const struct api_restore_request *request,
+                             struct arena *arena, struct api_restore_reply *out, struct reason *why)
+{
+    struct buffer message = {0};
+    struct bytes reply = {0};
+    enum status status = encoded(api_encode_restore_request(request, &message), why);
+    if (!status)
+        status = call(client, API_MEMORY_RESTORE, &message, arena, &reply, why);
+    return status ? status : api_decode_restore_reply(reply, arena, out, why);
+}
+
 enum status memories_drop(struct client *client, const char *name, uint64_t *records,
                           struct reason *why)
 {

@@ -16,7 +16,7 @@
 #define MEMORIES_PIN_BYTES 160 // "NAME@GENERATION"
 #define MEMORIES_ARENA_BYTES ((size_t)16 << 20)
 
-// Create, Describe, List, Alias. What *out points to lives in `arena`. They fail as the call does.
+// Create, Describe, List, Alias, Snapshot, Restore. What *out points to lives in `arena`. They fail as the call does.
 enum status memories_create(struct client *client, const struct api_create_request *request,
                             struct arena *arena, struct api_memory_info *out,
                             struct reason *why) MUST_CHECK;
@@ -32,6 +32,13 @@ enum status memories_list(struct client *client, struct arena *arena, struct api
 enum status memories_alias(struct client *client, const struct api_alias_request *request,
                            struct arena *arena, struct api_memory_info *out,
                            struct reason *why) MUST_CHECK;
+
+enum status memories_snapshot(struct client *client, const struct api_snapshot_request *request,
+                              struct arena *arena, struct api_snapshot_reply *out,
+                              struct reason *why) MUST_CHECK;
+enum status memories_restore(struct client *client, const struct api_restore_request *request,
+                             struct arena *arena, struct api_restore_reply *out,
+                             struct reason *why) MUST_CHECK;
 
 // Drop; *records is how many went with it.
 enum status memories_drop(struct client *client, const char *name, uint64_t *records,

@@ -49,6 +49,7 @@ extern const struct verb verb_help, verb_version, verb_doctor, verb_config;
 extern const struct verb verb_tokenize, verb_preprocess, verb_embed_image, verb_embed_text;
 extern const struct verb verb_memory_build, verb_memory_add, verb_memory_delete, verb_memory_get;
 extern const struct verb verb_memory_hide, verb_memory_unhide, verb_memory_alias;
+extern const struct verb verb_memory_snapshot, verb_memory_restore;
 extern const struct verb verb_memory_list, verb_memory_info, verb_memory_drop;
 extern const struct verb verb_search, verb_refine, verb_classify;
 extern const struct verb verb_up, verb_status, verb_keys_make, verb_keys_show;

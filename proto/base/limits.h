@@ -28,6 +28,7 @@
 #define FILTER_IDS_MAX 16384          // ids of a filter's set, hashed keys included
 #define RECORD_FIELDS_MAX 8           // parts of a record that may be asked for
 #define MEMORY_NAME_BYTES_MAX 128     // letters, digits, '.', '_' and '-'; first a letter or digit
+#define PATH_BYTES_MAX 4095           // a folder's path, or a name where no path is allowed
 #define SPACE_BYTES_MAX 128           // "NAME:DIM" or 64 hexadecimal digits and ":DIM"
 #define LABELS_MAX 20000              // labels of a label set
 #define LABEL_BYTES_MAX 512           //

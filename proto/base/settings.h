@@ -46,6 +46,8 @@ struct settings_coordinator {
     uint64_t limit_calls, limit_streams, limit_stream_items, limit_message_bytes,
         limit_memory_bytes;
     uint64_t limit_deadline_ms; // 0: none
+    // [snapshots]
+    const char *snapshots; // NULL: DATA/snapshots
     // [log]
     int log_level; // enum log_level
 };

@@ -53,6 +53,8 @@
     X(MEMORY_HIDE, "reco.v1.Memory", "Hide", false, false)                                         \
     X(MEMORY_UNHIDE, "reco.v1.Memory", "Unhide", false, false)                                     \
     X(MEMORY_ALIAS, "reco.v1.Memory", "Alias", false, false)                                       \
+    X(MEMORY_SNAPSHOT, "reco.v1.Memory", "Snapshot", false, false)                                 \
+    X(MEMORY_RESTORE, "reco.v1.Memory", "Restore", false, false)                                   \
     X(CLUSTER_LIST_NODES, "reco.v1.Cluster", "ListNodes", false, false)
 #define API_ENUM(name, service, method, client, server) API_##name,
 enum api_method { API_METHODS(API_ENUM) API_METHOD_COUNT };
@@ -257,6 +259,17 @@ struct api_alias_request {
     struct text alias;
     struct text target;
     bool remove;
+};
+
+struct api_snapshot_request {
+    struct text memory;
+    struct text directory;
+};
+
+struct api_restore_request {
+    struct text directory;
+    struct text memory; // empty: the snapshot's own
+    bool replace;
 };
 
 struct api_ingest_record {
@@ -467,6 +480,24 @@ struct api_delete_reply { // Delete, Hide, Unhide
     size_t missing_id_count;
 };
 
+struct api_snapshot_reply {
+    struct text request_id;
+    struct text memory;
+    uint32_t generation;
+    struct text directory;
+    uint64_t records;
+    uint64_t bytes;
+    struct text content_hash;
+};
+
+struct api_restore_reply {
+    struct text request_id;
+    struct text memory;
+    uint32_t generation;
+    uint64_t records;
+    struct text content_hash;
+};
+
 struct api_drop_reply {
     struct text request_id;
     uint64_t records;
@@ -532,6 +563,8 @@ API_CODEC(texts_request)
 API_CODEC(create_request)
 API_CODEC(name_request)
 API_CODEC(alias_request)
+API_CODEC(snapshot_request)
+API_CODEC(restore_request)
 API_CODEC(ingest_request)
 API_CODEC(delete_request)
 API_CODEC(encode_stream_request)
@@ -543,6 +576,8 @@ API_CODEC(memory_info)
 API_CODEC(memory_list)
 API_CODEC(ingest_reply)
 API_CODEC(delete_reply)
+API_CODEC(snapshot_reply)
+API_CODEC(restore_reply)
 API_CODEC(drop_reply)
 API_CODEC(node_list)
 

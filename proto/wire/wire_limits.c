@@ -263,6 +263,29 @@ static const struct wire_limit alias_request[] = {
     TEXT("target", 0, MEMORY_BYTES_MAX),
 };
 
+static const struct wire_limit snapshot_request[] = {
+    TEXT("memory", 1, MEMORY_BYTES_MAX),
+    TEXT("directory", 1, PATH_BYTES_MAX),
+};
+
+static const struct wire_limit restore_request[] = {
+    TEXT("directory", 1, PATH_BYTES_MAX),
+    TEXT("memory", 0, MEMORY_NAME_BYTES_MAX),
+};
+
+static const struct wire_limit snapshot_reply[] = {
+    TEXT("request_id", 0, REQUEST_ID_BYTES_MAX),
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    TEXT("directory", 0, PATH_BYTES_MAX),
+    TEXT("content_hash", 0, CONTENT_HASH_BYTES),
+};
+
+static const struct wire_limit restore_reply[] = {
+    TEXT("request_id", 0, REQUEST_ID_BYTES_MAX),
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    TEXT("content_hash", 0, CONTENT_HASH_BYTES),
+};
+
 static const struct wire_limit list_memories_reply[] = {
     MESSAGES("memories", 0, MEMORIES_MAX),
 };
@@ -445,6 +468,10 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__hide_request, delete_records_request),
     LIMITS(reco__v1__hide_reply, delete_records_reply),
     LIMITS(reco__v1__alias_request, alias_request),
+    LIMITS(reco__v1__snapshot_request, snapshot_request),
+    LIMITS(reco__v1__snapshot_reply, snapshot_reply),
+    LIMITS(reco__v1__restore_request, restore_request),
+    LIMITS(reco__v1__restore_reply, restore_reply),
     LIMITS(reco__v1__drop_memory_request, name_request),
     LIMITS(reco__v1__drop_memory_reply, drop_memory_reply),
     NO_LIMITS(reco__v1__list_nodes_request),

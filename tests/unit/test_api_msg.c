@@ -400,6 +400,10 @@ Test(api_msg, requests_survive_the_wire)
     ROUND_TRIP(delete_request, hide_request, &delete);
     struct api_alias_request alias = {T("now"), T("birds@3"), true};
     ROUND_TRIP(alias_request, alias_request, &alias);
+    struct api_snapshot_request snapshot = {T("birds@3"), T("monday")};
+    ROUND_TRIP(snapshot_request, snapshot_request, &snapshot);
+    struct api_restore_request restore = {T("monday"), T("birds"), true};
+    ROUND_TRIP(restore_request, restore_request, &restore);
 }
 
 Test(api_msg, an_ingest_record_arrives_as_it_was_sent)
