@@ -109,7 +109,7 @@ static void open_rpc_call(struct coordinator *coordinator, const struct rpc_even
         .method = (enum api_method)rpc_call_method(event->call),
         .message = event->message,
         .deadline_us = deadline_of(coordinator, event->call),
-        .request_id = rpc_call_request_id(event->call),
+        .trace = rpc_call_trace(event->call),
         .transport = &rpc_transport,
         .channel = event->call,
     };
@@ -487,7 +487,7 @@ enum status coordinator_call_as(struct coordinator *coordinator,
         .method = request->method,
         .message = request->message,
         .deadline_us = request->deadline_us,
-        .request_id = request->request_id,
+        .trace = request->trace,
         .is_gone = request->is_gone,
         .context = request->context,
     };

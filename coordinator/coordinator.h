@@ -94,12 +94,12 @@ enum status coordinator_call(struct coordinator *coordinator, enum api_method me
                              struct bytes request, int64_t deadline_us, struct buffer *reply,
                              struct reason *why) MUST_CHECK;
 
-// The same with an id for the request, which the answer and the logs repeat.
+// The same with an id and a trace for the request, which the answer and the logs repeat.
 struct coordinator_request {
     enum api_method method;
     struct bytes message;
     int64_t deadline_us;            // DEADLINE_NONE
-    struct text request_id;         // at most REQUEST_ID_BYTES_MAX; empty: one is made
+    const struct trace *trace;      // begun; without id one is made; NULL: a trace is begun
     bool (*is_gone)(void *context); // asked while it runs: true cancels it; NULL: never
     void *context;
 };

@@ -98,7 +98,7 @@ struct fanout_send {
     struct bytes body; // copied
     struct bytes rows; // copied
     int64_t deadline_us;
-    struct text trace;
+    const struct trace *trace; // copied; NULL: no client's request
 };
 
 void fanout_ask_begin(struct fanout_ask *ask, struct fanout *fanout,

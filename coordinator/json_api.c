@@ -4,6 +4,8 @@
 #include "coordinator/json_api.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "proto/base/clock.h"
@@ -100,9 +102,19 @@ static bool is_gone(void *context)
     return http_is_gone(context);
 }
 
+// Begins the request's trace, and tells it in the reply. Without an id the span is one.
+static void begin_trace(const struct http_request *request, struct trace *trace,
+                        struct http_reply *reply)
+{
+    const char *parent = http_header(request, TRACE_KEY);
+    (void)trace_begin(trace, parent ? text_of(parent) : (struct text){NULL, 0});
+    (void)snprintf(trace->id, sizeof(trace->id), "%016" PRIx64, trace->span);
+    (void)trace_parent(trace, reply->traceparent);
+}
+
 // What is asked beside the body.
 static enum status read_call(const struct http_request *request, struct coordinator_request *out,
-                             struct reason *why)
+                             struct trace *trace, struct reason *why)
 {
     const char *id = http_header(request, "x-request-id");
     const char *deadline = http_argument(request, "deadline_ms");
@@ -120,7 +132,9 @@ static enum status read_call(const struct http_request *request, struct coordina
                           "%zu bytes; allowed: at most %d bytes of UTF-8", strlen(id),
                           REQUEST_ID_BYTES_MAX);
     out->deadline_us = clock_deadline_in_us((int64_t)ms * 1000);
-    out->request_id = id ? text_of(id) : (struct text){NULL, 0};
+    if (id)
+        (void)trace_set_id(trace, text_of(id));
+    out->trace = trace;
     return STATUS_OK;
 }
 
@@ -175,7 +189,10 @@ void json_api_answer(struct coordinator *coordinator, enum api_json_verb verb,
         void *plain;
     } asker = {.constant = request};
     struct coordinator_request call = {.is_gone = is_gone, .context = asker.plain};
-    enum status status = read_call(request, &call, &why);
+    struct trace trace = {.id = ""};
+    begin_trace(request, &trace, reply);
+    enum status status = read_call(request, &call, &trace, &why);
+    memcpy(reply->request_id, trace.id, sizeof(trace.id));
     if (status == STATUS_OK)
         status = json_parse(body.data ? (const char *)body.data : "", body.count, &document, &why);
     if (status == STATUS_OK)

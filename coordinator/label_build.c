@@ -367,10 +367,12 @@ static void search_batch(void *context)
         .dimension = target->dimension,
         .over = build->over,
         .deadline_us = DEADLINE_NONE,
-        .trace = text_of("labels"),
         .done = on_query_done,
         .context = build,
     };
+    // A set is made once, for all who asked for it: a trace of its own.
+    (void)trace_set_id(&params.trace, text_of("labels"));
+    (void)trace_begin(&params.trace, (struct text){NULL, 0});
     enum status status = query_start(&params, &build->query, &why);
     if (status != STATUS_OK)
         finish(build, status, &why);

@@ -127,7 +127,7 @@ static void open_call(struct local_call *call, struct service *service, bool ref
         .method = call->request.method,
         .message = call->request.message,
         .deadline_us = call->request.deadline_us,
-        .request_id = call->request.request_id,
+        .trace = call->request.trace,
         .transport = &transport,
         .channel = call,
     };

@@ -51,7 +51,7 @@ struct local_request {
     enum api_method method;
     struct bytes message; // unary only; borrowed until the end
     int64_t deadline_us;
-    struct text request_id; // borrowed; empty: one is made
+    const struct trace *trace; // borrowed; NULL: one is begun
     // Unary: asked again and again while it waits; true cancels the call. NULL: nobody leaves.
     bool (*is_gone)(void *context);
     void *context;

@@ -45,7 +45,7 @@ struct query_params {
     bool needs_neighbours;       // Search: no shard is an error; else plain CLIP is an answer
     bool wants_documents;        // the question's fields of row 0's neighbours
     int64_t deadline_us;         // DEADLINE_NONE
-    struct text trace;           // request id, copied
+    struct trace trace;          // of the request
     void (*done)(void *context); // once, never from query_start(); may destroy the query
     void *context;
 };

@@ -76,7 +76,7 @@ static bool send_chunks(struct query *query, const struct shard_fetch_request *s
                 .type = SHARD_FETCH,
                 .body = {body.data, body.count},
                 .deadline_us = query->node_deadline_us,
-                .trace = query->params.trace,
+                .trace = &query->params.trace,
             };
             status = fanout_send(&query->ask, &send, &why);
         }

@@ -389,7 +389,7 @@ static void send_searches(struct query *query, const struct buffer *body)
             .body = {body->data, body->count},
             .rows = {(const uint8_t *)query->plain, row_bytes},
             .deadline_us = query->node_deadline_us,
-            .trace = params->trace,
+            .trace = &params->trace,
         };
         enum status status = fanout_send(&query->ask, &send, &why);
         if (status != STATUS_OK)
@@ -729,14 +729,11 @@ enum status query_start(const struct query_params *params, struct query **out, s
     query->question.fuser.dimension = params->dimension;
     query->params.question = &query->question;
     query->arena = arena_create(QUERY_ARENA_BYTES);
-    char *trace = arena_copy_text(query->arena, params->trace.data ? params->trace.data : "",
-                                  params->trace.bytes);
-    if (!trace || !alloc_rows(query)) {
+    if (!alloc_rows(query)) {
         free_query(query);
         return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for a query of %u rows",
                           params->row_count);
     }
-    query->params.trace.data = trace;
     query->k_fetch = candidates(&query->question);
     query->row_width = width_of(&query->question, params->dimension);
     int64_t now_us = clock_now_us();

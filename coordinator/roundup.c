@@ -73,7 +73,7 @@ static enum status encode(const struct roundup *roundup, const struct placement 
     return shard_encode_create_request(&message, out);
 }
 
-bool roundup_begin(struct roundup *roundup, int64_t deadline_us, struct text trace)
+bool roundup_begin(struct roundup *roundup, int64_t deadline_us, const struct trace *trace)
 {
     assert(roundup && roundup->backend && roundup->done);
     assert(roundup->type == SHARD_CREATE || roundup->type == SHARD_DROP ||

@@ -37,7 +37,7 @@ struct roundup {
 
 // Begins with a zero-initialised or ended roundup, which stays where it is until the end. True:
 // `done` comes later; false: the results are there already and `done` is not called.
-bool roundup_begin(struct roundup *roundup, int64_t deadline_us, struct text trace);
+bool roundup_begin(struct roundup *roundup, int64_t deadline_us, const struct trace *trace);
 
 // Also of one that is not in use.
 void roundup_cancel(struct roundup *roundup);

@@ -117,13 +117,12 @@ struct service_call *service_open(struct service *service, const struct service_
         .transport = params->transport,
         .channel = params->channel,
     };
-    size_t bytes = params->request_id.bytes;
-    if (bytes > REQUEST_ID_BYTES_MAX)
-        bytes = REQUEST_ID_BYTES_MAX;
-    if (bytes > 0 && bytes_is_utf8(params->request_id.data, bytes))
-        memcpy(call->request_id, params->request_id.data, bytes);
-    else
-        (void)snprintf(call->request_id, sizeof(call->request_id), "%08x-%llx", service->id_prefix,
+    if (params->trace)
+        call->trace = *params->trace;
+    if (!trace_is_begun(&call->trace))
+        (void)trace_begin(&call->trace, (struct text){NULL, 0});
+    if (call->trace.id[0] == '\0')
+        (void)snprintf(call->trace.id, sizeof(call->trace.id), "%08x-%llx", service->id_prefix,
                        (unsigned long long)service->id_next++);
     enlist(call);
     if (call->transport->is_grpc)
@@ -193,6 +192,21 @@ void service_send(struct service_call *call, struct buffer *message)
     call->transport->send(call->channel, message);
 }
 
+// Each call is told once, here. A stream takes as long as its client likes.
+static void log_end(const struct service_call *call, enum status status, const struct reason *why)
+{
+    const struct api_method_info *info = api_method_info(call->method);
+    const int64_t took_us = clock_now_us() - call->begun_us;
+    bool is_stream = (info->client_streams || info->server_streams) && !call->is_item;
+    const enum log_level level = trace_level(status, is_stream ? 0 : took_us);
+    if (!log_takes(level))
+        return;
+    char text[LOG_QUOTE_BYTES];
+    trace_line(&call->trace, level, call->is_item ? "item" : "call",
+               "method=%s status=\"%s\" ms=%.3f why=%s", info->path, status_text(status),
+               (double)took_us / 1000, log_quote(why->text, text));
+}
+
 void service_finish(struct service_call *call, enum status status, struct buffer *reply,
                     const struct reason *why)
 {
@@ -207,11 +221,7 @@ void service_finish(struct service_call *call, enum status status, struct buffer
         status = reason_set(&stopping, STATUS_UNAVAILABLE, NULL, "the server is stopping");
         told = &stopping;
     }
-    char id[LOG_QUOTE_BYTES];
-    char text[LOG_QUOTE_BYTES];
-    log_debug("call", "id=%s method=%s status=%s ms=%.3f why=%s", log_quote(call->request_id, id),
-              api_method_info(call->method)->path, status_text(status),
-              (double)(clock_now_us() - call->begun_us) / 1000, log_quote(told->text, text));
+    log_end(call, status, told);
     if (call->transport->is_grpc)
         telemetry_call_ended(call->backend->telemetry, call->method, status,
                              clock_now_us() - call->begun_us);
@@ -232,5 +242,5 @@ void service_fail(struct service_call *call, enum status status, const struct re
 
 struct text service_request_id(const struct service_call *call)
 {
-    return text_of(call->request_id);
+    return text_of(call->trace.id);
 }

@@ -62,7 +62,7 @@ struct service_call {
     struct bytes message; // unless the client streams; until service_finish()
     int64_t begun_us;
     int64_t deadline_us; // DEADLINE_NONE
-    char request_id[REQUEST_ID_BYTES_MAX + 1];
+    struct trace trace;  // with an id
     bool cancelled;
     void *state; // the handler's
 
@@ -86,7 +86,7 @@ struct service_open {
     const struct service_handler *handler; // of an item, or a call within one; NULL: the method's
     struct bytes message;
     int64_t deadline_us;
-    struct text request_id; // empty: one is made; longer than allowed is cut
+    const struct trace *trace; // copied; NULL: one is begun; without id one is made
     const struct service_transport *transport;
     void *channel;
 };

@@ -611,7 +611,7 @@ static enum status plan_query(struct classify *classify, const struct api_query_
         .over = question_over(&classify->question, classify->own),
         .wants_documents = true,
         .deadline_us = classify->call->deadline_us,
-        .trace = service_request_id(classify->call),
+        .trace = classify->call->trace,
         .done = on_query_done,
         .context = classify,
     };

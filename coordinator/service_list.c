@@ -132,7 +132,7 @@ static void hash_records(struct listing *listing)
         .backend = listing->call->backend,
         .generation = listing->generations[listing->next],
         .want_digest = true,
-        .trace = service_request_id(listing->call),
+        .trace = listing->call->trace,
         .step = on_hashed,
         .context = listing,
     };
@@ -175,7 +175,7 @@ static void ask_next(struct listing *listing)
             query_soft_deadline_us(listing->call->begun_us, listing->call->deadline_us);
         listing->roundup.generation = *generation;
         if (roundup_begin(&listing->roundup, soft_us < limit_us ? soft_us : limit_us,
-                          service_request_id(listing->call)))
+                          &listing->call->trace))
             return;
         // No node was there to be asked: the same, without waiting.
         if (roundup_status(&listing->roundup, STATUS_OK, NULL) != STATUS_OK)

@@ -76,7 +76,7 @@ static bool ask_nodes(struct change *change, enum shard_type type, void (*done)(
     change->roundup.type = type;
     change->roundup.done = done;
     return roundup_begin(&change->roundup, clock_deadline_in_us(NODE_LIMIT_US),
-                         service_request_id(change->call));
+                         &change->call->trace);
 }
 
 // Half a change would be worse than a whole one that nobody hears of: it is completed, and
@@ -176,8 +176,8 @@ static void on_created(void *context)
         undo(change, status, &why);
         return;
     }
-    log_info("memory_created", "memory=%s generation=%u state=%s", generation->memory,
-             generation->number, meta_state_name(generation->state));
+    trace_line(&change->call->trace, LOG_INFO, "memory_created", "memory=%s generation=%u state=%s",
+               generation->memory, generation->number, meta_state_name(generation->state));
     answer_info(change, generation);
 }
 
@@ -273,8 +273,9 @@ static bool take_dropped(struct change *change)
         fail(change, status, &why);
         return false;
     }
-    log_info("memory_dropped", "memory=%s generation=%u records=%llu", generation->memory,
-             generation->number, (unsigned long long)change->roundup.records);
+    trace_line(&change->call->trace, LOG_INFO, "memory_dropped",
+               "memory=%s generation=%u records=%llu", generation->memory, generation->number,
+               (unsigned long long)change->roundup.records);
     change->records += change->roundup.records;
     change->next++;
     return true;

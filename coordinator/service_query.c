@@ -142,7 +142,7 @@ static enum status plan(struct asked *asked, const struct api_query_request *req
         .needs_neighbours = asked->call->method == API_SEARCH,
         .wants_documents = true,
         .deadline_us = asked->call->deadline_us,
-        .trace = service_request_id(asked->call),
+        .trace = asked->call->trace,
         .done = on_done,
         .context = asked,
     };

@@ -361,7 +361,7 @@ static enum status send_node(struct lookup *lookup, uint32_t node, struct reason
             .type = SHARD_FETCH,
             .body = {body.data, body.count},
             .deadline_us = soft_us < limit_us ? soft_us : limit_us,
-            .trace = service_request_id(call),
+            .trace = &call->trace,
         };
         status = fanout_send(&lookup->ask, &send, why);
     } else {

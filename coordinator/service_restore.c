@@ -83,7 +83,7 @@ static bool ask_nodes(struct restore *restore, enum shard_type type, void (*done
     restore->roundup.type = type;
     restore->roundup.done = done;
     return roundup_begin(&restore->roundup, clock_deadline_in_us(NODE_LIMIT_US),
-                         service_request_id(restore->call));
+                         &restore->call->trace);
 }
 
 // ---------------------------------------------------------------- the end
@@ -158,8 +158,9 @@ static void on_served(void *context)
     enum status status = api_encode_restore_reply(&reply, &out);
     if (status != STATUS_OK)
         (void)reason_set(&why, status, NULL, "no memory for the answer");
-    log_info("memory_restored", "memory=%s generation=%u records=%llu hash=%s", generation->memory,
-             generation->number, (unsigned long long)reply.records, hash);
+    trace_line(&restore->call->trace, LOG_INFO, "memory_restored",
+               "memory=%s generation=%u records=%llu hash=%s", generation->memory,
+               generation->number, (unsigned long long)reply.records, hash);
     service_finish(restore->call, status, &out, &why);
     buffer_deinit(&out);
     free_restore(restore);
@@ -383,7 +384,7 @@ static void on_fed(void *context)
         .backend = restore->backend,
         .generation = restore->roundup.generation,
         .want_digest = true,
-        .trace = service_request_id(restore->call),
+        .trace = restore->call->trace,
         .step = on_walked,
         .context = restore,
     };
@@ -398,7 +399,7 @@ static void feed(struct restore *restore)
         .method = API_MEMORY_INGEST,
         .handler = &write_restore,
         .deadline_us = DEADLINE_NONE,
-        .request_id = service_request_id(restore->call),
+        .trace = &restore->call->trace,
         .transport = &transport,
         .channel = restore,
     };

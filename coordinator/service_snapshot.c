@@ -113,9 +113,10 @@ static void on_finished(void *context)
     enum status status = api_encode_snapshot_reply(&reply, &out);
     if (status != STATUS_OK)
         (void)reason_set(&why, status, NULL, "no memory for the answer");
-    log_info("snapshot_written", "memory=%s generation=%u records=%llu bytes=%llu hash=%s",
-             about->memory, about->generation, (unsigned long long)about->records,
-             (unsigned long long)about->bytes, about->content_hash);
+    trace_line(&snapshot->call->trace, LOG_INFO, "snapshot_written",
+               "memory=%s generation=%u records=%llu bytes=%llu hash=%s", about->memory,
+               about->generation, (unsigned long long)about->records,
+               (unsigned long long)about->bytes, about->content_hash);
     service_finish(snapshot->call, status, &out, &why);
     buffer_deinit(&out);
     free_snapshot(snapshot);
@@ -218,7 +219,7 @@ static enum status plan(struct snapshot *snapshot, struct reason *why)
         .generation = found,
         .want_records = true,
         .want_digest = true,
-        .trace = service_request_id(snapshot->call),
+        .trace = snapshot->call->trace,
         .step = on_step,
         .context = snapshot,
     };

@@ -207,7 +207,7 @@ static void begin_item(struct stream *stream, struct item *item, struct bytes me
         .handler = stream->kind->handler,
         .message = {item->question.data, item->question.count},
         .deadline_us = stream->call->deadline_us,
-        .request_id = service_request_id(stream->call),
+        .trace = &stream->call->trace,
         .transport = &item_transport,
         .channel = item,
     };

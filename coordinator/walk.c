@@ -42,7 +42,7 @@ static enum status send(struct walk *walk, struct fanout_ask *ask, enum shard_ty
             .type = type,
             .body = {body.data, body.count},
             .deadline_us = clock_deadline_in_us(STEP_LIMIT_US),
-            .trace = walk->trace,
+            .trace = &walk->trace,
         };
         status = fanout_send(ask, &request, why);
     } else {

@@ -26,7 +26,7 @@ struct walk {
     struct meta_generation generation;
     bool want_records;
     bool want_digest;
-    struct text trace;
+    struct trace trace;
     void (*step)(void *context); // what was asked for is there; it may call anything
     void *context;
 

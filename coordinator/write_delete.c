@@ -141,7 +141,7 @@ static enum status send_node(struct deletion *deletion, uint32_t node, int64_t d
             .type = type_of(deletion),
             .body = {body.data, body.count},
             .deadline_us = deadline_us,
-            .trace = service_request_id(deletion->call),
+            .trace = &deletion->call->trace,
         };
         status = fanout_send(&deletion->ask, &request, why);
     } else {

@@ -138,8 +138,8 @@ static void complete(struct ingest *ingest)
         return;
     }
     if (ingest->wants_finish && ingest->is_bulk)
-        log_info("memory_serves", "memory=%s generation=%u", ingest->memory.memory,
-                 ingest->memory.number);
+        trace_line(&ingest->call->trace, LOG_INFO, "memory_serves", "memory=%s generation=%u",
+                   ingest->memory.memory, ingest->memory.number);
     answer(ingest);
 }
 
@@ -204,7 +204,7 @@ static void commit(struct ingest *ingest)
     ingest->roundup.done = on_committed;
     ingest->roundup.context = ingest;
     ingest->is_committing = roundup_begin(&ingest->roundup, clock_deadline_in_us(COMMIT_LIMIT_US),
-                                          service_request_id(ingest->call));
+                                          &ingest->call->trace);
     if (!ingest->is_committing)
         take_commit(ingest); // nobody could be asked: that is a failure
 }
@@ -344,13 +344,13 @@ static enum status begin_load(struct ingest *ingest, const struct api_ingest_req
         .count = request->count,
         .skip_existing = request->skip_existing,
         .bulk = ingest->is_bulk,
+        .trace = ingest->call->trace,
         .events = {.failed = on_record_failed,
                    .sent = on_load_sent,
                    .done = on_load_done,
                    .context = ingest},
     };
     struct write_load *load = NULL;
-    (void)snprintf(params.trace, sizeof(params.trace), "%s", ingest->call->request_id);
     *arena = NULL;
     enum status status = write_load_begin(&params, &load, why);
     if (status != STATUS_OK)

@@ -42,7 +42,7 @@ struct write_load_params {
     size_t count; // > 0
     bool skip_existing;
     bool bulk;
-    char trace[REQUEST_ID_BYTES_MAX + 1];
+    struct trace trace;
     struct write_load_events events;
 };
 

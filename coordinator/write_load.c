@@ -182,7 +182,7 @@ static enum status send_has(struct write_load *load, uint32_t node, struct reaso
         .type = SHARD_HAS,
         .body = {body.data, body.count},
         .deadline_us = clock_deadline_in_us(NODE_LIMIT_US),
-        .trace = text_of(load->params.trace),
+        .trace = &load->params.trace,
     };
     if (status == STATUS_OK)
         status = fanout_send(&load->ask, &request, why);
@@ -438,7 +438,7 @@ static enum status send_write(struct write_load *load, uint32_t node, struct rea
             .body = {body.data, body.count},
             .rows = {(const uint8_t *)rows, row_bytes},
             .deadline_us = clock_deadline_in_us(NODE_LIMIT_US),
-            .trace = text_of(load->params.trace),
+            .trace = &load->params.trace,
         };
         status = fanout_send(&load->ask, &request, why);
     } else {

@@ -6,7 +6,6 @@
 
 #include <assert.h>
 
-#include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "shard_node/node_parts.h"
 
@@ -83,9 +82,6 @@ void node_reply_failure(struct router_request **request, enum status status,
 {
     assert(status != STATUS_OK);
 
-    log_debug("request_failed", "type=%d request=%.*s status=%d", (int)(*request)->type,
-              (int)(*request)->trace.bytes, (*request)->trace.data ? (*request)->trace.data : "",
-              (int)status);
     router_reply(request, &(struct router_answer){.status = status, .why = why});
 }
 

@@ -190,8 +190,11 @@ void node_export_body(struct thread *self, void *context)
         struct router_request *request = queue_pop(exporter->node->exports, end_idle(exporter));
         if (!request && atomic_load(&exporter->node->stopping))
             break;
-        if (request && !node_drop_cancelled(&request))
-            answer(exporter, request);
+        if (!request || node_drop_cancelled(&request))
+            continue;
+        trace_follow(&request->trace);
+        answer(exporter, request);
+        trace_follow(NULL);
     }
     for (size_t i = 0; i < CURSORS_MAX; i++)
         if (exporter->cursors[i].number != 0)

@@ -287,6 +287,7 @@ void node_read_body(struct thread *self, void *context)
     while ((request = queue_pop(node->reads, INT64_MAX)) != NULL) {
         if (node_drop_cancelled(&request))
             continue;
+        trace_follow(&request->trace);
         struct arena *arena = arena_create(NODE_ARENA_BYTES);
         if (request->type == SHARD_FETCH)
             answer_fetch(node, request, arena);
@@ -295,5 +296,6 @@ void node_read_body(struct thread *self, void *context)
         else
             answer_stats(node, request, arena);
         arena_destroy(&arena);
+        trace_follow(NULL);
     }
 }

@@ -76,9 +76,9 @@ static enum status begin_view(struct search *search)
     return STATUS_OK;
 }
 
-static enum status prepare(struct scan_task *task)
+static enum status prepare_search(struct search *search)
 {
-    struct search *search = (struct search *)task;
+    struct scan_task *task = &search->task;
     struct router_request *request = search->request;
     struct reason *why = &search->why;
     search->began_us = clock_now_us();
@@ -100,6 +100,15 @@ static enum status prepare(struct scan_task *task)
                                           .queries = asked->rows,
                                           .query_count = asked->row_count,
                                           .k = asked->k};
+    return status;
+}
+
+static enum status prepare(struct scan_task *task)
+{
+    struct search *search = (struct search *)task;
+    trace_follow(&search->request->trace);
+    enum status status = prepare_search(search);
+    trace_follow(NULL);
     return status;
 }
 

@@ -205,6 +205,7 @@ static void recover(struct writer *writer)
 static void add_to_group(struct writer *writer, struct call *call)
 {
     struct ingest *ingest = writer->node->ingest;
+    trace_follow(&call->request->trace);
     if (call->request->type == SHARD_WRITE)
         call->status =
             ingest_write(ingest, &call->asked.write, call->arena, &call->reply.write, &call->why);
@@ -216,6 +217,7 @@ static void add_to_group(struct writer *writer, struct call *call)
                                    call->arena, &call->reply.flags, &call->why);
     if (call->request->type == SHARD_WRITE)
         pay(writer, call);
+    trace_follow(NULL);
 }
 
 // The next waiting request that belongs to the group; what does not is kept in writer->next.
@@ -354,6 +356,7 @@ static void run_alone(struct writer *writer, struct call *call)
     struct ingest *ingest = writer->node->ingest;
     struct reason *why = &call->why;
     const int64_t began_us = clock_now_us();
+    trace_follow(&call->request->trace);
     switch ((int)call->request->type) {
     case SHARD_BULK:
         call->status =
@@ -374,6 +377,7 @@ static void run_alone(struct writer *writer, struct call *call)
         call->status = drop(writer, call);
         break;
     }
+    trace_follow(NULL);
     answer(call);
 }
 

@@ -18,6 +18,7 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/clock.h"
+#include "proto/base/trace.h"
 
 #define LOG_LINE_BYTES 4096 // a longer line is cut
 
@@ -33,6 +34,11 @@ void log_set_level(enum log_level level)
     assert((size_t)level < LEVEL_COUNT);
 
     atomic_store_explicit(&level_now, (int)level, memory_order_relaxed);
+}
+
+bool log_takes(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&level_now, memory_order_relaxed);
 }
 
 enum status log_level_parse(const char *text, enum log_level *level)
@@ -73,32 +79,18 @@ static void write_line(const char *line, size_t count)
     }
 }
 
-void log_line(enum log_level level, const char *event, const char *format, ...)
+// The words of the request that this thread follows, behind a space; their length.
+static size_t request_words(char words[TRACE_WORDS_BYTES + 1])
 {
-    assert((size_t)level < LEVEL_COUNT);
-    assert(event);
-    assert(format);
+    const struct trace *trace = trace_followed();
+    words[0] = ' ';
+    if (!trace || trace_words(trace, words + 1)[0] == '\0')
+        return 0;
+    return strlen(words);
+}
 
-    if ((int)level > atomic_load_explicit(&level_now, memory_order_relaxed))
-        return;
-
-    int saved_errno = errno;
-    char line[LOG_LINE_BYTES + 1]; // and the newline
-    char now[CLOCK_TEXT_BYTES];
-    clock_utc_text(now);
-    int head = snprintf(line, LOG_LINE_BYTES, "%s %s %s%s", now, level_names[level], event,
-                        format[0] ? " " : "");
-    size_t count = head < 0 ? 0 : (size_t)head;
-    if (count < LOG_LINE_BYTES) {
-        va_list arguments;
-        va_start(arguments, format);
-        int rest = vsnprintf(line + count, LOG_LINE_BYTES - count, format, arguments);
-        va_end(arguments);
-        count += rest < 0 ? 0 : (size_t)rest;
-    }
-    if (count >= LOG_LINE_BYTES)
-        count = whole_characters(line, LOG_LINE_BYTES - 1);
-
+static void clean(char *line, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
         unsigned char c = (unsigned char)line[i];
         bool is_c1 = c == 0xc2 && i + 1 < count && (unsigned char)line[i + 1] < 0xa0;
@@ -107,6 +99,39 @@ void log_line(enum log_level level, const char *event, const char *format, ...)
         if (c < 0x20 || c == 0x7f || is_c1)
             line[i] = '?';
     }
+}
+
+void log_line(enum log_level level, const char *event, const char *format, ...)
+{
+    assert((size_t)level < LEVEL_COUNT);
+    assert(event);
+    assert(format);
+
+    if (!log_takes(level))
+        return;
+
+    int saved_errno = errno;
+    char line[LOG_LINE_BYTES + 1]; // and the newline
+    char now[CLOCK_TEXT_BYTES];
+    char words[TRACE_WORDS_BYTES + 1];
+    const size_t words_bytes = request_words(words);
+    const size_t room = LOG_LINE_BYTES - words_bytes;
+    clock_utc_text(now);
+    int head =
+        snprintf(line, room, "%s %s %s%s", now, level_names[level], event, format[0] ? " " : "");
+    size_t count = head < 0 ? 0 : (size_t)head;
+    if (count < room) {
+        va_list arguments;
+        va_start(arguments, format);
+        int rest = vsnprintf(line + count, room - count, format, arguments);
+        va_end(arguments);
+        count += rest < 0 ? 0 : (size_t)rest;
+    }
+    if (count >= room)
+        count = whole_characters(line, room - 1);
+    memcpy(line + count, words, words_bytes);
+    count += words_bytes;
+    clean(line, count);
     line[count] = '\n';
     write_line(line, count + 1);
     errno = saved_errno;

@@ -6,13 +6,16 @@
 // of key=value pairs whose text values are quoted by the caller with %s only
 // after log_quote().
 //
-// A line is cut at 4,096 bytes; control characters left in it become '?'.
+// A line of a thread that follows a request (proto/base/trace.h) ends with that request's words.
+//
+// A line is cut at 4,096 bytes, those words are not; control characters left in it become '?'.
 //
 // Thread-safety: safe; a line is written with one write().
 
 #ifndef RECO_PROTO_BASE_LOG_H
 #define RECO_PROTO_BASE_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proto/base/status.h"
@@ -26,6 +29,9 @@ enum log_level {
 
 // Lines above `level` are dropped. Default LOG_INFO. Safe at any time.
 void log_set_level(enum log_level level);
+
+// Whether a line of this level would be written.
+bool log_takes(enum log_level level);
 
 // Reads "error", "warn", "info", "debug". STATUS_INVALID otherwise.
 enum status log_level_parse(const char *text, enum log_level *level) MUST_CHECK;

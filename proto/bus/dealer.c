@@ -123,7 +123,6 @@ enum status dealer_send(struct dealer *dealer, const struct dealer_request *requ
     assert(dealer && request && request->done && ticket);
     assert(request->peer < dealer->peer_count);
     assert(request->class == DEALER_BULK || request->deadline_us != DEADLINE_NONE);
-    assert(request->trace.bytes <= REQUEST_ID_BYTES_MAX);
 
     struct dealer_peer *peer = &dealer->peers[request->peer];
     struct dealer_link *link = &peer->links[request->class];
@@ -204,9 +203,11 @@ static void take_reply(struct dealer_link *link, const struct bus_message *messa
 static void take_bad(uint32_t index, struct dealer_link *link, const struct bus_message *message,
                      enum status status, const struct reason *why)
 {
-    log_warn("bad_reply", "peer=%" PRIu32 " status=\"%s\" field=%s reason=\"%s\"", index,
-             status_text(status), why->field, why->text);
     struct dealer_ask *ask = dealer_request_find(&link->in_flight, message->envelope.request_id);
+    static const struct trace nobody;
+    trace_line(ask ? &ask->trace : &nobody, LOG_WARN, "bad_reply",
+               "peer=%" PRIu32 " status=\"%s\" field=%s reason=\"%s\"", index, status_text(status),
+               why->field, why->text);
     if (!ask)
         return;
     dealer_request_remove(ask);

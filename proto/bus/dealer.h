@@ -28,6 +28,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
+#include "proto/base/trace.h"
 #include "proto/bus/bus.h"
 #include "proto/wire/shard_msg.h"
 
@@ -86,10 +87,10 @@ struct dealer_request {
     uint32_t peer;
     enum dealer_class class;
     enum shard_type type;
-    struct bytes body;   // copied
-    struct bytes rows;   // copied
-    int64_t deadline_us; // DEADLINE_NONE is allowed for bulk only
-    struct text trace;   // at most REQUEST_ID_BYTES_MAX
+    struct bytes body;         // copied
+    struct bytes rows;         // copied
+    int64_t deadline_us;       // DEADLINE_NONE is allowed for bulk only
+    const struct trace *trace; // copied; NULL: no client's request
     dealer_done done;
     void *context;
 };

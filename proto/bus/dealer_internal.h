@@ -24,8 +24,7 @@ struct dealer_ask { // one request
     enum shard_type type;
     zmq_msg_t body; // sent, and then empty
     zmq_msg_t rows;
-    char trace[REQUEST_ID_BYTES_MAX];
-    size_t trace_bytes;
+    struct trace trace; // the asker's hop
     int64_t sent_us;
     int64_t deadline_us;
     dealer_done done;

@@ -233,11 +233,13 @@ void dealer_peer_take_ping(struct dealer_peer *peer, uint32_t index,
 
 static enum status send_now(struct dealer_link *link, struct dealer_ask *ask, int64_t left_us)
 {
+    char parent[TRACE_PARENT_BYTES + 1];
     struct bus_outgoing outgoing = {
         .envelope = {.type = ask->type,
                      .request_id = ask->ticket,
                      .deadline_us = left_us == DEADLINE_NONE ? 0 : (uint64_t)left_us,
-                     .trace = {ask->trace, ask->trace_bytes}},
+                     .trace = text_of(ask->trace.id),
+                     .traceparent = trace_parent(&ask->trace, parent)},
         .body = &ask->body,
         .rows = &ask->rows,
     };

@@ -59,9 +59,8 @@ struct dealer_ask *dealer_request_create(struct dealer *dealer,
     ask->ticket = dealer_request_number(dealer) | (uint64_t)request->peer << CLASS_BITS |
                   (uint64_t)request->class;
     ask->type = request->type;
-    ask->trace_bytes = request->trace.bytes;
-    if (ask->trace_bytes > 0)
-        memcpy(ask->trace, request->trace.data, ask->trace_bytes);
+    if (request->trace)
+        ask->trace = *request->trace;
     ask->sent_us = clock_now_us();
     ask->deadline_us = request->deadline_us;
     ask->done = request->done;

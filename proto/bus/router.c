@@ -222,10 +222,11 @@ static bool hand_on(struct router *router, bool bulk, struct flight *flight)
         .bulk = bulk,
         .received_us = now,
         .deadline_us = endless ? DEADLINE_NONE : now + (int64_t)left,
-        .trace = envelope->trace,
         .body = flight->message.body,
         .rows = flight->message.rows,
     };
+    (void)trace_set_id(&flight->request.trace, envelope->trace);
+    (void)trace_begin(&flight->request.trace, envelope->traceparent);
     if (clock_passed(flight->request.deadline_us)) {
         refuse(router, bulk, &flight->message, STATUS_DEADLINE, NULL);
         return false;
@@ -324,7 +325,8 @@ static void check_size(struct flight *flight)
     flight->status = reason_set(
         &flight->why, STATUS_INTERNAL, NULL, "a reply of %zu + %zu bytes; allowed: at most %u + %u",
         flight->body.count, flight->rows_bytes, BODY_BYTES_MAX, ROWS_BYTES_MAX);
-    log_error("reply_too_large", "reason=\"%s\"", flight->why.text);
+    trace_line(&flight->request.trace, LOG_ERROR, "reply_too_large", "reason=\"%s\"",
+               flight->why.text);
     buffer_deinit(&flight->body);
     mem_free(flight->rows);
     flight->rows = NULL;
@@ -464,11 +466,26 @@ bool router_is_cancelled(const struct router_request *request)
            clock_left_us(request->deadline_us) == 0;
 }
 
+// Each request is told once, here.
+static void log_end(const struct router_request *request, const struct router *router,
+                    const struct router_answer *answer)
+{
+    const int64_t took_us = clock_now_us() - request->received_us;
+    const enum log_level level = trace_level(answer->status, took_us);
+    if (!log_takes(level))
+        return;
+    char quoted[LOG_QUOTE_BYTES];
+    trace_line(&request->trace, level, "request", "node=%u type=%s status=\"%s\" ms=%.3f why=%s",
+               router->params.node, shard_type_name(request->type), status_text(answer->status),
+               (double)took_us / 1000, log_quote(answer->why ? answer->why->text : "", quoted));
+}
+
 void router_reply(struct router_request **request, const struct router_answer *answer)
 {
     assert(request && *request && answer);
 
     struct flight *flight = (struct flight *)*request;
+    log_end(*request, flight->router, answer);
     *request = NULL;
     flight->status = answer->status;
     if (answer->why)

@@ -22,6 +22,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
+#include "proto/base/trace.h"
 #include "proto/bus/bus.h"
 #include "proto/wire/shard_msg.h"
 
@@ -36,7 +37,7 @@ struct router_request {
     bool bulk;           // came over the bulk socket
     int64_t received_us; // clock_now_us()
     int64_t deadline_us; // on this machine's monotonic clock; DEADLINE_NONE
-    struct text trace;   // client's request id, for logs
+    struct trace trace;  // client's request id and this hop, for logs
     struct bytes body;   // frame 1
     struct bytes rows;   // frame 2; starts at an address that is a multiple of 64
 };

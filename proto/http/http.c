@@ -120,6 +120,11 @@ static enum MHD_Result send_reply(struct http_request *request, const char *allo
         (void)snprintf(seconds, sizeof(seconds), "%u", reply->retry_after_s);
         ok = MHD_add_response_header(response, "Retry-After", seconds) == MHD_YES;
     }
+    // An id that cannot stand in a header is left out.
+    if (ok && reply->request_id[0] != '\0')
+        (void)MHD_add_response_header(response, "X-Request-Id", reply->request_id);
+    if (ok && reply->traceparent[0] != '\0')
+        ok = MHD_add_response_header(response, TRACE_KEY, reply->traceparent) == MHD_YES;
     enum MHD_Result result = MHD_NO;
     if (ok)
         result = MHD_queue_response(request->connection, reply->code ? reply->code : MHD_HTTP_OK,

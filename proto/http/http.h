@@ -24,6 +24,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
+#include "proto/base/trace.h"
 
 #define HTTP_ROUTES_MAX 16
 #define HTTP_CONNECTIONS_MAX 128             // file descriptors that it may take
@@ -41,10 +42,12 @@ struct http_request;
 
 // What a handler answers. Zero is an empty 200.
 struct http_reply {
-    unsigned code;            // 0: 200
-    const char *content_type; // NULL: text/plain; static text
-    struct buffer body;       // the server frees it
-    unsigned retry_after_s;   // 0: no such header
+    unsigned code;                             // 0: 200
+    const char *content_type;                  // NULL: text/plain; static text
+    struct buffer body;                        // the server frees it
+    unsigned retry_after_s;                    // 0: no such header
+    char request_id[REQUEST_ID_BYTES_MAX + 1]; // told as x-request-id; empty, or unfit: not told
+    char traceparent[TRACE_PARENT_BYTES + 1];  // empty: not told
 };
 
 typedef void (*http_handler)(void *context, const struct http_request *request,

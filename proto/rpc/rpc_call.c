@@ -52,17 +52,37 @@ static bool is_under_way(const struct rpc_call *call, enum rpc_tag_kind kind)
     return (call->under_way & 1u << kind) != 0;
 }
 
-// Adds the initial metadata, once per call. *id must be ended after the batch has started.
-static size_t add_greeting(struct rpc_call *call, grpc_op *op, grpc_metadata *id)
+// The initial metadata: the client's id, where it has one, and this hop.
+struct greeting {
+    grpc_metadata entries[2];
+    size_t count;
+};
+
+// Adds it, once per call. greeting_deinit() follows after the batch has started.
+static size_t add_greeting(struct rpc_call *call, grpc_op *op, struct greeting *greeting)
 {
+    greeting->count = 0;
     if (call->greeted)
         return 0;
 
+    char room[TRACE_PARENT_BYTES + 1];
+    struct text parent = trace_parent(&call->trace, room);
+    if (call->trace.id[0] != '\0')
+        greeting->entries[greeting->count++] =
+            rpc_core_entry(RPC_REQUEST_ID_KEY, call->trace.id, strlen(call->trace.id));
+    if (parent.bytes > 0)
+        greeting->entries[greeting->count++] = rpc_core_entry(TRACE_KEY, parent.data, parent.bytes);
     call->greeted = true;
     op->op = GRPC_OP_SEND_INITIAL_METADATA;
-    op->data.send_initial_metadata.metadata = id;
-    op->data.send_initial_metadata.count = call->request_id[0] != '\0' ? 1 : 0;
+    op->data.send_initial_metadata.metadata = greeting->entries;
+    op->data.send_initial_metadata.count = greeting->count;
     return 1;
+}
+
+static void greeting_deinit(struct greeting *greeting)
+{
+    for (size_t i = 0; i < greeting->count; i++)
+        rpc_core_entry_deinit(&greeting->entries[i]);
 }
 
 void rpc_call_open(struct rpc_call *call)
@@ -91,15 +111,14 @@ void rpc_call_send(struct rpc_call *call, struct buffer *message)
     }
     grpc_op ops[OPS_MAX];
     memset(ops, 0, sizeof(ops));
-    grpc_metadata id =
-        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id, strlen(call->request_id));
-    size_t count = add_greeting(call, ops, &id);
+    struct greeting greeting;
+    size_t count = add_greeting(call, ops, &greeting);
 
     call->sent = rpc_core_give(message);
     ops[count].op = GRPC_OP_SEND_MESSAGE;
     ops[count++].data.send_message.send_message = call->sent;
     start(call, ops, count, RPC_TAG_SEND);
-    rpc_core_entry_deinit(&id);
+    greeting_deinit(&greeting);
 }
 
 // --- the answer
@@ -148,11 +167,10 @@ static void finish_with_error(struct rpc_call *call, enum status status, const s
 
     grpc_op ops[OPS_MAX];
     memset(ops, 0, sizeof(ops));
-    grpc_metadata id =
-        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id, strlen(call->request_id));
+    struct greeting greeting;
     grpc_metadata details = rpc_core_entry(RPC_DETAILS_KEY, packed.data, packed.count);
     grpc_slice text = grpc_slice_from_copied_buffer(message.data, message.bytes);
-    size_t count = add_greeting(call, ops, &id);
+    size_t count = add_greeting(call, ops, &greeting);
 
     ops[count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
     ops[count].data.send_status_from_server.status = (grpc_status_code)status_grpc_code(status);
@@ -163,7 +181,7 @@ static void finish_with_error(struct rpc_call *call, enum status status, const s
 
     grpc_slice_unref(text);
     rpc_core_entry_deinit(&details);
-    rpc_core_entry_deinit(&id);
+    greeting_deinit(&greeting);
     buffer_deinit(&packed);
 }
 
@@ -173,9 +191,8 @@ static void finish_well(struct rpc_call *call, struct buffer *reply)
 {
     grpc_op ops[OPS_MAX];
     memset(ops, 0, sizeof(ops));
-    grpc_metadata id =
-        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id, strlen(call->request_id));
-    size_t count = add_greeting(call, ops, &id);
+    struct greeting greeting;
+    size_t count = add_greeting(call, ops, &greeting);
 
     if (!call->server->rows[call->row].server_streams) {
         call->sent = rpc_core_give(reply);
@@ -185,7 +202,7 @@ static void finish_well(struct rpc_call *call, struct buffer *reply)
     ops[count].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
     ops[count++].data.send_status_from_server.status = GRPC_STATUS_OK;
     start(call, ops, count, RPC_TAG_FINISH);
-    rpc_core_entry_deinit(&id);
+    greeting_deinit(&greeting);
 }
 
 // `why` may be the call's own end_why.
@@ -399,10 +416,10 @@ int64_t rpc_call_deadline_us(const struct rpc_call *call)
     return call->deadline_us;
 }
 
-struct text rpc_call_request_id(const struct rpc_call *call)
+const struct trace *rpc_call_trace(const struct rpc_call *call)
 {
     assert(call);
-    return text_of(call->request_id);
+    return &call->trace;
 }
 
 void rpc_call_set_context(struct rpc_call *call, void *context)

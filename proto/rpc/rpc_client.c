@@ -29,6 +29,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
+#include "proto/base/trace.h"
 #include "proto/rpc/rpc_core.h"
 #include "proto/rpc/rpc_server.h"
 #include "proto/wire/rpc/rpc_msg.h"
@@ -345,12 +346,18 @@ static enum status begin(struct exchange *exchange, struct rpc_client *client,
 
     grpc_op ops[OPS_MAX];
     memset(ops, 0, sizeof(ops));
-    grpc_metadata id =
-        rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id.data, call->request_id.bytes);
+    grpc_metadata entries[2];
+    size_t entry_count = 0;
+    if (call->request_id.bytes > 0)
+        entries[entry_count++] =
+            rpc_core_entry(RPC_REQUEST_ID_KEY, call->request_id.data, call->request_id.bytes);
+    if (call->traceparent.bytes > 0)
+        entries[entry_count++] =
+            rpc_core_entry(TRACE_KEY, call->traceparent.data, call->traceparent.bytes);
     size_t count = 0;
     ops[count].op = GRPC_OP_SEND_INITIAL_METADATA;
-    ops[count].data.send_initial_metadata.metadata = &id;
-    ops[count++].data.send_initial_metadata.count = call->request_id.bytes > 0 ? 1 : 0;
+    ops[count].data.send_initial_metadata.metadata = entries;
+    ops[count++].data.send_initial_metadata.count = entry_count;
     if (request) {
         count += add_message(exchange, *request, &ops[count]);
         ops[count++].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
@@ -366,7 +373,8 @@ static enum status begin(struct exchange *exchange, struct rpc_client *client,
     ops[count].data.recv_status_on_client.status = &exchange->code;
     ops[count++].data.recv_status_on_client.status_details = &exchange->text;
     start(exchange, ops, count, &exchange->receive_tag);
-    rpc_core_entry_deinit(&id);
+    for (size_t i = 0; i < entry_count; i++)
+        rpc_core_entry_deinit(&entries[i]);
     return STATUS_OK;
 }
 
@@ -414,7 +422,7 @@ static enum status failure(const struct exchange *exchange, struct reason *why)
 {
     struct rpc_client *client = exchange->client;
     struct bytes packed;
-    if (rpc_core_metadata(&exchange->trailing, RPC_DETAILS_KEY, &packed))
+    if (rpc_core_metadata(&exchange->trailing, RPC_DETAILS_KEY, &packed) > 0)
         return explained(exchange, packed, why);
 
     int bytes = (int)GRPC_SLICE_LENGTH(exchange->text);

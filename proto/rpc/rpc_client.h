@@ -37,10 +37,11 @@ enum status rpc_client_open_tls(const char *address, const struct rpc_client_tls
 void rpc_client_close(struct rpc_client **client); // NULL is allowed
 
 struct rpc_client_call {
-    const char *path;       // "/reco.v1.Search/Search"
-    struct text request_id; // sent as x-request-id; empty: none
-    int64_t deadline_us;    // DEADLINE_NONE
-    bool server_streams;    // the answer is any number of messages; streams only
+    const char *path;        // "/reco.v1.Search/Search"
+    struct text request_id;  // sent as x-request-id; empty: none
+    struct text traceparent; // sent as it is; empty: none
+    int64_t deadline_us;     // DEADLINE_NONE
+    bool server_streams;     // the answer is any number of messages; streams only
 };
 
 // Sends `request`, waits for the reply and appends it to `reply`. On failure the server's status,

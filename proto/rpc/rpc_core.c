@@ -132,21 +132,20 @@ grpc_byte_buffer *rpc_core_give(struct buffer *reply)
 
 // --- metadata
 
-bool rpc_core_metadata(const grpc_metadata_array *array, const char *key, struct bytes *value)
+size_t rpc_core_metadata(const grpc_metadata_array *array, const char *key, struct bytes *value)
 {
     assert(array);
     assert(key);
     assert(value);
 
+    size_t found = 0;
     for (size_t i = 0; i < array->count; i++) {
         const grpc_metadata *entry = &array->metadata[i];
-        if (grpc_slice_str_cmp(entry->key, key) == 0) {
+        if (grpc_slice_str_cmp(entry->key, key) == 0 && found++ == 0)
             *value =
                 (struct bytes){GRPC_SLICE_START_PTR(entry->value), GRPC_SLICE_LENGTH(entry->value)};
-            return true;
-        }
     }
-    return false;
+    return found;
 }
 
 grpc_metadata rpc_core_entry(const char *key, const void *value, size_t bytes)

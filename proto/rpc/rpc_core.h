@@ -45,8 +45,8 @@ grpc_byte_buffer *rpc_core_give(struct buffer *reply);
 
 // --- metadata
 
-// The first value of that key, a view; false when there is none.
-bool rpc_core_metadata(const grpc_metadata_array *array, const char *key, struct bytes *value);
+// The first value of that key, a view, and how many there are.
+size_t rpc_core_metadata(const grpc_metadata_array *array, const char *key, struct bytes *value);
 
 // One entry with a copied value; rpc_core_entry_deinit once the batch has started.
 grpc_metadata rpc_core_entry(const char *key, const void *value, size_t bytes);

@@ -95,7 +95,7 @@ struct rpc_call {
     int close_cancelled;             // written by gRPC before CLOSE is back
     struct rpc_core_message message; // what the owner sees
     size_t held_bytes;               // of the message, in the server's sum
-    char request_id[REQUEST_ID_BYTES_MAX + 1];
+    struct trace trace;              // the client's id, or none; this hop
 
     bool inner;         // the owner never hears of it
     bool counted;       // in server->inner

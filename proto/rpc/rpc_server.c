@@ -167,15 +167,21 @@ static enum status read_metadata(struct rpc_call *call, struct reason *why)
     call->deadline_us =
         rpc_core_deadline_us(unknown ? call->details.deadline : call->grpc_deadline);
 
+    // One that is there twice is none.
+    struct bytes parent = {NULL, 0};
+    if (rpc_core_metadata(&call->metadata, TRACE_KEY, &parent) != 1)
+        parent = (struct bytes){NULL, 0};
+    (void)trace_begin(&call->trace, (struct text){(const char *)parent.data, parent.count});
+
     struct bytes id;
-    if (!rpc_core_metadata(&call->metadata, RPC_REQUEST_ID_KEY, &id))
+    if (rpc_core_metadata(&call->metadata, RPC_REQUEST_ID_KEY, &id) == 0)
         return STATUS_OK;
     if (!rpc_core_is_request_id((struct text){(const char *)id.data, id.count}))
         return reason_set(why, STATUS_INVALID, RPC_REQUEST_ID_KEY,
                           "an id of %zu bytes; allowed are 1..%d printable ASCII bytes without "
                           "spaces",
                           id.count, REQUEST_ID_BYTES_MAX);
-    memcpy(call->request_id, id.data, id.count);
+    (void)trace_set_id(&call->trace, (struct text){(const char *)id.data, id.count});
     return STATUS_OK;
 }
 

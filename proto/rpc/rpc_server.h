@@ -33,6 +33,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
+#include "proto/base/trace.h"
 
 #define RPC_CALLS_MAX CALLS_MAX         // calls at once; more are told RESOURCE_EXHAUSTED
 #define RPC_HELD_BYTES_MAX (256u << 20) // messages of all calls; more are told RESOURCE_EXHAUSTED
@@ -108,9 +109,10 @@ int rpc_server_fd(const struct rpc_server *server);
 // Takes the next event; false when there is none.
 bool rpc_server_next(struct rpc_server *server, struct rpc_event *event);
 
-size_t rpc_call_method(const struct rpc_call *call);          // index into params.methods
-int64_t rpc_call_deadline_us(const struct rpc_call *call);    // monotonic; DEADLINE_NONE
-struct text rpc_call_request_id(const struct rpc_call *call); // metadata x-request-id, or empty
+size_t rpc_call_method(const struct rpc_call *call);       // index into params.methods
+int64_t rpc_call_deadline_us(const struct rpc_call *call); // monotonic; DEADLINE_NONE
+// Of metadata x-request-id and traceparent: the id may be empty, the trace has begun.
+const struct trace *rpc_call_trace(const struct rpc_call *call);
 void rpc_call_set_context(struct rpc_call *call, void *context);
 void *rpc_call_context(const struct rpc_call *call);
 

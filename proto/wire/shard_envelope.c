@@ -37,6 +37,13 @@ const uint16_t *shard_halves(struct wire_memory *memory, struct bytes rows)
     return copy;
 }
 
+const char *shard_type_name(enum shard_type type)
+{
+    const ProtobufCEnumValue *value =
+        protobuf_c_enum_descriptor_get_value(&reco__shard__v1__type__descriptor, (int)type);
+    return value ? value->name : "?";
+}
+
 enum status shard_encode_envelope(const struct shard_envelope *envelope, struct buffer *out)
 {
     assert(envelope);
@@ -54,6 +61,7 @@ enum status shard_encode_envelope(const struct shard_envelope *envelope, struct 
     raw.field = wire_put_text(&memory, envelope->field);
     raw.text = wire_put_text(&memory, envelope->text);
     raw.trace = (ProtobufCBinaryData){envelope->trace.bytes, wire_borrow(envelope->trace.data)};
+    raw.traceparent = wire_put_text(&memory, envelope->traceparent);
     raw.body_crc = envelope->body_crc;
     raw.rows_crc = envelope->rows_crc;
     raw.credits = envelope->credits;
@@ -83,6 +91,7 @@ enum status shard_decode_envelope(struct bytes frame, struct arena *arena,
         .field = wire_text(raw->field),
         .text = wire_text(raw->text),
         .trace = {(const char *)raw->trace.data, raw->trace.len},
+        .traceparent = wire_text(raw->traceparent),
         .body_crc = raw->body_crc,
         .rows_crc = raw->rows_crc,
         .credits = raw->credits,

@@ -60,6 +60,9 @@ enum shard_type {
     SHARD_EXPORT_END = 18,
 };
 
+// "SEARCH"; "?" for a number that is none.
+const char *shard_type_name(enum shard_type type);
+
 struct shard_envelope {
     uint32_t version;
     enum shard_type type;
@@ -69,7 +72,8 @@ struct shard_envelope {
     enum status status;   // of a reply
     struct text field;    // of a failed reply
     struct text text;
-    struct text trace;
+    struct text trace;       // the request's id
+    struct text traceparent; // of a request
     uint32_t body_crc;
     uint32_t rows_crc;
     uint32_t credits;

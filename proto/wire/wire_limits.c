@@ -12,6 +12,7 @@
 #include <wire/shard.pb-c.h>
 
 #include "proto/base/limits.h"
+#include "proto/base/trace.h"
 
 #define MEMORY_BYTES_MAX (MEMORY_NAME_BYTES_MAX + 11) // NAME@4294967295
 #define WORD_BYTES_MAX 64                             // a state, an index, a version
@@ -345,6 +346,7 @@ static const struct wire_limit shard_envelope[] = {
     TEXT("field", 0, REASON_BYTES_MAX),
     TEXT("text", 0, REASON_BYTES_MAX),
     TEXT("trace", 0, REQUEST_ID_BYTES_MAX),
+    TEXT("traceparent", 0, TRACE_PARENT_BYTES),
 };
 
 static const struct wire_limit shard_program[] = {

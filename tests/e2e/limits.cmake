@@ -12,3 +12,6 @@ foreach(what files memory)
     reco_script(e2e_limits_real_${what} ${RECO_GRPC_PYTHON} limits_real.py ${programs} ${what})
 endforeach()
 reco_script(e2e_bad_input ${RECO_GRPC_PYTHON} bad_input.py ${programs})
+
+# One trace id through all processes.
+reco_script(e2e_traces ${RECO_GRPC_PYTHON} traces.py ${programs})

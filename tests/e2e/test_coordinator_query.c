@@ -275,10 +275,11 @@ Test(query, says_who_answered_and_how_long_it_took)
     struct buffer message = {0};
     struct buffer reply = {0};
     cr_assert(eq(int, api_encode_query(API_SEARCH, &named, &message), STATUS_OK));
+    struct trace trace = {.id = "my-request"};
     struct coordinator_request request = {.method = API_SEARCH,
                                           .message = {message.data, message.count},
                                           .deadline_us = DEADLINE_NONE,
-                                          .request_id = text_of("my-request")};
+                                          .trace = &trace};
     cr_assert(eq(int, coordinator_call_as(house.coordinator, &request, &reply, NULL), STATUS_OK));
     struct bytes bytes = {reply.data, reply.count};
     cr_assert(eq(int, api_decode_answer(API_SEARCH, bytes, house.arena, &answer, NULL), STATUS_OK));

@@ -84,12 +84,13 @@ static void done(void *context, const struct dealer_reply *reply)
 
 static void send_one(struct dealer *dealer)
 {
+    static const struct trace trace = {.id = "race"};
     struct dealer_request request = {
         .class = sent % 3 == 0 ? DEALER_BULK : DEALER_QUERY,
         .type = SHARD_SEARCH,
         .body = {(const uint8_t *)&sent, sizeof(sent)},
         .deadline_us = clock_deadline_in_us(sent % 11 == 0 ? 200 : LIMIT_US),
-        .trace = {"race", 4},
+        .trace = &trace,
         .done = done,
     };
     uint64_t ticket = 0;

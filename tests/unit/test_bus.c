@@ -98,17 +98,25 @@ ON_EACH_TRANSPORT(rows_without_a_body_and_nothing_at_all_travel_too)
     close_house(&house);
 }
 
+#define PARENT "00-0123456789abcdef0fedcba987654321-00f067aa0ba902b7-01"
+
 ON_EACH_TRANSPORT(the_node_sees_trace_deadline_and_class)
 {
     struct house house;
     struct fixture_call call;
     open_house(&house, *tcp, 0);
     struct dealer_request request = fixture_request(SHARD_FETCH, &call);
-    request.trace = text_of("request-17");
+    struct trace trace = {.id = "request-17"};
+    (void)trace_begin(&trace, text_of(PARENT));
+    request.trace = &trace;
     int64_t before = clock_now_us();
     cr_assert(eq(int, fixture_send(&house.caller, &request), STATUS_OK));
     struct router_request *held = fixture_take_held(&house.node);
-    cr_expect(text_equal(held->trace, text_of("request-17")));
+    cr_expect(strcmp(held->trace.id, "request-17") == 0);
+    cr_expect(eq(u64, held->trace.high, 0x0123456789abcdef));
+    cr_expect(eq(u64, held->trace.low, 0x0fedcba987654321));
+    cr_expect(held->trace.span != trace.span); // each hop has its own
+    cr_expect(held->trace.span != 0);
     cr_expect(not(held->bulk));
     cr_expect(held->received_us >= before);
     // What is left is told, not a point in time: the way takes its share.

@@ -110,7 +110,7 @@ Test(rpc_owner, a_unary_call_is_call_then_done)
     expect_message("question");
     struct rpc_call *call = event.call;
     cr_expect(eq(sz, rpc_call_method(call), UNARY));
-    cr_expect(text_equal(rpc_call_request_id(call), text_of("id-7")));
+    cr_expect(text_equal(text_of(rpc_call_trace(call)->id), text_of("id-7")));
     cr_expect(eq(i64, rpc_call_deadline_us(call), DEADLINE_NONE));
     cr_expect(eq(ptr, rpc_call_context(call), NULL));
     cr_expect(eq(sz, rpc_server_running(server), 1));
@@ -136,7 +136,7 @@ Test(rpc_owner, a_stream_is_call_messages_end_done)
     cr_assert(eq(int, next(), RPC_CALL));
     struct rpc_call *call = event.call;
     cr_expect(eq(sz, rpc_call_method(call), STREAM));
-    cr_expect(eq(sz, rpc_call_request_id(call).bytes, 0));
+    cr_expect(eq(sz, strlen(rpc_call_trace(call)->id), 0));
     cr_expect(eq(sz, event.message.count, 0));
 
     static const char *const texts[] = {"one", "", "three"};

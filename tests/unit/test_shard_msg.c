@@ -96,6 +96,7 @@ static struct shard_envelope full_envelope(void)
         .field = T("options.k"),
         .text = T("0; allowed: 1..256"),
         .trace = T("req-1"),
+        .traceparent = T("00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"),
         .body_crc = 0xdeadbeef,
         .rows_crc = 1,
         .credits = 64,
@@ -115,6 +116,7 @@ Test(shard_msg, an_envelope_survives_the_wire)
     cr_expect(eq(u64, again.request_id, UINT64_MAX));
     cr_expect(eq(int, again.status, STATUS_CORRUPT));
     cr_expect(text_equal(again.trace, envelope.trace));
+    cr_expect(text_equal(again.traceparent, envelope.traceparent));
     cr_assert(eq(int, shard_encode_envelope(&again, &second), STATUS_OK));
     expect_same(&first, &second);
     buffer_deinit(&first);
