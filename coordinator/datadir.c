@@ -205,7 +205,8 @@ static enum status read_format(struct datadir *datadir, const char *path, uint32
         return reason_set(why, STATUS_CORRUPT, "FORMAT", "%s is longer than %d bytes", path,
                           FORMAT_BYTES_MAX);
     if (status != STATUS_OK)
-        return reason_set(why, status, "FORMAT", "cannot read %s", path);
+        return reason_set(why, status, "FORMAT", "cannot read %s: %s", path,
+                          SYSTEM_TROUBLE(status));
 
     const char *at = (const char *)file.data;
     uint32_t version = 0;
@@ -316,7 +317,9 @@ bool datadir_is_held_by(const char *path, long pid)
     char file[DATADIR_PATH_BYTES + NAME_ROOM];
     char address[LOCK_BYTES_MAX];
     int bytes = snprintf(file, sizeof(file), "%s/LOCK", path);
-    int lock = bytes > 0 && (size_t)bytes < sizeof(file) ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+    int lock = bytes > 0 && (size_t)bytes < sizeof(file)
+                   ? open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+                   : -1;
     if (lock < 0)
         return false;
     bool is_held = flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;

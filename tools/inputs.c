@@ -4,7 +4,6 @@
 
 #include "tools/inputs.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -76,9 +75,7 @@ enum status inputs_check_text(const char *item, struct reason *why)
 enum status inputs_read_file(const char *path, size_t bytes_max, struct buffer *out,
                              struct reason *why)
 {
-    errno = 0;
     enum status status = bytes_read_file(path, bytes_max, out);
-    int error = errno;
     if (status == STATUS_OK)
         return STATUS_OK;
     if (status == STATUS_NOT_FOUND)
@@ -86,9 +83,7 @@ enum status inputs_read_file(const char *path, size_t bytes_max, struct buffer *
     if (status == STATUS_INVALID)
         return reason_set(why, status, NULL, "larger than the %zu bytes that are allowed",
                           bytes_max);
-    if (status == STATUS_IO)
-        return reason_set(why, status, NULL, "cannot be read: %s", SYSTEM_ERROR(error));
-    return reason_set(why, status, NULL, "%s", status_text(status));
+    return reason_set(why, status, NULL, "cannot be read: %s", SYSTEM_TROUBLE(status));
 }
 
 enum status inputs_read_picture(const char *path, struct buffer *out, struct reason *why)

@@ -49,6 +49,10 @@ static enum status read_open_file(int file, size_t bytes_max, struct buffer *buf
     struct stat about;
     if (fstat(file, &about) != 0)
         return STATUS_IO;
+    if (S_ISFIFO(about.st_mode)) {
+        errno = ESPIPE;
+        return STATUS_IO;
+    }
 
     // The size is a hint only: it is 0 under /proc, and a file can grow.
     size_t hint = about.st_size > 0 ? (size_t)about.st_size : READ_BYTES_FIRST;
@@ -72,15 +76,18 @@ enum status bytes_read_file(const char *path, size_t bytes_max, struct buffer *o
     assert(path);
     assert(out);
 
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    // Without O_NONBLOCK a pipe of that name would wait for its writer: a server for ever.
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0)
         return errno == ENOENT || errno == ENOTDIR ? STATUS_NOT_FOUND : STATUS_IO;
 
     struct buffer buffer = {0};
     enum status status = read_open_file(file, bytes_max, &buffer);
+    int error = errno;
     (void)close(file);
     if (status != STATUS_OK) {
         buffer_deinit(&buffer);
+        errno = error;
         return status;
     }
     *out = buffer;

@@ -16,6 +16,7 @@
 #include "proto/base/config.h"
 #include "proto/base/config_internal.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 #include "proto/base/words.h"
 
 #define BLANKS " \t\r\n\v\f"
@@ -222,7 +223,7 @@ enum status config_read_file(struct config *config, const char *path, bool share
                           CONFIG_FILE_BYTES_MAX);
     if (status != STATUS_OK)
         return reason_set(why, STATUS_INVALID, "--config", "%.200s cannot be read: %s", path,
-                          status_text(status));
+                          SYSTEM_TROUBLE(status));
     status = config_read_text(config, path, (struct bytes){text.data, text.count}, shared, why);
     mem_free(text.data);
     return status;

@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 
 // Macros of jansson whose names are functions of ours.
 #undef json_is_object
@@ -135,7 +136,7 @@ enum status json_parse_file(const char *path, size_t bytes_max, struct json **ou
         return reason_set(why, status, name, "%s is larger than the %zu bytes allowed", path,
                           bytes_max);
     if (status != STATUS_OK)
-        return reason_set(why, status, name, "%s cannot be read: %s", path, status_text(status));
+        return reason_set(why, status, name, "%s cannot be read: %s", path, SYSTEM_TROUBLE(status));
 
     struct reason inside = {0};
     status = json_parse(text.data, text.count, out, &inside);

@@ -3,6 +3,7 @@
 
 #include "proto/base/system_error.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,4 +12,11 @@ const char *system_error(int error, char text[SYSTEM_ERROR_BYTES])
     if (strerror_r(error, text, SYSTEM_ERROR_BYTES) != 0)
         (void)snprintf(text, SYSTEM_ERROR_BYTES, "errno %d", error);
     return text;
+}
+
+const char *system_trouble(enum status status, char text[SYSTEM_ERROR_BYTES])
+{
+    if (status != STATUS_IO)
+        return status_text(status);
+    return errno == ESPIPE ? "is a pipe, not a file" : system_error(errno, text);
 }

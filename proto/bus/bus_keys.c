@@ -49,7 +49,8 @@ static enum status read_key(const char *directory, const struct key_file *file, 
         return reason_set(why, STATUS_CORRUPT, "keys", "%s has more than %d bytes", path,
                           KEY_FILE_BYTES_MAX);
     if (status != STATUS_OK)
-        return reason_set(why, status, "keys", "%s cannot be read: %s", path, status_text(status));
+        return reason_set(why, status, "keys", "%s cannot be read: %s", path,
+                          SYSTEM_TROUBLE(status));
 
     size_t count = content.count;
     while (count > 0 && (content.data[count - 1] == '\n' || content.data[count - 1] == '\r'))

@@ -29,6 +29,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 #include "proto/base/trace.h"
 #include "proto/rpc/rpc_core.h"
 #include "proto/rpc/rpc_server.h"
@@ -90,7 +91,7 @@ static enum status read_pem(const char *path, const char *field, struct buffer *
     enum status status = bytes_read_file(path, PEM_BYTES_MAX, out);
     if (status != STATUS_OK)
         return reason_set(why, STATUS_INVALID, field, "%.200s cannot be read: %s", path,
-                          status_text(status));
+                          SYSTEM_TROUBLE(status));
     if (!strstr((const char *)out->data, "-----BEGIN "))
         return reason_set(why, STATUS_INVALID, field, "%.200s is not PEM", path);
     return STATUS_OK;

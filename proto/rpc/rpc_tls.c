@@ -19,6 +19,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 #include "proto/rpc/rpc_core.h"
 #include "proto/rpc/rpc_internal.h"
 
@@ -87,7 +88,7 @@ static enum status read_text(const char *path, const char *field, char **out, st
     enum status status = bytes_read_file(path, RPC_TLS_FILE_BYTES_MAX, &text);
     if (status != STATUS_OK)
         return reason_set(why, STATUS_INVALID, field, "%.200s cannot be read: %s", path,
-                          status_text(status));
+                          SYSTEM_TROUBLE(status));
     if (!strstr((const char *)text.data, "-----BEGIN ")) {
         buffer_deinit(&text);
         return reason_set(why, STATUS_INVALID, field, "%.200s is not PEM", path);

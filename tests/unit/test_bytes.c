@@ -19,6 +19,7 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 
 Test(text, is_equal_by_length_and_bytes)
 {
@@ -305,6 +306,20 @@ Test(file, that_is_missing_is_told_from_one_that_cannot_be_read)
     cr_expect(eq(int, bytes_read_file("missing/x", 10, &got), STATUS_NOT_FOUND));
     cr_expect(eq(int, bytes_read_file("x/y", 10, &got), STATUS_NOT_FOUND));
     cr_expect(eq(int, bytes_read_file(".", 1 << 20, &got), STATUS_IO));
+    cr_expect(eq(ptr, got.data, NULL));
+}
+
+Test(file, that_is_a_pipe_or_a_folder_is_refused_in_words_and_nobody_waits)
+{
+    struct buffer got = {0};
+    cr_assert(eq(int, mkfifo("pipe", 0600), 0));
+    enum status status = bytes_read_file("pipe", 10, &got);
+    cr_expect(eq(int, status, STATUS_IO));
+    cr_expect_str_eq(SYSTEM_TROUBLE(status), "is a pipe, not a file");
+    status = bytes_read_file(".", 10, &got);
+    cr_expect_str_eq(SYSTEM_TROUBLE(status), "Is a directory");
+    status = bytes_read_file("missing", 10, &got);
+    cr_expect_str_eq(SYSTEM_TROUBLE(status), "not found");
     cr_expect(eq(ptr, got.data, NULL));
 }
 
