@@ -13,6 +13,7 @@
 
 #define REPLY_ARENA_BYTES ((size_t)64 << 20)
 #define DEFAULT_RETRY_S 1
+#define VALUES_MAX ((size_t)1 << 18) // of a request; the largest sound one has some 110,000
 
 // ---------------------------------------------------------------- errors
 
@@ -194,7 +195,8 @@ void json_api_answer(struct coordinator *coordinator, enum api_json_verb verb,
     enum status status = read_call(request, &call, &trace, &why);
     memcpy(reply->request_id, trace.id, sizeof(trace.id));
     if (status == STATUS_OK)
-        status = json_parse(body.data ? (const char *)body.data : "", body.count, &document, &why);
+        status = json_parse_few(body.data ? (const char *)body.data : "", body.count, VALUES_MAX,
+                                &document, &why);
     if (status == STATUS_OK)
         status = read_body(verb, document, &query, &message, &why);
     if (status == STATUS_OK) {

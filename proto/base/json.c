@@ -59,7 +59,7 @@ static const struct json *outer(const json_t *value)
 
 // Counts what the text opens at once and how many values it may hold. It need
 // not be right for a text that is no JSON, only never too low for one that is.
-static enum status check_size(const char *text, size_t bytes, struct reason *why)
+static enum status check_size(const char *text, size_t bytes, size_t values_max, struct reason *why)
 {
     size_t depth = 0;
     size_t value_count = 1;
@@ -81,14 +81,19 @@ static enum status check_size(const char *text, size_t bytes, struct reason *why
         if (depth > JSON_DEPTH_MAX)
             return reason_set(why, STATUS_INVALID, NULL, "is nested deeper than %d levels",
                               JSON_DEPTH_MAX);
-        if (value_count > JSON_VALUES_MAX)
-            return reason_set(why, STATUS_INVALID, NULL, "has more than %d values",
-                              JSON_VALUES_MAX);
+        if (value_count > values_max)
+            return reason_set(why, STATUS_INVALID, NULL, "has more than %zu values", values_max);
     }
     return STATUS_OK;
 }
 
 enum status json_parse(const void *data, size_t bytes, struct json **out, struct reason *why)
+{
+    return json_parse_few(data, bytes, JSON_VALUES_MAX, out, why);
+}
+
+enum status json_parse_few(const void *data, size_t bytes, size_t values_max, struct json **out,
+                           struct reason *why)
 {
     assert(data || bytes == 0);
     assert(out);
@@ -100,7 +105,7 @@ enum status json_parse(const void *data, size_t bytes, struct json **out, struct
     if (zero) // jansson skips one behind a number
         return reason_set(why, STATUS_INVALID, NULL, "has a NUL byte at offset %zu",
                           (size_t)(zero - (const char *)data));
-    enum status status = check_size(data, bytes, why);
+    enum status status = check_size(data, bytes, values_max, why);
     if (status != STATUS_OK)
         return status;
 

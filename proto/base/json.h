@@ -30,6 +30,9 @@ struct json; // a value
 // ends *out with json_destroy(). For a file the field of `why` is the file's name.
 enum status json_parse(const void *data, size_t bytes, struct json **out,
                        struct reason *why) MUST_CHECK;
+// The same for texts of strangers: with at most `values_max` values.
+enum status json_parse_few(const void *data, size_t bytes, size_t values_max, struct json **out,
+                           struct reason *why) MUST_CHECK;
 enum status json_parse_file(const char *path, size_t bytes_max, struct json **out,
                             struct reason *why) MUST_CHECK;
 void json_destroy(struct json **document);

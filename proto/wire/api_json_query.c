@@ -14,15 +14,37 @@
 
 #define NAMES_MAX 16
 #define K_DEFAULT 10
+#define SHOWN_BYTES 48
 
 struct reader {
     struct arena *arena;
     struct reason *why;
 };
 
-static enum status wrong(struct reader *reader, const char *field, const char *allowed)
+// What was sent, short enough for an error.
+static const char *shown(const struct json *value, char text[SHOWN_BYTES])
 {
-    return reason_set(reader->why, STATUS_INVALID, field, "allowed: %s", allowed);
+    double number = 0;
+    if (json_double(value, &number))
+        (void)snprintf(text, SHOWN_BYTES, "%.10g", number);
+    else if (json_is_text(value))
+        (void)snprintf(text, SHOWN_BYTES, "\"%.32s\"", json_text(value).data);
+    else if (json_is_bool(value))
+        (void)snprintf(text, SHOWN_BYTES, "%s", json_bool(value, false) ? "true" : "false");
+    else if (json_is_array(value) || json_is_object(value))
+        (void)snprintf(text, SHOWN_BYTES, "%s of %zu", json_is_array(value) ? "array" : "object",
+                       json_count(value));
+    else
+        (void)snprintf(text, SHOWN_BYTES, "%s", value ? "null" : "nothing");
+    return text;
+}
+
+static enum status wrong(struct reader *reader, const struct json *value, const char *field,
+                         const char *allowed)
+{
+    char text[SHOWN_BYTES];
+    return reason_set(reader->why, STATUS_INVALID, field, "%s; allowed: %s", shown(value, text),
+                      allowed);
 }
 
 static enum status no_memory(struct reader *reader, const char *field)
@@ -72,7 +94,7 @@ static enum status read_text(struct reader *reader, const struct json *value, co
     if (!value)
         return STATUS_OK;
     if (!json_is_text(value))
-        return wrong(reader, field, "a text");
+        return wrong(reader, value, field, "a text");
     *out = json_text(value);
     return STATUS_OK;
 }
@@ -84,7 +106,7 @@ static enum status read_count(struct reader *reader, const struct json *value, c
     if (!value)
         return STATUS_OK;
     if (!json_int(value, &number) || number < 0 || number > (int64_t)UINT32_MAX)
-        return wrong(reader, field, "a whole number, 0 or more");
+        return wrong(reader, value, field, "a whole number of 0..4294967295");
     *out = (uint32_t)number;
     return STATUS_OK;
 }
@@ -96,7 +118,7 @@ static enum status read_float(struct reader *reader, const struct json *value, c
     if (!value)
         return STATUS_OK;
     if (!json_double(value, &number) || !(fabs(number) <= (double)FLT_MAX))
-        return wrong(reader, field, "a number");
+        return wrong(reader, value, field, "a number of -3.4e38..3.4e38");
     *out = (float)number;
     return STATUS_OK;
 }
@@ -110,7 +132,7 @@ static enum status read_word(struct reader *reader, const struct json *value, co
         return STATUS_OK;
     struct text text = json_text(value);
     if (!text.data || text.bytes >= sizeof(word))
-        return wrong(reader, field, words);
+        return wrong(reader, value, field, words);
     memcpy(word, text.data, text.bytes);
     word[text.bytes] = '\0';
     int place = words_place(word, words);
@@ -126,7 +148,7 @@ static enum status read_texts(struct reader *reader, const struct json *value, c
     if (!value)
         return STATUS_OK;
     if (!json_is_array(value))
-        return wrong(reader, field, "an array of texts");
+        return wrong(reader, value, field, "an array of texts");
     size_t count = json_count(value);
     struct text *texts = arena_alloc_array(reader->arena, count, sizeof(*texts));
     if (!texts)
@@ -136,7 +158,7 @@ static enum status read_texts(struct reader *reader, const struct json *value, c
         if (!json_is_text(element)) {
             char name[REASON_FIELD_BYTES];
             (void)snprintf(name, sizeof(name), "%.40s[%zu]", field, i);
-            return wrong(reader, name, "a text");
+            return wrong(reader, element, name, "a text");
         }
         texts[i] = json_text(element);
     }
@@ -149,7 +171,7 @@ static enum status read_floats(struct reader *reader, const struct json *value, 
                                const float **out, size_t *out_count)
 {
     if (!json_is_array(value) || json_count(value) == 0)
-        return wrong(reader, field, "an array of numbers");
+        return wrong(reader, value, field, "an array of numbers");
     size_t count = json_count(value);
     float *floats = arena_alloc_array(reader->arena, count, sizeof(*floats));
     if (!floats)
@@ -188,7 +210,7 @@ static enum status read_base64(struct reader *reader, const struct json *value, 
     static const char allowed[] = "base64 (RFC 4648) without line breaks";
     struct text text = json_text(value);
     if (!text.data)
-        return wrong(reader, field, allowed);
+        return wrong(reader, value, field, allowed);
     size_t digits = text.bytes;
     while (digits > 0 && text.bytes - digits < 2 && text.data[digits - 1] == '=')
         digits--;
@@ -238,7 +260,7 @@ static enum status read_ids(struct reader *reader, const struct json *value, con
     if (!value)
         return STATUS_OK;
     if (!json_is_array(value))
-        return wrong(reader, field, "an array of ids");
+        return wrong(reader, value, field, "an array of ids");
     size_t count = json_count(value);
     uint64_t *ids = arena_alloc_array(reader->arena, count, sizeof(*ids));
     if (!ids)
@@ -247,7 +269,7 @@ static enum status read_ids(struct reader *reader, const struct json *value, con
         char name[REASON_FIELD_BYTES];
         (void)snprintf(name, sizeof(name), "%.40s[%zu]", field, i);
         if (!read_id(json_element(value, i), &ids[i]))
-            return wrong(reader, name, "a whole number, or one as a text");
+            return wrong(reader, json_element(value, i), name, "a whole number, or one as a text");
     }
     *out = ids;
     *out_count = count;
@@ -261,7 +283,7 @@ static enum status read_filter(struct reader *reader, const struct json *value,
     if (!value)
         return STATUS_OK;
     if (!json_is_object(value))
-        return wrong(reader, "options.filter", "an object");
+        return wrong(reader, value, "options.filter", "an object");
     enum status status = check_names(reader, value, names, "options.filter.");
     if (status == STATUS_OK)
         status = read_texts(reader, json_member(value, "all_tags"), "options.filter.all_tags",
@@ -288,7 +310,7 @@ static enum status read_fields(struct reader *reader, const struct json *value, 
     if (!value)
         return STATUS_OK;
     if (!json_is_array(value))
-        return wrong(reader, "options.fields", words);
+        return wrong(reader, value, "options.fields", words);
     for (size_t i = 0; i < json_count(value); i++) {
         int field = 0;
         enum status status =
@@ -314,7 +336,7 @@ static enum status read_options(struct reader *reader, const struct json *value,
     if (!value)
         return STATUS_OK;
     if (!json_is_object(value))
-        return wrong(reader, "options", "an object");
+        return wrong(reader, value, "options", "an object");
 
     int over = 0;
     int fusion = 0;
@@ -368,7 +390,8 @@ static enum status read_input(struct reader *reader, const struct json *document
     const struct json *text = json_member(document, "text");
     const struct json *embedding = json_member(document, "embedding");
     if ((image != NULL) + (text != NULL) + (embedding != NULL) > 1)
-        return wrong(reader, "input", "one of image, text and embedding");
+        return reason_set(reader->why, STATUS_INVALID, "input",
+                          "more than one is given; allowed: one of image, text and embedding");
     if (image) {
         out->input = API_INPUT_IMAGE;
         return read_base64(reader, image, "image", &out->image);
@@ -398,7 +421,7 @@ static enum status read_part(struct reader *reader, const struct json *value,
     struct api_query_request input = {.input = API_INPUT_NONE};
     float weight = 1;
     if (!json_is_object(value))
-        return wrong(reader, "", "an object");
+        return wrong(reader, value, "", "an object");
     enum status status = check_names(reader, value, names, "");
     if (status == STATUS_OK)
         status = read_input(reader, value, &input);
@@ -423,7 +446,8 @@ static enum status read_parts(struct reader *reader, const struct json *value,
     if (!value)
         return STATUS_OK;
     if (out->input != API_INPUT_NONE || !json_is_array(value) || json_count(value) == 0)
-        return wrong(reader, "parts", "an array of inputs with their weights, and no other input");
+        return wrong(reader, value, "parts",
+                     "an array of inputs with their weights, and no other input");
     size_t count = json_count(value);
     struct api_query_part *parts = arena_alloc_array(reader->arena, count, sizeof(*parts));
     if (!parts)
@@ -460,7 +484,7 @@ static enum status read_labels(struct reader *reader, const struct json *documen
 {
     const struct json *wanted = json_member(document, "explain");
     if (wanted && !json_is_bool(wanted))
-        return wrong(reader, "explain", "true, false");
+        return wrong(reader, wanted, "explain", "true, false");
     *explain = json_bool(wanted, false);
     enum status status = read_texts(reader, json_member(document, "labels"), "labels", &out->labels,
                                     &out->label_count);
@@ -496,7 +520,7 @@ enum status api_json_read_query(enum api_json_verb verb, const struct json *docu
     if (is_classify)
         names = classify_names;
     if (!json_is_object(document))
-        return wrong(&reader, "body", "a JSON object");
+        return wrong(&reader, document, "body", "a JSON object");
     enum status status = check_names(&reader, document, names, "");
     if (status == STATUS_OK)
         status = read_text(&reader, json_member(document, "input"), "input", &query.name);

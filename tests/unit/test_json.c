@@ -281,6 +281,17 @@ Test(json, too_many_values_and_too_many_bytes_are_refused)
     expect_refused("1", (size_t)JSON_BYTES_MAX + 1); // refused before it is read
 }
 
+Test(json, of_a_stranger_has_as_many_values_as_the_reader_says)
+{
+    struct json *document = NULL;
+    struct reason why = {0};
+    cr_expect(eq(int, json_parse_few("[1,2,3]", 7, 4, &document, &why), STATUS_OK));
+    json_destroy(&document);
+    cr_expect(eq(int, json_parse_few("[1,2,3]", 7, 3, &document, &why), STATUS_INVALID));
+    cr_expect_str_eq(why.text, "has more than 3 values");
+    cr_expect(eq(ptr, document, NULL));
+}
+
 Test(json, answers_no_memory_at_every_allocation)
 {
     const char text[] = "{\"name\": \"a text that is long enough to need its own block\", "
