@@ -15,3 +15,7 @@ reco_script(e2e_bad_input ${RECO_GRPC_PYTHON} bad_input.py ${programs})
 
 # One trace id through all processes.
 reco_script(e2e_traces ${RECO_GRPC_PYTHON} traces.py ${programs})
+
+foreach(what clients changes operators)
+    reco_script(e2e_hostile_${what} ${RECO_GRPC_PYTHON} hostile.py ${programs} ${what})
+endforeach()
