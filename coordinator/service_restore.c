@@ -43,7 +43,6 @@ struct restore {
     atomic_bool stop; // cancelled
     struct snapshot_reader *reader;
     bool is_known; // the generation stands in meta
-    uint32_t leftover;
 
     // The Ingest of our own.
     struct service_call *feed;
@@ -438,35 +437,46 @@ static void make_generation(struct restore *restore)
 
 static void clear_next(struct restore *restore);
 
-static void on_cleared(void *context)
+// What the nodes said to a DROP; false when the call is ending over it.
+static bool take_cleared(struct restore *restore)
 {
-    struct restore *restore = context;
     struct reason why = {0};
     enum status status = roundup_status(&restore->roundup, STATUS_NOT_FOUND, &why);
     if (status == STATUS_OK)
-        status = meta_remove(restore->backend->meta, restore->leftover, &why);
-    if (!has_failed(restore, status, &why))
-        clear_next(restore);
+        status = meta_remove(restore->backend->meta, restore->roundup.generation.number, &why);
+    return !has_failed(restore, status, &why);
 }
 
-// A generation of this name that a restore before has left. (One that runs is not: check_name().)
-static void clear_next(struct restore *restore)
+static void on_cleared(void *context)
+{
+    if (take_cleared(context))
+        clear_next(context);
+}
+
+// The number of a generation of this name that a restore before has left; 0 without one. (One that
+// runs is not: check_name().)
+static uint32_t find_leftover(const struct restore *restore)
 {
     const struct meta_generation *all = NULL;
-    struct meta_generation *wanted = &restore->roundup.generation;
     const size_t count = meta_list(restore->backend->meta, &all);
-    for (size_t i = 0; i < count; i++) {
-        if (all[i].state != META_RESTORING || strcmp(all[i].memory, wanted->memory) != 0)
-            continue;
+    for (size_t i = 0; i < count; i++)
+        if (all[i].state == META_RESTORING &&
+            strcmp(all[i].memory, restore->roundup.generation.memory) == 0)
+            return all[i].number;
+    return 0;
+}
+
+static void clear_next(struct restore *restore)
+{
+    uint32_t leftover = 0;
+    while ((leftover = find_leftover(restore)) != 0) {
         struct reason why = {0};
-        restore->leftover = all[i].number;
-        wanted->number = all[i].number;
-        const enum status status = meta_drop(restore->backend->meta, restore->leftover, &why);
+        restore->roundup.generation.number = leftover;
+        const enum status status = meta_drop(restore->backend->meta, leftover, &why);
         if (has_failed(restore, status, &why))
             return;
-        if (!ask_nodes(restore, SHARD_DROP, on_cleared))
-            on_cleared(restore);
-        return;
+        if (ask_nodes(restore, SHARD_DROP, on_cleared) || !take_cleared(restore))
+            return;
     }
     make_generation(restore);
 }

@@ -14,6 +14,9 @@ foreach(class Manifests Downloads Layouts Hostile)
     reco_script(e2e_inputs_${name} ${Python3_EXECUTABLE} inputs.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
 endforeach()
 
+# Memories as files, and back.
+reco_script(e2e_snapshots ${Python3_EXECUTABLE} snapshots.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+
 # What lies on a user's machine.
 reco_script(e2e_install ${Python3_EXECUTABLE} install.py ${CMAKE_COMMAND} ${CMAKE_BINARY_DIR})
 

@@ -1,0 +1,2 @@
+include(${CMAKE_CURRENT_LIST_DIR}/reco_fuzz.cmake)
+reco_fuzz(snapshot fuzz_snapshot.c reco_coordinator)
