@@ -95,7 +95,7 @@ enum status verbs_find(int argc, const char *const *argv, const struct verb **ou
 
 static void print_line(const struct verb *verb, FILE *file)
 {
-    (void)fprintf(file, "  %-15s ", verb->args.name);
+    (void)fprintf(file, "  %-17s ", verb->args.name);
     words_print(file, verb->args.summary, strlen(verb->args.summary), "", SUMMARY_COLUMN);
 }
 
