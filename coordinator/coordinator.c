@@ -44,8 +44,9 @@ struct coordinator {
     struct backend backend;
     struct service service;
     struct local_calls *local;
-    struct rpc_server *rpc; // NULL without
-    struct side_port *side; // what it tells; listens only when wanted
+    struct rpc_server *rpc;       // NULL without
+    struct side_port *side;       // what it tells; listens only when wanted
+    struct rpc_refusals refusals; // that are counted already
     char snapshots[PATH_BYTES];
     struct thread *thread;
 
@@ -195,6 +196,19 @@ static size_t get(const atomic_size_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+// What gRPC's room refused by itself since the last turn.
+static void count_refusals(struct coordinator *coordinator)
+{
+    if (!coordinator->rpc)
+        return;
+    const struct rpc_refusals before = coordinator->refusals;
+    const struct rpc_refusals now = rpc_server_refusals(coordinator->rpc);
+    struct telemetry *telemetry = coordinator->backend.telemetry;
+    telemetry_rejected(telemetry, TELEMETRY_REJECT_CALLS, now.calls - before.calls);
+    telemetry_rejected(telemetry, TELEMETRY_REJECT_BYTES, now.bytes - before.bytes);
+    coordinator->refusals = now;
+}
+
 static void publish_counters(struct coordinator *coordinator)
 {
     const struct backend *backend = &coordinator->backend;
@@ -230,6 +244,7 @@ static enum status turn(struct coordinator *coordinator)
     handle_rpc_events(coordinator);
     local_calls_check_nodes(coordinator->local, backend->fanout);
     publish_counters(coordinator);
+    count_refusals(coordinator);
     side_port_turn(coordinator->side, backend->fanout);
     return status;
 }

@@ -226,7 +226,7 @@ void service_finish(struct service_call *call, enum status status, struct buffer
         telemetry_call_ended(call->backend->telemetry, call->method, status,
                              clock_now_us() - call->begun_us);
     if (status == STATUS_EXHAUSTED)
-        telemetry_rejected(call->backend->telemetry);
+        telemetry_rejected(call->backend->telemetry, TELEMETRY_REJECT_BUSY, 1);
     call->transport->finish(call->channel, status, reply, told);
     delist(call);
     mem_free(call);

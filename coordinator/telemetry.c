@@ -41,6 +41,7 @@ static const char *const degraded_names[TELEMETRY_DEGRADED_COUNT] = {
     [TELEMETRY_PAYLOAD] = "payload",
 };
 
+static const char *const reject_names[TELEMETRY_REJECT_COUNT] = {"busy", "calls", "bytes"};
 static const char *const cancel_names[TELEMETRY_CANCEL_COUNT] = {
     [TELEMETRY_CANCEL_CLIENT] = "client",
     [TELEMETRY_CANCEL_SHUTDOWN] = "shutdown",
@@ -139,10 +140,10 @@ static void add_calls(struct telemetry *telemetry)
     telemetry->cancels = add(telemetry, METRIC_COUNTER, "reco_cancel_total",
                              "Calls that were cancelled, by who wanted it.",
                              (struct metric_label){"reason", cancel_names, TELEMETRY_CANCEL_COUNT});
-    static const char *const busy = "busy";
-    telemetry->rejected = add(telemetry, METRIC_COUNTER, "reco_admission_rejected_total",
-                              "Calls that were told RESOURCE_EXHAUSTED because too many wait.",
-                              (struct metric_label){"reason", &busy, 1});
+    telemetry->rejected =
+        add(telemetry, METRIC_COUNTER, "reco_admission_rejected_total",
+            "Calls that were told RESOURCE_EXHAUSTED, by what there was too much of.",
+            (struct metric_label){"reason", reject_names, TELEMETRY_REJECT_COUNT});
     metric_set(telemetry->inflight, 0, 0);
     telemetry->http =
         metrics_add(telemetry->metrics,
@@ -257,10 +258,10 @@ void telemetry_cancelled(struct telemetry *telemetry, enum telemetry_cancel reas
         metric_count(telemetry->cancels, reason, 1);
 }
 
-void telemetry_rejected(struct telemetry *telemetry)
+void telemetry_rejected(struct telemetry *telemetry, enum telemetry_reject reason, uint64_t count)
 {
-    if (telemetry)
-        metric_count(telemetry->rejected, 0, 1);
+    if (telemetry && count > 0)
+        metric_count(telemetry->rejected, reason, count);
 }
 
 void telemetry_query(struct telemetry *telemetry, const struct api_timings *timings, float coverage)

@@ -52,8 +52,14 @@ void telemetry_call_ended(struct telemetry *telemetry, enum api_method method, e
                           int64_t took_us);
 void telemetry_cancelled(struct telemetry *telemetry, enum telemetry_cancel reason);
 
-// A call that was refused because too much is under way.
-void telemetry_rejected(struct telemetry *telemetry);
+// Calls that were refused because too much is under way.
+enum telemetry_reject {
+    TELEMETRY_REJECT_BUSY,  // a queue behind the call was full
+    TELEMETRY_REJECT_CALLS, // as many ran as there may be
+    TELEMETRY_REJECT_BYTES, // its message did not fit beside those under way
+    TELEMETRY_REJECT_COUNT,
+};
+void telemetry_rejected(struct telemetry *telemetry, enum telemetry_reject reason, uint64_t count);
 
 // A query was answered: with its timings and its coverage.
 void telemetry_query(struct telemetry *telemetry, const struct api_timings *timings,

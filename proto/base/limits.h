@@ -44,7 +44,7 @@
 #define ROWS_BYTES_MAX (64u << 20)    // frame 2: raw rows
 #define CALLS_MAX 256                 // gRPC calls at once
 #define CALL_STREAMS_DEFAULT 64       // ...Stream calls among them, unless told otherwise
-#define CALL_MEMORY_MIN (64ull << 20) // for gRPC's buffers of all clients together: at least,
+#define CALL_MEMORY_MIN (64ull << 20) // for the messages of all clients together: at least,
 #define CALL_MEMORY_DEFAULT (512ull << 20)
 #define CALL_MEMORY_MAX (64ull << 30) // and at most
 #define MESSAGE_BYTES_LOW 65536       // the lowest that a message may be limited to

@@ -204,8 +204,9 @@ static const struct config_key coordinator_keys[] = {
      .low = CALL_MEMORY_MIN,
      .high = CALL_MEMORY_MAX,
      .offset = MEMBER(limit_memory_bytes),
-     .help = "for gRPC's buffers of all clients together",
-     .danger = "less than a few messages' worth makes calls wait for each other",
+     .help =
+         "for messages of all clients together: half for calls under way, all for gRPC's buffers",
+     .danger = "a message beyond its half is refused, so a low limit refuses large pictures",
      .reloads = true},
     {.section = "limits",
      .name = "deadline_ms_default",

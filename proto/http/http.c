@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // http.c - the way of a request.
 //
-//   headers --> refused? answer at once: 404, 405, 413, 503
+//   headers --> refused? answer at once: 403, 404, 405, 413, 503
 //      | body, collected
 //      v
 //   complete --> quick: handled here
@@ -27,6 +27,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include <microhttpd.h>
@@ -38,6 +39,7 @@
 #include "proto/base/thread.h"
 
 #define CODE_BAD_REQUEST 400u
+#define CODE_FORBIDDEN 403u
 #define CODE_NOT_FOUND 404u
 #define CODE_METHOD 405u
 #define CODE_TIMEOUT 408u
@@ -138,7 +140,10 @@ static enum MHD_Result refuse(struct http_request *request, unsigned code, const
     const struct http_params *params = &request->server->params;
     const char *text = "not found; see reco help up for what there is";
     char room[TEXT_BYTES];
-    if (code == CODE_METHOD) {
+    if (code == CODE_FORBIDDEN) {
+        text = "this port answers as localhost, a loopback address or the address it listens at, "
+               "not under the name in the Host header; a proxy in front sets Host to one of them";
+    } else if (code == CODE_METHOD) {
         (void)snprintf(room, sizeof(room), "method not allowed; allowed: %s", allow);
         text = room;
     } else if (code == CODE_TOO_LARGE) {
@@ -309,10 +314,35 @@ static bool announces_too_much(const struct http_request *request)
     return false;
 }
 
+// A web page can make a browser on this machine ask here, under a name of its own that it lets point to
+// the loopback (DNS rebinding). So the name that is asked for must be one of ours; without one,
+// which HTTP/1.0 allows, it is no browser.
+static bool is_asked_for_us(const struct http_request *request)
+{
+    const char *host = http_header(request, MHD_HTTP_HEADER_HOST);
+    if (!host)
+        return true;
+    char with_port[ADDRESS_HOST_BYTES_MAX + 8];
+    struct address asked;
+    struct address ours;
+    // A port is not needed, and which one it is does not matter.
+    if (address_parse(host, &asked, NULL) != STATUS_OK) {
+        int bytes = snprintf(with_port, sizeof(with_port), "%s:0", host);
+        if (bytes < 0 || (size_t)bytes >= sizeof(with_port) ||
+            address_parse(with_port, &asked, NULL) != STATUS_OK)
+            return false;
+    }
+    return asked.loopback || strcasecmp(asked.host, "localhost") == 0 ||
+           (address_parse(request->server->params.listen, &ours, NULL) == STATUS_OK &&
+            strcasecmp(asked.host, ours.host) == 0);
+}
+
 // The headers are there.
 static enum MHD_Result begin(struct http_request *request, const char *path, const char *method)
 {
     struct http_server *server = request->server;
+    if (!is_asked_for_us(request))
+        return refuse(request, CODE_FORBIDDEN, NULL);
     request->route = find_route(server, path);
     if (!request->route)
         return refuse(request, CODE_NOT_FOUND, NULL);

@@ -3,7 +3,8 @@
 //
 // A table of routes says which path and method goes to which function. Quick routes are answered by
 // the server's own thread and must not wait for anything; all others by one of a few workers,
-// which may. There is no TLS, so it listens on the loopback only.
+// which may. There is no TLS, so it listens on the loopback only; a Host header with a name that is
+// neither the loopback's nor the one listened at is told 403.
 //
 //   http_start -> ... -> http_refuse -> (http_running() == 0) -> http_stop
 //

@@ -281,21 +281,24 @@ enum status rpc_call_take_message(struct rpc_call *call, struct reason *why)
     struct rpc_server *server = call->server;
     rpc_call_drop_message(call);
     const size_t bytes = grpc_byte_buffer_length(call->received);
-    const size_t bytes_max = atomic_load(&server->message_bytes_max);
+    const size_t held_max = atomic_load(&server->held_bytes_max);
+    const size_t message_max = atomic_load(&server->message_bytes_max);
+    const size_t bytes_max = message_max < held_max ? message_max : held_max;
     if (bytes > bytes_max) {
         grpc_byte_buffer_destroy(call->received);
         call->received = NULL;
         return reason_set(why, STATUS_EXHAUSTED, NULL,
                           "the message has %zu bytes; at most %zu are allowed", bytes, bytes_max);
     }
-    if (bytes > RPC_HELD_BYTES_MAX - server->held_bytes) {
+    if (bytes + server->held_bytes > held_max) {
+        server->refusals.bytes++;
         grpc_byte_buffer_destroy(call->received);
         call->received = NULL;
         return reason_set(
             why, STATUS_EXHAUSTED, NULL,
             "the message has %zu bytes, and the calls under way hold %zu; together at "
-            "most %u are allowed: try again",
-            bytes, server->held_bytes, RPC_HELD_BYTES_MAX);
+            "most %zu are allowed: try again",
+            bytes, server->held_bytes, held_max);
     }
     if (rpc_core_flatten(&call->received, &call->message) != STATUS_OK)
         return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for the message");

@@ -144,7 +144,8 @@ struct rpc_server {
 
     struct rpc_tls *tls; // NULL: plain text
     grpc_resource_quota *quota;
-    atomic_size_t calls_max, message_bytes_max; // set by any thread
+    atomic_size_t calls_max, message_bytes_max, held_bytes_max; // set by any thread
+    struct rpc_refusals refusals;
     bool serving;
     bool stopping;
     struct rpc_tag shutdown_tag;
@@ -154,7 +155,7 @@ struct rpc_server {
 // --- rpc_call.c
 
 // Turns what gRPC received into the call's message. STATUS_EXHAUSTED when the messages under way would be
-// more than RPC_HELD_BYTES_MAX, STATUS_NO_MEMORY.
+// more than held_bytes_max, STATUS_NO_MEMORY.
 enum status rpc_call_take_message(struct rpc_call *call, struct reason *why) MUST_CHECK;
 
 // Frees the message, if there is one.

@@ -188,7 +188,7 @@ static enum status read_metadata(struct rpc_call *call, struct reason *why)
 // Whether the call can be taken: STATUS_OK, or what to tell the client.
 static enum status admit(struct rpc_call *call, struct reason *why)
 {
-    const struct rpc_server *server = call->server;
+    struct rpc_server *server = call->server;
     enum rpc_row_kind kind = server->rows[call->row].kind;
 
     if (kind == RPC_ROW_UNKNOWN)
@@ -212,6 +212,7 @@ static enum status admit(struct rpc_call *call, struct reason *why)
     } else if (!server->serving) {
         return reason_set(why, STATUS_UNAVAILABLE, NULL, "the server takes no new calls");
     } else if (server->running >= atomic_load(&server->calls_max)) {
+        server->refusals.calls++;
         return reason_set(why, STATUS_EXHAUSTED, NULL,
                           "%zu calls are running, the most there may be",
                           atomic_load(&server->calls_max));
@@ -336,6 +337,12 @@ int rpc_server_port(const struct rpc_server *server)
     return server->port;
 }
 
+struct rpc_refusals rpc_server_refusals(const struct rpc_server *server)
+{
+    assert(server);
+    return server->refusals;
+}
+
 size_t rpc_server_running(const struct rpc_server *server)
 {
     assert(server);
@@ -449,7 +456,9 @@ void rpc_server_set_limits(struct rpc_server *server, const struct rpc_limits *l
 
     atomic_store(&server->calls_max, given_or(limits->calls, RPC_CALLS_MAX));
     atomic_store(&server->message_bytes_max, given_or(limits->message_bytes, MESSAGE_BYTES_MAX));
-    grpc_resource_quota_resize(server->quota, given_or(limits->memory_bytes, CALL_MEMORY_DEFAULT));
+    const size_t memory = given_or(limits->memory_bytes, CALL_MEMORY_DEFAULT);
+    atomic_store(&server->held_bytes_max, memory / 2);
+    grpc_resource_quota_resize(server->quota, memory);
 }
 
 static enum status start_pollers(struct rpc_server *server)

@@ -35,8 +35,7 @@
 #include "proto/base/status.h"
 #include "proto/base/trace.h"
 
-#define RPC_CALLS_MAX CALLS_MAX         // calls at once; more are told RESOURCE_EXHAUSTED
-#define RPC_HELD_BYTES_MAX (256u << 20) // messages of all calls; more are told RESOURCE_EXHAUSTED
+#define RPC_CALLS_MAX CALLS_MAX // calls at once; more are told RESOURCE_EXHAUSTED
 #define RPC_METADATA_BYTES_MAX 8192
 
 struct rpc_server;
@@ -49,11 +48,19 @@ struct rpc_method {
     bool server_streams;
 };
 
-// What may be lowered; 0 is the highest allowed, for memory_bytes CALL_MEMORY_DEFAULT.
+// What may be lowered; 0 is the highest allowed, for memory_bytes CALL_MEMORY_DEFAULT. Of memory_bytes
+// half is for the messages of calls under way, more are told RESOURCE_EXHAUSTED; the whole bounds gRPC's
+// buffers, in which messages are collected and in which those of calls under way stay.
 struct rpc_limits {
     size_t calls;         // 1..CALLS_MAX
     size_t message_bytes; // MESSAGE_BYTES_LOW..MESSAGE_BYTES_MAX
     size_t memory_bytes;  // CALL_MEMORY_MIN..CALL_MEMORY_MAX
+};
+
+// What was refused since the start because too much was under way.
+struct rpc_refusals {
+    uint64_t calls; // there were as many as there may be
+    uint64_t bytes; // their messages did not fit beside those under way
 };
 
 struct rpc_server_params {
@@ -111,6 +118,9 @@ bool rpc_server_next(struct rpc_server *server, struct rpc_event *event);
 
 size_t rpc_call_method(const struct rpc_call *call);       // index into params.methods
 int64_t rpc_call_deadline_us(const struct rpc_call *call); // monotonic; DEADLINE_NONE
+// The owner's.
+struct rpc_refusals rpc_server_refusals(const struct rpc_server *server);
+
 // Of metadata x-request-id and traceparent: the id may be empty, the trace has begun.
 const struct trace *rpc_call_trace(const struct rpc_call *call);
 void rpc_call_set_context(struct rpc_call *call, void *context);

@@ -365,7 +365,7 @@ class SidePort(unittest.TestCase):
         os.kill(pid, signal.SIGSTOP)  # so that the search waits for a node, 0.6 s at most
         try:
             with socket.create_connection((host, int(port))) as one:
-                one.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+                one.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
                             % (len(body), body))
             wait_for(lambda: value(self.metrics(), "reco_cancel_total", reason="client") > before
                      or value(self.metrics(), "reco_node_up", node="0") == 0)

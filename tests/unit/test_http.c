@@ -160,7 +160,7 @@ static const char *body_of(const char *answer)
     return at ? at + 4 : "";
 }
 
-#define END "Host: x\r\nConnection: close\r\n\r\n"
+#define END "Host: localhost\r\nConnection: close\r\n\r\n"
 
 static void expect_alive(const struct http_server *server)
 {
@@ -361,11 +361,48 @@ Test(http, a_handler_sees_that_its_client_has_left)
     http_stop(&server);
 }
 
+Test(http, another_hosts_name_is_refused)
+{
+    static const char *const ours[] = {"localhost",      "LOCALHOST:80", "127.0.0.1",
+                                       "127.9.9.9:1234", "[::1]",        "[::1]:7780"};
+    static const char *const others[] = {"x",
+                                         "evil.example",
+                                         "evil.example:80",
+                                         "127.0.0.1.evil.example",
+                                         "localhost.evil.example:7780",
+                                         "10.0.0.1:80",
+                                         "[::2]:80",
+                                         "::1",
+                                         "127.0.0.1:x",
+                                         "user@localhost",
+                                         "localhost:80:80"};
+    struct http_server *server = open_server();
+    char answer[ANSWER_BYTES];
+    char question[256];
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+        (void)snprintf(question, sizeof(question),
+                       "GET /quick HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", ours[i]);
+        ask(server, question, answer);
+        cr_expect(eq(int, code_of(answer), 200), "%s", ours[i]);
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        (void)snprintf(question, sizeof(question),
+                       "GET /quick HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", others[i]);
+        ask(server, question, answer);
+        cr_expect(eq(int, code_of(answer), 403), "%s", others[i]);
+        cr_expect(ne(ptr, strstr(answer, "Host header"), NULL));
+    }
+    ask(server, "GET /quick HTTP/1.0\r\n\r\n", answer);
+    cr_expect(eq(int, code_of(answer), 200));
+    http_stop(&server);
+}
+
 Test(http, nonsense_is_survived)
 {
     static const char *const seeds[] = {
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
-        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "GET /quick?name=x&name=%zz HTTP/1.0\r\nX-Mood: \t\r\n\r\n",
     };
     struct http_server *server = open_server();

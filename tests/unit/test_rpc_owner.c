@@ -130,6 +130,52 @@ Test(rpc_owner, a_unary_call_is_call_then_done)
     cr_expect(not(rpc_server_next(server, &event)));
 }
 
+Test(rpc_owner, messages_under_way_are_bounded_by_the_memory_limit)
+{
+    static uint8_t large[20 << 20]; // two are more than half of the limit
+    const struct rpc_limits low = {.memory_bytes = CALL_MEMORY_MIN};
+    const struct bytes message = {large, sizeof(large)};
+    rpc_server_set_limits(server, &low);
+    open_call(UNARY, "", DEADLINE_NONE);
+    cr_assert(eq(int, rpc_stream_send(stream, message), STATUS_OK));
+    cr_assert(eq(int, next(), RPC_CALL));
+    struct rpc_call *first = event.call;
+    cr_expect(eq(sz, event.message.count, sizeof(large)));
+
+    // Beside it there is no room for another one, as long as it is held.
+    struct rpc_client *other = NULL;
+    struct rpc_stream *second = NULL;
+    char address[32];
+    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", rpc_server_port(server));
+    cr_assert(eq(int, rpc_client_open(address, &other, &why), STATUS_OK));
+    const struct rpc_client_call call = {.path = methods[UNARY].path, .deadline_us = DEADLINE_NONE};
+    cr_assert(eq(int, rpc_stream_open(other, &call, &second, &why), STATUS_OK));
+    cr_assert(eq(int, rpc_stream_send(second, message), STATUS_OK));
+    int64_t deadline_us = clock_deadline_in_us((int64_t)LONG_MS * 1000);
+    while (rpc_server_refusals(server).bytes == 0) {
+        cr_assert(not(rpc_server_next(server, &event)));
+        cr_assert(not(clock_passed(deadline_us)));
+        struct pollfd fd = {.fd = rpc_server_fd(server), .events = POLLIN};
+        cr_assert(ge(int, poll(&fd, 1, LONG_MS), 0));
+    }
+    cr_expect(eq(int, rpc_stream_finish(&second, &reply, &why), STATUS_EXHAUSTED));
+    cr_expect(strstr(why.text, "at most 33554432") != NULL, "%s", why.text);
+
+    // What is given back makes room; the default has room for both.
+    rpc_call_finish(first, STATUS_OK, answer(""), NULL);
+    expect_finish(STATUS_OK, "");
+    cr_assert(eq(int, next(), RPC_DONE));
+    cr_assert(eq(int, rpc_stream_open(other, &call, &second, &why), STATUS_OK));
+    cr_assert(eq(int, rpc_stream_send(second, message), STATUS_OK));
+    cr_assert(eq(int, next(), RPC_CALL));
+    rpc_call_finish(event.call, STATUS_OK, answer("taken"), NULL);
+    cr_expect(eq(int, rpc_stream_finish(&second, &reply, &why), STATUS_OK));
+    cr_assert(eq(int, next(), RPC_DONE));
+    cr_expect(eq(u64, rpc_server_refusals(server).bytes, 1));
+    cr_expect(eq(u64, rpc_server_refusals(server).calls, 0));
+    rpc_client_close(&other);
+}
+
 Test(rpc_owner, a_stream_is_call_messages_end_done)
 {
     open_call(STREAM, "", DEADLINE_NONE);
