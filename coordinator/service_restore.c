@@ -540,11 +540,13 @@ static void begin(struct service_call *call)
     work(restore, run_open, on_opened);
 }
 
-// Seen at the next step, which comes soon.
+// Seen at the next step, which comes soon; a commit of the nodes would take longer.
 static void cancel(struct service_call *call)
 {
     struct restore *restore = call->state;
     atomic_store(&restore->stop, true);
+    if (restore->feed && !restore->is_reading)
+        service_cancel(restore->feed);
 }
 
 const struct service_handler service_restore = {.begin = begin, .cancel = cancel};
