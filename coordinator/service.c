@@ -44,6 +44,7 @@ static const struct service_handler *const handlers[API_METHOD_COUNT] = {
     [API_MEMORY_ALIAS] = &service_alias,
     [API_MEMORY_SNAPSHOT] = &service_snapshot,
     [API_MEMORY_RESTORE] = &service_restore,
+    [API_MEMORY_EXPORT] = &service_export,
 };
 
 static size_t limit_of(size_t wanted, size_t otherwise, size_t most)

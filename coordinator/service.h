@@ -151,5 +151,6 @@ extern const struct service_handler write_restore;    // the Ingest within a Res
 extern const struct service_handler write_delete;     // write_delete.c: Delete, Hide, Unhide
 extern const struct service_handler service_snapshot; // service_snapshot.c
 extern const struct service_handler service_restore;  // service_restore.c
+extern const struct service_handler service_export;   // service_export.c
 
 #endif

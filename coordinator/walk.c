@@ -85,13 +85,16 @@ static void on_reply(void *context, const struct fanout_reply *reply)
         walk->cursors[reply->node] = 0;
 }
 
-// The next node that has records left; the number of nodes when none has.
+// The next node that has records left; NODES_MAX when none has. In turns: a node ends a cursor that
+// is not used, so none may wait until the others are at their ends.
 static uint32_t next_node(const struct walk *walk)
 {
-    uint32_t node = walk->node;
-    while (node < NODES_MAX && walk->cursors[node] == 0)
-        node++;
-    return node;
+    for (uint32_t i = 1; i <= NODES_MAX; i++) {
+        const uint32_t node = (walk->node + i) % NODES_MAX;
+        if (walk->cursors[node] != 0)
+            return node;
+    }
+    return NODES_MAX;
 }
 
 // What on_reply() has seen of the rows is valid as long as this runs.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// walk.h - goes over all records of a generation as they are at one moment, node after node.
+// walk.h - goes over all records of a generation as they are at one moment, the nodes in turns.
 //
 // Every node takes its cursor before the first record is read. So the walk has every write that was
 // acknowledged before walk_begin(), none that began after `step` was called for the first time, and

@@ -55,6 +55,7 @@
     X(MEMORY_ALIAS, "reco.v1.Memory", "Alias", false, false)                                       \
     X(MEMORY_SNAPSHOT, "reco.v1.Memory", "Snapshot", false, false)                                 \
     X(MEMORY_RESTORE, "reco.v1.Memory", "Restore", false, false)                                   \
+    X(MEMORY_EXPORT, "reco.v1.Memory", "Export", false, true)                                      \
     X(CLUSTER_LIST_NODES, "reco.v1.Cluster", "ListNodes", false, false)
 #define API_ENUM(name, service, method, client, server) API_##name,
 enum api_method { API_METHODS(API_ENUM) API_METHOD_COUNT };
@@ -302,6 +303,12 @@ struct api_delete_request { // Delete, Hide, Unhide
     size_t id_count;
 };
 
+struct api_export_request {
+    struct text memory;
+    uint32_t fields;
+    struct api_filter filter;
+};
+
 struct api_records_request { // GetRecords and GetVectors
     struct text memory;
     const struct text *keys;
@@ -392,6 +399,16 @@ struct api_records_reply {
     size_t missing_id_count;
     const struct text *degraded;
     size_t degraded_count;
+};
+
+struct api_export_reply {
+    struct text memory;
+    uint32_t generation;
+    struct text space;
+    uint32_t dimension;
+    const struct api_record *records;
+    size_t count;
+    uint64_t total;
 };
 
 struct api_encode_reply {
@@ -579,6 +596,8 @@ API_CODEC(delete_reply)
 API_CODEC(snapshot_reply)
 API_CODEC(restore_reply)
 API_CODEC(drop_reply)
+API_CODEC(export_request)
+API_CODEC(export_reply)
 API_CODEC(node_list)
 
 #endif

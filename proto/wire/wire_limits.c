@@ -325,6 +325,17 @@ static const struct wire_limit delete_records_reply[] = {
     NUMBERS("missing_ids", 0, DELETE_RECORDS_MAX),
 };
 
+static const struct wire_limit export_request[] = {
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    NUMBERS("fields", 0, RECORD_FIELDS_MAX),
+};
+
+static const struct wire_limit export_reply[] = {
+    TEXT("memory", 0, MEMORY_BYTES_MAX),
+    TEXT("space", 0, SPACE_BYTES_MAX),
+    MESSAGES("records", 0, GET_RECORDS_MAX),
+};
+
 static const struct wire_limit drop_memory_reply[] = {
     TEXT("request_id", 0, REQUEST_ID_BYTES_MAX),
 };
@@ -474,6 +485,8 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__snapshot_reply, snapshot_reply),
     LIMITS(reco__v1__restore_request, restore_request),
     LIMITS(reco__v1__restore_reply, restore_reply),
+    LIMITS(reco__v1__export_request, export_request),
+    LIMITS(reco__v1__export_reply, export_reply),
     LIMITS(reco__v1__drop_memory_request, name_request),
     LIMITS(reco__v1__drop_memory_reply, drop_memory_reply),
     NO_LIMITS(reco__v1__list_nodes_request),

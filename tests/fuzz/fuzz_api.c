@@ -56,6 +56,8 @@ TURN(node_list)
 TURN(encode_stream_request)
 TURN(stream_reply)
 TURN(model_list)
+TURN(export_request)
+TURN(export_reply)
 
 static bool turn_stream_request(struct bytes in, struct buffer *out)
 {
@@ -147,6 +149,8 @@ static const turn turns[] = {
     turn_stream_reply,
     turn_model_list,
     turn_query_DISCOVER_LABELS,
+    turn_export_request,
+    turn_export_reply,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

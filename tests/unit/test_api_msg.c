@@ -404,6 +404,8 @@ Test(api_msg, requests_survive_the_wire)
     ROUND_TRIP(snapshot_request, snapshot_request, &snapshot);
     struct api_restore_request restore = {T("monday"), T("birds"), true};
     ROUND_TRIP(restore_request, restore_request, &restore);
+    const struct api_export_request export = {T("birds@3"), API_FIELDS_ALL, full_options.filter};
+    ROUND_TRIP(export_request, export_request, &export);
 }
 
 Test(api_msg, an_ingest_record_arrives_as_it_was_sent)
@@ -549,6 +551,10 @@ Test(api_msg, replies_survive_the_wire)
     ROUND_TRIP(delete_reply, hide_reply, &delete);
     ROUND_TRIP(drop_reply, drop_memory_reply, &drop);
     ROUND_TRIP(node_list, list_nodes_reply, &node_list);
+    const struct api_record record = {
+        7, T("key"), T("caption"), T("source"), words, 3, true, floats, 3, floats, 2};
+    const struct api_export_reply export = {T("birds"), 3, T("clip:3"), 3, &record, 1, 17};
+    ROUND_TRIP(export_reply, export_reply, &export);
 }
 
 Test(api_msg, empty_messages_are_read_as_defaults_where_nothing_is_required)
