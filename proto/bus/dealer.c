@@ -329,6 +329,7 @@ enum status dealer_poll(struct dealer *dealer, struct pollfd *fds, size_t count,
     for (size_t i = 0; i < count; i++)
         fds[i].revents = revents_of(&items[i]);
 
+    dealer->looked_us = clock_now_us();
     for (uint32_t i = 0; i < dealer->peer_count; i++) {
         dealer_peer_read_news(&dealer->peers[i]);
         read_link(dealer, i, DEALER_QUERY);

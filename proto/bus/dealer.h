@@ -6,6 +6,8 @@
 // a PING has had no answer for 600 ms or its socket broke; all that waits for it then
 // fails with STATUS_UNAVAILABLE at once. It is greeted again until it comes back. A
 // frozen process, a killed one and a cut cable look the same here and are noticed within 1 s.
+// Bytes in flight add their time to the 600 ms, at DEALER_BYTES_PER_SECOND: a slow machine that
+// works its way through a large message is not taken for dead.
 //
 // Requests beyond a peer's credits wait in a queue of DEALER_WAITING_MAX per class, first
 // come first served; beyond that STATUS_EXHAUSTED. Nothing waits past its deadline.
@@ -33,9 +35,11 @@
 #include "proto/wire/shard_msg.h"
 
 #define DEALER_PEERS_MAX NODES_MAX
-#define DEALER_WAITING_MAX 1024  // requests of one peer and class without a credit
-#define DEALER_PING_US 250000    // between two PINGs
-#define DEALER_SILENCE_US 600000 // a PING unanswered for so long: down
+#define DEALER_WAITING_MAX 1024           // requests of one peer and class without a credit
+#define DEALER_PING_US 250000             // between two PINGs
+#define DEALER_SILENCE_US 600000          // a PING unanswered for so long: down
+#define DEALER_BYTES_PER_SECOND (8 << 20) // less than a line of 100 Mbit/s carries
+#define DEALER_GRANTED_BYTES (BODY_BYTES_MAX + ROWS_BYTES_MAX) // at most this many count
 #define DEALER_EXTRA_FDS_MAX 8
 
 struct dealer;

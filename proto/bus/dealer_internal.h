@@ -24,6 +24,7 @@ struct dealer_ask { // one request
     enum shard_type type;
     zmq_msg_t body; // sent, and then empty
     zmq_msg_t rows;
+    size_t bytes;       // of both
     struct trace trace; // the asker's hop
     int64_t sent_us;
     int64_t deadline_us;
@@ -70,6 +71,7 @@ struct dealer {
     struct dealer_peer *peers; // [DEALER_PEERS_MAX]
     uint32_t peer_count;
     struct dealer_list ended; // their callbacks are still to run
+    int64_t looked_us;        // all that had arrived by then was read
     uint64_t next_number;
 };
 

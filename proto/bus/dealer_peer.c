@@ -13,8 +13,10 @@
 // nobody answers: the node may have learnt the key meanwhile.
 //
 // Silence is counted from the oldest PING without an answer, from the last message of any kind,
-// and only after all that had arrived was read: a coordinator that was itself held up does not
-// take its nodes for dead, nor does one that is receiving a long reply.
+// and only until the moment up to which all that had arrived was read: a coordinator that was
+// itself held up, by a callback too, does not take its nodes for dead, nor does one that is
+// receiving a long reply. What is in flight lengthens it (dealer.h): node and line carry, encrypt
+// and sum up those bytes before it is the next PING's turn.
 
 #include <assert.h>
 #include <inttypes.h>
@@ -286,13 +288,25 @@ static void expire(struct dealer *dealer, struct dealer_link *link, struct deale
     }
 }
 
+// The time that the bytes in flight may take. Small requests, queries among them, add next to none.
+static int64_t granted_us(const struct dealer_peer *peer)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < DEALER_CLASSES; i++)
+        for (const struct dealer_ask *ask = peer->links[i].in_flight.first; ask; ask = ask->next)
+            bytes += ask->bytes;
+    if (bytes > DEALER_GRANTED_BYTES)
+        bytes = DEALER_GRANTED_BYTES;
+    return (int64_t)(bytes * 1000000 / DEALER_BYTES_PER_SECOND);
+}
+
 // When the silence that a PING measures becomes too long.
 static int64_t silent_at(const struct dealer_peer *peer)
 {
     if (peer->ping_sent_us == 0)
         return DEADLINE_NONE;
     int64_t since = peer->ping_sent_us > peer->heard_us ? peer->ping_sent_us : peer->heard_us;
-    return since + DEALER_SILENCE_US;
+    return since + DEALER_SILENCE_US + granted_us(peer);
 }
 
 void dealer_peer_keep_time(struct dealer *dealer, uint32_t index)
@@ -306,7 +320,7 @@ void dealer_peer_keep_time(struct dealer *dealer, uint32_t index)
     }
     if (peer->up && peer->broken)
         go_down(dealer, index, "the connection broke");
-    else if (peer->up && now >= silent_at(peer))
+    else if (peer->up && dealer->looked_us >= silent_at(peer))
         go_down(dealer, index, "it does not answer");
 
     if (!peer->up && now >= peer->next_greet_us)

@@ -59,6 +59,7 @@ struct dealer_ask *dealer_request_create(struct dealer *dealer,
     ask->ticket = dealer_request_number(dealer) | (uint64_t)request->peer << CLASS_BITS |
                   (uint64_t)request->class;
     ask->type = request->type;
+    ask->bytes = request->body.count + request->rows.count;
     if (request->trace)
         ask->trace = *request->trace;
     ask->sent_us = clock_now_us();

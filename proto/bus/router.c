@@ -353,12 +353,19 @@ static void send_answer(struct router *router, struct flight *flight)
     free_flight(flight);
 }
 
-static void send_answers(struct router *router)
+// True when the word that it stops was among them. Only that ends the thread: were `stopping` looked
+// at instead, the thread could end, and its queue be destroyed, between the two of router_stop().
+static bool send_answers(struct router *router)
 {
+    bool told = false;
     void *item = NULL;
-    while ((item = queue_try_pop(router->replies)) != NULL)
-        if (item != router) // the word that it stops
+    while ((item = queue_try_pop(router->replies)) != NULL) {
+        if (item == router)
+            told = true;
+        else
             send_answer(router, item);
+    }
+    return told;
 }
 
 static void router_body(struct thread *self, void *context)
@@ -375,8 +382,7 @@ static void router_body(struct thread *self, void *context)
         };
         // While stopping only replies count.
         (void)zmq_poll(items, stopping ? 1 : 3, -1);
-        send_answers(router);
-        stopping = atomic_load(&router->stopping);
+        stopping = send_answers(router) || stopping;
         for (int bulk = 0; bulk < 2 && !stopping; bulk++) {
             if (items[bulk + 1].revents & ZMQ_POLLIN)
                 read_socket(router, bulk);

@@ -195,6 +195,39 @@ Test(bus_failure, a_frozen_node_is_noticed_and_its_requests_end)
     cr_assert(eq(int, kill(child.pid, SIGKILL), 0));
 }
 
+// Sends rows that the node gives back, and freezes it at once: they are still under way.
+static void freeze_with_bytes(const struct nursery_child *child, size_t bytes)
+{
+    uint8_t *rows = mem_alloc(bytes);
+    struct dealer_request request = fixture_request(SHARD_WRITE, &calls[0]);
+    request.rows = (struct bytes){rows, bytes};
+    cr_assert(eq(int, kill(child->pid, SIGSTOP), 0));
+    cr_assert(eq(int, fixture_send(&caller, &request), STATUS_OK));
+    mem_free(rows);
+}
+
+Test(bus_failure, a_large_message_gives_its_node_time_and_no_more)
+{
+    struct nursery_child child = start_peer();
+    freeze_with_bytes(&child, 2 * DEALER_BYTES_PER_SECOND);
+    int64_t until = clock_deadline_in_us(DEALER_SILENCE_US + 2 * DEALER_PING_US);
+    while (!clock_passed(until)) // it is silent for longer than an idle node may be
+        cr_assert(eq(int, dealer_poll(caller.dealer, NULL, 0, until), STATUS_OK));
+    cr_expect(caller.up[0]);
+    cr_assert(eq(int, kill(child.pid, SIGCONT), 0));
+    FIXTURE_POLL_UNTIL(&caller, calls[0].ended == 1, FIXTURE_WAIT_US);
+    cr_expect(eq(int, calls[0].status, STATUS_OK));
+    cr_expect(eq(sz, calls[0].rows_bytes, 2 * DEALER_BYTES_PER_SECOND));
+    cr_expect(eq(u32, caller.changes, 1)); // it was up all the time
+
+    int64_t stopped = clock_now_us();
+    freeze_with_bytes(&child, DEALER_BYTES_PER_SECOND);
+    FIXTURE_POLL_UNTIL(&caller, calls[0].ended == 1, FIXTURE_WAIT_US);
+    cr_expect(eq(int, calls[0].status, STATUS_UNAVAILABLE));
+    cr_expect(clock_now_us() - stopped < 1000000 + NOTICED_US);
+    cr_assert(eq(int, kill(child.pid, SIGKILL), 0));
+}
+
 Test(bus_failure, a_restarted_node_is_found_within_a_second)
 {
     struct nursery_child child = start_peer();
