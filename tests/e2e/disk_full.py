@@ -34,7 +34,7 @@ RELEASED_PERCENT = 87
 
 def enter_namespace(folder):
     """Starts this script again where it may mount."""
-    if "RECO_DISK_FULL" in os.environ:
+    if "DISK_FULL_MOUNT" in os.environ:
         return
     command = ["unshare", "-m", "--propagation", "private", "sh", "-c",
                f'mount -t tmpfs -o size={MOUNT_BYTES} none "$0" && exec "$@"', folder, sys.executable, *sys.argv]
@@ -42,7 +42,7 @@ def enter_namespace(folder):
     if not shutil.which("unshare") or subprocess.run(probe, capture_output=True, check=False).returncode:
         print("skipped: this user may not mount a file system of its own")
         sys.exit(77)
-    done = subprocess.run(command, env={**os.environ, "RECO_DISK_FULL": folder}, check=False)
+    done = subprocess.run(command, env={**os.environ, "DISK_FULL_MOUNT": folder}, check=False)
     sys.exit(done.returncode)
 
 
@@ -288,10 +288,10 @@ def bulk_load_meets_no_space(writer, filler):
 
 def main():
     programs = Path(sys.argv[1]).resolve()
-    if "RECO_DISK_FULL" not in os.environ:
+    if "DISK_FULL_MOUNT" not in os.environ:
         with tempfile.TemporaryDirectory(prefix="reco-disk-") as folder:
             enter_namespace(folder)
-    mount = Path(os.environ["RECO_DISK_FULL"])
+    mount = Path(os.environ["DISK_FULL_MOUNT"])
     filler = Filler(mount)
     log = os.environ.get("RECO_TEST_LOG")
     with Cluster(programs, mount / "data", "--shards", 2, log=log) as cluster:
