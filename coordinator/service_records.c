@@ -28,6 +28,7 @@ struct wanted {
     uint32_t node;
     bool answered; // its node did
     bool found;
+    bool hidden;
     bool told; // it stands in the answer
     struct shard_document document;
     const float *image; // NULL: not asked for
@@ -147,7 +148,7 @@ static bool put_records(struct lookup *lookup, const struct told *told,
     for (size_t i = 0; i < told->count; i++) {
         const struct wanted *wanted = told->records[i];
         struct api_record *record = &records[i];
-        *record = (struct api_record){.id = wanted->id};
+        *record = (struct api_record){.id = wanted->id, .hidden = wanted->hidden};
         if (wants(lookup, API_FIELD_KEY))
             record->key = wanted->document.key;
         record->caption = wanted->document.caption;
@@ -256,6 +257,7 @@ static enum status take(struct lookup *lookup, struct wanted *wanted,
                                                    .source = fetched->sources[index],
                                                    .tags = fetched->tags[index]};
     wanted->found = true;
+    wanted->hidden = fetched->found[index] == SHARD_FOUND_HIDDEN;
     return STATUS_OK;
 }
 

@@ -17,7 +17,7 @@ struct fetch {
     struct shelf_generation *generation;
     struct shard_fetch_request asked;
     struct arena *arena;
-    uint32_t *found;
+    uint32_t *found;   // enum shard_found of each
     struct text *keys; // NULL without documents
     struct text *captions;
     struct text *sources;
@@ -158,9 +158,13 @@ static enum status fetch_all(struct fetch *fetch, struct router_request *request
     for (size_t i = 0; i < fetch->asked.count && status == STATUS_OK; i++) {
         bool found = false;
         status = fetch_one(fetch, i, spare, &found, why);
-        fetch->found[i] = found ? 1 : 0;
+        fetch->found[i] = SHARD_FOUND_NOT;
         if (!found)
             clear_one(fetch, i);
+        else if (rows_is_hidden(fetch->generation->rows, fetch->asked.ids[i]))
+            fetch->found[i] = SHARD_FOUND_HIDDEN;
+        else
+            fetch->found[i] = SHARD_FOUND_SHOWN;
         if (i % 256 == 255 && router_is_cancelled(request))
             status = reason_set(why, STATUS_CANCELLED, "", "nobody waits for the answer any more");
     }

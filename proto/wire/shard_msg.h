@@ -148,9 +148,15 @@ struct shard_document { // one record's texts
     struct text tags; // joined
 };
 
+enum shard_found { // of a record that was fetched
+    SHARD_FOUND_NOT = 0,
+    SHARD_FOUND_SHOWN = 1,
+    SHARD_FOUND_HIDDEN = 2,
+};
+
 struct shard_fetch_reply {
     size_t count;
-    const uint32_t *found;
+    const uint32_t *found;   // enum shard_found
     const struct text *keys; // NULL without documents
     const struct text *captions;
     const struct text *sources;

@@ -299,7 +299,7 @@ enum status shard_encode_fetch_reply(const struct shard_fetch_reply *message, st
 static enum status check_fetched(const Reco__Shard__V1__FetchReply *raw, struct reason *why)
 {
     for (size_t i = 0; i < raw->n_found; i++) {
-        enum status status = wire_check_uint("found", raw->found[i], 0, 1, why);
+        enum status status = wire_check_uint("found", raw->found[i], 0, SHARD_FOUND_HIDDEN, why);
         if (status != STATUS_OK)
             return status;
     }
