@@ -42,6 +42,7 @@ struct supervisor {
     size_t count;
     sigset_t signals;
     sigset_t previous;
+    bool has_terminal; // whose end SIGHUP tells
 };
 
 struct supervisor *supervisor_begin(void)
@@ -51,6 +52,8 @@ struct supervisor *supervisor_begin(void)
     (void)sigaddset(&supervisor->signals, SIGCHLD);
     (void)sigaddset(&supervisor->signals, SIGTERM);
     (void)sigaddset(&supervisor->signals, SIGINT);
+    (void)sigaddset(&supervisor->signals, SIGHUP);
+    supervisor->has_terminal = isatty(STDERR_FILENO) == 1;
     (void)pthread_sigmask(SIG_BLOCK, &supervisor->signals, &supervisor->previous);
     return supervisor;
 }
@@ -75,14 +78,18 @@ size_t supervisor_add(struct supervisor *supervisor, const char *name, const cha
 // --- starting
 
 // Everything about the process that differs from ours: signals as new, own process
-// group, nothing on stdin, stdout to where stderr goes (our stdout is for "ready").
+// group, nothing on stdin, stdout to where stderr goes (our stdout is for "ready"). SIGHUP is blocked:
+// one that is passed on before the child waits for it must not end it.
 static int spawn(const struct supervisor *supervisor, struct child *child)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t defaults;
+    sigset_t mask = supervisor->previous;
     (void)sigemptyset(&defaults);
     (void)sigaddset(&defaults, SIGPIPE);
+    (void)sigaddset(&defaults, SIGHUP);
+    (void)sigaddset(&mask, SIGHUP);
 
     int error = posix_spawn_file_actions_init(&actions);
     assert(!error);
@@ -92,7 +99,7 @@ static int spawn(const struct supervisor *supervisor, struct child *child)
     if (!error)
         error = posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
     if (!error)
-        error = posix_spawnattr_setsigmask(&attributes, &supervisor->previous);
+        error = posix_spawnattr_setsigmask(&attributes, &mask);
     if (!error)
         error = posix_spawnattr_setsigdefault(&attributes, &defaults);
     if (!error)
@@ -198,6 +205,22 @@ static int next_signal(const struct supervisor *supervisor, int64_t deadline_us)
     }
 }
 
+// Signals those of the children first .. last-1 that run; 0: only counts them.
+static size_t signal_running(const struct supervisor *supervisor, size_t first, size_t last,
+                             int signal_number)
+{
+    size_t running = 0;
+    for (size_t i = first; i < last; i++) {
+        const struct child *child = &supervisor->children[i];
+        if (!child->pid)
+            continue;
+        running++;
+        if (signal_number)
+            (void)kill(child->pid, signal_number);
+    }
+    return running;
+}
+
 enum supervisor_event supervisor_wait(struct supervisor *supervisor, int64_t deadline_us)
 {
     // A child may have ended before its signal was looked for.
@@ -205,8 +228,10 @@ enum supervisor_event supervisor_wait(struct supervisor *supervisor, int64_t dea
         return SUPERVISOR_DIED;
     int64_t due_us = start_due(supervisor);
     int got = next_signal(supervisor, due_us < deadline_us ? due_us : deadline_us);
-    if (got == SIGTERM || got == SIGINT)
+    if (got == SIGTERM || got == SIGINT || (got == SIGHUP && supervisor->has_terminal))
         return SUPERVISOR_STOP;
+    if (got == SIGHUP)
+        (void)signal_running(supervisor, 0, supervisor->count, SIGHUP);
     if (got == SIGCHLD && reap(supervisor))
         return SUPERVISOR_DIED;
     (void)start_due(supervisor);
@@ -224,21 +249,6 @@ pid_t supervisor_pid(const struct supervisor *supervisor, size_t child)
 }
 
 // --- the end
-
-static size_t signal_running(const struct supervisor *supervisor, size_t first, size_t last,
-                             int signal_number)
-{
-    size_t running = 0;
-    for (size_t i = first; i < last; i++) {
-        const struct child *child = &supervisor->children[i];
-        if (!child->pid)
-            continue;
-        running++;
-        if (signal_number)
-            (void)kill(child->pid, signal_number);
-    }
-    return running;
-}
 
 void supervisor_stop(struct supervisor *supervisor, size_t first, size_t last, int64_t deadline_us)
 {

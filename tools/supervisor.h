@@ -7,7 +7,8 @@
 //
 // Signals arrive by supervisor_wait() only: supervisor_begin() blocks them, in this thread
 // and in every thread started later. A child is in a process group of its own, so that
-// Ctrl-C reaches the supervisor alone, which ends its children in order.
+// Ctrl-C reaches the supervisor alone, which ends its children in order. SIGHUP is passed on to
+// them, who read their configuration again by it; on a terminal it means that the terminal is gone, and ends all.
 //
 // Thread-safety: none; everything belongs to the main thread.
 
@@ -30,7 +31,7 @@ struct supervisor;
 enum supervisor_event {
     SUPERVISOR_TIMEOUT, // nothing happened
     SUPERVISOR_DIED,    // a child ended; it is started again in its time
-    SUPERVISOR_STOP,    // SIGTERM or SIGINT
+    SUPERVISOR_STOP,    // SIGTERM, SIGINT, or SIGHUP of a terminal
 };
 
 struct supervisor *supervisor_begin(void);
