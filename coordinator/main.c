@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // reco-coordinator: the front of a cluster as a process.
 //
-// It prints "ready HOST:PORT" once it answers, reads its configuration again on SIGHUP, drains on SIGTERM or SIGINT, and exits with 0;
-// with 1 when it cannot start, with 2 for wrong usage.
+// It prints "ready HOST:PORT" once it answers, reads its configuration again on SIGHUP, drains on
+// SIGTERM or SIGINT, and exits with 0; with 1 when it cannot start, with 2 for wrong usage.
 //
 // It holds the lock of its data directory. When the process that started it does (as `reco up`
 // does, which starts shards as well), it works under that lock.

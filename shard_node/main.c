@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // reco-shard: one shard node as a process.
 //
-// It prints "ready QUERY_ENDPOINT BULK_ENDPOINT" once it answers, reads its configuration again on SIGHUP, drains on SIGTERM or SIGINT, and
-// exits with 0; with 1 when it cannot start, with 2 for wrong usage.
+// It prints "ready QUERY_ENDPOINT BULK_ENDPOINT" once it answers, reads its configuration again on
+// SIGHUP, drains on SIGTERM or SIGINT, and exits with 0; with 1 when it cannot start, with 2 for
+// wrong usage.
 
 #include <inttypes.h>
 #include <signal.h>
@@ -46,6 +47,10 @@ static enum status check_settings(const struct settings_shard *settings, struct 
     if (!settings->query || !settings->bulk)
         return reason_set(why, STATUS_INVALID, settings->query ? "--bulk" : "--query",
                           "empty; an endpoint is wanted");
+    if (settings->disk_throttle_percent > settings->disk_full_percent)
+        return reason_set(why, STATUS_INVALID, "--disk-throttle-percent",
+                          "%" PRIu64 "; allowed: at most --disk-full-percent, which is %" PRIu64,
+                          settings->disk_throttle_percent, settings->disk_full_percent);
     return STATUS_OK;
 }
 
@@ -158,7 +163,7 @@ static int serve(const struct command *command, const struct settings_shard *set
     const enum status status = start(settings, &bus, &node, &why);
     if (status != STATUS_OK) {
         bus_close(&bus);
-        return complain(EXIT_FAILED, &why);
+        return complain(status == STATUS_INVALID ? EXIT_USAGE : EXIT_FAILED, &why);
     }
     (void)printf("ready %s %s\n", node_query_endpoint(node), node_bulk_endpoint(node));
     if (node_http_port(node) > 0)

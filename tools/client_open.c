@@ -31,6 +31,17 @@ static enum status check_flags(const struct options *options, struct reason *why
     if (options->server && options->model)
         return reason_set(why, STATUS_INVALID, "--model",
                           "excludes --server: a server has its own model");
+    const struct {
+        const char *flag;
+        const char *value;
+    } tls[] = {{"--tls-ca", options->tls_ca},
+               {"--tls-cert", options->tls_cert},
+               {"--tls-key", options->tls_key},
+               {"--tls-name", options->tls_name}};
+    for (size_t i = 0; i < sizeof(tls) / sizeof(tls[0]) && !options->server; i++)
+        if (tls[i].value)
+            return reason_set(why, STATUS_INVALID, tls[i].flag,
+                              "needs --server: it says how to speak to one");
     return STATUS_OK;
 }
 

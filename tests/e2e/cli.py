@@ -105,7 +105,7 @@ class Cluster:
     def __init__(self, data, *flags):
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [str(PROGRAMS / "reco"), "up", "--port", "0", "--data", str(data), *flags],
+            [str(PROGRAMS / "reco"), "up", "--port", "0", "--data", str(data), *map(str, flags)],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.process.stdout.readline()
         if not re.fullmatch(r"ready 127\.0\.0\.1:\d+\n", line):
@@ -221,6 +221,8 @@ class Usage(Case):
         self.refused(2, "'extra' is one too many", "status", "extra")
         self.refused(2, "excludes --server", "search", "--text", "x", "--server", "h:1", "--data", "d")
         self.refused(2, "excludes --server", "embed", "text", "x", "--server", "h:1", "--model", "d")
+        for flag in ("--tls-ca", "--tls-cert", "--tls-key", "--tls-name"):
+            self.refused(2, f"{flag}: needs --server", "search", "--text", "x", flag, "f")
         self.refused(2, "--server: ", "embed", "text", "x", "--server", "nonsense")
         self.refused(2, "RECO_LOG", "version", env={"RECO_LOG": "loud"})
         self.refused(2, "'-k' is no verb; the verb comes first", "-k", "3", "search")
@@ -539,6 +541,9 @@ class Memory(Case):
         self.assertEqual([n["key"] for n in self.lines(*ask)[0]["neighbours"]], keys[2:])
         info = self.lines("memory", "info", "m", *flags)[0]
         self.assertEqual((info["records"], info["hidden"]), (6, 2))
+        told = self.lines("memory", "get", "m", *keys[:3], *flags)
+        self.assertEqual([(l["key"], l["hidden"]) for l in told],
+                         [(keys[0], True), (keys[1], True), (keys[2], False)])
         self.build("m", self.top / "photos")  # the same again: a takedown holds
         self.assertEqual([n["key"] for n in self.lines(*ask)[0]["neighbours"]], keys[2:])
         self.refused(1, "no such record", "memory", "hide", "m", "nobody", *flags)
@@ -980,6 +985,17 @@ class Up(Case):
         self.assertTrue(wait_until(lambda: not any(map(is_alive, children))))
         again = self.start()
         self.assertEqual(again.stop(), 0)
+
+    def test_sighup_reaches_every_child(self):
+        config = self.top / "reco.ini"
+        config.write_text("[log]\nlevel = info\n")
+        cluster = self.start("--shards", "2", "--config", config)
+        children = cluster.children()
+        cluster.process.send_signal(signal.SIGHUP)
+        self.assertTrue(wait_until(lambda: cluster.read_log().count("config_reloaded") == 3),
+                        cluster.read_log())
+        self.assertEqual(cluster.children(), children)
+        self.assertEqual(cluster.stop(), 0)
 
     def test_a_second_one_and_another_number_of_shards_are_refused(self):
         cluster = self.start("--shards", "2")

@@ -284,6 +284,17 @@ class Reload(Case):
         self.answered(server, pair=self.bob)
 
 
+class Shard(Case):
+    def test_wrong_usage_ends_with_2(self):
+        for flags, wanted in ((("--disk-throttle-percent", "95"), "at most --disk-full-percent, which is 92"),
+                              (("--query", "ipc:///x"), "'ipc:///x' is no endpoint"),
+                              (("--allow", "x"), "'x' is not a public key")):
+            run(PROGRAMS / "reco", "keys", "make", self.top / "keys")
+            done = run(PROGRAMS / "reco-shard", "--data", self.top / "n", "--keys", self.top / "keys", *flags)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(wanted, done.stderr)
+
+
 class Keys(Case):
     def reco(self, *arguments):
         done = run(PROGRAMS / "reco", *arguments)
