@@ -11,6 +11,7 @@
 
 #define EXCLUDED_MAX 256    // keys; proto/wire/wire_limits.c has the same
 #define SHOWN_BYTES_MAX 160 // of a value in an error
+#define DEDUP_MIN 0.5       // proto/wire/api_query.c has the same
 
 // `text` is within the flag's bounds; else says so with `allowed`.
 static enum status refuse(const char *flag, const char *text, const char *allowed,
@@ -78,6 +79,9 @@ enum status options_check(const struct options *options, struct reason *why)
         status = check_template(options->templates.items[i], why);
     for (size_t i = 0; i < options->exclude.count && !status; i++)
         status = check_key(options->exclude.items[i], why);
+    if (!status && options->dedup > 0 && options->dedup < DEDUP_MIN)
+        status = reason_set(why, STATUS_INVALID, "--dedup", "%g is not allowed: 0 or 0.5 to 1 is",
+                            options->dedup);
     if (!status && options->exclude.count > EXCLUDED_MAX)
         status = reason_set(why, STATUS_INVALID, "--exclude", "%zu times; at most %d are allowed",
                             options->exclude.count, EXCLUDED_MAX);

@@ -114,7 +114,7 @@ void config_store(const struct config *config, void *settings);
 const char *config_where(const struct config *config, const char *section, const char *name,
                          char out[CONFIG_WHERE_BYTES]);
 
-// Whether the key at its default.
+// Whether the key is at its default: neither file nor environment nor a flag sets it.
 bool config_is_default(const struct config *config, const char *section, const char *name);
 
 // Logs a warning for every key that differs and that only a restart takes over.

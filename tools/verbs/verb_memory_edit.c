@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// reco memory add, reco memory delete: single records.
+// reco memory add, delete, hide and unhide: single records.
 
 #include <inttypes.h>
 #include <stddef.h>
