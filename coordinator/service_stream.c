@@ -38,7 +38,7 @@ struct stream {
     struct item items[API_STREAM_ITEMS]; // a ring
     size_t first;
     size_t count;
-    size_t running; // items whose call has not ended
+    size_t running; // items whose call has not ended, and who holds the stream
     size_t bytes;   // of all questions
     bool is_reading;
     bool is_sending;    // the first item's answer
@@ -121,7 +121,7 @@ static void go_on(struct stream *stream)
         stream->is_sending = true;
         service_send(stream->call, &first->answer);
     }
-    if (stream->has_ended && stream->count == 0) {
+    if (stream->has_ended && stream->count == 0 && stream->running == 0) {
         end(stream);
         return;
     }
@@ -248,7 +248,10 @@ static void on_message(struct service_call *call, struct bytes message)
         return;
     size_t at = (stream->first + stream->count) % API_STREAM_ITEMS;
     stream->count++;
+    stream->running++; // holds the stream when the item ends inside of its begin
     begin_item(stream, &stream->items[at], message);
+    stream->running--;
+    go_on(stream); // the next question is read while this one is worked
 }
 
 static void on_end(struct service_call *call)
