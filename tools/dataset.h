@@ -32,6 +32,9 @@
 #define DATASET_PATH_BYTES 4096
 #define DATASET_SIDECAR_BYTES_MAX ((size_t)1 << 20) // of a .txt, a .json, a line of .jsonl
 
+// In a folder: an export into it is not whole.
+#define DATASET_PARTIAL "export.partial"
+
 #define DATASET_NAMES_MAX 7 // names that a column may have
 
 struct dataset;

@@ -163,6 +163,11 @@ static enum status add_folder(struct dataset *dataset, const char *path, struct 
     char texts[DATASET_PATH_BYTES];
     if (!dataset_join(path, "img_emb", images) || !dataset_join(path, "text_emb", texts))
         return reason_set(why, STATUS_INVALID, path, "is too long");
+    char partial[DATASET_PATH_BYTES];
+    if (dataset_join(path, DATASET_PARTIAL, partial) && dataset_is_file(partial))
+        return reason_set(why, STATUS_FAILED_PRECONDITION, path,
+                          "an export into it was interrupted, or is under way (" DATASET_PARTIAL
+                          "): export anew");
     if (dataset_is_folder(images) && dataset_is_folder(texts))
         return add_clip_retrieval(dataset, path, images, why);
 

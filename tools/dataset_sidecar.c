@@ -132,6 +132,7 @@ enum status dataset_take_object(const struct json *object, const struct dataset_
         status = dataset_take_member(object, names->source, arena, &named, why);
     if (!status && named.bytes)
         record->source = named;
+    record->hidden = json_bool(json_member(object, "hidden"), false);
     return status ? status : take_tags(json_member(object, names->tags[0]), arena, record, why);
 }
 

@@ -39,6 +39,7 @@ struct npyfile_writer {
     FILE *file;
     size_t columns;
     uint64_t rows;
+    bool half;
 };
 
 // --- the header's text
@@ -322,7 +323,7 @@ void npyfile_read_row(const struct npyfile *file, uint64_t row, float *out)
 // --- writing
 
 // Writes the first WRITE_HEADER_BYTES of a file.
-static bool write_header(FILE *file, const size_t *shape, size_t rank)
+static bool write_header(FILE *file, bool half, const size_t *shape, size_t rank)
 {
     char header[WRITE_HEADER_BYTES + 1];
     size_t used = (size_t)snprintf(header, sizeof(header), MAGIC "%c%c%c%c", 1, '?',
@@ -330,7 +331,7 @@ static bool write_header(FILE *file, const size_t *shape, size_t rank)
     header[7] = 0; // minor version and upper byte of the length: no character of a format
     header[9] = 0;
     used += (size_t)snprintf(header + used, sizeof(header) - used,
-                             "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+                             "{'descr': '<f%d', 'fortran_order': False, 'shape': (", half ? 2 : 4);
     for (size_t i = 0; i < rank; i++)
         used += (size_t)snprintf(header + used, sizeof(header) - used,
                                  rank > 1 && i ? ", %zu" : "%zu", shape[i]);
@@ -347,8 +348,8 @@ static enum status write_failed(struct reason *why)
     return reason_set(why, STATUS_IO, NULL, "cannot be written: %s", SYSTEM_ERROR(errno));
 }
 
-enum status npyfile_create(const char *path, size_t columns, struct npyfile_writer **out,
-                           struct reason *why)
+static enum status create(const char *path, size_t columns, bool half, struct npyfile_writer **out,
+                          struct reason *why)
 {
     assert(path && columns > 0 && out);
 
@@ -362,11 +363,12 @@ enum status npyfile_create(const char *path, size_t columns, struct npyfile_writ
     writer->path = mem_copy_text(path);
     writer->temporary = mem_alloc(room);
     writer->columns = columns;
+    writer->half = half;
     (void)snprintf(writer->temporary, room, "%s.tmp-%ld", path, (long)getpid());
 
     const size_t shape[2] = {0, columns};
     writer->file = fopen(writer->temporary, "wbe");
-    if (!writer->file || !write_header(writer->file, shape, 2)) {
+    if (!writer->file || !write_header(writer->file, half, shape, 2)) {
         enum status status = write_failed(why);
         npyfile_abandon(&writer);
         return status;
@@ -375,9 +377,36 @@ enum status npyfile_create(const char *path, size_t columns, struct npyfile_writ
     return STATUS_OK;
 }
 
+enum status npyfile_create(const char *path, size_t columns, struct npyfile_writer **out,
+                           struct reason *why)
+{
+    return create(path, columns, false, out, why);
+}
+
+enum status npyfile_create_half(const char *path, size_t columns, struct npyfile_writer **out,
+                                struct reason *why)
+{
+    return create(path, columns, true, out, why);
+}
+
+static bool write_halves(struct npyfile_writer *writer, const float *row)
+{
+    uint16_t part[512];
+    for (size_t done = 0; done < writer->columns;) {
+        const size_t left = writer->columns - done;
+        const size_t count = left < 512 ? left : 512;
+        half_from_floats(row + done, part, count);
+        if (fwrite(part, sizeof(part[0]), count, writer->file) != count)
+            return false;
+        done += count;
+    }
+    return true;
+}
+
 enum status npyfile_write_row(struct npyfile_writer *writer, const float *row, struct reason *why)
 {
-    if (fwrite(row, sizeof(*row), writer->columns, writer->file) != writer->columns)
+    if (writer->half ? !write_halves(writer, row)
+                     : fwrite(row, sizeof(*row), writer->columns, writer->file) != writer->columns)
         return write_failed(why);
     writer->rows++;
     return STATUS_OK;
@@ -393,7 +422,8 @@ enum status npyfile_finish(struct npyfile_writer **writer, struct reason *why)
     struct npyfile_writer *ending = *writer;
     const size_t shape[2] = {(size_t)ending->rows, ending->columns};
 
-    bool written = fseek(ending->file, 0, SEEK_SET) == 0 && write_header(ending->file, shape, 2);
+    bool written =
+        fseek(ending->file, 0, SEEK_SET) == 0 && write_header(ending->file, ending->half, shape, 2);
     bool closed = fclose(ending->file) == 0;
     ending->file = NULL;
     enum status status = STATUS_OK;
@@ -433,8 +463,8 @@ enum status npyfile_save(const char *path, const float *values, const size_t *sh
     FILE *file = fopen(path, "wbe");
     if (!file)
         return write_failed(why);
-    bool written =
-        write_header(file, shape, rank) && fwrite(values, sizeof(*values), count, file) == count;
+    bool written = write_header(file, false, shape, rank) &&
+                   fwrite(values, sizeof(*values), count, file) == count;
     bool closed = fclose(file) == 0;
     return written && closed ? STATUS_OK : write_failed(why);
 }

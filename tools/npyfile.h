@@ -3,7 +3,7 @@
 //
 // Read: versions 1.0, 2.0 and 3.0, '<f4' or '<f2', C order, one or two dimensions. Nothing
 // of the header is believed: its length, its words and the file's size are checked
-// before a number is read. Written: version 1.0, '<f4'.
+// before a number is read. Written: version 1.0, '<f4' or '<f2'.
 //
 // Thread-safety: an open reader may be used by many threads; a writer belongs to one.
 
@@ -52,6 +52,9 @@ struct npyfile_writer;
 // under its name only then. STATUS_IO with the reason.
 enum status npyfile_create(const char *path, size_t columns, struct npyfile_writer **out,
                            struct reason *why) MUST_CHECK;
+// The same with f16 rows, to which the floats of a row are rounded.
+enum status npyfile_create_half(const char *path, size_t columns, struct npyfile_writer **out,
+                                struct reason *why) MUST_CHECK;
 enum status npyfile_write_row(struct npyfile_writer *writer, const float *row,
                               struct reason *why) MUST_CHECK;
 uint64_t npyfile_rows_written(const struct npyfile_writer *writer);

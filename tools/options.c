@@ -21,6 +21,7 @@ void options_init(struct options *options)
         .top = 5,
         .candidates = 200,
         .vshards = VSHARDS_DEFAULT,
+        .shard_rows = 1000000,
         .port = OPTIONS_PORT_UNSET,
         .batches = {.items = {1, 8, 64}, .count = 3},
         .concurrency = {.items = {1}, .count = 1},

@@ -57,7 +57,8 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t vshards;
     const char *key, *caption, *source, *image, *image_embedding, *text_embedding;
     struct args_list tags, keys, ids;
-    const char *fields; // NULL: the answer's default
+    uint64_t shard_rows; // of a file of an export
+    const char *fields;  // NULL: the answer's default
     // up
     uint64_t shards;  // 0: as the data directory has it, else 1
     const char *http; // side ports of `reco up`; NULL: as the configuration says

@@ -441,6 +441,46 @@ class Memory(Case):
         self.assertEqual(done.returncode, status, done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
+    def test_an_export_becomes_the_same_memory_again(self):
+        with tempfile.TemporaryDirectory() as name:
+            root = Path(name)
+            data = ["--data", root / "data"]
+            rows = [[(7 * i + j * j) % 11 - 5 + 0.1 * i for j in range(8)] for i in range(50)]
+            write_npy(root / "a.npy", rows)
+            write_npy(root / "b.npy", rows[::-1])
+            lines = [{"key": f" k\t{i}\n", "caption": f" \"c\" {i} \U0001f600\n", "source": "" if i % 2 else f"s{i} ",
+                      "tags": ["b;x", "a ", " \u00e9"][:i % 4], "hidden": i % 5 == 0} for i in range(50)]
+            (root / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            self.assertEqual(reco("memory", "build", "one", root / "a.npy", root / "b.npy", root / "m.jsonl",
+                                  "--space", "s:8", *data).returncode, 0)
+
+            def hash_of(memory):
+                return json.loads(reco("memory", "info", memory, "--hash", "--json", *data).stdout)["content_hash"]
+            before = hash_of("one")
+            out = root / "x"
+            told = reco("memory", "export", "one", "--out", out, "--shard-rows", "20", "--json", *data)
+            self.assertEqual(json.loads(told.stdout),
+                             {"memory": "one@1", "space": "s:8", "records": 50, "hidden": 10, "shards": 3})
+            written = [json.loads(line) for i in range(3)
+                       for line in (out / f"metadata/metadata_{i}.jsonl").read_text().splitlines()]
+            plain = [{**line, "hidden": line.get("hidden", False)} for line in written]
+            self.assertEqual(sorted(plain, key=lambda line: line["key"]), sorted(lines, key=lambda line: line["key"]))
+            again = reco("memory", "export", "one", "--out", out, *data)
+            self.assertEqual(again.returncode, 1)
+            self.assertIn("not empty", again.stderr)
+            reco("memory", "drop", "one", *data)
+            self.assertEqual(reco("memory", "build", "two", out, "--space", "s:8", *data).returncode, 0)
+            self.assertEqual(hash_of("two"), before)
+
+            # What is only a part is not taken for the whole, and the same command makes it whole.
+            (out / "export.partial").write_text("")
+            refused = reco("memory", "build", "three", out, "--space", "s:8", *data)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("export anew", refused.stderr)
+            self.assertEqual(reco("memory", "export", "two", "--out", out, "--filter", "tag=a ", *data).returncode, 0)
+            self.assertEqual(len((out / "metadata/metadata_0.jsonl").read_text().splitlines()), 24)
+            self.assertFalse((out / "img_emb/img_emb_1.npy").exists() or (out / "export.partial").exists())
+
     def test_a_folder_becomes_a_memory_that_answers(self):
         folder = make_folder(self.top / "photos")
         lines, _ = self.build("drawings", folder)
