@@ -343,6 +343,16 @@ void store_close_database(struct store *store)
     store->db = NULL;
 }
 
+// What was kept back is for a disk that filled up while nobody was here, too.
+static enum status open_with_reserve(struct store *store, struct reason *why)
+{
+    enum status status = store_open_database(store, false, why);
+    if (status != STATUS_EXHAUSTED)
+        return status;
+    store_give_up_reserve(store);
+    return store_open_database(store, false, why);
+}
+
 enum status store_open(const struct store_params *params, struct store **out, struct reason *why)
 {
     struct store *store = mem_alloc(sizeof(*store));
@@ -369,7 +379,7 @@ enum status store_open(const struct store_params *params, struct store **out, st
         status = make_directory(store->bulk_directory, why);
     if (status == STATUS_OK) {
         make_options(store, params->open_files_max);
-        status = store_open_database(store, false, why);
+        status = open_with_reserve(store, why);
     }
     if (status == STATUS_OK)
         status = store_load_identity(store, why);

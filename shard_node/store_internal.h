@@ -89,6 +89,7 @@ void store_close_database(struct store *store);
 enum status store_load_identity(struct store *store, struct reason *why) MUST_CHECK;
 
 uint64_t store_reserve_bytes(const struct store *store); // how large the file `reserve` is to be
+void store_give_up_reserve(struct store *store);
 
 // Whether RocksDB says that there was no room for what it appended or created.
 bool store_error_is_no_space(const char *error);

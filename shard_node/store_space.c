@@ -139,7 +139,7 @@ static void make_reserve(struct store *store)
         (void)unlink(path);
 }
 
-static void give_up_reserve(struct store *store)
+void store_give_up_reserve(struct store *store)
 {
     char path[STORE_PATH_BYTES + 16];
     reserve_path(store, path);
@@ -293,7 +293,7 @@ enum status store_reopen(struct store *store, struct reason *why)
     assert(store_is_out_of_space(store));
 
     const int64_t began_us = clock_now_us();
-    give_up_reserve(store);
+    store_give_up_reserve(store);
     if (!has_room_to_open(store))
         return reason_set(why, STATUS_EXHAUSTED, "disk", "%s: its disk has no space left",
                           store->directory);
