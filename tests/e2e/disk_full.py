@@ -286,6 +286,14 @@ def bulk_load_meets_no_space(writer, filler):
     print("ok   a bulk load that meets a full disk says so, and another one follows")
 
 
+def written(writer):
+    try:
+        writer.write("default", 3)
+        return True
+    except (Failure, RefusedRecords):
+        return False
+
+
 def main():
     programs = Path(sys.argv[1]).resolve()
     if "DISK_FULL_MOUNT" not in os.environ:
@@ -293,7 +301,7 @@ def main():
             enter_namespace(folder)
     mount = Path(os.environ["DISK_FULL_MOUNT"])
     filler = Filler(mount)
-    log = os.environ.get("RECO_TEST_LOG")
+    log = os.environ.get("DISK_FULL_LOG")
     with Cluster(programs, mount / "data", "--shards", 2, log=log) as cluster:
         pids = cluster.pids()
         front = Front(cluster.address)
@@ -315,6 +323,16 @@ def main():
         writer.search("default")
         writer.front.close()
     print(f"ok   {len(writer.acknowledged['default'])} acknowledged records are there after kill -9")
+    filler.fill(100)  # while nobody is here
+    with Cluster(programs, mount / "data", "--shards", 2, log=log) as cluster:
+        writer.front = Front(cluster.address)
+        writer.check("default")
+        writer.search("default")
+        filler.empty()
+        wait_for("writes are taken", lambda: written(writer))
+        writer.check("default")
+        writer.front.close()
+    print("ok   starts on a full disk, answers, and writes once there is room")
 
 
 main()
