@@ -45,7 +45,8 @@ size_t supervisor_add(struct supervisor *supervisor, const char *name,
 enum status supervisor_start(struct supervisor *supervisor, size_t child,
                              struct reason *why) MUST_CHECK;
 
-// Waits for an event, at most until the deadline; starts those whose backoff is over.
+// Waits for an event, at most until the deadline; starts those whose backoff is over. SIGHUP
+// without a terminal goes on to all that run.
 enum supervisor_event supervisor_wait(struct supervisor *supervisor, int64_t deadline_us);
 
 // How often a child has been started; its pid, 0 while it does not run.

@@ -295,6 +295,36 @@ class Shard(Case):
             self.assertIn(wanted, done.stderr)
 
 
+class Up(Case):
+    def write(self, client=True):
+        path = self.top / "up.ini"
+        lines = ["[tls]", f"certificate = {self.server[0]}", f"key = {self.server[1]}",
+                 f"client_ca = {self.ca.certificate}", "client_auth = required"]
+        if client:
+            lines += ["[client]", f"tls_ca = {self.ca.certificate}", f"tls_cert = {self.alice[0]}",
+                      f"tls_key = {self.alice[1]}"]
+        path.write_text("\n".join(lines) + "\n", encoding="ascii")
+        return path
+
+    def test_a_cluster_with_tls_becomes_ready_and_hands_sighup_on(self):
+        server = Server("up", "--port", "0", "--data", self.top / "cluster", "--shards", "2",
+                        "--config", self.write(), program="reco")
+        self.addCleanup(server.stop)
+        self.answered(server, pair=self.alice)
+        self.refused("", server, tls=False)
+        since = server.reload()
+        for _ in range(3):  # the coordinator and both shards
+            line = server.wait_for("config_reloaded", since)
+            since = server.lines.index(line, since) + 1
+        self.answered(server, pair=self.alice)
+
+    def test_a_cluster_with_tls_says_that_it_needs_a_client(self):
+        done = run(PROGRAMS / "reco", "up", "--port", "0", "--data", self.top / "none",
+                   "--config", self.write(client=False))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("[client] tls_ca", done.stderr)
+
+
 class Keys(Case):
     def reco(self, *arguments):
         done = run(PROGRAMS / "reco", *arguments)

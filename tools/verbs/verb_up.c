@@ -50,11 +50,12 @@ _Static_assert(2 + 3 * NODES_MAX <= PORTS_MAX, "every port can be picked");
 
 struct up {
     const struct options *options;
-    struct config *configs[2]; // the children's: their file and environment
+    struct config *configs[3]; // the children's, and ours as a client: their file and environment
     struct settings_coordinator server;
     struct settings_shard node;
-    char host[ADDRESS_BYTES]; // listened to
-    uint64_t port;            // 0: the kernel picks all
+    struct settings_client client; // how to ask the coordinator whether it is ready
+    char host[ADDRESS_BYTES];      // listened to
+    uint64_t port;                 // 0: the kernel picks all
     char path[CLIENT_PATH_BYTES];
     struct datadir *datadir;
     char keys[DATADIR_PATH_BYTES];
@@ -120,10 +121,17 @@ static enum status read_configs(struct up *up, struct reason *why)
         client_config_read(&settings_coordinator, up->options, &up->configs[0], why);
     if (!status)
         status = client_config_read(&settings_shard, up->options, &up->configs[1], why);
+    if (!status)
+        status = client_config_read(&settings_client, up->options, &up->configs[2], why);
     if (status)
         return status;
     config_store(up->configs[0], &up->server);
     config_store(up->configs[1], &up->node);
+    config_store(up->configs[2], &up->client);
+    if (up->server.tls_certificate && !up->client.tls_ca)
+        return reason_set(why, STATUS_INVALID, "[client] tls_ca",
+                          "is missing: with [tls] this program asks its coordinator over TLS "
+                          "whether it is ready, as a client that [client] describes");
 
     const char *listen = up->server.listen ? up->server.listen : "";
     const char *colon = strrchr(listen, ':');
@@ -341,19 +349,18 @@ static void stop_children(struct up *up)
 // --- running
 
 // Whether the coordinator has reached every node: what is asked before that is answered in part.
-static bool has_all_nodes(const struct up *up, struct rpc_client *client)
+static bool has_all_nodes(const struct up *up, struct rpc_client *client, struct reason *why)
 {
     const struct rpc_client_call call = {
         .path = api_method_info(API_CLUSTER_LIST_NODES)->path,
         .deadline_us = clock_deadline_in_us(HEALTH_US),
     };
     struct buffer reply = {0};
-    struct reason ignored = {.text = ""};
     struct api_node_list list = {.count = 0};
     struct arena *arena = arena_create(NODES_ARENA_BYTES);
     size_t running = 0;
-    if (rpc_client_unary(client, &call, (struct bytes){NULL, 0}, &reply, &ignored) == STATUS_OK &&
-        api_decode_node_list((struct bytes){reply.data, reply.count}, arena, &list, &ignored) ==
+    if (rpc_client_unary(client, &call, (struct bytes){NULL, 0}, &reply, why) == STATUS_OK &&
+        api_decode_node_list((struct bytes){reply.data, reply.count}, arena, &list, why) ==
             STATUS_OK)
         for (size_t i = 0; i < list.count; i++)
             running += text_equal(list.nodes[i].state, text_of("up"));
@@ -362,13 +369,21 @@ static bool has_all_nodes(const struct up *up, struct rpc_client *client)
     return running == up->nodes;
 }
 
-static bool is_healthy(const struct up *up, struct rpc_client *client)
+// Else `why` says what was answered.
+static bool is_healthy(const struct up *up, struct rpc_client *client, struct reason *why)
 {
-    struct reason ignored = {.text = ""};
     if (!supervisor_pid(up->supervisor, up->coordinator))
         return false;
-    return rpc_client_health(client, clock_deadline_in_us(HEALTH_US), &ignored) == STATUS_OK &&
-           has_all_nodes(up, client);
+    return rpc_client_health(client, clock_deadline_in_us(HEALTH_US), why) == STATUS_OK &&
+           has_all_nodes(up, client, why);
+}
+
+static enum status open_client(const struct up *up, struct rpc_client **out, struct reason *why)
+{
+    const struct settings_client *client = &up->client;
+    const struct rpc_client_tls tls = {client->tls_ca, client->tls_cert, client->tls_key,
+                                       client->tls_name};
+    return rpc_client_open_tls(up->address, up->server.tls_certificate ? &tls : NULL, out, why);
 }
 
 // A child that dies again and again before anything has answered will not get better.
@@ -387,7 +402,8 @@ static enum status check_first_deaths(const struct up *up, struct reason *why)
 static enum status wait_ready(struct up *up, bool *stopped, struct reason *why)
 {
     struct rpc_client *client = NULL;
-    enum status status = rpc_client_open(up->address, &client, why);
+    struct reason last = {.text = ""};
+    enum status status = open_client(up, &client, why);
     int64_t remind_us = clock_deadline_in_us(REMIND_US);
     while (!status && !up->ready && !*stopped) {
         enum supervisor_event event =
@@ -396,9 +412,11 @@ static enum status wait_ready(struct up *up, bool *stopped, struct reason *why)
         if (event == SUPERVISOR_DIED)
             status = check_first_deaths(up, why);
         else if (!*stopped)
-            up->ready = is_healthy(up, client);
+            up->ready = is_healthy(up, client, &last);
         if (clock_passed(remind_us)) {
-            log_info("starting", "address=%s nodes=%u", up->address, up->nodes);
+            char quoted[LOG_QUOTE_BYTES];
+            log_info("starting", "address=%s nodes=%u reason=%s", up->address, up->nodes,
+                     log_quote(last.text, quoted));
             remind_us = clock_deadline_in_us(REMIND_US);
         }
     }
@@ -482,6 +500,7 @@ static int run_up(const struct options *options)
     datadir_close(&up->datadir);
     config_destroy(&up->configs[0]);
     config_destroy(&up->configs[1]);
+    config_destroy(&up->configs[2]);
     mem_free(up);
     return status ? failed : VERBS_DONE;
 }
@@ -524,7 +543,8 @@ const struct verb verb_up = {
              "process that dies is started again, after 0.1 s at first, 5 s at most. SIGTERM or\n"
              "Ctrl-C lets running calls finish and ends with status 0; so does SIGHUP of a\n"
              "terminal that is gone. Without a terminal SIGHUP lets all children read their\n"
-             "configuration again. All ports are on the loopback.\n"
+             "configuration again. All ports are on the loopback. With [tls]\n"
+             "in the configuration, [client] says how this program asks its coordinator.\n"
              "\n"
              "The side port answers GET /healthz, /readyz and /metrics (Prometheus), and POST\n"
              "/v1/search, /v1/refine and /v1/classify with JSON lines as --json prints them:\n"
