@@ -312,6 +312,7 @@ def main():
             picture = PICTURE.read_bytes()
             records = [front.message("IngestRecord", key=f"k{i}", image=picture, caption=f"caption {i}") for i in range(30)]
             front.call("Memory", "Ingest", stream=[front.message("IngestRequest", memory="default", records=records)])
+            begun = (Path(folder) / "log").stat().st_size
             load = Load(cluster.address, sides(cluster), seed)
             load.start()
             killed = disturb(cluster, load, seconds, random.Random(seed))
@@ -321,6 +322,9 @@ def main():
             load.end()
             front.close()
         log = (Path(folder) / "log").read_text(errors="replace")
+        # At the start it may give up on a busy machine, and is started again.
+        died = [line for line in log[begun:].splitlines() if "child_died child=coordinator" in line]
+        assert not died, f"{died}: {log[-3000:]}"
         assert "ThreadSanitizer: CHECK" not in log and "FATAL: ThreadSanitizer" not in log, log[-3000:]
         found = reports(folder)
         assert not found, f"{len(found)} processes with reports"
