@@ -506,8 +506,9 @@ enum status meta_find(const struct meta *meta, struct text name, enum meta_use u
     } else if (meta_find_building(meta, memory, &building) == STATUS_OK) {
         if (use == META_FOR_QUERY)
             return reason_set(why, STATUS_NOT_FOUND, "memory",
-                              "memory '%s' is still being built (generation %u) and serves when "
-                              "that is finished",
+                              "memory '%s' is not finished (generation %u); it serves when its "
+                              "`reco memory build` is, and the same command goes on with one that "
+                              "was interrupted",
                               building.memory, building.number);
         found = &building;
     }
@@ -552,8 +553,9 @@ enum status meta_find_drop(const struct meta *meta, struct text name, uint32_t *
     }
     if (found == 0 && number == 0 && meta_table_alias(&meta->table, memory))
         return reason_set(why, STATUS_FAILED_PRECONDITION, "memory",
-                          "'%.*s' is an alias; remove it as one, or drop what it points at",
-                          (int)memory.bytes, memory.data);
+                          "'%.*s' is an alias; `reco memory alias %.*s --remove` takes it away, or "
+                          "drop what it points at",
+                          (int)memory.bytes, memory.data, (int)memory.bytes, memory.data);
     if (found == 0)
         return not_found(memory, number, why);
     *count = found;

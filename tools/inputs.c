@@ -4,6 +4,7 @@
 
 #include "tools/inputs.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -76,6 +77,7 @@ enum status inputs_read_file(const char *path, size_t bytes_max, struct buffer *
                              struct reason *why)
 {
     enum status status = bytes_read_file(path, bytes_max, out);
+    const bool is_folder = status == STATUS_IO && errno == EISDIR;
     if (status == STATUS_OK)
         return STATUS_OK;
     if (status == STATUS_NOT_FOUND)
@@ -83,7 +85,8 @@ enum status inputs_read_file(const char *path, size_t bytes_max, struct buffer *
     if (status == STATUS_INVALID)
         return reason_set(why, status, NULL, "larger than the %zu bytes that are allowed",
                           bytes_max);
-    return reason_set(why, status, NULL, "cannot be read: %s", SYSTEM_TROUBLE(status));
+    return reason_set(why, status, NULL, "cannot be read: %s%s", SYSTEM_TROUBLE(status),
+                      is_folder ? "; name the files in it, DIR/*" : "");
 }
 
 enum status inputs_read_picture(const char *path, struct buffer *out, struct reason *why)

@@ -37,7 +37,7 @@ enum status queries_begin(struct queries *queries, const struct options *options
                 (options->embeddings.count > 0) + (options->parts.count > 0);
     if (kinds != 1)
         return reason_set(why, STATUS_INVALID, NULL,
-                          "%s: one of --image, --text and --embedding is needed",
+                          "%s: one of --image, --text, --embedding and --part is needed",
                           kinds ? "more than one kind of input" : "nothing to ask");
 
     if (options->parts.count) {

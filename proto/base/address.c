@@ -106,6 +106,7 @@ enum status address_not_bound(const struct address *address, struct reason *why)
     }
 
     const char *text = error != 0 ? SYSTEM_ERROR(error) : "it was taken a moment ago";
-    return reason_set(why, STATUS_UNAVAILABLE, "address", "cannot listen at %s port %d: %s",
-                      address->host, address->port, text);
+    return reason_set(why, STATUS_UNAVAILABLE, "address", "cannot listen at %s port %d: %s%s",
+                      address->host, address->port, text,
+                      error == EADDRINUSE ? "; end what listens there, or name another port" : "");
 }

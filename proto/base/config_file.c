@@ -149,7 +149,7 @@ static void unknown_key(struct reading *reading, const char *section, const char
     if (nearest)
         (void)snprintf(text + used, sizeof(text) - used, "; did you mean %s?", nearest);
     else
-        (void)snprintf(text + used, sizeof(text) - used, "; %s --print-config lists all of them",
+        (void)snprintf(text + used, sizeof(text) - used, "; `reco config %s` lists all of them",
                        table->program);
     fail(reading, text);
 }

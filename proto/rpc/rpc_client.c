@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <grpc/grpc.h>
@@ -419,6 +420,28 @@ static enum status explained(const struct exchange *exchange, struct bytes packe
     return status;
 }
 
+// What to do about a connection that did not come to be, by what gRPC says of it.
+static const char *advice(const char *cause)
+{
+    static const struct {
+        const char *cause;
+        const char *advice;
+    } table[] = {
+        {"Trying to connect an http1.x server",
+         "that port speaks HTTP, as the side port does; gRPC's is 80 lower unless it was set"},
+        {"wrong version number", "that server speaks no TLS: ask it without a CA"},
+        {"certificate verify failed",
+         "the given CA has not signed that server's certificate, or it is out of date"},
+        {"is not in peer certificate", "the server's certificate has another name"},
+        {": Socket closed", "does it want TLS, or a client's certificate?"},
+        {"empty address list", "are certificate and key no pair?"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        if (strstr(cause, table[i].cause))
+            return table[i].advice;
+    return "is a server running there?";
+}
+
 static enum status failure(const struct exchange *exchange, struct reason *why)
 {
     struct rpc_client *client = exchange->client;
@@ -429,10 +452,12 @@ static enum status failure(const struct exchange *exchange, struct reason *why)
     int bytes = (int)GRPC_SLICE_LENGTH(exchange->text);
     const char *text = (const char *)GRPC_SLICE_START_PTR(exchange->text);
     enum status status = status_from_grpc_code((int)exchange->code);
-    if (exchange->code == GRPC_STATUS_UNAVAILABLE)
-        return reason_set(why, status, NULL,
-                          "%s does not answer (is a server running there?): %.*s", client->address,
-                          bytes, text);
+    if (exchange->code == GRPC_STATUS_UNAVAILABLE) {
+        char cause[REASON_TEXT_BYTES];
+        (void)snprintf(cause, sizeof(cause), "%.*s", bytes, text);
+        return reason_set(why, status, NULL, "%s does not answer (%s): %s", client->address,
+                          advice(cause), cause);
+    }
     if (exchange->code == GRPC_STATUS_DEADLINE_EXCEEDED)
         return reason_set(why, status, NULL, "%s has not answered before the deadline",
                           client->address);

@@ -214,7 +214,7 @@ class Usage(Case):
         self.refused(2, "'ivf' is not supported in this version", "search", "--index", "ivf")
         self.refused(2, "'vulkan' is not supported in this version", "embed", "text", "x", "--device",
                      "vulkan")
-        self.refused(2, "nothing to ask", "search")
+        self.refused(2, "nothing to ask: one of --image, --text, --embedding and --part", "search")
         self.refused(2, "more than one kind of input", "search", "--text", "x", "--image", "y")
         self.refused(2, "--labels: is needed", "classify", "x.png")
         self.refused(2, "--out: is needed", "preprocess", "x.png")
@@ -268,7 +268,7 @@ class Usage(Case):
         self.refused(1, f"--out: '{file}' is a file; a folder is allowed", "preprocess", IMAGES[0], "--out", file)
         self.refused(1, f"{self.top}: is a folder", "embed", "text", "x", "--out", self.top)
         self.refused(1, "Is a directory", "embed", "image", self.top)
-        self.refused(1, "Is a directory", "classify", IMAGES[0], "--labels", self.top)
+        self.refused(1, "Is a directory; name the files in it", "classify", IMAGES[0], "--labels", self.top)
 
     def test_the_verbs_of_a_family_are_listed(self):
         listed = self.run_ok("help", "memory").stdout
@@ -303,7 +303,22 @@ class Usage(Case):
             done = self.refused(3, address, "embed", "text", "x", "--server", address,
                                 "--deadline-ms", "2000")
             self.assertEqual(done.stdout, "")
-            self.refused(3, address, "status", "--server", address, "--deadline-ms", "2000")
+            told = self.refused(3, address, "status", "--server", address, "--deadline-ms", "2000")
+            self.assertTrue(told.stderr.startswith(f"reco status: {address} does not answer"), told.stderr)
+
+    def test_a_wrong_port_or_protocol_is_told_with_what_to_do(self):
+        cluster = Cluster(self.data, "--shards", "1", "--http", "127.0.0.1:0")
+        self.addCleanup(lambda: cluster.process.poll() is None and cluster.kill())
+        ask = ("embed", "text", "x", "--deadline-ms", "20000", "--server")
+        side = cluster.process.stdout.readline().split()[1]
+        self.refused(3, "that port speaks HTTP", *ask, side)
+        certificate = self.top / "ca.pem"
+        if shutil.which("openssl"):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                            "-subj", "/CN=x", "-keyout", self.top / "ca.key", "-out", certificate],
+                           check=True, capture_output=True)
+            self.refused(3, "that server speaks no TLS", *ask, cluster.address, "--tls-ca", certificate)
+        self.assertEqual(cluster.stop(), 0)
 
     def test_a_configuration_stands_in_for_flags(self):
         file = self.top / "reco.ini"
@@ -325,6 +340,9 @@ class Usage(Case):
                      "--config", file)
         self.refused(2, "did you mean RECO_CLIENT_SERVER?", "version", env={"RECO_CLIENT_SERVR": "x"})
         self.refused(2, "cannot be read", "version", "--config", self.top / "nowhere")
+        file.write_text("[zzzzzzzz]\nx = 1\n")
+        self.refused(2, "unknown section [zzzzzzzz]; `reco config reco` lists all of them", "status", "--config", file)
+        self.refused(2, "reco config reco|reco-coordinator|reco-shard", "config")
         file.write_text("[disk\n")
         self.refused(2, "reco.ini:1: neither [section] nor key = value", "up", "--config", file)
         file.write_text("[server]\nlisten = x\n")
@@ -355,6 +373,10 @@ class Usage(Case):
         self.assertEqual(checks["model"]["state"], "ok")
         self.assertIn("not built in this version", checks["vulkan"]["detail"])
         self.assertIn(str(self.data), checks["data"]["detail"])
+        if os.geteuid():  # root may write everywhere
+            closed = self.top / "closed"
+            closed.mkdir(mode=0o500)
+            self.assertIn("this user may not make it", reco("doctor", "--data", closed / "data").stdout)
         broken = reco("doctor", "--data", self.data, "--model", self.top / "no-model")
         self.assertEqual(broken.returncode, 1)
         self.assertIn("problem", broken.stdout)
@@ -536,7 +558,7 @@ class Memory(Case):
                          {1: ["m", "now"], 2: []})
         self.assertIn("m, now", self.run_ok("memory", "list", *flags).stdout)
         self.refused(1, "the alias 'now' points at m@1", "memory", "drop", "m", *flags)
-        self.refused(1, "is an alias", "memory", "drop", "now", *flags)
+        self.refused(1, "is an alias; `reco memory alias now --remove` takes it away", "memory", "drop", "now", *flags)
         self.refused(1, "is an alias", "memory", "build", "now", self.top / "one", "--replace", *flags)
         self.refused(2, "ALIAS and TARGET are needed", "memory", "alias", "now", *flags)
         self.assertTrue(self.lines("memory", "alias", "--remove", "now", *flags)[0]["removed"])
@@ -912,7 +934,8 @@ class Resume(Case):
         safe = self.kill_at("records are safe", *build)
         self.assertGreaterEqual(self.lines("memory", "info", "m", *place)[0]["records"], safe)
         self.assertEqual(self.lines("memory", "info", "m", *place)[0]["state"], "building")
-        self.refused(1, "m", "search", "--text", "x", "-m", "m", *place)
+        self.refused(1, "the same command goes on with one that was interrupted", "search", "--text", "x", "-m", "m",
+                     *place)
         self.kill_at("2048 records are safe", *build)
         report = self.lines(*build)[-1]
         self.assertEqual((report["records"], report["skipped"]), (self.COUNT, 0))
@@ -923,6 +946,18 @@ class Resume(Case):
             text = f"{caption_of(IMAGES[i % len(IMAGES)])} number {i}"
             found = self.lines("search", "--text", text, "-m", "m", "-k", "256", *place)[0]["neighbours"]
             self.assertEqual([n["caption"] for n in found].count(text), 1)
+
+    def test_ctrl_c_says_that_the_same_command_goes_on(self):
+        folder = make_many(self.top / "many", self.COUNT)
+        build = subprocess.Popen([str(PROGRAMS / "reco"), "memory", "build", "m", str(folder), "-v", "--data",
+                                  str(self.data)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in build.stderr:
+            if "writing to" in line:
+                build.send_signal(signal.SIGINT)
+                break
+        self.assertIn("interrupted; what is stored stays, and the same command goes on", build.stderr.read())
+        self.assertEqual(build.wait(PATIENCE), -signal.SIGINT)
+        build.stderr.close()
 
     def test_a_build_that_was_killed_goes_on_and_stores_nothing_twice(self):
         self.interrupt("--data", self.data)

@@ -147,12 +147,12 @@ class Tls(Case):
     def test_a_server_with_a_certificate_answers_those_who_know_its_ca(self):
         server = self.secure()
         self.answered(server)
-        self.refused("certificate verify failed", server, ca=self.other.certificate)
-        self.refused("does not answer", server, tls=False)  # plain text
+        self.refused("the given CA has not signed that server's certificate", server, ca=self.other.certificate)
+        self.refused("does not answer (does it want TLS", server, tls=False)  # plain text
 
     def test_a_certificate_for_another_name_or_out_of_date_is_refused(self):
         server = self.secure(pair=self.elsewhere)
-        self.refused("", server)
+        self.refused("the server's certificate has another name", server)
         self.answered(server, "--tls-name", "elsewhere.example")
         self.refused("certificate verify failed", self.secure(pair=self.expired))
 
@@ -160,6 +160,7 @@ class Tls(Case):
         server = self.secure("--tls-client-ca", self.ca.certificate)
         self.refused("", server)
         self.refused("", server, pair=self.mallory)
+        self.refused("are certificate and key no pair?", server, pair=(self.alice[0], self.bob[1]))
         self.answered(server, pair=self.alice)
         self.answered(server, pair=self.bob)
 

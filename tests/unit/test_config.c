@@ -170,7 +170,7 @@ Test(config, what_is_unknown_is_refused_with_the_nearest)
 {
     refuses("[servr]\nlisten = x\n", "f.ini:2: unknown section [servr]; did you mean server?");
     refuses("[server]\nlisen = x\n", "unknown key 'lisen' of [server]; did you mean listen?");
-    refuses("[server]\nzebra = x\n", "unknown key 'zebra' of [server]; mine --print-config");
+    refuses("[server]\nzebra = x\n", "unknown key 'zebra' of [server]; `reco config mine`");
     refuses("listen = x\n", "f.ini:1: 'listen' stands before any [section]");
     refuses("[disk]\npercent = 1\n", "[disk] percent is a key of theirs, not of mine");
     refuses("[server]\nthreads = 1\nlisten = x\nthreads = 1\n",

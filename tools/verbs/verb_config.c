@@ -36,7 +36,7 @@ static int run_config(const struct options *options)
 
 const struct verb verb_config = {
     .args = {.name = "config",
-             .items = "PROGRAM",
+             .items = "reco|reco-coordinator|reco-shard",
              .summary = "the documented configuration of reco, reco-coordinator or reco-shard",
              .details = "Prints an INI file with every key commented out, at its default. What is "
                         "in force,\nand where it comes from, shows --print-config of the program "

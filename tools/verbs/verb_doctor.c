@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "coordinator/datadir.h"
 #include "proto/base/cpu.h"
@@ -136,6 +137,20 @@ static void check_disk(struct doctor *doctor, const char *path)
          output_bytes(total, total_text), used * 100);
 }
 
+// Whether the folder can be made: its nearest parent that is there may be written.
+static bool can_be_made(const char *path)
+{
+    char parent[CLIENT_PATH_BYTES];
+    (void)snprintf(parent, sizeof(parent), "%s", path);
+    for (char *slash = strrchr(parent, '/'); slash && slash != parent;
+         slash = strrchr(parent, '/')) {
+        *slash = '\0';
+        if (access(parent, F_OK) == 0)
+            return access(parent, W_OK | X_OK) == 0;
+    }
+    return access(path[0] == '/' ? "/" : ".", W_OK | X_OK) == 0;
+}
+
 static void check_data(struct doctor *doctor)
 {
     char path[CLIENT_PATH_BYTES];
@@ -151,6 +166,10 @@ static void check_data(struct doctor *doctor)
     if (!status)
         find(doctor, "data", FINDING_OK, "%s, %u node%s, held by nobody", path,
              datadir_nodes(datadir), datadir_nodes(datadir) == 1 ? "" : "s");
+    else if (status == STATUS_NOT_FOUND && !can_be_made(path))
+        find(doctor, "data", FINDING_PROBLEM,
+             "--data: %s is not there, and this user may not make it; name a folder that can be",
+             path);
     else if (status == STATUS_NOT_FOUND || status == STATUS_FAILED_PRECONDITION)
         find(doctor, "data", FINDING_NOTE, "%s", why.text);
     else

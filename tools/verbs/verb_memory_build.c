@@ -10,9 +10,11 @@
 // again, the same command goes on: a record is known by its key.
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proto/base/clock.h"
 #include "proto/base/limits.h"
@@ -329,9 +331,20 @@ static enum status run_steps(struct build *build, struct reason *why)
     return status ? status : complete(build, why);
 }
 
+// Ctrl-C ends the program as always, but not without a word.
+static void tell_interrupted(int number)
+{
+    static const char words[] =
+        "\nreco memory build: interrupted; what is stored stays, and the same command goes on\n";
+    (void)!write(STDERR_FILENO, words, sizeof(words) - 1);
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+}
+
 static int build_memory(struct build *build)
 {
     struct reason why = {.text = ""};
+    (void)signal(SIGINT, tell_interrupted);
     enum status status = run_steps(build, &why);
     if (status) {
         output_error(NULL, &why);

@@ -145,8 +145,8 @@ static int ask_server(const struct options *options)
     if (!status)
         status = memories_list(client, arena, &memories, &why);
     exit_status = output_exit(status);
-    if (status)
-        output_error(options->server, &why);
+    if (status) // which names the server
+        output_error(NULL, &why);
     else if (options->json)
         exit_status = print_json(options->server, &nodes, &memories) ? VERBS_FAILED : VERBS_DONE;
     else
