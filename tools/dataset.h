@@ -6,7 +6,9 @@
 //                  .tar shards that lie directly in it (img2dataset's output is either)
 //   X.tar          webdataset: members of one stem are one sample; also .tar.gz, .tar.zst ...
 //   X.csv, .tsv,   a manifest: a header that names columns, or an object in a line, and in each
-//   .jsonl         row a picture's path, relative to the manifest; "-" is one on stdin
+//   .jsonl         row a picture's path, relative to the manifest; "-" is one on stdin. Lines of
+//                  a .jsonl may have "image_embedding" and "text_embedding" instead
+//   a folder with  records_0.jsonl and so on: an export of ours, such lines
 //   a folder with  img_emb/ and text_emb/: clip-retrieval's output, captions from metadata/*.jsonl
 //   A.npy B.npy [C.jsonl]  rows of images, the same rows of texts, one line each of metadata
 //
@@ -87,7 +89,7 @@ enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
 // Records in all sources; 0 when that is known only at the end (tars).
 uint64_t dataset_total(const struct dataset *dataset);
 
-// Numbers in a row of the arrays; 0 for pictures. A dataset is one or the other.
+// Numbers in an embedding that is given; 0 for pictures. A dataset is one or the other.
 uint32_t dataset_dimension(const struct dataset *dataset);
 
 #endif

@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "proto/base/embedding.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "tools/dataset_internal.h"
@@ -103,14 +102,6 @@ uint32_t dataset_arrays_dimension(const struct dataset_arrays *arrays)
     return arrays->dimension;
 }
 
-static bool has_direction(const float *values, size_t count)
-{
-    size_t zeros = 0;
-    while (zeros < count && values[zeros] == 0)
-        zeros++;
-    return zeros < count && embedding_is_finite(values, count);
-}
-
 // One row in the arena.
 static enum status take_row(const struct npyfile *file, uint64_t row, const char *what,
                             struct arena *arena, const float **out, struct reason *why)
@@ -120,7 +111,7 @@ static enum status take_row(const struct npyfile *file, uint64_t row, const char
     if (!values)
         return reason_set(why, STATUS_NO_MEMORY, what, "%s", status_text(STATUS_NO_MEMORY));
     npyfile_read_row(file, row, values);
-    if (!has_direction(values, columns))
+    if (!dataset_has_direction(values, columns))
         return reason_set(why, STATUS_INVALID, what,
                           "has an element that is not finite, or is all zeros");
     *out = values;

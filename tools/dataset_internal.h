@@ -88,6 +88,14 @@ enum status dataset_take_object(const struct json *object, const struct dataset_
 enum status dataset_take_json(struct bytes json, struct arena *arena,
                               struct api_ingest_record *record, struct reason *why) MUST_CHECK;
 
+// Takes "image_embedding" and "text_embedding", arrays of `dimension` numbers both. STATUS_INVALID.
+enum status dataset_take_embeddings(const struct json *object, uint32_t dimension,
+                                    struct arena *arena, struct api_ingest_record *record,
+                                    struct reason *why) MUST_CHECK;
+
+// Whether all are finite and not all zero.
+bool dataset_has_direction(const float *values, size_t count);
+
 // Every limit of a record; `needs_caption` unless its text embedding is given.
 enum status dataset_check(const struct api_ingest_record *record, bool needs_caption,
                           struct reason *why) MUST_CHECK;
@@ -133,6 +141,9 @@ enum status dataset_manifest_open(const char *path, const struct dataset_params 
 enum dataset_step dataset_manifest_next(struct dataset_manifest *manifest, struct arena *arena,
                                         struct dataset_item *out, struct reason *why);
 void dataset_manifest_close(struct dataset_manifest **manifest);
+
+// Numbers of an embedding, where the first line of a .jsonl has such: then all do. 0: pictures.
+uint32_t dataset_manifest_dimension(const struct dataset_manifest *manifest);
 
 // Whether the name is that of a manifest.
 bool dataset_manifest_is_name(const char *name);

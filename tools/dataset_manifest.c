@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A table of pictures: each row names a file and says what it shows. Which column is which is told
-// by its name, in a .csv and .tsv from the header, in a .jsonl from each object's members.
+// by its name, in a .csv and .tsv from the header, in a .jsonl from each object's members. Lines of
+// a .jsonl may have the two embeddings in place of a picture: all of them, or none.
 //
 // A path may lead anywhere that the caller may read: the table is the caller's own, and what is
 // no picture becomes an item left out. Only regular files are opened.
@@ -38,6 +39,11 @@ struct dataset_manifest {
     size_t column[DATASET_ROLES]; // NO_COLUMN: none
     const char *image[DATASET_NAMES_MAX + 1];
     struct dataset_names names; // of a .jsonl
+    struct rowfile_row first;   // of a .jsonl, until it is taken
+    enum rowfile_step first_step;
+    bool has_first;
+    struct reason first_why;
+    uint32_t dimension; // 0: pictures
 };
 
 enum status dataset_params_column(struct dataset_params *params, const char *assignment,
@@ -170,6 +176,30 @@ static void set_names(struct dataset_manifest *manifest, const struct dataset_pa
     }
 }
 
+// What the first line has decides for all.
+static enum status look_at_first(struct dataset_manifest *manifest, struct reason *why)
+{
+    struct json *document = NULL;
+    struct reason ignored;
+    manifest->first_step = rowfile_next(manifest->rows, &manifest->first, &manifest->first_why);
+    manifest->has_first = true;
+    if (manifest->first_step != ROWFILE_ROW ||
+        json_parse(manifest->first.fields[0].data, manifest->first.fields[0].bytes, &document,
+                   &ignored))
+        return STATUS_OK; // told when its turn comes
+    const struct json *array =
+        json_is_object(document) ? json_member(document, "image_embedding") : NULL;
+    const size_t count = json_is_array(array) ? json_count(array) : 0;
+    const bool is_fine = !array || (count > 0 && count <= DIMENSION_MAX);
+    manifest->dimension = is_fine ? (uint32_t)count : 0;
+    json_destroy(&document);
+    return is_fine ? STATUS_OK
+                   : reason_set(why, STATUS_INVALID, NULL,
+                                "image_embedding of the first line has %zu numbers: an array of 1 "
+                                "to %d is allowed",
+                                count, DIMENSION_MAX);
+}
+
 static enum status open_manifest(const char *path, const struct dataset_params *params,
                                  struct dataset_manifest *manifest, struct reason *why)
 {
@@ -186,10 +216,11 @@ static enum status open_manifest(const char *path, const struct dataset_params *
     }
     set_names(manifest, params);
     enum status status = rowfile_open(path, manifest->format, &manifest->rows, why);
-    if (status || manifest->format == ROWFILE_JSONL)
+    if (status)
         return status;
     struct reason inner = {.text = ""};
-    status = read_header(manifest, params, &inner);
+    status = manifest->format == ROWFILE_JSONL ? look_at_first(manifest, &inner)
+                                               : read_header(manifest, params, &inner);
     return status ? reason_set(why, status, inner.field[0] ? inner.field : path, "%s", inner.text)
                   : STATUS_OK;
 }
@@ -216,6 +247,11 @@ void dataset_manifest_close(struct dataset_manifest **manifest)
     mem_free((*manifest)->folder);
     mem_free(*manifest);
     *manifest = NULL;
+}
+
+uint32_t dataset_manifest_dimension(const struct dataset_manifest *manifest)
+{
+    return manifest->dimension;
 }
 
 // --- one row
@@ -281,7 +317,12 @@ static enum status take_object(const struct dataset_manifest *manifest,
     if (status)
         return reason_set(why, status, NULL, "broken JSON: %s", inner.text);
     status = dataset_take_object(document, &manifest->names, arena, record, why);
-    if (!status)
+    if (!status && manifest->dimension)
+        status = dataset_take_embeddings(document, manifest->dimension, arena, record, why);
+    else if (!status && json_member(document, "image_embedding"))
+        status = reason_set(why, STATUS_INVALID, "image_embedding",
+                            "is given, but not in the first line: all lines or none is allowed");
+    if (!status && !manifest->dimension)
         status = dataset_take_member(document, manifest->image, arena, image, why);
     json_destroy(&document);
     return status;
@@ -333,6 +374,8 @@ static enum status read_row(const struct dataset_manifest *manifest, const struc
     enum status status = manifest->format == ROWFILE_JSONL
                              ? take_object(manifest, row, arena, &image, record, why)
                              : take_fields(manifest, row, arena, &image, record, why);
+    if (!status && manifest->dimension)
+        return dataset_check(record, false, why);
     if (!status)
         status = find_picture(manifest, image, path, why);
     if (status)
@@ -354,7 +397,14 @@ enum dataset_step dataset_manifest_next(struct dataset_manifest *manifest, struc
                                         struct dataset_item *out, struct reason *why)
 {
     struct rowfile_row row;
-    enum rowfile_step step = rowfile_next(manifest->rows, &row, why);
+    enum rowfile_step step = manifest->first_step;
+    if (manifest->has_first) {
+        row = manifest->first;
+        *why = manifest->first_why;
+        manifest->has_first = false;
+    } else {
+        step = rowfile_next(manifest->rows, &row, why);
+    }
     *out = (struct dataset_item){.name = NULL};
     if (step == ROWFILE_END)
         return DATASET_END;

@@ -53,6 +53,16 @@ static void add_tar(struct dataset *dataset, const char *path)
 
 // --- arrays
 
+static enum status set_dimension(struct dataset *dataset, const char *source, uint32_t dimension,
+                                 struct reason *why)
+{
+    if (dataset->dimension && dataset->dimension != dimension)
+        return reason_set(why, STATUS_INVALID, source, "rows of %u numbers after rows of %u",
+                          dimension, dataset->dimension);
+    dataset->dimension = dimension;
+    return STATUS_OK;
+}
+
 static enum status add_arrays(struct dataset *dataset, const char *images, const char *texts,
                               const char *metadata, struct reason *why)
 {
@@ -62,14 +72,9 @@ static enum status add_arrays(struct dataset *dataset, const char *images, const
         return status;
     add_part(dataset)->arrays = arrays;
 
-    uint32_t dimension = dataset_arrays_dimension(arrays);
-    if (dataset->dimension && dataset->dimension != dimension)
-        return reason_set(why, STATUS_INVALID, images, "rows of %u numbers after rows of %u",
-                          dimension, dataset->dimension);
-    dataset->dimension = dimension;
     dataset->rows += dataset_arrays_rows(arrays);
     dataset->total += dataset_arrays_rows(arrays);
-    return STATUS_OK;
+    return set_dimension(dataset, images, dataset_arrays_dimension(arrays), why);
 }
 
 // Parquet is another program's work: one that is shipped beside this one.
@@ -155,6 +160,57 @@ static enum status add_clip_retrieval(struct dataset *dataset, const char *folde
     return status;
 }
 
+// --- manifests
+
+// What an interrupted export has left is not taken for the whole.
+static enum status check_whole(const char *folder, struct reason *why)
+{
+    char partial[DATASET_PATH_BYTES];
+    if (!dataset_join(folder, DATASET_PARTIAL, partial) || !dataset_is_file(partial))
+        return STATUS_OK;
+    return reason_set(why, STATUS_FAILED_PRECONDITION, folder,
+                      "an export into it was interrupted, or is under way (" DATASET_PARTIAL
+                      "): export anew");
+}
+
+static enum status add_manifest(struct dataset *dataset, const char *path, struct reason *why)
+{
+    char folder[DATASET_PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    (void)snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) : 1,
+                   slash ? path : ".");
+    struct dataset_manifest *manifest = NULL;
+    enum status status = check_whole(slash == path ? "/" : folder, why);
+    if (!status)
+        status = dataset_manifest_open(path, dataset->params, &manifest, why);
+    if (status)
+        return status;
+    add_part(dataset)->manifest = manifest;
+    dataset->total_known = false;
+    const uint32_t dimension = dataset_manifest_dimension(manifest);
+    if (dimension)
+        return set_dimension(dataset, path, dimension, why);
+    dataset->has_pictures = true;
+    return STATUS_OK;
+}
+
+// Our own export: records_0.jsonl and so on.
+static enum status add_records(struct dataset *dataset, const char *folder, struct reason *why)
+{
+    static const char prefix[] = "records_";
+    struct dataset_list list = {0};
+    enum status status = dataset_list_files(folder, ".jsonl", &list, why);
+    dataset_list_sort_numbered(&list);
+    for (size_t i = 0; i < list.count && !status; i++) {
+        char path[DATASET_PATH_BYTES];
+        if (strncmp(list.names[i], prefix, strlen(prefix)) == 0 &&
+            dataset_join(folder, list.names[i], path))
+            status = add_manifest(dataset, path, why);
+    }
+    dataset_list_free(&list);
+    return status;
+}
+
 // --- folders
 
 static enum status add_folder(struct dataset *dataset, const char *path, struct reason *why)
@@ -163,17 +219,18 @@ static enum status add_folder(struct dataset *dataset, const char *path, struct 
     char texts[DATASET_PATH_BYTES];
     if (!dataset_join(path, "img_emb", images) || !dataset_join(path, "text_emb", texts))
         return reason_set(why, STATUS_INVALID, path, "is too long");
-    char partial[DATASET_PATH_BYTES];
-    if (dataset_join(path, DATASET_PARTIAL, partial) && dataset_is_file(partial))
-        return reason_set(why, STATUS_FAILED_PRECONDITION, path,
-                          "an export into it was interrupted, or is under way (" DATASET_PARTIAL
-                          "): export anew");
+    enum status status = check_whole(path, why);
+    if (status)
+        return status;
     if (dataset_is_folder(images) && dataset_is_folder(texts))
         return add_clip_retrieval(dataset, path, images, why);
+    char records[DATASET_PATH_BYTES];
+    if (dataset_join(path, "records_0.jsonl", records) && dataset_is_file(records))
+        return add_records(dataset, path, why);
 
     struct dataset_list tars = {0};
     struct dataset_folder *folder = NULL;
-    enum status status = dataset_folder_open(path, &folder, why);
+    status = dataset_folder_open(path, &folder, why);
     if (status)
         return status;
     size_t pictures = dataset_folder_count(folder);
@@ -201,18 +258,6 @@ static enum status add_folder(struct dataset *dataset, const char *path, struct 
 }
 
 // --- sources
-
-static enum status add_manifest(struct dataset *dataset, const char *path, struct reason *why)
-{
-    struct dataset_manifest *manifest = NULL;
-    enum status status = dataset_manifest_open(path, dataset->params, &manifest, why);
-    if (status)
-        return status;
-    add_part(dataset)->manifest = manifest;
-    dataset->total_known = false;
-    dataset->has_pictures = true;
-    return STATUS_OK;
-}
 
 // A pipe, a device: what would wait, or never end.
 static enum status refuse_special(const char *path, struct reason *why)

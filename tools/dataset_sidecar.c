@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a .txt, a .json or a line of .jsonl says about a picture.
 
+#include <float.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "proto/base/embedding.h"
 #include "proto/base/json.h"
 #include "proto/base/limits.h"
 #include "tools/dataset_internal.h"
@@ -152,6 +155,58 @@ enum status dataset_take_json(struct bytes json, struct arena *arena,
         return reason_set(why, status, NULL, "broken JSON: %s", inner.text);
     status = dataset_take_object(document, &names, arena, record, why);
     json_destroy(&document);
+    return status;
+}
+
+bool dataset_has_direction(const float *values, size_t count)
+{
+    size_t zeros = 0;
+    while (zeros < count && values[zeros] == 0)
+        zeros++;
+    return zeros < count && embedding_is_finite(values, count);
+}
+
+static enum status take_embedding(const struct json *object, const char *name, uint32_t dimension,
+                                  struct arena *arena, const float **out, struct reason *why)
+{
+    const struct json *array = json_member(object, name);
+    if (!json_is_array(array))
+        return reason_set(why, STATUS_INVALID, name, "%s: an array of %u numbers is needed",
+                          array ? "is no array" : "is missing", dimension);
+    const size_t count = json_count(array);
+    if (count != dimension)
+        return reason_set(why, STATUS_INVALID, name,
+                          "%zu numbers: %u are allowed, as many as in the first line", count,
+                          dimension);
+    float *values = arena_alloc_array(arena, count, sizeof(*values));
+    if (!values)
+        return reason_set(why, STATUS_NO_MEMORY, name, "%s", status_text(STATUS_NO_MEMORY));
+    for (size_t i = 0; i < count; i++) {
+        double value = 0;
+        if (!json_double(json_element(array, i), &value))
+            return reason_set(why, STATUS_INVALID, name, "element %zu is not a number", i);
+        if (!(fabs(value) <= (double)FLT_MAX))
+            return reason_set(why, STATUS_INVALID, name,
+                              "element %zu is %g: what a float can hold is allowed", i, value);
+        values[i] = (float)value;
+    }
+    if (!dataset_has_direction(values, count))
+        return reason_set(why, STATUS_INVALID, name, "is all zeros: a direction is needed");
+    *out = values;
+    return STATUS_OK;
+}
+
+enum status dataset_take_embeddings(const struct json *object, uint32_t dimension,
+                                    struct arena *arena, struct api_ingest_record *record,
+                                    struct reason *why)
+{
+    enum status status =
+        take_embedding(object, "image_embedding", dimension, arena, &record->image_embedding, why);
+    if (!status)
+        status = take_embedding(object, "text_embedding", dimension, arena, &record->text_embedding,
+                                why);
+    record->image_count = dimension;
+    record->text_count = dimension;
     return status;
 }
 

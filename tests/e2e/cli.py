@@ -490,9 +490,21 @@ class Memory(Case):
             again = reco("memory", "export", "one", "--out", out, *data)
             self.assertEqual(again.returncode, 1)
             self.assertIn("not empty", again.stderr)
+            flat = root / "flat"
+            self.assertEqual(reco("memory", "export", "one", "--out", flat, "--format", "jsonl", "--shard-rows", "20",
+                                  *data).returncode, 0)
+            self.assertEqual(sorted(os.listdir(flat)), [f"records_{i}.jsonl" for i in range(3)])
             reco("memory", "drop", "one", *data)
-            self.assertEqual(reco("memory", "build", "two", out, "--space", "s:8", *data).returncode, 0)
-            self.assertEqual(hash_of("two"), before)
+            files = [flat / f"records_{i}.jsonl" for i in range(3)]
+            for memory, sources in (("two", [out]), ("flat", [flat]), ("files", files)):
+                self.assertEqual(reco("memory", "build", memory, *sources, "--space", "s:8", *data).returncode, 0)
+                self.assertEqual(hash_of(memory), before, memory)
+            self.refuse_embeddings(files[0], data)
+            (flat / "export.partial").write_text("")
+            for source in (flat, files[1]):
+                refused = reco("memory", "build", "three", source, "--space", "s:8", *data)
+                self.assertEqual(refused.returncode, 1)
+                self.assertIn("export anew", refused.stderr)
 
             # What is only a part is not taken for the whole, and the same command makes it whole.
             (out / "export.partial").write_text("")
@@ -502,6 +514,26 @@ class Memory(Case):
             self.assertEqual(reco("memory", "export", "two", "--out", out, "--filter", "tag=a ", *data).returncode, 0)
             self.assertEqual(len((out / "metadata/metadata_0.jsonl").read_text().splitlines()), 24)
             self.assertFalse((out / "img_emb/img_emb_1.npy").exists() or (out / "export.partial").exists())
+
+    def refuse_embeddings(self, file, data):
+        """What is wrong with an embedding costs its line, or in the first one the build."""
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines[1]["image_embedding"].pop()
+        del lines[2]["text_embedding"]
+        lines[3]["text_embedding"][4] = 1e39
+        lines[4]["image_embedding"][0] = "1"
+        lines[5]["image_embedding"] = [0] * 8
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        done = reco("memory", "build", "faulty", file, "--space", "s:8", "--json", *data)
+        for words in ("image_embedding: 7 numbers: 8 are allowed", "text_embedding: is missing", "element 4 is 1e+39",
+                      "element 0 is not a number", "image_embedding: is all zeros"):
+            self.assertIn(words, done.stderr + done.stdout)
+        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["records"], len(lines) - 5)
+        lines[0]["image_embedding"] = [1] * 4097
+        file.write_text(json.dumps(lines[0]) + "\n")
+        done = reco("memory", "build", "long", file, "--space", "s:8", *data)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("4097 numbers: an array of 1 to 4096", done.stderr)
 
     def test_a_folder_becomes_a_memory_that_answers(self):
         folder = make_folder(self.top / "photos")

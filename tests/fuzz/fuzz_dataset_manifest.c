@@ -6,6 +6,7 @@
 // then the same file as a manifest. A manifest may name files: those of this machine are read.
 
 #define _GNU_SOURCE // memfd_create
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -49,9 +50,13 @@ static void read_rows(const char *path, enum rowfile_format format, size_t size)
 static void check_record(const struct api_ingest_record *record)
 {
     check(record->key.bytes > 0 && record->key.bytes <= KEY_BYTES_MAX);
-    check(record->caption.bytes > 0 && record->caption.bytes <= CAPTION_BYTES_MAX);
+    check((record->caption.bytes > 0 || record->image_count) &&
+          record->caption.bytes <= CAPTION_BYTES_MAX);
     check(record->source.bytes <= SOURCE_BYTES_MAX);
-    check(record->image.data && record->image.count <= IMAGE_BYTES_MAX);
+    check((record->image.data || record->image_count) && record->image.count <= IMAGE_BYTES_MAX);
+    check(record->image_count <= DIMENSION_MAX && record->image_count == record->text_count);
+    for (size_t i = 0; i < record->image_count; i++)
+        check(isfinite(record->image_embedding[i]) && isfinite(record->text_embedding[i]));
     check(record->tag_count <= TAGS_MAX);
     for (size_t i = 0; i < record->tag_count; i++)
         check(record->tags[i].bytes <= TAG_BYTES_MAX);

@@ -30,15 +30,20 @@
 static const char *const folders[] = {"metadata", "text_emb", "img_emb"};
 #define FOLDERS (sizeof(folders) / sizeof(folders[0]))
 
+#define FORMATS "npy|jsonl"
+#define FORMAT_JSONL 1 // its place
+
 struct export
 {
     const struct options *options;
     struct filters filters;
     struct client *client;
     char path[DATASET_PATH_BYTES]; // the file that is spoken of
-    struct npyfile_writer *images; // of the shard that is open; NULL: none
+    bool is_jsonl;                 // embeddings are in the lines
+    FILE *lines;                   // of the shard that is open; NULL: none
+    struct npyfile_writer *images; // the same, but for a jsonl
     struct npyfile_writer *texts;
-    FILE *metadata;
+    uint64_t rows; // of that shard
     uint64_t shard;
     uint64_t records;
     uint64_t hidden;
@@ -64,6 +69,15 @@ static enum status name_file(struct export *export, const char *folder, const ch
                : reason_set(why, STATUS_INVALID, "--out", "its paths are too long");
 }
 
+// "DIR/metadata/metadata_N.jsonl", or "DIR/records_N.jsonl".
+static enum status name_lines(struct export *export, struct reason *why)
+{
+    char name[64];
+    (void)snprintf(name, sizeof(name), "records_%" PRIu64 ".jsonl", export->shard);
+    return export->is_jsonl ? name_file(export, NULL, name, why)
+                            : name_file(export, "metadata", NULL, why);
+}
+
 static enum status failed(const struct export *export, struct reason *why)
 {
     return reason_set(why, STATUS_IO, export->path, "cannot be written: %s", SYSTEM_ERROR(errno));
@@ -71,7 +85,7 @@ static enum status failed(const struct export *export, struct reason *why)
 
 // --- the folder
 
-// Removes what an export that was interrupted has left in one of the folders.
+// Removes what an export that was interrupted has left in one of the folders; NULL: in DIR.
 static void clean_folder(struct export *export, const char *folder)
 {
     struct reason ignored;
@@ -80,10 +94,11 @@ static void clean_folder(struct export *export, const char *folder)
     DIR *directory = opendir(export->path);
     if (!directory)
         return;
-    const size_t bytes = strlen(folder);
+    const char *prefix = folder ? folder : "records";
+    const size_t bytes = strlen(prefix);
     // NOLINTNEXTLINE(concurrency-mt-unsafe): own DIR
     for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
-        if (strncmp(entry->d_name, folder, bytes) == 0 && entry->d_name[bytes] == '_' &&
+        if (strncmp(entry->d_name, prefix, bytes) == 0 && entry->d_name[bytes] == '_' &&
             !name_file(export, folder, entry->d_name, &ignored))
             (void)unlink(export->path);
     }
@@ -128,10 +143,13 @@ static enum status prepare(struct export *export, struct reason *why)
                       mark) >= 0;
     if (!mark || fclose(mark) != 0 || !is_written)
         return failed(export, why);
+    clean_folder(export, NULL);
     for (size_t i = 0; i < FOLDERS; i++) {
         clean_folder(export, folders[i]);
         (void)!name_file(export, folders[i], "", why);
-        if (mkdir(export->path, 0777) != 0 && errno != EEXIST)
+        if (export->is_jsonl)
+            (void)rmdir(export->path); // of an interrupted one in npy
+        else if (mkdir(export->path, 0777) != 0 && errno != EEXIST)
             return failed(export, why);
     }
     return STATUS_OK;
@@ -157,15 +175,18 @@ static enum status open_rows(struct export *export, const char *folder, size_t d
 
 static enum status open_shard(struct export *export, size_t dimension, struct reason *why)
 {
-    enum status status = open_rows(export, "img_emb", dimension, &export->images, why);
-    if (!status)
+    enum status status = STATUS_OK;
+    if (!export->is_jsonl)
+        status = open_rows(export, "img_emb", dimension, &export->images, why);
+    if (!status && !export->is_jsonl)
         status = open_rows(export, "text_emb", dimension, &export->texts, why);
     if (!status)
-        status = name_file(export, "metadata", NULL, why);
+        status = name_lines(export, why);
     if (status)
         return status;
-    export->metadata = fopen(export->path, "we");
-    return export->metadata ? STATUS_OK : failed(export, why);
+    export->rows = 0;
+    export->lines = fopen(export->path, "we");
+    return export->lines ? STATUS_OK : failed(export, why);
 }
 
 static enum status close_rows(struct export *export, const char *folder,
@@ -178,19 +199,28 @@ static enum status close_rows(struct export *export, const char *folder,
 
 static enum status close_shard(struct export *export, struct reason *why)
 {
-    if (!export->metadata)
+    if (!export->lines)
         return STATUS_OK;
-    enum status status = name_file(export, "metadata", NULL, why);
-    const bool is_closed = fclose(export->metadata) == 0;
-    export->metadata = NULL;
+    enum status status = name_lines(export, why);
+    const bool is_closed = fclose(export->lines) == 0;
+    export->lines = NULL;
     if (!status && !is_closed)
         status = failed(export, why);
-    if (!status)
+    if (!status && !export->is_jsonl)
         status = close_rows(export, "text_emb", &export->texts, why);
-    if (!status)
+    if (!status && !export->is_jsonl)
         status = close_rows(export, "img_emb", &export->images, why);
     export->shard++;
     return status;
+}
+
+static void put_row(struct json_writer *writer, const char *name, const float *row, size_t count)
+{
+    json_name(writer, name);
+    json_begin_array(writer);
+    for (size_t i = 0; i < count; i++)
+        json_put_float(writer, row[i]);
+    json_end_array(writer);
 }
 
 static enum status write_line(struct export *export, const struct api_record *record,
@@ -209,12 +239,16 @@ static enum status write_line(struct export *export, const struct api_record *re
         json_name(&writer, "hidden");
         json_put_bool(&writer, true);
     }
+    if (export->is_jsonl) {
+        put_row(&writer, "image_embedding", record->image_embedding, record->image_count);
+        put_row(&writer, "text_embedding", record->text_embedding, record->text_count);
+    }
     json_end_object(&writer);
-    const enum status status = json_write_line(&writer, export->metadata);
+    const enum status status = json_write_line(&writer, export->lines);
     json_writer_deinit(&writer);
     if (!status)
         return STATUS_OK;
-    (void)!name_file(export, "metadata", NULL, why);
+    (void)!name_lines(export, why);
     return failed(export, why);
 }
 
@@ -234,16 +268,17 @@ static enum status write_record(struct export *export, const struct api_record *
     if (record->image_count != dimension || record->text_count != dimension)
         return reason_set(why, STATUS_INTERNAL, NULL, "a record came without its embeddings");
     enum status status = STATUS_OK;
-    if (export->images && npyfile_rows_written(export->images) == export->options->shard_rows)
+    if (export->lines && export->rows == export->options->shard_rows)
         status = close_shard(export, why);
-    if (!status && !export->images)
+    if (!status && !export->lines)
         status = open_shard(export, dimension, why);
     if (!status)
         status = write_line(export, record, why);
-    if (!status)
+    if (!status && !export->is_jsonl)
         status = write_row(export, "img_emb", export->images, record->image_embedding, why);
-    if (!status)
+    if (!status && !export->is_jsonl)
         status = write_row(export, "text_emb", export->texts, record->text_embedding, why);
+    export->rows++;
     export->records++;
     export->hidden += record->hidden;
     return status;
@@ -369,8 +404,8 @@ static int write_all(struct export *export)
         status = finish(export, &why);
     npyfile_abandon(&export->images);
     npyfile_abandon(&export->texts);
-    if (export->metadata)
-        (void)fclose(export->metadata);
+    if (export->lines)
+        (void)fclose(export->lines);
     if (!status)
         return show(export);
     output_error(NULL, &why);
@@ -382,6 +417,7 @@ static int run_export(const struct options *options)
     struct export *export = mem_alloc(sizeof(*export));
     struct reason why = {.text = ""};
     export->options = options;
+    export->is_jsonl = options->format == FORMAT_JSONL;
     enum status status = filters_read(options, &export->filters, &why);
     if (!status && (!options->out || !options->out[0]))
         status = reason_set(&why, STATUS_INVALID, "--out", "is needed: the folder to write to");
@@ -403,6 +439,13 @@ static const struct args_flag export_flags[] = {
      .argument = "DIR",
      .help = "the folder, new or empty",
      .offset = offsetof(struct options, out)},
+    {.name = "--format",
+     .kind = ARGS_CHOICE,
+     .argument = "FORMAT",
+     .fallback = "npy",
+     .help = "of the files",
+     .offset = offsetof(struct options, format),
+     .choices = FORMATS},
     {.name = "--shard-rows",
      .kind = ARGS_COUNT,
      .argument = "N",
@@ -436,6 +479,8 @@ const struct verb verb_memory_export = {
              "DIR/metadata/metadata_0.jsonl (a line each: \"key\", \"caption\", \"source\",\n"
              "\"tags\", \"hidden\"), then _1 and so on. `reco memory build NAME DIR --space S`\n"
              "makes the same memory of it, with the same content hash.\n"
+             "--format jsonl writes DIR/records_0.jsonl and so on instead: the same lines, each\n"
+             "with \"image_embedding\" and \"text_embedding\" as arrays of numbers.\n"
              "\n"
              "DIR/export.partial is there until all is written. Interrupted, the same command\n"
              "begins anew.\n"
