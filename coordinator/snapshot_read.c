@@ -194,9 +194,9 @@ static enum status open_file(const struct snapshot_reader *reader, const char *n
     return status;
 }
 
-// Appends at most `most` bytes; *count is what came.
+// Appends at most `most` bytes; none at the end of the file.
 static enum status read_some(const struct snapshot_reader *reader, int fd, const char *name,
-                             size_t most, struct buffer *out, size_t *count, struct reason *why)
+                             size_t most, struct buffer *out, struct reason *why)
 {
     if (buffer_reserve(out, most) != STATUS_OK)
         return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory to read %s", name);
@@ -207,7 +207,6 @@ static enum status read_some(const struct snapshot_reader *reader, int fd, const
     if (got < 0)
         return snapshot_error(&reader->place, name, "read", why);
     out->count += (size_t)got;
-    *count = (size_t)got;
     return STATUS_OK;
 }
 
@@ -233,9 +232,11 @@ static enum status read_manifest(struct snapshot_reader *reader, struct reason *
         return corrupt(reader, SNAPSHOT_MANIFEST,
                        "it is not there: this is no snapshot, or one that was not finished", why);
     enum status status = open_file(reader, SNAPSHOT_MANIFEST, 0, &fd, why);
-    size_t got = status == STATUS_OK ? 1 : 0;
-    while (got > 0 && text.count <= MANIFEST_BYTES_MAX && status == STATUS_OK)
-        status = read_some(reader, fd, SNAPSHOT_MANIFEST, CHUNK_BYTES, &text, &got, why);
+    size_t before = SIZE_MAX; // of the last reading
+    while (status == STATUS_OK && text.count != before && text.count <= MANIFEST_BYTES_MAX) {
+        before = text.count;
+        status = read_some(reader, fd, SNAPSHOT_MANIFEST, CHUNK_BYTES, &text, why);
+    }
     if (status == STATUS_OK && text.count > MANIFEST_BYTES_MAX)
         status = corrupt(reader, SNAPSHOT_MANIFEST, "it is longer than it can be", why);
     struct reason inner = {0};
@@ -271,7 +272,8 @@ static enum status check_file(struct snapshot_reader *reader, size_t index, cons
     size_t got = 1;
     while (got > 0 && status == STATUS_OK) {
         reader->pending.count = 0;
-        status = read_some(reader, fd, name, CHUNK_BYTES, &reader->pending, &got, why);
+        status = read_some(reader, fd, name, CHUNK_BYTES, &reader->pending, why);
+        got = reader->pending.count;
         if (status == STATUS_OK && is_first &&
             (got < SNAPSHOT_MAGIC_BYTES ||
              memcmp(reader->pending.data, SNAPSHOT_MAGIC, SNAPSHOT_MAGIC_BYTES) != 0))
@@ -367,15 +369,15 @@ static enum status fill(struct snapshot_reader *reader, struct reason *why)
     char name[SNAPSHOT_NAME_BYTES];
     snapshot_file_name(reader->at, name);
     while (reader->left > 0 && reader->pending.count < READ_BYTES) {
-        size_t got = 0;
+        const size_t before = reader->pending.count;
         const size_t most = reader->left < CHUNK_BYTES ? (size_t)reader->left : CHUNK_BYTES;
         const enum status status =
-            read_some(reader, reader->file, name, most, &reader->pending, &got, why);
+            read_some(reader, reader->file, name, most, &reader->pending, why);
         if (status != STATUS_OK)
             return status;
-        if (got == 0)
+        if (reader->pending.count == before)
             return corrupt(reader, name, "it became shorter while it was read", why);
-        reader->left -= got;
+        reader->left -= reader->pending.count - before;
     }
     if (reader->left == 0 && reader->pending.count > 0 && !has_record(reader, 0))
         return corrupt(reader, name, "it ends in the middle of a record", why);

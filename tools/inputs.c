@@ -76,7 +76,7 @@ enum status inputs_check_text(const char *item, struct reason *why)
 enum status inputs_read_file(const char *path, size_t bytes_max, struct buffer *out,
                              struct reason *why)
 {
-    enum status status = bytes_read_file(path, bytes_max, out);
+    enum status status = bytes_read_stream(path, bytes_max, out);
     const bool is_folder = status == STATUS_IO && errno == EISDIR;
     if (status == STATUS_OK)
         return STATUS_OK;

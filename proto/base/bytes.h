@@ -61,7 +61,11 @@ void buffer_deinit(struct buffer *buffer);
 
 // Whole file into memory with a NUL behind it; at most bytes_max. The caller
 // frees out->data with mem_free. STATUS_NOT_FOUND, STATUS_IO, STATUS_INVALID (too large), STATUS_NO_MEMORY.
+// A pipe is STATUS_IO with errno ESPIPE: a server would wait for its writer.
 enum status bytes_read_file(const char *path, size_t bytes_max, struct buffer *out) MUST_CHECK;
+
+// The same of what a person names, which may be a pipe (/dev/stdin, <(...)): waits for its end.
+enum status bytes_read_stream(const char *path, size_t bytes_max, struct buffer *out) MUST_CHECK;
 
 // Writes a file so that after a crash either the old or the new one is there:
 // temporary file, fsync, rename, fsync of the folder. The old file's permissions

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,12 +45,13 @@ static enum status read_all(int file, size_t bytes_max, struct buffer *buffer)
     }
 }
 
-static enum status read_open_file(int file, size_t bytes_max, struct buffer *buffer)
+static enum status read_open_file(int file, bool may_be_pipe, size_t bytes_max,
+                                  struct buffer *buffer)
 {
     struct stat about;
     if (fstat(file, &about) != 0)
         return STATUS_IO;
-    if (S_ISFIFO(about.st_mode)) {
+    if (S_ISFIFO(about.st_mode) && !may_be_pipe) {
         errno = ESPIPE;
         return STATUS_IO;
     }
@@ -71,18 +73,16 @@ static enum status read_open_file(int file, size_t bytes_max, struct buffer *buf
     return status;
 }
 
-enum status bytes_read_file(const char *path, size_t bytes_max, struct buffer *out)
+static enum status read_path(const char *path, bool may_be_pipe, size_t bytes_max,
+                             struct buffer *out)
 {
-    assert(path);
-    assert(out);
-
     // Without O_NONBLOCK a pipe of that name would wait for its writer: a server for ever.
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int file = open(path, O_RDONLY | O_CLOEXEC | (may_be_pipe ? 0 : O_NONBLOCK));
     if (file < 0)
         return errno == ENOENT || errno == ENOTDIR ? STATUS_NOT_FOUND : STATUS_IO;
 
     struct buffer buffer = {0};
-    enum status status = read_open_file(file, bytes_max, &buffer);
+    enum status status = read_open_file(file, may_be_pipe, bytes_max, &buffer);
     int error = errno;
     (void)close(file);
     if (status != STATUS_OK) {
@@ -92,6 +92,22 @@ enum status bytes_read_file(const char *path, size_t bytes_max, struct buffer *o
     }
     *out = buffer;
     return STATUS_OK;
+}
+
+enum status bytes_read_file(const char *path, size_t bytes_max, struct buffer *out)
+{
+    assert(path);
+    assert(out);
+
+    return read_path(path, false, bytes_max, out);
+}
+
+enum status bytes_read_stream(const char *path, size_t bytes_max, struct buffer *out)
+{
+    assert(path);
+    assert(out);
+
+    return read_path(path, true, bytes_max, out);
 }
 
 // Creates a file beside `path` under a name that nobody else has, and puts its

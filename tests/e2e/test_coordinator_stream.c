@@ -395,7 +395,11 @@ Test(stream, a_client_that_does_not_read_is_not_read_either)
     while (sent <= UNREAD_MAX && say(&talk, &message) == STATUS_OK)
         sent++;
     cr_expect(lt(sz, sent, UNREAD_MAX));
+#ifndef __SANITIZE_ADDRESS__ // which keeps what was freed, up to 256 MiB of it
     cr_expect(lt(sz, resident_kib(), before_kib + ((size_t)48 << 10)));
+#else
+    (void)before_kib;
+#endif
     buffer_deinit(&question);
     buffer_deinit(&message);
     struct reason why = {0};
