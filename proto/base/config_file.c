@@ -66,7 +66,7 @@ static bool check_line(struct reading *reading, const char *line, size_t bytes)
         fail(reading, "the line holds a NUL");
     } else if (!bytes_is_utf8(line, bytes)) {
         fail(reading, "the line is not UTF-8");
-    } else if (line[0] == '[') {
+    } else if (bytes > 0 && line[0] == '[') {
         const char *close = memchr(line, ']', bytes);
         size_t behind = close ? (size_t)(close + 1 - line) : bytes;
         while (behind < bytes && strchr(BLANKS, line[behind]))
