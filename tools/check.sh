@@ -59,8 +59,6 @@ if [ $long = yes ]; then
     python=$(sed -n 's/^RECO_GRPC_PYTHON:INTERNAL=//p' build/dev/CMakeCache.txt)
     "$python" tests/e2e/mutated_node.py build/dev/bin 100000
     "$python" tests/e2e/mutated_front.py build/dev/bin 100000
-    step "a full disk"
-    "$python" tests/e2e/disk_full.py build/dev/bin
     build tsan
     step "races"
     "$python" tests/e2e/races.py build/tsan/bin 120

@@ -1,6 +1,6 @@
-# What happens when something runs out, or somebody attacks: real processes. A full disk under a whole
-# cluster (disk_full.py) is part of tools/check.sh --long.
+# What happens when something runs out, or somebody attacks: real processes.
 set(programs ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+reco_script(e2e_disk_full ${RECO_GRPC_PYTHON} disk_full.py ${programs})
 
 # Damaged messages: a few in every run, 100,000 of each kind by tools/check.sh --long.
 pkg_check_modules(ZMQ REQUIRED IMPORTED_TARGET libzmq)
