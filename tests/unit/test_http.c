@@ -401,8 +401,8 @@ Test(http, nonsense_is_survived)
 {
     static const char *const seeds[] = {
         "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
-        "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ("POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
         "GET /quick?name=x&name=%zz HTTP/1.0\r\nX-Mood: \t\r\n\r\n",
     };
     struct http_server *server = open_server();
