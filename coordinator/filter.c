@@ -8,25 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/base/ids.h"
 #include "proto/base/mem.h"
-
-static int compare_texts(const void *a, const void *b)
-{
-    const struct text *left = a;
-    const struct text *right = b;
-    size_t common = left->bytes < right->bytes ? left->bytes : right->bytes;
-    int order = common > 0 ? memcmp(left->data, right->data, common) : 0;
-    if (order != 0)
-        return order;
-    return left->bytes < right->bytes ? -1 : left->bytes > right->bytes;
-}
-
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
-    return left < right ? -1 : left > right;
-}
 
 static size_t bytes_of(const struct text *texts, size_t count)
 {
@@ -45,7 +28,7 @@ static size_t copy_tags(const struct text *tags, size_t count, struct text **vie
         first[i] = (struct text){*at, tags[i].bytes};
         *at += tags[i].bytes;
     }
-    qsort(first, count, sizeof(*first), compare_texts);
+    qsort(first, count, sizeof(*first), text_compare);
     size_t kept = 0;
     for (size_t i = 0; i < count; i++)
         if (i == 0 || !text_equal(first[i], first[kept - 1]))
@@ -61,12 +44,7 @@ static size_t collect_ids(const struct api_filter *asked, uint64_t *ids)
         ids[count++] = hash_id(asked->keys[i].data, asked->keys[i].bytes);
     for (size_t i = 0; i < asked->id_count; i++)
         ids[count++] = asked->ids[i];
-    qsort(ids, count, sizeof(*ids), compare_ids);
-    size_t kept = 0;
-    for (size_t i = 0; i < count; i++)
-        if (i == 0 || ids[i] != ids[kept - 1])
-            ids[kept++] = ids[i];
-    return kept;
+    return ids_sort(ids, count);
 }
 
 static void digest_number(struct hash_sha256 *state, uint64_t number)

@@ -99,17 +99,6 @@ void label_refined_digest(const struct label_set *set, const struct question *qu
 
 // ---------------------------------------------------------------- sets
 
-static int compare_labels(const void *a, const void *b)
-{
-    const struct text *left = a;
-    const struct text *right = b;
-    size_t common = left->bytes < right->bytes ? left->bytes : right->bytes;
-    int order = memcmp(left->data, right->data, common);
-    if (order != 0)
-        return order;
-    return left->bytes < right->bytes ? -1 : left->bytes > right->bytes;
-}
-
 static enum status check_twice(const struct label_set_params *params, struct reason *why)
 {
     struct text *sorted = mem_try_alloc_array(params->label_count, sizeof(*sorted));
@@ -117,7 +106,7 @@ static enum status check_twice(const struct label_set_params *params, struct rea
         return reason_set(why, STATUS_NO_MEMORY, "labels", "no memory for %zu labels",
                           params->label_count);
     memcpy(sorted, params->labels, params->label_count * sizeof(*sorted));
-    qsort(sorted, params->label_count, sizeof(*sorted), compare_labels);
+    qsort(sorted, params->label_count, sizeof(*sorted), text_compare);
 
     enum status status = STATUS_OK;
     for (size_t i = 1; i < params->label_count && status == STATUS_OK; i++)

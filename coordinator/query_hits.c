@@ -5,10 +5,10 @@
 // is a table with each record once, sorted by id; hits point into it.
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "coordinator/query_internal.h"
+#include "proto/base/ids.h"
 #include "proto/base/mem.h"
 
 // ---------------------------------------------------------------- taking a reply in
@@ -151,23 +151,6 @@ void query_hits_free(struct query_payload *payload)
     *payload = (struct query_payload){0};
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
-    return left < right ? -1 : left > right;
-}
-
-// Index of `id`, or SIZE_MAX.
-static size_t find_id(const struct query_payload *payload, uint64_t id)
-{
-    if (payload->count == 0)
-        return SIZE_MAX;
-    const uint64_t *found =
-        bsearch(&id, payload->ids, payload->count, sizeof(payload->ids[0]), compare_ids);
-    return found ? (size_t)(found - payload->ids) : SIZE_MAX;
-}
-
 static bool alloc_payload(struct query_payload *payload, size_t count, uint32_t width)
 {
     payload->ids = mem_try_alloc_array(count, sizeof(payload->ids[0]));
@@ -185,14 +168,14 @@ static void fill_known(struct query *query, const struct query_payload *before)
     size_t width = query->row_width;
     size_t row_bytes = width * sizeof(payload->halves[0]);
     for (size_t i = 0; i < payload->count; i++) {
-        size_t old = find_id(before, payload->ids[i]);
-        payload->known[i] = old == SIZE_MAX ? QUERY_UNKNOWN : before->known[old];
+        size_t old = ids_find(before->ids, before->count, payload->ids[i]);
+        payload->known[i] = old == IDS_NONE ? QUERY_UNKNOWN : before->known[old];
         if (payload->known[i] == QUERY_HAVE)
             memcpy(payload->halves + i * width, before->halves + old * width, row_bytes);
     }
     for (uint32_t i = 0; i < query->hit_starts[query->params.row_count]; i++) {
         const uint16_t *rows = query->nodes[query->hit_nodes[i]].reply.payload;
-        size_t at = find_id(payload, query->hits[i].id);
+        size_t at = ids_find(payload->ids, payload->count, query->hits[i].id);
         payload->nodes[at] = query->hit_nodes[i];
         if (!rows || payload->known[at] != QUERY_UNKNOWN)
             continue;
@@ -213,11 +196,7 @@ static enum status build_payload(struct query *query)
         return STATUS_NO_MEMORY;
     for (size_t i = 0; i < hits; i++)
         ids[i] = query->hits[i].id;
-    qsort(ids, hits, sizeof(*ids), compare_ids);
-    size_t count = 0;
-    for (size_t i = 0; i < hits; i++)
-        if (i == 0 || ids[i] != ids[i - 1])
-            ids[count++] = ids[i];
+    const size_t count = ids_sort(ids, hits);
 
     bool ok = alloc_payload(&next, count, query->row_width);
     if (ok) {
@@ -266,7 +245,7 @@ void query_hits_settle(struct query *query)
         uint32_t to = query->hit_starts[row + 1];
         query->hit_starts[row] = kept;
         for (uint32_t i = from; i < to; i++) {
-            size_t at = find_id(payload, query->hits[i].id);
+            size_t at = ids_find(payload->ids, payload->count, query->hits[i].id);
             dropped += payload->known[at] == QUERY_UNKNOWN;
             if (payload->known[at] != QUERY_HAVE)
                 continue;

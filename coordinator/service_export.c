@@ -10,7 +10,6 @@
 // for. The call ends with OK only behind the last record of the last node.
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "coordinator/filter.h"
@@ -20,6 +19,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/half.h"
 #include "proto/base/hash.h"
+#include "proto/base/ids.h"
 #include "proto/base/mem.h"
 
 #define REQUEST_ARENA_BYTES ((size_t)16 << 20)
@@ -90,19 +90,11 @@ static size_t count_tags(const struct tags *tags, const struct text *wanted, siz
     return found;
 }
 
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
-    return left < right ? -1 : left > right;
-}
-
 static bool passes(const struct filter *filter, uint64_t id, const struct tags *tags)
 {
     if (!filter)
         return true;
-    if (filter->has_ids && (filter->id_count == 0 ||
-                            !bsearch(&id, filter->ids, filter->id_count, sizeof(id), compare_ids)))
+    if (filter->has_ids && ids_find(filter->ids, filter->id_count, id) == IDS_NONE)
         return false;
     return count_tags(tags, filter->all, filter->all_count) == filter->all_count &&
            (filter->any_count == 0 || count_tags(tags, filter->any, filter->any_count) > 0) &&

@@ -6,7 +6,6 @@
 // is neither found nor missing; when no node answers there is no answer.
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "coordinator/placement.h"
@@ -17,6 +16,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/half.h"
 #include "proto/base/hash.h"
+#include "proto/base/ids.h"
 #include "proto/base/mem.h"
 #include "proto/wire/shard_msg.h"
 
@@ -392,13 +392,6 @@ static void send_all(struct lookup *lookup)
 
 // ---------------------------------------------------------------- begin
 
-static int compare_ids(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
-    return left < right ? -1 : left > right;
-}
-
 // Every id that is named, each once, and which node has it.
 static enum status plan(struct lookup *lookup, struct reason *why)
 {
@@ -418,13 +411,9 @@ static enum status plan(struct lookup *lookup, struct reason *why)
         ids[i] = hash_id(request->keys[i].data, request->keys[i].bytes);
     for (size_t i = 0; i < request->id_count; i++)
         ids[request->key_count + i] = request->ids[i];
-    qsort(ids, named, sizeof(*ids), compare_ids);
-    for (size_t i = 0; i < named; i++) {
-        if (i > 0 && ids[i] == ids[i - 1])
-            continue;
-        ids[lookup->count] = ids[i];
-        lookup->wanted[lookup->count++].id = ids[i];
-    }
+    lookup->count = ids_sort(ids, named);
+    for (size_t i = 0; i < lookup->count; i++)
+        lookup->wanted[i].id = ids[i];
     placement_split(&placement, ids, lookup->count, lookup->order, lookup->starts);
     return STATUS_OK;
 }

@@ -11,14 +11,6 @@
 #include "proto/base/mem.h"
 #include "tools/inputs.h"
 
-// Bytes first, then length: any order will do as long as it is one.
-static int compare_texts(struct text a, struct text b)
-{
-    size_t bytes = a.bytes < b.bytes ? a.bytes : b.bytes;
-    int order = bytes ? memcmp(a.data, b.data, bytes) : 0;
-    return order ? order : (a.bytes > b.bytes) - (a.bytes < b.bytes);
-}
-
 static struct text trimmed(const char *begin, const char *end)
 {
     while (begin < end && (*begin == ' ' || *begin == '\r'))
@@ -72,22 +64,17 @@ static enum status take_line(struct label_file *file, const char *begin, const c
     return STATUS_OK;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return compare_texts(*(const struct text *)a, *(const struct text *)b);
-}
-
 // A name that two labels share could speak for neither.
 static enum status check_unique(const struct label_file *file, struct reason *why)
 {
     struct text *sorted = mem_alloc_array(file->name_count, sizeof(*sorted));
     for (size_t i = 0; i < file->name_count; i++)
         sorted[i] = file->names[i];
-    qsort(sorted, file->name_count, sizeof(*sorted), compare_names);
+    qsort(sorted, file->name_count, sizeof(*sorted), text_compare);
 
     enum status status = STATUS_OK;
     for (size_t i = 1; i < file->name_count && !status; i++)
-        if (compare_texts(sorted[i - 1], sorted[i]) == 0)
+        if (text_equal(sorted[i - 1], sorted[i]))
             status =
                 reason_set(why, STATUS_INVALID, NULL, "the name '%.*s' comes twice",
                            (int)(sorted[i].bytes < 100 ? sorted[i].bytes : 100), sorted[i].data);

@@ -22,6 +22,15 @@ bool text_equal(struct text a, struct text b)
     return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
 }
 
+int text_compare(const void *a, const void *b)
+{
+    const struct text *left = a;
+    const struct text *right = b;
+    const size_t common = left->bytes < right->bytes ? left->bytes : right->bytes;
+    const int order = common > 0 ? memcmp(left->data, right->data, common) : 0;
+    return order != 0 ? order : (left->bytes > right->bytes) - (left->bytes < right->bytes);
+}
+
 // What the first byte of a sequence says: its length and the range of its
 // second byte (Unicode 15, table 3-7). That range is what keeps out overlong
 // forms, surrogates and values above U+10FFFF. Length 0: no sequence begins so.

@@ -26,6 +26,10 @@ struct text {
 struct text text_of(const char *nul_terminated);
 bool text_equal(struct text a, struct text b);
 
+// For qsort() and bsearch() over struct text: by the bytes as unsigned numbers, a beginning of
+// another text before that one.
+int text_compare(const void *a, const void *b);
+
 // Whether the bytes are well-formed UTF-8 (no surrogates, no overlong forms).
 bool bytes_is_utf8(const void *data, size_t count);
 

@@ -30,6 +30,19 @@ Test(text, is_equal_by_length_and_bytes)
     cr_expect(text_equal(text_of(NULL), text_of("")));
 }
 
+Test(text, is_ordered_by_bytes_then_length)
+{
+    struct text list[] = {text_of("b"),  text_of("\xc3\xa9"), {NULL, 0},
+                          text_of("ab"), text_of("a"),        {"a\0z", 3}};
+    const char *const wanted[] = {"", "a", "a", "ab", "b", "\xc3\xa9"};
+    qsort(list, 6, sizeof(list[0]), text_compare);
+    for (size_t i = 0; i < 6; i++)
+        cr_expect(eq(int, strncmp(wanted[i], list[i].data ? list[i].data : "", list[i].bytes), 0));
+    cr_expect(eq(sz, list[1].bytes, 1)); // "a" stands before "a\0z"
+    cr_expect(eq(sz, list[2].bytes, 3));
+    cr_expect(eq(int, text_compare(&list[3], &list[3]), 0));
+}
+
 // How a code point is written, straight from the definition.
 static size_t encode(uint32_t code, uint8_t out[4])
 {
