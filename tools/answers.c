@@ -3,6 +3,7 @@
 
 #include "tools/answers.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "proto/wire/api_json.h"
@@ -17,6 +18,29 @@ enum status answers_put_line(const struct options *options, enum api_method meth
         told.request_id = text_of(options->request_id);
     api_json_put_answer(&writer, method, text_of(input), &told);
     enum status status = answers_end_line(&writer);
+    json_writer_deinit(&writer);
+    return status;
+}
+
+enum status answers_show_record(const struct options *options, const char *key, uint64_t id,
+                                const char *state)
+{
+    if (!options->json) {
+        if (key)
+            output_text(text_of(key));
+        printf("%s%" PRIu64 "%s %s\n", key ? " (" : "", id, key ? ")" : "", state);
+        return STATUS_OK;
+    }
+    struct json_writer writer = {.failed = false};
+    json_begin_object(&writer);
+    json_name(&writer, "key");
+    json_put_cstr(&writer, key);
+    json_name(&writer, "id");
+    json_put_uint(&writer, id);
+    json_name(&writer, "status");
+    json_put_cstr(&writer, state);
+    json_end_object(&writer);
+    const enum status status = answers_end_line(&writer);
     json_writer_deinit(&writer);
     return status;
 }

@@ -7,6 +7,7 @@
 #define RECO_TOOLS_ANSWERS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "proto/base/json.h"
 #include "proto/base/reason.h"
@@ -18,6 +19,11 @@
 // there is one. As answers_end_line().
 enum status answers_put_line(const struct options *options, enum api_method method,
                              const char *input, const struct api_answer *answer) MUST_CHECK;
+
+// What became of a record: {"key","id","status"}, or a line for people. `key` may be NULL: known by its
+// id only. As answers_end_line().
+enum status answers_show_record(const struct options *options, const char *key, uint64_t id,
+                                const char *state) MUST_CHECK;
 
 // A table of the neighbours, and what is missing of the answer, on stdout.
 void answers_print_neighbours(const struct api_neighbours *neighbours, int indent);

@@ -8,6 +8,8 @@
 #include "tools/output.h"
 #include "tools/verbs.h"
 
+#define EXPORT_ARENA_BYTES ((size_t)64 << 20) // of one message
+
 // Calls with what is in `request`, which is freed; the reply stays in the arena.
 static enum status call(struct client *client, enum api_method method, struct buffer *request,
                         struct arena *arena, struct bytes *reply, struct reason *why)
@@ -128,6 +130,58 @@ enum status memories_drop(struct client *client, const char *name, uint64_t *rec
     if (!status)
         *records = answer.records;
     arena_destroy(&arena);
+    return status;
+}
+
+static enum status receive(struct client_stream *stream, memories_on_export *take, void *context,
+                           struct reason *why)
+{
+    struct buffer bytes = {0};
+    enum status status = STATUS_OK;
+    for (bool ended = false; !ended && !status;) {
+        struct arena *arena = arena_create(EXPORT_ARENA_BYTES);
+        struct api_export_reply message = {.count = 0};
+        status = client_stream_receive(stream, &bytes, &ended);
+        if (status)
+            (void)reason_set(why, status, NULL, "%s", status_text(status));
+        else if (!ended)
+            status = api_decode_export_reply((struct bytes){bytes.data, bytes.count}, arena,
+                                             &message, why);
+        if (!status && !ended)
+            status = take(context, &message, why);
+        arena_destroy(&arena);
+    }
+    buffer_deinit(&bytes);
+    return status;
+}
+
+enum status memories_export(struct client *client, const struct api_export_request *request,
+                            memories_on_export *take, void *context, struct reason *why)
+{
+    struct buffer message = {0};
+    struct client_stream *stream = NULL;
+    enum status status = encoded(api_encode_export_request(request, &message), why);
+    if (!status)
+        status = client_stream_open(client, API_MEMORY_EXPORT, &stream, why);
+    if (status) {
+        buffer_deinit(&message);
+        return status;
+    }
+    const enum status sent =
+        client_stream_send(stream, (struct bytes){message.data, message.count});
+    buffer_deinit(&message);
+    client_stream_close(stream);
+    if (!sent)
+        status = receive(stream, take, context, why);
+    // A failure of our own is the one that is told; the call is cancelled then.
+    struct reason end = {.text = ""};
+    const enum status ended = client_stream_finish(&stream, NULL, &end);
+    if (!status && ended) {
+        *why = end;
+        return ended;
+    }
+    if (!status && sent)
+        return reason_set(why, sent, NULL, "%s", status_text(sent));
     return status;
 }
 

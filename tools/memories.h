@@ -44,6 +44,14 @@ enum status memories_restore(struct client *client, const struct api_restore_req
 enum status memories_drop(struct client *client, const char *name, uint64_t *records,
                           struct reason *why) MUST_CHECK;
 
+// Export. `take` gets each message as it comes, the first one also when nothing passes; it is valid
+// during the call. What `take` returns but STATUS_OK ends the stream and is returned, with what it
+// put into `why`.
+typedef enum status memories_on_export(void *context, const struct api_export_reply *message,
+                                       struct reason *why);
+enum status memories_export(struct client *client, const struct api_export_request *request,
+                            memories_on_export *take, void *context, struct reason *why) MUST_CHECK;
+
 // "NAME@GENERATION" of a memory, whatever the name itself means meanwhile.
 void memories_pin(const struct api_memory_info *info, char out[MEMORIES_PIN_BYTES]);
 

@@ -51,7 +51,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t candidates;
     // memories
     const char *space;
-    bool replace, remove, hash;
+    bool replace, remove, hash, dry_run;
     int format; // of a manifest on stdin: place in DATASET_FORMATS; -1: none
     struct args_list columns;
     uint64_t vshards;

@@ -17,6 +17,9 @@ endforeach()
 # Memories as files, and back.
 reco_script(e2e_snapshots ${Python3_EXECUTABLE} snapshots.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 
+# What changes all records that match.
+reco_script(e2e_by_filter ${Python3_EXECUTABLE} by_filter.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+
 # What lies on a user's machine.
 reco_script(e2e_install ${Python3_EXECUTABLE} install.py ${CMAKE_COMMAND} ${CMAKE_BINARY_DIR})
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// reco memory add, delete, hide and unhide: single records.
+// reco memory add, delete, hide and unhide: records by name; all that match: tools/matching.c.
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -10,37 +10,15 @@
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "tools/answers.h"
+#include "tools/filters.h"
 #include "tools/inputs.h"
+#include "tools/matching.h"
 #include "tools/memories.h"
 #include "tools/npyfile.h"
 #include "tools/output.h"
 #include "tools/verbs.h"
 
 #define REPLY_ARENA_BYTES ((size_t)16 << 20)
-
-// {"key","id","status"}, or a line for people. `key` may be NULL: known by its id only.
-static enum status show_record(const struct options *options, const char *key, uint64_t id,
-                               const char *status_word)
-{
-    if (!options->json) {
-        if (key)
-            output_text(text_of(key));
-        printf("%s%" PRIu64 "%s %s\n", key ? " (" : "", id, key ? ")" : "", status_word);
-        return STATUS_OK;
-    }
-    struct json_writer writer = {.failed = false};
-    json_begin_object(&writer);
-    json_name(&writer, "key");
-    json_put_cstr(&writer, key);
-    json_name(&writer, "id");
-    json_put_uint(&writer, id);
-    json_name(&writer, "status");
-    json_put_cstr(&writer, status_word);
-    json_end_object(&writer);
-    enum status status = answers_end_line(&writer);
-    json_writer_deinit(&writer);
-    return status;
-}
 
 // --- add
 
@@ -193,8 +171,8 @@ static int run_add(const struct options *options)
     if (status)
         output_error(options->key, &why);
     else if (!exit_status &&
-             show_record(options, options->key, hash_id(options->key, strlen(options->key)),
-                         replaced ? "replaced" : "stored"))
+             answers_show_record(options, options->key, hash_id(options->key, strlen(options->key)),
+                                 replaced ? "replaced" : "stored"))
         exit_status = VERBS_FAILED;
 
     client_close(&client);
@@ -249,9 +227,7 @@ static const struct args_flag add_flags[] = {
 
 struct change {
     const struct options *options;
-    enum api_method method;
-    const char *done;    // what is said of a record that changed,
-    const char *already; // and of one that was so before
+    const struct matching_words *words;
     struct client *client;
     struct buffer request, reply;
     int exit_status;
@@ -277,7 +253,7 @@ static enum status change_one(struct change *change, const char *key, uint64_t i
     if (status)
         return reason_set(why, status, NULL, "the request cannot be made: %s", status_text(status));
     struct bytes bytes = {change->request.data, change->request.count};
-    status = client_call(change->client, change->method, bytes, &change->reply, why);
+    status = client_call(change->client, change->words->method, bytes, &change->reply, why);
     if (status)
         return status;
 
@@ -286,7 +262,7 @@ static enum status change_one(struct change *change, const char *key, uint64_t i
     bytes = (struct bytes){change->reply.data, change->reply.count};
     status = api_decode_delete_reply(bytes, arena, &answer, why);
     const bool missing = answer.missing_key_count + answer.missing_id_count > 0;
-    *state = missing ? NULL : answer.deleted ? change->done : change->already;
+    *state = missing ? NULL : answer.deleted ? change->words->done : change->words->already;
     arena_destroy(&arena);
     return status;
 }
@@ -307,7 +283,7 @@ static bool do_one(struct change *change, const char *key, uint64_t id)
     if (one)
         output_error(key ? key : name, &why);
     change->exit_status = one > change->exit_status ? one : change->exit_status;
-    if (!status && show_record(change->options, key, id, state ? state : "missing"))
+    if (!status && answers_show_record(change->options, key, id, state ? state : "missing"))
         return false;
     return !one || change->options->keep_going;
 }
@@ -337,18 +313,53 @@ static void change_keys(struct change *change)
     inputs_deinit(&inputs);
 }
 
-static int run_change(struct change change)
+static enum status check_named(const struct options *options, uint64_t *ids, struct reason *why)
 {
-    const struct options *options = change.options;
-    struct reason why = {.text = ""};
-    uint64_t *ids = mem_alloc_array(options->ids.count + 1, sizeof(*ids));
     enum status status = STATUS_OK;
     for (size_t i = 0; i < options->ids.count && !status; i++)
-        status = args_read_count("--id", options->ids.items[i], 0, UINT64_MAX, &ids[i], &why);
-    if (!status && !options->ids.count && !options->keys.count && options->items.count < 2)
-        status = reason_set(&why, STATUS_INVALID, NULL,
-                            "no record is named: KEY..., --key or --id is needed");
-    if (status) {
+        status = args_read_count("--id", options->ids.items[i], 0, UINT64_MAX, &ids[i], why);
+    if (status)
+        return status;
+    if (options->dry_run)
+        return reason_set(why, STATUS_INVALID, "--dry-run",
+                          "goes with --filter: records that are named are known already");
+    if (!options->ids.count && !options->keys.count && options->items.count < 2)
+        return reason_set(why, STATUS_INVALID, NULL,
+                          "no record is named: KEY..., --key, --id or --filter is needed");
+    return STATUS_OK;
+}
+
+// All that match a filter.
+static int run_matching(const struct options *options, const struct matching_words *words)
+{
+    struct filters filters = {.ids = NULL};
+    struct client *client = NULL;
+    struct reason why = {.text = ""};
+    int exit_status = VERBS_USAGE;
+    enum status status = filters_read(options, &filters, &why);
+    if (!status && (options->items.count > 1 || options->keys.count > 0 || options->ids.count > 0))
+        status = reason_set(&why, STATUS_INVALID, "--filter",
+                            "excludes KEY, --key and --id: records are named, or match");
+    if (status)
+        output_error(NULL, &why);
+    else
+        exit_status = memories_open_client(options, CLIENT_READ, &client);
+    if (!exit_status)
+        exit_status = matching_change(options, words, &filters.filter, client);
+    client_close(&client);
+    filters_deinit(&filters);
+    return exit_status;
+}
+
+static int run_change(const struct options *options, const struct matching_words *words)
+{
+    if (options->filters.count > 0)
+        return run_matching(options, words);
+
+    struct change change = {.options = options, .words = words};
+    struct reason why = {.text = ""};
+    uint64_t *ids = mem_alloc_array(options->ids.count + 1, sizeof(*ids));
+    if (check_named(options, ids, &why)) {
         output_error(NULL, &why);
         mem_free(ids);
         return VERBS_USAGE;
@@ -366,20 +377,17 @@ static int run_change(struct change change)
 
 static int run_delete(const struct options *options)
 {
-    return run_change((struct change){
-        .options = options, .method = API_MEMORY_DELETE, .done = "deleted", .already = "deleted"});
+    return run_change(options, &(struct matching_words){API_MEMORY_DELETE, "deleted", "deleted"});
 }
 
 static int run_hide(const struct options *options)
 {
-    return run_change((struct change){
-        .options = options, .method = API_MEMORY_HIDE, .done = "hidden", .already = "was hidden"});
+    return run_change(options, &(struct matching_words){API_MEMORY_HIDE, "hidden", "was hidden"});
 }
 
 static int run_unhide(const struct options *options)
 {
-    return run_change((struct change){
-        .options = options, .method = API_MEMORY_UNHIDE, .done = "shown", .already = "was shown"});
+    return run_change(options, &(struct matching_words){API_MEMORY_UNHIDE, "shown", "was shown"});
 }
 
 static const struct args_flag change_flags[] = {
@@ -393,6 +401,16 @@ static const struct args_flag change_flags[] = {
      .argument = "ID",
      .help = "a record by its number",
      .offset = offsetof(struct options, ids)},
+    {.name = "--filter",
+     .kind = ARGS_LIST,
+     .argument = "tag=VALUE",
+     .help = "in place of KEY: all records with this tag, and with that of every further --filter; "
+             "any:tag=VALUE: with one of these; no:tag=VALUE: without it",
+     .offset = offsetof(struct options, filters)},
+    {.name = "--dry-run",
+     .kind = ARGS_SWITCH,
+     .help = "with --filter: lists what would be done, and changes nothing",
+     .offset = offsetof(struct options, dry_run)},
     {.name = NULL},
 };
 
@@ -411,12 +429,23 @@ const struct verb verb_memory_add = {
     .run = run_add,
 };
 
+#define MATCH_HELP                                                                                 \
+    "\n\n--filter takes in place of KEY all records that match, hidden ones too, as they are "     \
+    "when "                                                                                        \
+    "the command begins. They are changed in batches, and the sums come at the end; the records "  \
+    "are listed only with --json or --dry-run. Without a match nothing is done, which is no "      \
+    "error. Interrupted, the same command does what is left.\n\n"
+#define MATCH_JSON                                                                                 \
+    "\n\nLast JSON line with --filter: {\"memory\",\"matched\",\"changed\",\"failed\"}"
+
 const struct verb verb_memory_delete = {
     .args = {.name = "memory delete",
-             .items = "NAME KEY...",
-             .summary = "deletes records by key or id",
-             .details = "- reads one key per line from stdin.\n\n"
-                        "JSON line: {\"key\",\"id\",\"status\"}, status \"deleted\" or \"missing\"",
+             .items = "NAME [KEY...]",
+             .summary = "deletes records by key, id or filter",
+             .details =
+                 "- reads one key per line from stdin." MATCH_HELP
+                 "JSON line: {\"key\",\"id\",\"status\"}, status \"deleted\" or \"missing\"; with "
+                 "--dry-run \"would be deleted\"" MATCH_JSON,
              .items_min = 1,
              .items_max = SIZE_MAX,
              .groups = {change_flags, options_items, options_data, options_model, options_server,
@@ -426,17 +455,19 @@ const struct verb verb_memory_delete = {
 };
 
 #define HIDE_JSON                                                                                  \
-    "\n\nJSON line: {\"key\",\"id\",\"status\"}, status \"hidden\" or \"was hidden\" (unhide: "    \
-    "\"shown\",\n\"was shown\"), \"missing\" when there is no such record"
+    MATCH_HELP                                                                                     \
+    "JSON line: {\"key\",\"id\",\"status\"}, status \"hidden\" or \"was hidden\" (unhide: "        \
+    "\"shown\", \"was shown\"), \"missing\" when there is no such record; with --dry-run \"would " \
+    "be hidden\" (unhide: \"would be shown\")" MATCH_JSON
 
 const struct verb verb_memory_hide = {
     .args = {.name = "memory hide",
-             .items = "NAME KEY...",
+             .items = "NAME [KEY...]",
              .summary = "takes records out of every answer, but keeps them",
              .details =
                  "No search, refinement or classification shows them from the answer on, until "
                  "`reco memory\nunhide`. Adding a hidden record again keeps it hidden; deleting it "
-                 "forgets that it was.\n- reads one key per line from stdin." HIDE_JSON,
+                 "forgets that it was.\n\n- reads one key per line from stdin." HIDE_JSON,
              .items_min = 1,
              .items_max = SIZE_MAX,
              .groups = {change_flags, options_items, options_data, options_model, options_server,
@@ -447,7 +478,7 @@ const struct verb verb_memory_hide = {
 
 const struct verb verb_memory_unhide = {
     .args = {.name = "memory unhide",
-             .items = "NAME KEY...",
+             .items = "NAME [KEY...]",
              .summary = "shows hidden records again",
              .details = "- reads one key per line from stdin." HIDE_JSON,
              .items_min = 1,

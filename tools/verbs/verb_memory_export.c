@@ -24,7 +24,6 @@
 #include "tools/output.h"
 #include "tools/verbs.h"
 
-#define REPLY_ARENA_BYTES ((size_t)64 << 20)
 #define SPACE_ROOM (SPACE_BYTES_MAX + 1)
 
 static const char *const folders[] = {"metadata", "text_emb", "img_emb"};
@@ -286,37 +285,22 @@ static enum status write_record(struct export *export, const struct api_record *
 
 // --- the stream
 
-static enum status take_message(struct export *export, struct bytes message, struct reason *why)
+static enum status take_message(void *context, const struct api_export_reply *message,
+                                struct reason *why)
 {
-    struct arena *arena = arena_create(REPLY_ARENA_BYTES);
-    struct api_export_reply reply = {.count = 0};
-    enum status status = api_decode_export_reply(message, arena, &reply, why);
-    if (!status && !export->pin[0]) {
-        const struct api_memory_info info = {.name = reply.memory, .generation = reply.generation};
-        memories_pin(&info, export->pin);
-        (void)snprintf(export->space, sizeof(export->space), "%.*s", (int)reply.space.bytes,
-                       reply.space.data);
-        output_progress_begin(&export->progress, "records", reply.total);
-    }
-    for (size_t i = 0; i < reply.count && !status; i++)
-        status = write_record(export, &reply.records[i], reply.dimension, why);
-    output_progress_update(&export->progress, export->records, 0);
-    arena_destroy(&arena);
-    return status;
-}
-
-static enum status receive(struct export *export, struct client_stream *stream, struct reason *why)
-{
-    struct buffer message = {0};
+    struct export *export = context;
     enum status status = STATUS_OK;
-    for (bool ended = false; !ended && !status;) {
-        status = client_stream_receive(stream, &message, &ended);
-        if (status)
-            (void)reason_set(why, status, NULL, "%s", status_text(status));
-        else if (!ended)
-            status = take_message(export, (struct bytes){message.data, message.count}, why);
+    if (!export->pin[0]) {
+        const struct api_memory_info info = {.name = message->memory,
+                                             .generation = message->generation};
+        memories_pin(&info, export->pin);
+        (void)snprintf(export->space, sizeof(export->space), "%.*s", (int)message->space.bytes,
+                       message->space.data);
+        output_progress_begin(&export->progress, "records", message->total);
     }
-    buffer_deinit(&message);
+    for (size_t i = 0; i < message->count && !status; i++)
+        status = write_record(export, &message->records[i], message->dimension, why);
+    output_progress_update(&export->progress, export->records, 0);
     return status;
 }
 
@@ -324,32 +308,8 @@ static enum status run_stream(struct export *export, struct reason *why)
 {
     const struct api_export_request request = {.memory = text_of(export->options->items.items[0]),
                                                .filter = export->filters.filter};
-    struct buffer message = {0};
-    struct client_stream *stream = NULL;
-    enum status status = api_encode_export_request(&request, &message);
-    if (status)
-        (void)reason_set(why, status, NULL, "the request cannot be made: %s", status_text(status));
-    if (!status)
-        status = client_stream_open(export->client, API_MEMORY_EXPORT, &stream, why);
-    if (status) {
-        buffer_deinit(&message);
-        return status;
-    }
-    enum status sent = client_stream_send(stream, (struct bytes){message.data, message.count});
-    buffer_deinit(&message);
-    client_stream_close(stream);
-    if (!sent)
-        status = receive(export, stream, why);
-    // A failure of our own is the one that is told; the call is cancelled then.
-    struct reason end = {.text = ""};
-    const enum status ended = client_stream_finish(&stream, NULL, &end);
+    const enum status status = memories_export(export->client, &request, take_message, export, why);
     output_progress_end(&export->progress);
-    if (!status && ended) {
-        *why = end;
-        return ended;
-    }
-    if (!status && sent)
-        return reason_set(why, sent, NULL, "%s", status_text(sent));
     return status;
 }
 
