@@ -22,7 +22,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import unittest
 import zlib
 from pathlib import Path
 
@@ -614,12 +613,5 @@ class Hostile(Inputs):
         self.assertEqual(self.state(), self.before)
 
 
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    cli.PROGRAMS = Path(sys.argv[1]).resolve()
-    unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    cli.main()

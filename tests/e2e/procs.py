@@ -14,6 +14,13 @@ def children(pid):
         return []
 
 
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Cluster:
     """`reco up`, ended with the block."""
 
@@ -23,7 +30,10 @@ class Cluster:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True,
                                         env={**os.environ, **(environment or {})})
         words = self.process.stdout.readline().split()
-        assert words and words[0] == "ready", f"no ready line: {words}"
+        if not words or words[0] != "ready":
+            self.process.kill()
+            self.process.wait(60)
+            raise AssertionError(f"no ready line but {words}: {Path(log).read_text() if log else 'see above'}")
         self.address = words[1]
 
     def pids(self):
@@ -53,14 +63,17 @@ class Cluster:
             self.end()
 
 
-def wait_for(what, condition, seconds=30):
-    """The first true value of condition(); fails after `seconds`."""
+def wait_for(what, condition, seconds=60):
+    """The first true value of condition(); fails after `seconds`, which only a broken program needs.
+
+    This polls, and is the only place that does: other processes' states have no descriptor to wait on.
+    """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         value = condition()
         if value:
             return value
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 

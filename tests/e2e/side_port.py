@@ -19,13 +19,13 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 from pathlib import Path
 
 import cli
+from procs import wait_for
 
 try:
     from prometheus_client.parser import text_string_to_metric_families
@@ -86,14 +86,6 @@ def ask(address, method, path, body=None, headers=None):
         return reply.status, dict(reply.getheaders()), reply.read().decode()
     finally:
         connection.close()
-
-
-def wait_for(what, seconds=PATIENCE):
-    limit = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > limit:
-            raise AssertionError("it never came true")
-        time.sleep(0.02)
 
 
 class SidePort(unittest.TestCase):
@@ -334,7 +326,7 @@ class SidePort(unittest.TestCase):
         pid, _ = self.node_ports()[1]
         os.kill(pid, signal.SIGSTOP)
         try:
-            wait_for(lambda: value(self.metrics(), "reco_node_up", node="1") == 0)
+            wait_for("the node counts as down", lambda: value(self.metrics(), "reco_node_up", node="1") == 0)
             status, _, text = ask(self.http, "GET", "/readyz")
             self.assertEqual((status, text), (200, "ready; down: node 1\n"))
             before = self.metrics()
@@ -353,7 +345,7 @@ class SidePort(unittest.TestCase):
                                  wanted, name)
         finally:
             os.kill(pid, signal.SIGCONT)
-        wait_for(lambda: ask(self.http, "GET", "/readyz")[2] == "ready\n")
+        wait_for("it is ready", lambda: ask(self.http, "GET", "/readyz")[2] == "ready\n")
 
     # ---------------------------------------------------------------- the end
 
@@ -367,11 +359,12 @@ class SidePort(unittest.TestCase):
             with socket.create_connection((host, int(port))) as one:
                 one.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
                             % (len(body), body))
-            wait_for(lambda: value(self.metrics(), "reco_cancel_total", reason="client") > before
+            wait_for("the cancel is counted",
+                     lambda: value(self.metrics(), "reco_cancel_total", reason="client") > before
                      or value(self.metrics(), "reco_node_up", node="0") == 0)
         finally:
             os.kill(pid, signal.SIGCONT)
-        wait_for(lambda: ask(self.http, "GET", "/readyz")[2] == "ready\n")
+        wait_for("it is ready", lambda: ask(self.http, "GET", "/readyz")[2] == "ready\n")
         return value(self.metrics(), "reco_cancel_total", reason="client") > before
 
     def test_y_a_client_that_leaves_cancels_its_call(self):
@@ -405,17 +398,12 @@ class Programs(unittest.TestCase):
             if lines == 2:
                 told.append(process.stdout.readline())
                 address = told[1].split()[1]
-                wait_for(lambda: ask(address, "GET", "/readyz")[::2] == (200, "ready\n"))
+                wait_for("it is ready", lambda: ask(address, "GET", "/readyz")[::2] == (200, "ready\n"))
             process.send_signal(signal.SIGTERM)
             rest = process.stdout.read()
             self.assertEqual((process.wait(PATIENCE), rest), (0, ""))
             process.stdout.close()
 
 
-def main():
-    cli.PROGRAMS = Path(sys.argv[1]).resolve()
-    unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    cli.main()

@@ -16,13 +16,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import unittest
-from pathlib import Path
 
 import cli
-from cli import IMAGES, Case, Cluster, make_folder, reco, same_but_for_time, write_npy
+from cli import IMAGES, Case, make_folder, reco, same_but_for_time, write_npy
 
 ROWS = 40000  # of a memory that takes long enough to be killed over
 PROMPTS = ("penguin", "rocket", "octopus")
@@ -40,11 +37,6 @@ def make_rows(folder, count):
 
 
 class Snapshots(Case):
-    def start(self, data, *flags):
-        cluster = Cluster(data, *flags)
-        self.addCleanup(lambda: cluster.process.poll() is None and cluster.kill())
-        return cluster
-
     def answers(self, *place):
         """Of searches, refinements and a classification, without what differs from call to call."""
         lines = []
@@ -69,7 +61,7 @@ class Snapshots(Case):
         saved = self.lines("memory", "snapshot", "m", self.top / "one", *local)[0]
         self.assertEqual((saved["records"], saved["content_hash"]), (len(IMAGES) + 1, self.content_hash(*local)))
 
-        cluster = self.start(self.top / "four", "--shards", "4")
+        cluster = self.start("--shards", "4", data=self.top / "four")
         served = ("--server", cluster.address)
         shutil.copytree(self.top / "one", self.top / "four" / "snapshots" / "one")
         back = self.lines("memory", "restore", "one", *served)[0]
@@ -85,7 +77,7 @@ class Snapshots(Case):
         self.assertEqual(self.lines("memory", "info", "m", *third)[0]["hidden"], 1)
 
     def test_a_server_stays_below_its_folder(self):
-        cluster = self.start(self.data, "--shards", "1")
+        cluster = self.start("--shards", "1")
         served = ("--server", cluster.address)
         self.run_ok("memory", "build", "m", make_folder(self.top / "photos", IMAGES[:4]), *served)
         outside = self.top / "outside"
@@ -108,7 +100,7 @@ class Snapshots(Case):
     def test_a_folder_of_the_configuration_is_the_one(self):
         folder = self.top / "backup"
         (self.top / "reco.ini").write_text(f"[snapshots]\ndirectory = {folder}\n")
-        cluster = self.start(self.data, "--shards", "1", "--config", self.top / "reco.ini")
+        cluster = self.start("--shards", "1", "--config", self.top / "reco.ini")
         served = ("--server", cluster.address)
         self.run_ok("memory", "build", "m", make_folder(self.top / "photos", IMAGES[:4]), *served)
         self.run_ok("memory", "snapshot", "m", "monday", *served)
@@ -178,12 +170,5 @@ class Snapshots(Case):
         self.assertIn("No space left on device", done.stderr)
 
 
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    cli.PROGRAMS = Path(sys.argv[1]).resolve()
-    unittest.main(argv=[sys.argv[0], *sys.argv[2:]], verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    cli.main()

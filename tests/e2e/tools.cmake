@@ -1,7 +1,6 @@
-# The command line, asked as a user asks: one ctest for each class of cli.py.
-foreach(class Usage Models Memory Asking Choosing Resume Up Bench)
-    string(TOLOWER ${class} name)
-    reco_script(cli_${name} ${Python3_EXECUTABLE} cli.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY} ${class})
+# The command line, asked as a user asks; cli.py is what they share.
+foreach(what usage models memory asking choosing resume up bench)
+    reco_script(cli_${what} ${Python3_EXECUTABLE} cli_${what}.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 endforeach()
 
 # What a person reads and types before anything runs.

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What stands between a user and an answer: verbs, flags, values, configuration.
+
+usage: cli_usage.py PROGRAM_DIR [CLASS[.test] ...]
+
+Goal: a mistake gives the promised exit status and names what was wrong and what is allowed; nothing
+is made by a command that was refused.
+
+Method: cli.py's, which says what the tests of the command line share.
+"""
+import os
+import re
+import shutil
+import socket
+import subprocess
+
+import cli
+from cli import IMAGES, Case, make_folder, reco
+
+
+class Usage(Case):
+    def test_without_a_verb_the_verbs_are_listed_and_that_is_wrong_usage(self):
+        done = self.refused(2, "memory build")
+        self.assertEqual(done.stdout, "")
+        self.assertIn("classify", self.run_ok("help").stdout)
+        self.assertIn("classify", self.run_ok("--help").stdout)
+
+    def test_every_listed_verb_has_its_help(self):
+        names = re.findall(r"^  (\w+(?: \w+)?)  +\w", self.run_ok("help").stdout, re.M)
+        self.assertGreaterEqual(len(names), 20)
+        for name in names:
+            for done in self.run_ok("help", *name.split()), self.run_ok(*name.split(), "--help"):
+                self.assertIn(f"usage: reco {name}", done.stdout)
+                self.assertIn("--json", done.stdout)
+
+    def test_an_unknown_verb_names_the_nearest(self):
+        self.refused(2, "did you mean search?", "serch")
+        self.refused(2, "did you mean memory build?", "memori", "build")
+        self.refused(2, "reco memory has build, add, delete, ", "memory", "explode")
+        self.refused(2, "reco memory needs one of: build", "memory")
+        self.refused(2, "unknown verb 'train'", "train")
+
+    def test_wrong_flags_are_wrong_usage(self):
+        self.refused(2, "did you mean --min-coverage?", "search", "--min-covrage", "1")
+        self.refused(2, "-k: '0' is not allowed: a whole number from 1 to 256 is", "search", "-k", "0")
+        self.refused(2, "-k: needs a value", "search", "-k")
+        self.refused(2, "'head' is not supported in this version", "refine", "--fusion", "head")
+        self.refused(2, "'ivf' is not supported in this version", "search", "--index", "ivf")
+        self.refused(2, "'vulkan' is not supported in this version", "embed", "text", "x", "--device",
+                     "vulkan")
+        self.refused(2, "nothing to ask: one of --image, --text, --embedding and --part", "search")
+        self.refused(2, "more than one kind of input", "search", "--text", "x", "--image", "y")
+        self.refused(2, "--labels: is needed", "classify", "x.png")
+        self.refused(2, "--out: is needed", "preprocess", "x.png")
+        self.refused(2, "'extra' is one too many", "status", "extra")
+        self.refused(2, "excludes --server", "search", "--text", "x", "--server", "h:1", "--data", "d")
+        self.refused(2, "excludes --server", "embed", "text", "x", "--server", "h:1", "--model", "d")
+        for flag in ("--tls-ca", "--tls-cert", "--tls-key", "--tls-name"):
+            self.refused(2, f"{flag}: needs --server", "search", "--text", "x", flag, "f")
+        self.refused(2, "--dedup: 0.3 is not allowed: 0 or 0.5 to 1 is", "search", "--text", "x", "--dedup", "0.3")
+        self.refused(2, "--server: ", "embed", "text", "x", "--server", "nonsense")
+        self.refused(2, "RECO_LOG", "version", env={"RECO_LOG": "loud"})
+        self.refused(2, "'-k' is no verb; the verb comes first", "-k", "3", "search")
+        self.refused(2, "'extra' is one too many: only flags are allowed", "search", "extra", "--text", "x")
+
+    def test_values_that_no_server_takes_are_wrong_usage(self):
+        ask = ["search", "--text", "x", "--data", self.data]
+        name = ["classify", IMAGES[0], "--labels", self.labels(), "--data", self.data]
+        for flag, value, allowed, verb in (
+                ("--memory", "a b", "is no name of a memory", ask),
+                ("--memory", "m@", "NAME@GENERATION with a generation from 1", ask),
+                ("--memory", "m@0", "NAME@GENERATION with a generation from 1", ask),
+                ("--request-id", "two words", "1 to 64 printable", ask),
+                ("--request-id", "x" * 65, "1 to 64 printable", ask),
+                ("--exclude", "", "the key of a record, 1 to 512 bytes, is", ask),
+                ("--template", "no hole", "exactly one {}", name),
+                ("--template", "{} and {}", "exactly one {}", name),
+                ("--template", "", "exactly one {}", name),
+                ("--space", "foo", "NAME:DIMENSION", ["memory", "build", "m", "x.npy"]),
+                ("--space", "foo:0", "NAME:DIMENSION", ["memory", "build", "m", "x.npy"]),
+                ("--space", ":4", "NAME:DIMENSION", ["memory", "build", "m", "x.npy"])):
+            done = self.refused(2, f"{flag}: '{value}' is n", *verb, flag, value)
+            self.assertIn(allowed, done.stderr)
+        self.refused(2, "--exclude: 257 times; at most 256", *ask, *["--exclude", "k"] * 257)
+        self.refused(2, "NAME: 'a b' is no name of a memory", "memory", "build", "a b", self.top)
+        self.refused(2, "NAME: '' is no name of a memory", "memory", "build", "", self.top)
+        picture = ["memory", "add", "m", "--image", IMAGES[0]]
+        self.refused(2, "--key: is needed", *picture, "--caption", "c")
+        self.refused(2, "--caption: this, not empty", *picture, "--key", "k", "--caption", "")
+        self.refused(2, "--image: excludes --image-embedding", *picture, "--key", "k", "--image-embedding", "x")
+        self.assertFalse(self.data.exists())
+
+    def test_a_file_where_a_folder_is_wanted_is_told_in_words(self):
+        file = self.top / "file"
+        file.touch()
+        photos = make_folder(self.top / "photos", IMAGES[:1])
+        for path in file, file / "below":
+            for verb in (["memory", "list"], ["memory", "build", "m", photos], ["up", "--port", "0"],
+                         ["status"], ["search", "--text", "x"]):
+                done = self.refused(1, f"{file}", *verb, "--data", path)
+                self.assertIn("Not a directory; the data directory must be a folder", done.stderr)
+        self.refused(1, f"--out: '{file}' is a file; a folder is allowed", "preprocess", IMAGES[0], "--out", file)
+        self.refused(1, f"{self.top}: is a folder", "embed", "text", "x", "--out", self.top)
+        self.refused(1, "Is a directory", "embed", "image", self.top)
+        self.refused(1, "Is a directory; name the files in it", "classify", IMAGES[0], "--labels", self.top)
+
+    def test_the_verbs_of_a_family_are_listed(self):
+        listed = self.run_ok("help", "memory").stdout
+        self.assertIn("memory build", listed)
+        self.assertNotIn("classify", listed)
+        self.assertEqual(self.run_ok("memory", "--help").stdout, listed)
+        self.refused(2, "unknown verb 'nothing'", "help", "nothing")
+
+    def test_an_unknown_memory_is_named_with_the_way_to_see_all(self):
+        self.run_ok("memory", "build", "m", make_folder(self.top / "photos", IMAGES[:1]), "--data", self.data)
+        for verb in (["search", "--text", "x", "-m", "n"], ["memory", "info", "n"], ["memory", "drop", "n"]):
+            done = self.refused(1, "there is no memory 'n'", *verb, "--data", self.data)
+            self.assertIn("reco memory list", done.stderr)
+        self.refused(1, "reco memory build NAME SOURCE", "search", "--text", "x", "--data", self.data)
+
+    def test_a_missing_data_directory_is_named_with_the_way_to_make_one(self):
+        for verb in (["search", "--text", "x"], ["memory", "list"],
+                     ["classify", IMAGES[0], "--labels", self.labels()]):
+            done = self.refused(1, str(self.data), *verb, "--data", self.data)
+            self.assertIn("reco memory build", done.stderr)
+            self.assertFalse(self.data.exists())
+
+    def labels(self):
+        path = self.top / "labels.txt"
+        path.write_text("owl\n")
+        return path
+
+    def test_a_server_that_is_not_there_is_unavailable(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))  # taken, and nobody listens
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+            done = self.refused(3, address, "embed", "text", "x", "--server", address,
+                                "--deadline-ms", "2000")
+            self.assertEqual(done.stdout, "")
+            told = self.refused(3, address, "status", "--server", address, "--deadline-ms", "2000")
+            self.assertTrue(told.stderr.startswith(f"reco status: {address} does not answer"), told.stderr)
+
+    def test_a_wrong_port_or_protocol_is_told_with_what_to_do(self):
+        cluster = self.start("--shards", "1", "--http", "127.0.0.1:0")
+        ask = ("embed", "text", "x", "--deadline-ms", "20000", "--server")
+        side = cluster.process.stdout.readline().split()[1]
+        self.refused(3, "that port speaks HTTP", *ask, side)
+        certificate = self.top / "ca.pem"
+        if shutil.which("openssl"):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                            "-subj", "/CN=x", "-keyout", self.top / "ca.key", "-out", certificate],
+                           check=True, capture_output=True)
+            self.refused(3, "that server speaks no TLS", *ask, cluster.address, "--tls-ca", certificate)
+        self.assertEqual(cluster.stop(), 0)
+
+    def test_a_configuration_stands_in_for_flags(self):
+        file = self.top / "reco.ini"
+        file.write_text("[client]\nserver = nonsense\ndeadline_ms = 7\n")
+        self.refused(2, "--server: ", "embed", "text", "x", "--config", file)
+        self.run_ok("doctor", "--config", file, "--data", self.data)  # has no --server
+        # Work inside the process was asked for.
+        self.refused(1, "reco memory build", "memory", "list", "--config", file, "--data", self.data)
+        shown = self.run_ok("status", "--config", file, "--print-config", "--deadline-ms", "9",
+                            env={"RECO_CLIENT_MEMORY": "birds"}).stdout
+        self.assertIn(f"# From: {file}:2\nserver = nonsense", shown)
+        self.assertIn("# From: --deadline-ms\ndeadline_ms = 9", shown)
+        self.assertIn("# From: RECO_CLIENT_MEMORY\nmemory = birds", shown)
+
+    def test_a_bad_configuration_is_wrong_usage(self):
+        file = self.top / "reco.ini"
+        file.write_text("[client]\nservr = x\n")
+        self.refused(2, f"{file}:2: unknown key 'servr' of [client]; did you mean server?", "status",
+                     "--config", file)
+        self.refused(2, "did you mean RECO_CLIENT_SERVER?", "version", env={"RECO_CLIENT_SERVR": "x"})
+        self.refused(2, "cannot be read", "version", "--config", self.top / "nowhere")
+        file.write_text("[zzzzzzzz]\nx = 1\n")
+        self.refused(2, "unknown section [zzzzzzzz]; `reco config reco` lists all of them", "status", "--config", file)
+        self.refused(2, "reco config reco|reco-coordinator|reco-shard", "config")
+        file.write_text("[disk\n")
+        self.refused(2, "reco.ini:1: neither [section] nor key = value", "up", "--config", file)
+        file.write_text("[server]\nlisten = x\n")
+        self.refused(2, "[server] listen: 'x' is not allowed", "up", "--config", file)
+        self.refused(2, "did you mean reco-shard?", "config", "reco-shart")
+        self.assertIn("#listen = 127.0.0.1:7700", self.run_ok("config", "reco-coordinator").stdout)
+
+    def test_up_prints_what_it_and_its_children_will_do(self):
+        file = self.top / "reco.ini"
+        file.write_text("[server]\nlisten = 127.0.0.1:7801\n[node]\nsearch_threads = 3\n")
+        shown = self.run_ok("up", "--config", file, "--print-config").stdout
+        for words in "[client]", "listen = 127.0.0.1:7801", "search_threads = 3":
+            self.assertIn(words, shown)
+        file.write_text(shown)  # and that is a valid file
+        self.assertIn("search_threads = 3", self.run_ok("up", "--config", file, "--print-config").stdout)
+
+    def test_an_output_that_cannot_be_written_fails(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([str(cli.PROGRAMS / "reco"), "help"], stdout=full, text=True,
+                                  stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("stdout", done.stderr)
+
+    def test_version_and_doctor_speak(self):
+        self.assertRegex(self.run_ok("version").stdout, r"^reco \d+\.\d+\.\d+\n$")
+        self.assertEqual(self.run_ok("--version").stdout, self.run_ok("version").stdout)
+        checks = {line["check"]: line for line in self.lines("doctor", "--data", self.data)}
+        self.assertEqual(checks["model"]["state"], "ok")
+        self.assertIn("not built in this version", checks["vulkan"]["detail"])
+        self.assertIn(str(self.data), checks["data"]["detail"])
+        if os.geteuid():  # root may write everywhere
+            closed = self.top / "closed"
+            closed.mkdir(mode=0o500)
+            self.assertIn("this user may not make it", reco("doctor", "--data", closed / "data").stdout)
+        broken = reco("doctor", "--data", self.data, "--model", self.top / "no-model")
+        self.assertEqual(broken.returncode, 1)
+        self.assertIn("problem", broken.stdout)
+
+
+if __name__ == "__main__":
+    cli.main()
