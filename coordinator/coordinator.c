@@ -308,6 +308,7 @@ static enum status start_rpc(struct coordinator *coordinator, const char *addres
     }
     struct rpc_server_params params = {
         .address = address,
+        .field = "--listen",
         .methods = methods,
         .method_count = API_METHOD_COUNT,
         .descriptor_set = api_descriptor_set(),

@@ -8,43 +8,24 @@
 // does, which starts shards as well), it works under that lock.
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "coordinator/coordinator.h"
 #include "coordinator/datadir.h"
-#include "proto/base/config.h"
+#include "proto/base/address.h"
 #include "proto/base/limits.h"
-#include "proto/base/log.h"
-#include "proto/base/machine.h"
+#include "proto/base/program.h"
 #include "proto/base/settings.h"
-#include "proto/base/words.h"
 #include "proto/bus/bus.h"
 #include "proto/http/http.h"
 #include "proto/rpc/rpc_tls.h"
 
-#define EXIT_FAILED 1
-#define EXIT_USAGE 2
-#define GRACE_US 30000000 // for running calls when it drains
-#define PORT_MAX 65535
-#define CERTIFICATES_S 1 // between two looks at their files
-#define ADDRESS_BYTES 300
+#define GRACE_US 30000000  // for running calls when it drains
 #define HTTP_PORT_ABOVE 80 // the side port, of the gRPC port
 #define SIDE_HOST "127.0.0.1"
-
-// How the program was started, for a reload.
-struct command {
-    int argc;
-    const char *const *argv;
-    const struct config *config; // as it was then
-    bool die_with_parent;
-};
 
 // What main() owns.
 struct house {
@@ -55,17 +36,17 @@ struct house {
     char endpoints[NODES_MAX][2][BUS_ENDPOINT_BYTES];
     struct coordinator_node nodes[NODES_MAX];
     size_t node_count;
-    char host[ADDRESS_BYTES]; // of --listen
-    uint64_t port;
-    char http[ADDRESS_BYTES + 16]; // "": no side port
+    struct address listen;
+    struct address http; // of the side port
+    bool has_http;
 };
 
 // ---------------------------------------------------------------- settings
 
 // What no single key shows.
-static enum status check_settings(const struct settings_coordinator *settings, struct reason *why)
+static enum status check_settings(const void *from, struct reason *why)
 {
-    log_set_level((enum log_level)settings->log_level);
+    const struct settings_coordinator *settings = from;
     if (settings->endpoints.count > NODES_MAX)
         return reason_set(why, STATUS_INVALID, "--node", "%zu of them; at most %d are allowed",
                           settings->endpoints.count, NODES_MAX);
@@ -77,21 +58,10 @@ static enum status check_settings(const struct settings_coordinator *settings, s
                           "nodes hold memories, and those need a data directory");
     if (!settings->listen)
         return reason_set(why, STATUS_INVALID, "--listen", "empty; HOST:PORT is wanted");
-    return STATUS_OK;
-}
-
-// Splits HOST:PORT.
-static enum status read_listen(const char *listen, struct house *house, struct reason *why)
-{
-    const char *colon = strrchr(listen, ':');
-    size_t bytes = colon ? (size_t)(colon - listen) : 0;
-    if (bytes == 0 || bytes >= sizeof(house->host))
-        return reason_set(why, STATUS_INVALID, "--listen", "'%s'; HOST:PORT is wanted", listen);
-    memcpy(house->host, listen, bytes);
-    house->host[bytes] = '\0';
-    if (!words_read_count(colon + 1, 0, PORT_MAX, &house->port))
-        return reason_set(why, STATUS_INVALID, "--listen", "port '%s'; 0 to %d are allowed",
-                          colon + 1, PORT_MAX);
+    if (settings->tls_client_auth != SETTINGS_CLIENT_AUTH_AUTO && !settings->tls_client_ca)
+        return reason_set(why, STATUS_INVALID, "--tls-client-auth",
+                          "without --tls-client-ca ([tls] client_ca) no client is asked for a "
+                          "certificate; name the CA, or let it be auto");
     return STATUS_OK;
 }
 
@@ -126,16 +96,16 @@ static enum status name_nodes(const struct settings_coordinator *settings, struc
     uint64_t derived = settings->node_count;
     if (settings->endpoints.count == 0 && derived == 0 && house->datadir)
         derived = datadir_nodes(house->datadir);
-    if (derived > 0 && (house->port == 0 || house->port + 11 + 2 * derived > PORT_MAX))
+    const uint64_t first = (uint64_t)house->listen.port + 10;
+    if (derived > 0 && (house->listen.port == 0 || first + 1 + 2 * derived > ADDRESS_PORT_MAX))
         return reason_set(why, STATUS_INVALID, "--listen",
-                          "port %" PRIu64 "; the nodes' ports follow from it, so it must be of "
+                          "port %d; the nodes' ports follow from it, so it must be of "
                           "1..%" PRIu64 ", or name the nodes with --node",
-                          house->port, PORT_MAX - 11 - 2 * derived);
+                          house->listen.port, ADDRESS_PORT_MAX - 11 - 2 * derived);
     for (uint64_t i = 0; i < derived; i++) {
         char pair[2 * BUS_ENDPOINT_BYTES];
-        uint64_t port = house->port + 10 + 2 * i;
         (void)snprintf(pair, sizeof(pair), "tcp://127.0.0.1:%" PRIu64 ",tcp://127.0.0.1:%" PRIu64,
-                       port, port + 1);
+                       first + 2 * i, first + 2 * i + 1);
         enum status status = name_node(house, pair, why);
         if (status != STATUS_OK)
             return status;
@@ -177,24 +147,18 @@ static enum status open_bus(const struct settings_coordinator *settings, struct 
 static enum status choose_http(const struct settings_coordinator *settings, struct house *house,
                                struct reason *why)
 {
-    const char *http = settings->http;
-    if (http) {
-        if (strlen(http) >= sizeof(house->http))
-            return reason_set(why, STATUS_INVALID, "--http", "it has %zu bytes; at most %zu",
-                              strlen(http), sizeof(house->http) - 1);
-        if (strcmp(http, HTTP_LISTEN_OFF) != 0)
-            (void)snprintf(house->http, sizeof(house->http), "%s", http);
+    if (settings->http && strcmp(settings->http, HTTP_LISTEN_OFF) == 0)
         return STATUS_OK;
-    }
-    if (house->port == 0)
-        return STATUS_OK;
-    if (house->port + HTTP_PORT_ABOVE > PORT_MAX)
+    house->has_http = settings->http || house->listen.port > 0;
+    if (settings->http)
+        return address_parse(settings->http, "--http", &house->http, why);
+    const int port = house->listen.port + HTTP_PORT_ABOVE;
+    if (house->has_http && port > ADDRESS_PORT_MAX)
         return reason_set(why, STATUS_INVALID, "--listen",
-                          "port %" PRIu64 "; the side port is %d higher, so it must be of 1..%d, "
+                          "port %d; the side port is %d higher, so it must be of 1..%d, "
                           "or name the side port with --http",
-                          house->port, HTTP_PORT_ABOVE, PORT_MAX - HTTP_PORT_ABOVE);
-    (void)snprintf(house->http, sizeof(house->http), "%s:%" PRIu64, SIDE_HOST,
-                   house->port + HTTP_PORT_ABOVE);
+                          house->listen.port, HTTP_PORT_ABOVE, ADDRESS_PORT_MAX - HTTP_PORT_ABOVE);
+    house->http = (struct address){.host = SIDE_HOST, .port = port};
     return STATUS_OK;
 }
 
@@ -204,7 +168,9 @@ static struct rpc_tls_params tls_params(const struct settings_coordinator *setti
         .certificate = settings->tls_certificate,
         .key = settings->tls_key,
         .client_ca = settings->tls_client_ca,
-        .clients = (enum rpc_tls_clients)settings->tls_client_auth,
+        .clients = settings->tls_client_auth == SETTINGS_CLIENT_AUTH_OPTIONAL
+                       ? RPC_TLS_CLIENTS_OPTIONAL
+                       : RPC_TLS_CLIENTS_REQUIRED,
         .names = settings->tls_client_names.items,
         .name_count = settings->tls_client_names.count,
     };
@@ -223,10 +189,11 @@ static struct rpc_limits limits_of(const struct settings_coordinator *settings)
                                .memory_bytes = settings->limit_memory_bytes};
 }
 
-static enum status start(const struct settings_coordinator *settings, struct house *house,
-                         struct reason *why)
+static enum status start(void *owned, const void *from, struct reason *why)
 {
-    enum status status = read_listen(settings->listen, house, why);
+    struct house *house = owned;
+    const struct settings_coordinator *settings = from;
+    enum status status = address_parse(settings->listen, "--listen", &house->listen, why);
     if (status == STATUS_OK)
         status = choose_http(settings, house, why);
     if (status == STATUS_OK)
@@ -241,6 +208,7 @@ static enum status start(const struct settings_coordinator *settings, struct hou
     if (status != STATUS_OK)
         return status;
 
+    char http[ADDRESS_TEXT_BYTES];
     struct coordinator_params params = {
         .data_directory = settings->data,
         .snapshots = settings->snapshots,
@@ -251,7 +219,7 @@ static enum status start(const struct settings_coordinator *settings, struct hou
                  .device = settings_device_names[settings->device],
                  .threads = (int)settings->threads},
         .listen = settings->listen,
-        .http = house->http[0] ? house->http : NULL,
+        .http = house->has_http ? address_text(&house->http, house->http.port, http) : NULL,
         .tls = house->tls,
         .limits = limits_of(settings),
         .deadline_us = (int64_t)settings->limit_deadline_ms * 1000,
@@ -261,144 +229,72 @@ static enum status start(const struct settings_coordinator *settings, struct hou
     status = coordinator_start(&params, &house->coordinator, why);
     if (status != STATUS_OK || !house->datadir)
         return status;
-    char address[ADDRESS_BYTES + 16];
-    (void)snprintf(address, sizeof(address), "%s:%d", house->host,
-                   coordinator_port(house->coordinator));
+    char address[ADDRESS_TEXT_BYTES];
+    (void)address_text(&house->listen, coordinator_port(house->coordinator), address);
     if (datadir_set_address(house->datadir, address) != STATUS_OK)
         return reason_set(why, STATUS_IO, "--data", "cannot write into %s/LOCK", settings->data);
     return STATUS_OK;
 }
 
-static void stop(struct house *house)
+static void announce(const void *owned)
 {
+    const struct house *house = owned;
+    const int http_port = coordinator_http_port(house->coordinator);
+    char text[ADDRESS_TEXT_BYTES];
+    (void)printf("ready %s\n",
+                 address_text(&house->listen, coordinator_port(house->coordinator), text));
+    if (http_port > 0)
+        (void)printf("http %s\n", address_text(&house->http, http_port, text));
+}
+
+static enum status reload(void *owned, const void *from, struct reason *why)
+{
+    struct house *house = owned;
+    const struct settings_coordinator *settings = from;
+    const struct rpc_tls_params tls = tls_params(settings);
+    const struct rpc_limits limits = limits_of(settings);
+    enum status status = STATUS_OK;
+    if (house->tls)
+        status = rpc_tls_update(house->tls, &tls, why);
+    else if (wants_tls(settings))
+        status = reason_set(why, STATUS_INVALID, "[tls]",
+                            "a listener of plain text becomes one of TLS by a restart only");
+    if (status == STATUS_OK)
+        coordinator_set_limits(house->coordinator, &limits,
+                               (int64_t)settings->limit_deadline_ms * 1000);
+    return status;
+}
+
+static void look(void *owned)
+{
+    struct house *house = owned;
+    if (house->tls)
+        rpc_tls_check_files(house->tls);
+}
+
+static void stop(void *owned)
+{
+    struct house *house = owned;
     coordinator_stop(&house->coordinator, GRACE_US);
     rpc_tls_close(&house->tls);
     bus_close(&house->bus);
     datadir_close(&house->datadir);
 }
 
-static int complain(int code, const struct reason *why)
-{
-    (void)fprintf(stderr, "reco-coordinator: %s%s%s\n", why->field, why->field[0] ? ": " : "",
-                  why->text);
-    return code;
-}
-
-// The parent may be gone before the kernel was asked to tell.
-static bool bind_to_parent(void)
-{
-    pid_t parent = getppid();
-    return prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent;
-}
-
-// Blocked in this thread before any other is started, so that they are only ever waited for here.
-static void block_signals(sigset_t *signals)
-{
-    (void)sigemptyset(signals);
-    (void)sigaddset(signals, SIGTERM);
-    (void)sigaddset(signals, SIGINT);
-    (void)sigaddset(signals, SIGHUP);
-    (void)pthread_sigmask(SIG_BLOCK, signals, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-}
-
-// Reads the configuration again and takes over what can be, all or nothing.
-static void reload(const struct command *command, struct house *house)
-{
-    struct settings_coordinator settings = {0};
-    struct config_words words;
-    struct config *config = NULL;
-    struct reason why = {0};
-    char text[LOG_QUOTE_BYTES];
-    enum status status =
-        config_load(&settings_coordinator, command->argc, command->argv, &words, &config, &why);
-    if (status == STATUS_OK) {
-        config_store(config, &settings);
-        const struct rpc_tls_params tls = tls_params(&settings);
-        if (house->tls)
-            status = rpc_tls_update(house->tls, &tls, &why);
-        else if (wants_tls(&settings))
-            status = reason_set(&why, STATUS_INVALID, "[tls]",
-                                "a listener of plain text becomes one of TLS by a restart only");
-    }
-    if (status != STATUS_OK) {
-        log_error("config_refused", "field=\"%s\" reason=%s", why.field, log_quote(why.text, text));
-    } else {
-        const struct rpc_limits limits = limits_of(&settings);
-        log_set_level((enum log_level)settings.log_level);
-        coordinator_set_limits(house->coordinator, &limits,
-                               (int64_t)settings.limit_deadline_ms * 1000);
-        config_log_restarts(command->config, config);
-        log_info("config_reloaded", "file=\"%s\"", words.file ? words.file : "");
-    }
-    config_destroy(&config);
-}
-
-// Until the signal that ends the program. Certificates are looked at while waiting.
-static void wait_for_end(const struct command *command, struct house *house,
-                         const sigset_t *signals)
-{
-    const struct timespec look = {.tv_sec = CERTIFICATES_S};
-    int received = 0;
-    while (received != SIGTERM && received != SIGINT) {
-        received = sigtimedwait(signals, NULL, house->tls ? &look : NULL);
-        if (received == SIGHUP)
-            reload(command, house);
-        else if (received < 0 && house->tls)
-            rpc_tls_check_files(house->tls);
-    }
-}
-
-// The whole life between the settings and the end; returns the exit status.
-static int serve(const struct command *command, const struct settings_coordinator *settings)
-{
-    static struct house house;
-    struct reason why = {0};
-    machine_raise_files();
-    sigset_t signals;
-    block_signals(&signals);
-    if (command->die_with_parent && !bind_to_parent())
-        return EXIT_FAILED;
-
-    enum status status = start(settings, &house, &why);
-    if (status != STATUS_OK) {
-        stop(&house);
-        return complain(status == STATUS_INVALID ? EXIT_USAGE : EXIT_FAILED, &why);
-    }
-    (void)printf("ready %s:%d\n", house.host, coordinator_port(house.coordinator));
-    if (coordinator_http_port(house.coordinator) > 0)
-        (void)printf("http %.*s:%d\n", (int)(strrchr(house.http, ':') - house.http), house.http,
-                     coordinator_http_port(house.coordinator));
-    (void)fflush(stdout);
-
-    wait_for_end(command, &house, &signals);
-    stop(&house);
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
-    struct settings_coordinator settings = {0};
-    struct config_words words;
-    struct config *config = NULL;
-    struct reason why = {0};
-    if (config_load(&settings_coordinator, argc, (const char *const *)argv, &words, &config,
-                    &why) != STATUS_OK)
-        return complain(EXIT_USAGE, &why);
-    int exit_status = 0;
-    config_store(config, &settings);
-    if (words.help)
-        config_print_help(&settings_coordinator, stdout);
-    else if (words.version)
-        (void)printf("reco-coordinator %s\n", RECO_VERSION);
-    else if (check_settings(&settings, &why) != STATUS_OK)
-        exit_status = complain(EXIT_USAGE, &why);
-    else if (words.print)
-        config_print(config, NULL, stdout);
-    else
-        exit_status =
-            serve(&(struct command){argc, (const char *const *)argv, config, words.die_with_parent},
-                  &settings);
-    config_destroy(&config);
-    return exit_status;
+    static struct house house;
+    const struct program program = {
+        .table = &settings_coordinator,
+        .version = RECO_VERSION,
+        .level_offset = offsetof(struct settings_coordinator, log_level),
+        .house = &house,
+        .check = check_settings,
+        .start = start,
+        .announce = announce,
+        .reload = reload,
+        .look = look,
+        .stop = stop,
+    };
+    return program_main(&program, argc, (const char *const *)argv);
 }

@@ -190,6 +190,7 @@ enum status side_port_listen(struct side_port *port, const char *listen, struct 
 
     const struct http_params params = {
         .listen = listen,
+        .field = "--http",
         .routes = routes,
         .route_count = sizeof(routes) / sizeof(routes[0]),
         .context = port,

@@ -6,39 +6,32 @@
 // wrong usage.
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
-#include "proto/base/config.h"
+#include "proto/base/address.h"
 #include "proto/base/log.h"
 #include "proto/base/machine.h"
+#include "proto/base/program.h"
 #include "proto/base/settings.h"
 #include "proto/bus/bus.h"
 #include "proto/http/http.h"
 #include "shard_node/node.h"
 #include "shard_node/scan_pool.h"
 
-#define EXIT_FAILED 1
-#define EXIT_USAGE 2
-
 _Static_assert(SETTINGS_SEARCH_THREADS_MAX == SCAN_POOL_THREADS_MAX, "one limit, known twice");
 
-// How the program was started, for a reload.
-struct command {
-    int argc;
-    const char *const *argv;
-    const struct config *config; // as it was then
-    bool die_with_parent;
+// What main() owns.
+struct house {
+    struct bus *bus;
+    struct node *node;
+    struct address http; // as it was asked for
 };
 
 // What no single key shows.
-static enum status check_settings(const struct settings_shard *settings, struct reason *why)
+static enum status check_settings(const void *from, struct reason *why)
 {
-    log_set_level((enum log_level)settings->log_level);
+    const struct settings_shard *settings = from;
     if (!settings->directory)
         return reason_set(why, STATUS_INVALID, "--data", "is required: where the records are");
     if (!settings->keys)
@@ -54,24 +47,6 @@ static enum status check_settings(const struct settings_shard *settings, struct 
     return STATUS_OK;
 }
 
-// The parent may be gone before the kernel was asked to tell.
-static bool bind_to_parent(void)
-{
-    const pid_t parent = getppid();
-    return prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent;
-}
-
-// Blocked in this thread before any other is started, so that they are only ever waited for here.
-static void block_signals(sigset_t *signals)
-{
-    sigemptyset(signals);
-    sigaddset(signals, SIGTERM);
-    sigaddset(signals, SIGINT);
-    sigaddset(signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, signals, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-}
-
 // The coordinator of the folder and those of the list.
 static enum status allow(const struct settings_shard *settings, const struct bus_keys *keys,
                          struct bus *bus, struct reason *why)
@@ -85,20 +60,27 @@ static enum status allow(const struct settings_shard *settings, const struct bus
     return bus_allow(bus, list, settings->allow.count + 1, why);
 }
 
-static enum status start(const struct settings_shard *settings, struct bus **bus,
-                         struct node **node, struct reason *why)
+static bool wants_http(const struct settings_shard *settings)
 {
-    const bool is_on = settings->http && strcmp(settings->http, HTTP_LISTEN_OFF) != 0;
+    return settings->http && strcmp(settings->http, HTTP_LISTEN_OFF) != 0;
+}
+
+static enum status start(void *owned, const void *from, struct reason *why)
+{
+    struct house *house = owned;
+    const struct settings_shard *settings = from;
     struct bus_keys keys;
     enum status status = bus_keys_load(settings->keys, false, &keys, why);
+    if (status == STATUS_OK && wants_http(settings))
+        status = address_parse(settings->http, "--http", &house->http, why);
     if (status == STATUS_OK)
-        status = bus_open(&keys, bus, why);
+        status = bus_open(&keys, &house->bus, why);
     if (status == STATUS_OK)
-        status = allow(settings, &keys, *bus, why);
+        status = allow(settings, &keys, house->bus, why);
     if (status == STATUS_OK)
         status = node_start(
             &(struct node_params){
-                .bus = *bus,
+                .bus = house->bus,
                 .directory = settings->directory,
                 .query_endpoint = settings->query,
                 .bulk_endpoint = settings->bulk,
@@ -108,102 +90,51 @@ static enum status start(const struct settings_shard *settings, struct bus **bus
                 .disk_full_percent = (uint32_t)settings->disk_full_percent,
                 .memory_bytes_max = settings->memory_limit_mib << 20,
                 .open_files_max = machine_store_files(),
-                .http = is_on ? settings->http : NULL,
+                .http = wants_http(settings) ? settings->http : NULL,
             },
-            node, why);
+            &house->node, why);
     return status;
 }
 
-static int complain(int code, const struct reason *why)
+static void announce(const void *owned)
 {
-    (void)fprintf(stderr, "reco-shard: %s%s%s\n", why->field, why->field[0] ? ": " : "", why->text);
-    return code;
+    const struct house *house = owned;
+    char http[ADDRESS_TEXT_BYTES];
+    (void)printf("ready %s %s\n", node_query_endpoint(house->node),
+                 node_bulk_endpoint(house->node));
+    if (node_http_port(house->node) > 0)
+        (void)printf("http %s\n", address_text(&house->http, node_http_port(house->node), http));
 }
 
-// Reads the configuration again and takes over what can be, all or nothing.
-static void reload(const struct command *command, struct bus *bus)
+static enum status reload(void *owned, const void *from, struct reason *why)
 {
-    struct settings_shard settings = {0};
-    struct config_words words;
-    struct config *config = NULL;
+    struct house *house = owned;
+    const struct settings_shard *settings = from;
     struct bus_keys keys;
-    struct reason why = {0};
-    char text[LOG_QUOTE_BYTES];
-    enum status status =
-        config_load(&settings_shard, command->argc, command->argv, &words, &config, &why);
-    if (status == STATUS_OK) {
-        config_store(config, &settings);
-        status = settings.keys ? bus_keys_load(settings.keys, false, &keys, &why)
-                               : reason_set(&why, STATUS_INVALID, "--keys", "is required");
-    }
-    if (status == STATUS_OK)
-        status = allow(&settings, &keys, bus, &why);
-    if (status == STATUS_OK) {
-        log_set_level((enum log_level)settings.log_level);
-        config_log_restarts(command->config, config);
-        log_info("config_reloaded", "coordinators=%zu", settings.allow.count + 1);
-    } else {
-        log_error("config_refused", "field=\"%s\" reason=%s", why.field, log_quote(why.text, text));
-    }
-    config_destroy(&config);
+    enum status status = bus_keys_load(settings->keys, false, &keys, why);
+    return status == STATUS_OK ? allow(settings, &keys, house->bus, why) : status;
 }
 
-// The whole life between the settings and the end; returns the exit status.
-static int serve(const struct command *command, const struct settings_shard *settings)
+static void stop(void *owned)
 {
-    struct reason why = {0};
-    machine_raise_files();
-    sigset_t signals;
-    block_signals(&signals);
-    if (command->die_with_parent && !bind_to_parent())
-        return EXIT_FAILED;
-
-    struct bus *bus = NULL;
-    struct node *node = NULL;
-    const enum status status = start(settings, &bus, &node, &why);
-    if (status != STATUS_OK) {
-        bus_close(&bus);
-        return complain(status == STATUS_INVALID ? EXIT_USAGE : EXIT_FAILED, &why);
-    }
-    (void)printf("ready %s %s\n", node_query_endpoint(node), node_bulk_endpoint(node));
-    if (node_http_port(node) > 0)
-        (void)printf("http %.*s:%d\n", (int)(strrchr(settings->http, ':') - settings->http),
-                     settings->http, node_http_port(node));
-    (void)fflush(stdout);
-
-    int received = 0;
-    while (received != SIGTERM && received != SIGINT)
-        if (sigwait(&signals, &received) == 0 && received == SIGHUP)
-            reload(command, bus);
-    log_info("draining", "node=%" PRIu64 " signal=%d", settings->index, received);
-    node_stop(&node);
-    bus_close(&bus);
-    return 0;
+    struct house *house = owned;
+    node_stop(&house->node);
+    bus_close(&house->bus);
 }
 
 int main(int argc, char **argv)
 {
-    struct settings_shard settings = {0};
-    struct config_words words;
-    struct config *config = NULL;
-    struct reason why = {0};
-    if (config_load(&settings_shard, argc, (const char *const *)argv, &words, &config, &why) !=
-        STATUS_OK)
-        return complain(EXIT_USAGE, &why);
-    int exit_status = 0;
-    config_store(config, &settings);
-    if (words.help)
-        config_print_help(&settings_shard, stdout);
-    else if (words.version)
-        (void)printf("reco-shard %s\n", RECO_VERSION);
-    else if (check_settings(&settings, &why) != STATUS_OK)
-        exit_status = complain(EXIT_USAGE, &why);
-    else if (words.print)
-        config_print(config, NULL, stdout);
-    else
-        exit_status =
-            serve(&(struct command){argc, (const char *const *)argv, config, words.die_with_parent},
-                  &settings);
-    config_destroy(&config);
-    return exit_status;
+    static struct house house;
+    const struct program program = {
+        .table = &settings_shard,
+        .version = RECO_VERSION,
+        .level_offset = offsetof(struct settings_shard, log_level),
+        .house = &house,
+        .check = check_settings,
+        .start = start,
+        .announce = announce,
+        .reload = reload,
+        .stop = stop,
+    };
+    return program_main(&program, argc, (const char *const *)argv);
 }

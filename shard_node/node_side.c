@@ -251,6 +251,7 @@ enum status node_side_start(const char *listen, const char *version, struct node
     metrics_add_collector(side->metrics, collect, side, NULL);
     const struct http_params params = {
         .listen = listen,
+        .field = "--http",
         .routes = routes,
         .route_count = sizeof(routes) / sizeof(routes[0]),
         .context = side,

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "proto/base/address.h"
 #include "proto/base/settings.h"
 
 extern char **environ;
@@ -93,6 +94,12 @@ enum status client_config_apply(const struct args_verb *verb, struct options *op
         options->memory = settings.memory;
     if (args_has(verb, "--deadline-ms"))
         options->deadline_ms = settings.deadline_ms;
+    struct address address;
+    if (options->server && address_parse(options->server, "--server", &address, why)) {
+        config_blame(config, why);
+        config_destroy(&config);
+        return STATUS_INVALID;
+    }
     *out = config;
     return STATUS_OK;
 }

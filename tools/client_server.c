@@ -115,12 +115,10 @@ static const struct client_calls server_calls = {
 static enum status open_at(const struct client *like, struct client **out, struct reason *why)
 {
     struct rpc_client *rpc = NULL;
-    struct reason inner = {.text = ""};
     enum status status =
-        rpc_client_open_tls(like->name, like->is_tls ? &like->tls : NULL, &rpc, &inner);
+        rpc_client_open_tls(like->name, like->is_tls ? &like->tls : NULL, &rpc, why);
     if (status)
-        return reason_set(why, status, inner.field[0] == '-' ? inner.field : "--server", "%s",
-                          inner.text);
+        return status;
 
     struct server *server = mem_alloc(sizeof(*server));
     server->base = *like;

@@ -10,12 +10,12 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "proto/base/system_error.h"
 
-#define PORT_MAX 65535
 #define PORT_DIGITS_MAX 5
 
 #define NAME_BYTES                                                                                 \
@@ -33,7 +33,7 @@ static bool read_port(const char *digits, int *port)
     for (size_t i = 0; i < count; i++)
         sum = sum * 10 + (digits[i] - '0');
     *port = sum;
-    return sum <= PORT_MAX;
+    return sum <= ADDRESS_PORT_MAX;
 }
 
 // Fills host and loopback from the `bytes` bytes before the colon.
@@ -60,11 +60,12 @@ static bool read_host(const char *text, size_t bytes, struct address *out)
         out->loopback = good && ntohl(four.s_addr) >> 24 == 127;
         return good;
     }
-    out->loopback = strcmp(out->host, "localhost") == 0;
+    out->loopback = strcasecmp(out->host, "localhost") == 0;
     return strspn(out->host, NAME_BYTES) == bytes && out->host[0] != '.' && out->host[0] != '-';
 }
 
-enum status address_parse(const char *text, struct address *out, struct reason *why)
+enum status address_parse(const char *text, const char *field, struct address *out,
+                          struct reason *why)
 {
     assert(text);
     assert(out);
@@ -73,15 +74,25 @@ enum status address_parse(const char *text, struct address *out, struct reason *
     const char *colon = strrchr(text, ':');
     if (!colon || !read_host(text, (size_t)(colon - text), &read) ||
         !read_port(colon + 1, &read.port))
-        return reason_set(why, STATUS_INVALID, "address",
+        return reason_set(why, STATUS_INVALID, field,
                           "\"%s\" is not HOST:PORT; a host is a name, an IPv4 address or an IPv6 "
                           "address in brackets, a port is 0..%d",
-                          text, PORT_MAX);
+                          text, ADDRESS_PORT_MAX);
     *out = read;
     return STATUS_OK;
 }
 
-enum status address_not_bound(const struct address *address, struct reason *why)
+const char *address_text(const struct address *address, int port, char out[ADDRESS_TEXT_BYTES])
+{
+    assert(address && port >= 0 && port <= ADDRESS_PORT_MAX);
+
+    const bool is_six = strchr(address->host, ':') != NULL;
+    (void)snprintf(out, ADDRESS_TEXT_BYTES, "%s%s%s:%d", is_six ? "[" : "", address->host,
+                   is_six ? "]" : "", port);
+    return out;
+}
+
+enum status address_not_bound(const struct address *address, const char *field, struct reason *why)
 {
     assert(address);
 
@@ -106,7 +117,8 @@ enum status address_not_bound(const struct address *address, struct reason *why)
     }
 
     const char *text = error != 0 ? SYSTEM_ERROR(error) : "it was taken a moment ago";
-    return reason_set(why, STATUS_UNAVAILABLE, "address", "cannot listen at %s port %d: %s%s",
-                      address->host, address->port, text,
+    char place[ADDRESS_TEXT_BYTES];
+    return reason_set(why, STATUS_UNAVAILABLE, field, "cannot listen at %s: %s%s",
+                      address_text(address, address->port, place), text,
                       error == EADDRINUSE ? "; end what listens there, or name another port" : "");
 }

@@ -161,6 +161,14 @@ size_t config_find(const struct config_table *table, const char *section, const 
     return i;
 }
 
+static size_t find_flag(const struct config_table *table, const char *flag)
+{
+    size_t i = 0;
+    while (i < table->key_count && (!table->keys[i].flag || strcmp(table->keys[i].flag, flag) != 0))
+        i++;
+    return i;
+}
+
 struct config *config_create(const struct config_table *table)
 {
     assert(table && table->key_count <= CONFIG_KEYS_MAX);
@@ -237,6 +245,39 @@ const char *config_where(const struct config *config, const char *section, const
     else
         (void)snprintf(out, CONFIG_WHERE_BYTES, "%s", slot->where);
     return out;
+}
+
+// The key that a reason's field means; key_count when it is none.
+static size_t find_field(const struct config_table *table, const char *field)
+{
+    char name[REASON_FIELD_BYTES + 2];
+    (void)snprintf(name, sizeof(name), "--%s", field);
+    size_t i = find_flag(table, field);
+    if (i == table->key_count)
+        i = find_flag(table, name);
+    for (size_t at = 0; at < table->key_count && i == table->key_count; at++) {
+        (void)snprintf(name, sizeof(name), "[%s] %s", table->keys[at].section,
+                       table->keys[at].name);
+        if (strcmp(name, field) == 0 || strcmp(table->keys[at].name, field) == 0)
+            i = at;
+    }
+    return i;
+}
+
+void config_blame(const struct config *config, struct reason *why)
+{
+    assert(config);
+
+    const size_t index = why ? find_field(config->table, why->field) : config->table->key_count;
+    if (index == config->table->key_count)
+        return;
+    const struct config_key *key = &config->table->keys[index];
+    const struct config_slot *slot = &config->slots[index];
+    const struct reason inner = *why;
+    if (slot->source != CONFIG_DEFAULT)
+        (void)refuse(key, &(struct config_place){slot->source, slot->where}, inner.text, why);
+    else if (key->flag && inner.field[0] != '[')
+        (void)reason_set(why, STATUS_INVALID, key->flag, "%s", inner.text);
 }
 
 bool config_is_default(const struct config *config, const char *section, const char *name)
@@ -357,14 +398,6 @@ enum status config_read_environment(struct config *config, char *const *environm
 }
 
 // ---------------------------------------------------------------- the command line
-
-static size_t find_flag(const struct config_table *table, const char *flag)
-{
-    size_t i = 0;
-    while (i < table->key_count && (!table->keys[i].flag || strcmp(table->keys[i].flag, flag) != 0))
-        i++;
-    return i;
-}
 
 enum status config_set_flag(struct config *config, const char *flag, const char *value,
                             struct reason *why)

@@ -114,6 +114,11 @@ void config_store(const struct config *config, void *settings);
 const char *config_where(const struct config *config, const char *section, const char *name,
                          char out[CONFIG_WHERE_BYTES]);
 
+// Makes an error that calls a key by its flag ("--listen", "listen") or its name ("[tls] key", "key")
+// name what the person wrote instead: a line of a file, a variable or a flag; of a key at its
+// default the flag. Other errors stay as they are.
+void config_blame(const struct config *config, struct reason *why);
+
 // Whether the key is at its default: neither file nor environment nor a flag sets it.
 bool config_is_default(const struct config *config, const char *section, const char *name);
 

@@ -18,7 +18,7 @@ struct listener {
     bool loopback;       // nobody on another machine can reach it
     bool encrypted;      //
     bool authenticated;  // clients show who they are, and strangers are turned away
-    const char *way_out; // what to do instead: "set [tls] certificate, key and client_ca"
+    const char *way_out; // what to do instead: "or set [tls] certificate, key and client_ca"
 };
 
 // STATUS_INVALID, with what is missing and the way out, for a listener that breaks the rule.

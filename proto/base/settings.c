@@ -143,12 +143,13 @@ static const struct config_key coordinator_keys[] = {
     {.section = "tls",
      .name = "client_auth",
      .kind = CONFIG_CHOICE,
-     .fallback = "required",
-     .choices = "optional|required",
+     .fallback = "auto",
+     .choices = SETTINGS_CLIENT_AUTHS,
      .offset = MEMBER(tls_client_auth),
      .flag = "--tls-client-auth",
      .argument = "HOW",
-     .help = "whether a client must show a certificate, where client_ca is set",
+     .help = "whether a client must show a certificate; auto: required where client_ca is set. "
+             "The others are refused without client_ca",
      .danger =
          "optional lets strangers speak HTTP/2 to the server, and is refused beyond loopback"},
     {.section = "tls",

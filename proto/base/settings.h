@@ -25,6 +25,14 @@
 #define SETTINGS_DEVICES "auto|cpu"
 extern const char *const settings_device_names[];
 
+// Words of [tls] client_auth.
+#define SETTINGS_CLIENT_AUTHS "auto|optional|required"
+enum settings_client_auth {
+    SETTINGS_CLIENT_AUTH_AUTO, // required where there is a client_ca
+    SETTINGS_CLIENT_AUTH_OPTIONAL,
+    SETTINGS_CLIENT_AUTH_REQUIRED,
+};
+
 struct settings_coordinator {
     // [server]
     const char *listen;
@@ -40,7 +48,7 @@ struct settings_coordinator {
     const char *keys;
     // [tls]
     const char *tls_certificate, *tls_key, *tls_client_ca;
-    int tls_client_auth; // 0 optional, 1 required
+    int tls_client_auth; // enum settings_client_auth
     struct config_list tls_client_names;
     // [limits]
     uint64_t limit_calls, limit_streams, limit_stream_items, limit_message_bytes,

@@ -87,24 +87,26 @@ bool bus_endpoint_is_inproc(const char *endpoint)
     return strncmp(endpoint, "inproc://", 9) == 0;
 }
 
-static enum status check_endpoint(const char *endpoint, bool has_key, struct reason *why)
+static enum status check_endpoint(const char *endpoint, const char *field, bool has_key,
+                                  struct reason *why)
 {
     if (!bus_endpoint_is_inproc(endpoint) && strncmp(endpoint, "tcp://", 6) != 0)
-        return reason_set(why, STATUS_INVALID, "endpoint",
+        return reason_set(why, STATUS_INVALID, field,
                           "'%s' is no endpoint: tcp://ADDRESS:PORT or inproc://NAME", endpoint);
     if (strlen(endpoint) >= BUS_ENDPOINT_BYTES)
-        return reason_set(why, STATUS_INVALID, "endpoint",
+        return reason_set(why, STATUS_INVALID, field,
                           "'%.40s...' has %zu characters; allowed: at most %d", endpoint,
                           strlen(endpoint), BUS_ENDPOINT_BYTES - 1);
     if (!bus_endpoint_is_inproc(endpoint) && !has_key)
         return reason_set(
-            why, STATUS_INVALID, "endpoint",
+            why, STATUS_INVALID, field,
             "'%s' needs the keys of the cluster; without them only inproc:// is allowed", endpoint);
     return STATUS_OK;
 }
 
 // The socket, which may be NULL, is still to be closed.
-static enum status explain(const void *socket, const char *endpoint, struct reason *why)
+static enum status explain(const void *socket, const char *endpoint, const char *field,
+                           struct reason *why)
 {
     int error = zmq_errno();
     enum status status = STATUS_INVALID;
@@ -112,16 +114,16 @@ static enum status explain(const void *socket, const char *endpoint, struct reas
         status = STATUS_UNAVAILABLE;
     else if (!socket)
         status = STATUS_EXHAUSTED;
-    return reason_set(why, status, "endpoint", "%s: %s", endpoint, zmq_strerror(error));
+    return reason_set(why, status, field, "%s: %s", endpoint, zmq_strerror(error));
 }
 
-enum status bus_socket_bind(struct bus *bus, const char *endpoint, void **out,
+enum status bus_socket_bind(struct bus *bus, const char *endpoint, const char *field, void **out,
                             char bound[BUS_ENDPOINT_BYTES], struct reason *why)
 {
     assert(bus && endpoint && out);
 
     enum status status =
-        check_endpoint(endpoint, bus->has_keys && bus->keys.node_secret[0] != '\0', why);
+        check_endpoint(endpoint, field, bus->has_keys && bus->keys.node_secret[0] != '\0', why);
     if (status != STATUS_OK)
         return status;
 
@@ -134,7 +136,7 @@ enum status bus_socket_bind(struct bus *bus, const char *endpoint, void **out,
         (!bus_endpoint_is_inproc(endpoint) && !set_server_keys(bus, socket)) ||
         zmq_bind(socket, endpoint) != 0 ||
         zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, real, &real_bytes) != 0) {
-        status = explain(socket, endpoint, why);
+        status = explain(socket, endpoint, field, why);
         bus_socket_close(&socket);
         return status;
     }
@@ -168,8 +170,8 @@ enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out
 {
     assert(bus && endpoint && out && monitor);
 
-    enum status status =
-        check_endpoint(endpoint, bus->has_keys && bus->keys.coordinator_secret[0] != '\0', why);
+    enum status status = check_endpoint(
+        endpoint, "--node", bus->has_keys && bus->keys.coordinator_secret[0] != '\0', why);
     if (status != STATUS_OK)
         return status;
 
@@ -179,7 +181,7 @@ enum status bus_socket_connect(struct bus *bus, const char *endpoint, void **out
     if (!socket || !set_common(socket, endpoint) ||
         (!inproc && (!set_client_keys(bus, socket) || !open_monitor(bus, socket, &watch))) ||
         zmq_connect(socket, endpoint) != 0) {
-        status = explain(socket, endpoint, why);
+        status = explain(socket, endpoint, "--node", why);
         bus_socket_disconnect(&socket, &watch);
         return status;
     }

@@ -85,7 +85,7 @@ enum status dealer_add_peer(struct dealer *dealer, const char *query_endpoint,
     for (int i = 0; i < DEALER_CLASSES; i++) {
         size_t bytes = strlen(endpoints[i]) + 1;
         if (bytes > BUS_ENDPOINT_BYTES)
-            return reason_set(why, STATUS_INVALID, "endpoint",
+            return reason_set(why, STATUS_INVALID, "--node",
                               "'%.40s...' has %zu characters; allowed: at most %d", endpoints[i],
                               bytes - 1, BUS_ENDPOINT_BYTES - 1);
         memcpy(added->endpoints[i], endpoints[i], bytes);

@@ -422,10 +422,10 @@ enum status router_start(const struct router_params *params, struct router **out
     if (!router->replies)
         status = reason_set(why, STATUS_EXHAUSTED, NULL, "no file descriptor is left");
     if (status == STATUS_OK)
-        status = bus_socket_bind(params->bus, params->query_endpoint, &router->sockets[0],
-                                 router->endpoints[0], why);
+        status = bus_socket_bind(params->bus, params->query_endpoint, "--query",
+                                 &router->sockets[0], router->endpoints[0], why);
     if (status == STATUS_OK)
-        status = bus_socket_bind(params->bus, params->bulk_endpoint, &router->sockets[1],
+        status = bus_socket_bind(params->bus, params->bulk_endpoint, "--bulk", &router->sockets[1],
                                  router->endpoints[1], why);
     if (status == STATUS_OK) {
         status = thread_start("reco-router", router_body, router, &router->thread);

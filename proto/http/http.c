@@ -34,6 +34,7 @@
 
 #include "proto/base/address.h"
 #include "proto/base/clock.h"
+#include "proto/base/listener.h"
 #include "proto/base/mem.h"
 #include "proto/base/queue.h"
 #include "proto/base/thread.h"
@@ -326,14 +327,14 @@ static bool is_asked_for_us(const struct http_request *request)
     struct address asked;
     struct address ours;
     // A port is not needed, and which one it is does not matter.
-    if (address_parse(host, &asked, NULL) != STATUS_OK) {
+    if (address_parse(host, NULL, &asked, NULL) != STATUS_OK) {
         int bytes = snprintf(with_port, sizeof(with_port), "%s:0", host);
         if (bytes < 0 || (size_t)bytes >= sizeof(with_port) ||
-            address_parse(with_port, &asked, NULL) != STATUS_OK)
+            address_parse(with_port, NULL, &asked, NULL) != STATUS_OK)
             return false;
     }
-    return asked.loopback || strcasecmp(asked.host, "localhost") == 0 ||
-           (address_parse(request->server->params.listen, &ours, NULL) == STATUS_OK &&
+    return asked.loopback ||
+           (address_parse(request->server->params.listen, NULL, &ours, NULL) == STATUS_OK &&
             strcasecmp(asked.host, ours.host) == 0);
 }
 
@@ -446,18 +447,21 @@ union place {
     struct sockaddr_in6 six;
 };
 
-static enum status read_place(const char *listen, struct address *address, union place *out,
-                              struct reason *why)
+static enum status read_place(const struct http_params *params, struct address *address,
+                              union place *out, struct reason *why)
 {
-    enum status status = address_parse(listen, address, why);
+    enum status status = address_parse(params->listen, params->field, address, why);
     if (status != STATUS_OK)
         return status;
-    if (!address->loopback)
-        return reason_set(why, STATUS_INVALID, "http",
-                          "%s is reachable from other machines, and this port has no TLS: listen "
-                          "on 127.0.0.1 or [::1] and let a proxy with TLS and authentication "
-                          "forward to it",
-                          listen);
+    const struct listener listener = {
+        .field = params->field,
+        .address = params->listen,
+        .loopback = address->loopback,
+        .way_out = "behind a proxy with TLS and authentication that forwards to it",
+    };
+    status = listener_check(&listener, why);
+    if (status != STATUS_OK)
+        return status;
     *out = (union place){.any = {0}};
     if (strchr(address->host, ':')) {
         out->six.sin6_family = AF_INET6;
@@ -476,7 +480,7 @@ static enum status start_daemon(struct http_server *server, struct reason *why)
 {
     struct address address;
     union place place = {.six = {0}};
-    enum status status = read_place(server->params.listen, &address, &place, why);
+    enum status status = read_place(&server->params, &address, &place, why);
     if (status != STATUS_OK)
         return status;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_SUSPEND_RESUME;
@@ -489,7 +493,7 @@ static enum status start_daemon(struct http_server *server, struct reason *why)
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, server, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!server->daemon)
-        return address_not_bound(&address, why);
+        return address_not_bound(&address, server->params.field, why);
     const union MHD_DaemonInfo *info =
         MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT);
     server->port = info && info->port ? info->port : address.port;
@@ -499,7 +503,7 @@ static enum status start_daemon(struct http_server *server, struct reason *why)
 enum status http_start(const struct http_params *params, struct http_server **out,
                        struct reason *why)
 {
-    assert(params && params->listen && params->put_error && out);
+    assert(params && params->listen && params->field && params->put_error && out);
     assert(params->routes && params->route_count <= HTTP_ROUTES_MAX);
 
     struct http_server *server = mem_alloc(sizeof(*server));

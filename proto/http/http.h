@@ -64,6 +64,7 @@ struct http_route {
 
 struct http_params {
     const char *listen;              // "127.0.0.1:7780", port 0 picks one
+    const char *field;               // what errors call it: "--http"
     const struct http_route *routes; // [route_count]; must outlive the server
     size_t route_count;
     void *context;

@@ -141,11 +141,11 @@ enum status rpc_client_open_tls(const char *address, const struct rpc_client_tls
     assert(out);
 
     struct address read;
-    enum status status = address_parse(address, &read, why);
+    enum status status = address_parse(address, "--server", &read, why);
     if (status != STATUS_OK)
         return status;
     if (read.port == 0)
-        return reason_set(why, STATUS_INVALID, "address", "%s: nobody can listen at port 0",
+        return reason_set(why, STATUS_INVALID, "--server", "%s: nobody can listen at port 0",
                           address);
 
     rpc_core_begin();

@@ -488,16 +488,16 @@ static void create_calls(struct rpc_server *server)
         put_free(server, &server->calls[i - 1]);
 }
 
-static enum status listen_at(struct rpc_server *server, const char *text,
+static enum status listen_at(struct rpc_server *server, const struct rpc_server_params *params,
                              const struct address *address, struct reason *why)
 {
     rpc_accept_prepare();
     grpc_server_credentials *credentials =
         server->tls ? rpc_tls_credentials(server->tls) : grpc_insecure_server_credentials_create();
-    server->port = grpc_server_add_http2_port(server->grpc, text, credentials);
+    server->port = grpc_server_add_http2_port(server->grpc, params->address, credentials);
     grpc_server_credentials_release(credentials);
     if (server->port == 0)
-        return address_not_bound(address, why);
+        return address_not_bound(address, params->field, why);
     return STATUS_OK;
 }
 
@@ -569,21 +569,21 @@ static void destroy(struct rpc_server *server)
 enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_server **out,
                              struct reason *why)
 {
-    assert(params && params->address);
+    assert(params && params->address && params->field);
     assert(params->method_count <= RPC_METHODS_MAX);
     assert(out);
 
     struct address address;
-    enum status status = address_parse(params->address, &address, why);
+    enum status status = address_parse(params->address, params->field, &address, why);
     if (status != STATUS_OK)
         return status;
     const struct listener listener = {
-        .field = "address",
+        .field = params->field,
         .address = params->address,
         .loopback = address.loopback,
         .encrypted = params->tls != NULL,
         .authenticated = params->tls && rpc_tls_knows_clients(params->tls),
-        .way_out = "set [tls] certificate, key and client_ca",
+        .way_out = "or set [tls] certificate, key and client_ca",
     };
     status = listener_check(&listener, why);
     if (status != STATUS_OK)
@@ -612,7 +612,7 @@ enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_
         status = add_rows(server, params, why);
     }
     if (status == STATUS_OK)
-        status = listen_at(server, params->address, &address, why);
+        status = listen_at(server, params, &address, why);
     if (status != STATUS_OK) {
         destroy(server);
         return status;

@@ -65,6 +65,7 @@ struct rpc_refusals {
 
 struct rpc_server_params {
     const char *address; // "127.0.0.1:7700"; port 0 picks a free one
+    const char *field;   // what errors call the address: "--listen"
     const struct rpc_method *methods;
     size_t method_count;
     struct bytes descriptor_set; // for reflection; must outlive the server

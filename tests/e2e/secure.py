@@ -179,13 +179,15 @@ class Tls(Case):
 
     def test_files_that_do_not_fit_are_named_at_the_start(self):
         cases = (
-            ("[tls] certificate: ", "--tls-cert", self.server[0], "--tls-key", self.renewed[1]),
+            ("--tls-cert: ", "--tls-cert", self.server[0], "--tls-key", self.renewed[1]),
             ("[tls] key: is missing", "--tls-cert", self.server[0]),
             ("[tls] certificate: is missing", "--tls-key", self.server[1]),
             ("is not PEM", "--tls-cert", "/dev/null", "--tls-key", self.server[1]),
             ("cannot be read", "--tls-cert", self.top / "no", "--tls-key", self.server[1]),
             ("[tls] client_ca: is missing", "--tls-cert", self.server[0], "--tls-key",
              self.server[1], "--tls-client-name", "x"),
+            ("--tls-client-auth: without --tls-client-ca", "--tls-cert", self.server[0], "--tls-key",
+             self.server[1], "--tls-client-auth", "required"),
         )
         for words, *arguments in cases:
             done = run(PROGRAMS / "reco-coordinator", "--listen", "127.0.0.1:0", *arguments)

@@ -12,6 +12,7 @@ reco_test(test_json test_json.c reco_base)
 reco_test(test_json_writer test_json_writer.c reco_base)
 reco_test(test_thread test_thread.c reco_base)
 reco_test(test_config test_config.c reco_base)
+reco_test(test_program test_program.c reco_base)
 reco_test(test_log test_log.c reco_base)
 reco_test(test_trace test_trace.c reco_base)
 

@@ -311,6 +311,7 @@ enum status rpc_echo_start(const char *address, struct rpc_echo **out, struct re
     struct rpc_echo *echo = mem_alloc(sizeof(*echo));
     const struct rpc_server_params params = {
         .address = address,
+        .field = "--listen",
         .methods = methods,
         .method_count = sizeof(methods) / sizeof(methods[0]),
         .descriptor_set = {rpc_echo_descriptors, rpc_echo_descriptors_bytes},

@@ -615,7 +615,7 @@ Test(bus, endpoints_that_cannot_be_are_refused_by_name)
                                        .handle = fixture_handle,
                                        .context = &node};
         cr_expect(eq(int, router_start(&params, &router, &why), STATUS_INVALID), "%s", bad[i]);
-        cr_expect(strcmp(why.field, "endpoint") == 0);
+        cr_expect(strcmp(why.field, "--query") == 0);
         cr_expect(router == NULL);
         cr_expect(eq(int, dealer_add_peer(caller.dealer, bad[i], "inproc://b", &peer, &why),
                      STATUS_INVALID),

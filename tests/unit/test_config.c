@@ -311,6 +311,48 @@ Test(config, variables_and_flags_are_checked_like_the_file)
     cr_expect_str_eq(why.field, "item");
 }
 
+Test(config, an_error_of_a_key_names_what_the_person_wrote)
+{
+    static const char file[] = "[server]\nlisten = a:1\n[tls]\nnames = x\n";
+    static const struct {
+        const char *field, *named, *text;
+    } cases[] = {
+        {"--listen", "", "f.ini:2: [server] listen: is bad"},
+        {"listen", "", "f.ini:2: [server] listen: is bad"},
+        {"[server] listen", "", "f.ini:2: [server] listen: is bad"},
+        {"names", "", "f.ini:4: [tls] names: is bad"},
+        {"--threads", "RECO_SERVER_THREADS", "is bad"},
+        {"threads", "RECO_SERVER_THREADS", "is bad"},
+        {"[tls] strict", "[tls] strict", "is bad"}, // at its default
+        {"--other", "--other", "is bad"},
+        {"", "", "is bad"},
+    };
+    char variable[] = "RECO_SERVER_THREADS=9";
+    char *const environment[] = {variable, NULL};
+    struct config *config = config_create(&table);
+    struct reason why = {0};
+    cr_assert(eq(int, read_text(config, file, false, &why), STATUS_OK));
+    cr_assert(eq(int, config_read_environment(config, environment, &why), STATUS_OK));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)reason_set(&why, STATUS_INVALID, cases[i].field, "is bad");
+        config_blame(config, &why);
+        cr_expect_str_eq(why.field, cases[i].named, "%s", cases[i].field);
+        cr_expect_str_eq(why.text, cases[i].text, "%s", cases[i].field);
+    }
+    cr_assert(eq(int, config_set_flag(config, "--listen", "b:2", &why), STATUS_OK));
+    (void)reason_set(&why, STATUS_INVALID, "listen", "is bad");
+    config_blame(config, &why);
+    cr_expect_str_eq(why.field, "--listen");
+    config_destroy(&config);
+
+    config = config_create(&table);
+    (void)reason_set(&why, STATUS_INVALID, "listen", "is bad");
+    config_blame(config, &why);
+    cr_expect_str_eq(why.field, "--listen");
+    config_blame(config, NULL);
+    config_destroy(&config);
+}
+
 static char *printed(const struct config *config)
 {
     char *text = NULL;

@@ -96,6 +96,7 @@ static struct http_server *open_server(void)
     struct http_server *server = NULL;
     struct reason why = {0};
     const struct http_params params = {.listen = "127.0.0.1:0",
+                                       .field = "--http",
                                        .routes = routes,
                                        .route_count = sizeof(routes) / sizeof(routes[0]),
                                        .put_error = put_error};
@@ -428,9 +429,13 @@ Test(http, a_wrong_address_is_refused_with_the_way_out)
     struct http_server *server = open_server();
     struct http_server *other = NULL;
     struct reason why = {0};
-    struct http_params params = {
-        .listen = "0.0.0.0:0", .routes = routes, .route_count = 1, .put_error = put_error};
+    struct http_params params = {.listen = "0.0.0.0:0",
+                                 .field = "--http",
+                                 .routes = routes,
+                                 .route_count = 1,
+                                 .put_error = put_error};
     cr_expect(eq(int, http_start(&params, &other, &why), STATUS_INVALID));
+    cr_expect(eq(str, why.field, (char *)"--http"));
     cr_expect(ne(ptr, strstr(why.text, "proxy with TLS"), NULL));
     params.listen = "nonsense";
     cr_expect(eq(int, http_start(&params, &other, &why), STATUS_INVALID));
@@ -438,6 +443,7 @@ Test(http, a_wrong_address_is_refused_with_the_way_out)
     (void)snprintf(taken, sizeof(taken), "127.0.0.1:%d", http_port(server));
     params.listen = taken;
     cr_expect(eq(int, http_start(&params, &other, &why), STATUS_UNAVAILABLE));
+    cr_expect(eq(str, why.field, (char *)"--http"));
     cr_expect(eq(ptr, other, NULL));
     expect_alive(server);
     http_stop(&server);

@@ -652,7 +652,7 @@ Test(rpc_calls, two_servers_on_one_port_are_refused)
 {
     struct rpc_echo *second = NULL;
     cr_expect(eq(int, rpc_echo_start(address, &second, &why), STATUS_UNAVAILABLE));
-    cr_expect(eq(str, why.field, (char *)"address"));
+    cr_expect(eq(str, why.field, (char *)"--listen"));
     cr_expect(ne(ptr, strstr(why.text, "in use"), NULL), "%s", why.text);
     expect_alive();
 }

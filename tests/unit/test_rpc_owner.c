@@ -34,7 +34,7 @@ static struct rpc_event event;
 static void begin(void)
 {
     const struct rpc_server_params params = {
-        .address = "127.0.0.1:0", .methods = methods, .method_count = METHODS};
+        .address = "127.0.0.1:0", .field = "--listen", .methods = methods, .method_count = METHODS};
     cr_assert(eq(int, rpc_server_start(&params, &server, &why), STATUS_OK), "%s", why.text);
     char address[32];
     (void)snprintf(address, sizeof(address), "127.0.0.1:%d", rpc_server_port(server));
@@ -282,7 +282,7 @@ Test(rpc_owner, a_server_refuses_methods_that_are_there_already)
     static const struct rpc_method inner[] = {{"/grpc.health.v1.Health/Check", false, false}};
     struct rpc_server *second = NULL;
     struct rpc_server_params params = {
-        .address = "127.0.0.1:0", .methods = twice, .method_count = 2};
+        .address = "127.0.0.1:0", .field = "--listen", .methods = twice, .method_count = 2};
     cr_expect(eq(int, rpc_server_start(&params, &second, &why), STATUS_INVALID));
     cr_expect(ne(ptr, strstr(why.text, "/t.T/Unary"), NULL));
     params.methods = inner;

@@ -21,7 +21,6 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "proto/base/settings.h"
-#include "proto/base/words.h"
 #include "proto/bus/bus.h"
 #include "proto/http/http.h"
 #include "proto/rpc/rpc_client.h"
@@ -43,7 +42,7 @@
 #define FIRST_DEATHS_MAX 3 // of one child before the first answer
 #define TRIES_MAX 3        // with --port 0
 #define PORT_MAX 65423     // P + 80 and the side ports of 32 nodes fit below 65536
-#define ADDRESS_BYTES 64
+#define SIDE_HOST "127.0.0.1"
 #define SIDE_PORTS_ABOVE 80 // the coordinator's, of P
 
 _Static_assert(2 + 3 * NODES_MAX <= PORTS_MAX, "every port can be picked");
@@ -54,7 +53,7 @@ struct up {
     struct settings_coordinator server;
     struct settings_shard node;
     struct settings_client client; // how to ask the coordinator whether it is ready
-    char host[ADDRESS_BYTES];      // listened to
+    struct address listen;         // of [server] listen
     uint64_t port;                 // 0: the kernel picks all
     char path[CLIENT_PATH_BYTES];
     struct datadir *datadir;
@@ -64,13 +63,12 @@ struct up {
     char programs[PATH_MAX]; // folder of this executable
     // [0] the coordinator's, [1 + 2i], [2 + 2i] node i's; behind them the side ports, in this order
     uint16_t ports[PORTS_MAX];
-    char address[ADDRESS_BYTES];
-    char http[ADDRESS_BYTES]; // the coordinator's side port; "": no side ports
+    char address[ADDRESS_TEXT_BYTES];
+    char http[ADDRESS_TEXT_BYTES]; // the coordinator's side port; "": no side ports
     struct supervisor *supervisor;
-    size_t coordinator; // number of the child; the shards are the ones before it
-    bool has_side;      // there are side ports
-    char side_host[ADDRESS_BYTES];
-    uint64_t side_port; // the coordinator's; 0: any
+    size_t coordinator;  // number of the child; the shards are the ones before it
+    bool has_side;       // there are side ports
+    struct address side; // the coordinator's; port 0: any
     bool ready;
 };
 
@@ -88,6 +86,22 @@ static const uint16_t *side_ports(const struct up *up)
 
 // --- before the start
 
+// Where gRPC is answered; --port goes before the port of [server] listen.
+static enum status read_listen(struct up *up, struct reason *why)
+{
+    const char *listen = up->server.listen ? up->server.listen : "";
+    enum status status = address_parse(listen, "--listen", &up->listen, why);
+    if (!status && up->listen.port > PORT_MAX)
+        status = reason_set(why, STATUS_INVALID, "--listen",
+                            "port %d; allowed: 0 to %d, as the ports of the nodes follow from it",
+                            up->listen.port, PORT_MAX);
+    if (status)
+        config_blame(up->configs[0], why);
+    up->port =
+        up->options->port != OPTIONS_PORT_UNSET ? up->options->port : (uint64_t)up->listen.port;
+    return status;
+}
+
 // The side ports: the coordinator's as --http or [http] listen says, else P + 80; node i's 1 + i higher.
 static enum status read_side(struct up *up, struct reason *why)
 {
@@ -95,22 +109,19 @@ static enum status read_side(struct up *up, struct reason *why)
     if (listen && strcmp(listen, HTTP_LISTEN_OFF) == 0)
         return STATUS_OK;
     up->has_side = true;
-    (void)snprintf(up->side_host, sizeof(up->side_host), "127.0.0.1");
-    up->side_port = up->port ? up->port + SIDE_PORTS_ABOVE : 0;
+    up->side = (struct address){.host = SIDE_HOST,
+                                .port = up->port ? (int)up->port + SIDE_PORTS_ABOVE : 0};
     if (!listen)
         return STATUS_OK;
-    struct address address;
-    enum status status = address_parse(listen, &address, why);
-    if (status)
-        return status;
-    if (!address.loopback || strchr(address.host, ':') || address.port > PORT_MAX)
-        return reason_set(why, STATUS_INVALID, "--http",
-                          "'%s'; allowed: off, or 127.0.0.1:PORT with a port of 0 to %d: there is "
-                          "no TLS on these ports, let a proxy that has it forward to them",
-                          listen, PORT_MAX);
-    (void)snprintf(up->side_host, sizeof(up->side_host), "%.40s", address.host);
-    up->side_port = (uint64_t)address.port;
-    return STATUS_OK;
+    enum status status = address_parse(listen, "--http", &up->side, why);
+    if (!status && (!up->side.loopback || strchr(up->side.host, ':') || up->side.port > PORT_MAX))
+        status = reason_set(why, STATUS_INVALID, "--http",
+                            "'%s'; allowed: off, or 127.0.0.1:PORT with a port of 0 to %d: there "
+                            "is no TLS on these ports, let a proxy that has it forward to them",
+                            listen, PORT_MAX);
+    if (status && !up->options->http)
+        config_blame(up->configs[0], why);
+    return status;
 }
 
 // Reads what the children will read, so that a mistake in it is told once and now. Their flags
@@ -133,21 +144,8 @@ static enum status read_configs(struct up *up, struct reason *why)
                           "is missing: with [tls] this program asks its coordinator over TLS "
                           "whether it is ready, as a client that [client] describes");
 
-    const char *listen = up->server.listen ? up->server.listen : "";
-    const char *colon = strrchr(listen, ':');
-    size_t bytes = colon ? (size_t)(colon - listen) : 0;
-    if (!colon || bytes == 0 || bytes >= sizeof(up->host) ||
-        !words_read_count(colon + 1, 0, PORT_MAX, &up->port)) {
-        char where[CONFIG_WHERE_BYTES];
-        return reason_set(why, STATUS_INVALID, NULL,
-                          "%s: '%.100s' is not allowed: HOST:PORT with a port of 0 to %d is",
-                          config_where(up->configs[0], "server", "listen", where), listen,
-                          PORT_MAX);
-    }
-    (void)snprintf(up->host, sizeof(up->host), "%.*s", (int)bytes, listen);
-    if (up->options->port != OPTIONS_PORT_UNSET)
-        up->port = up->options->port;
-    return read_side(up, why);
+    status = read_listen(up, why);
+    return status ? status : read_side(up, why);
 }
 
 static void print_configs(const struct up *up)
@@ -191,6 +189,8 @@ static enum status open_data(struct up *up, struct reason *why)
         .nodes = (uint32_t)(up->options->shards ? up->options->shards : up->server.node_count),
     };
     status = datadir_open(&params, &up->datadir, why);
+    if (status && !where.data_given)
+        config_blame(up->configs[0], why);
     if (status)
         return status;
 
@@ -215,24 +215,24 @@ static enum status choose_ports(struct up *up, struct reason *why)
         for (size_t i = 1; i < count; i++)
             up->ports[i] = (uint16_t)(first + 10 + i - 1);
     }
-    for (size_t i = count; i < all && up->side_port; i++)
-        up->ports[i] = (uint16_t)(up->side_port + i - count);
+    for (size_t i = count; i < all && up->side.port; i++)
+        up->ports[i] = (uint16_t)((size_t)up->side.port + i - count);
     for (size_t i = 0; i < count && first && !status; i++)
         if (!ports_is_free(up->ports[i]))
             status = reason_set(why, STATUS_FAILED_PRECONDITION, "--port",
                                 "127.0.0.1:%u is taken (--port %" PRIu64 " needs it and %" PRIu64
                                 " to %" PRIu64 "); another P or 0 is allowed",
                                 up->ports[i], first, first + 10, first + 10 + count - 2);
-    for (size_t i = count; i < all && up->side_port && !status; i++)
+    for (size_t i = count; i < all && up->side.port && !status; i++)
         if (!ports_is_free(up->ports[i]))
             status = reason_set(why, STATUS_FAILED_PRECONDITION, "--http",
-                                "127.0.0.1:%u is taken (the side ports need %" PRIu64
+                                "127.0.0.1:%u is taken (the side ports need %d"
                                 " and one more for each shard); another 127.0.0.1:PORT, or off, "
                                 "is allowed",
-                                up->ports[i], up->side_port);
-    (void)snprintf(up->address, sizeof(up->address), "%.40s:%u", up->host, up->ports[0]);
+                                up->ports[i], up->side.port);
+    (void)address_text(&up->listen, up->ports[0], up->address);
     if (up->has_side)
-        (void)snprintf(up->http, sizeof(up->http), "%.40s:%u", up->side_host, side_ports(up)[0]);
+        (void)address_text(&up->side, side_ports(up)[0], up->http);
     return status;
 }
 
@@ -263,7 +263,7 @@ static void add_shard(struct up *up, uint32_t index)
     char threads[16];
     char query[BUS_ENDPOINT_BYTES];
     char bulk[BUS_ENDPOINT_BYTES];
-    char http[ADDRESS_BYTES] = HTTP_LISTEN_OFF;
+    char http[ADDRESS_TEXT_BYTES] = HTTP_LISTEN_OFF;
     (void)snprintf(program, sizeof(program), "%s/reco-shard", up->programs);
     if (up->has_side)
         (void)snprintf(http, sizeof(http), "127.0.0.1:%u", side_ports(up)[1 + index]);
