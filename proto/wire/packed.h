@@ -10,7 +10,7 @@
 //   tags       u16
 //   dimension  u16   halves of each row
 //   flags      u16   1: hidden; the other bits are 0
-//   texts            key, caption, source, tags (joined by U+001F), UTF-8, without an end mark
+//   texts            key, caption, source, tags (in their order, joined by U+001F), UTF-8, no end mark
 //   rows             image, text: IEEE half precision, [dimension] each
 //
 // The digest of a record is the first 16 bytes of the SHA-256 of everything behind `length`, read as a

@@ -44,7 +44,7 @@ def read_npy(path):
     count = 1
     for length in header["shape"]:
         count *= length
-    kind = {"<f4": "f", "<i4": "i", "<i8": "q"}[header["descr"]]
+    kind = {"<f2": "e", "<f4": "f", "<i4": "i", "<i8": "q"}[header["descr"]]
     return header["shape"], struct.unpack(f"<{count}{kind}", data[10 + size:])
 
 
@@ -83,6 +83,30 @@ def make_many(folder, count):
         shutil.copy(IMAGES[i % len(IMAGES)], folder / f"{i:05d}.png")
         (folder / f"{i:05d}.txt").write_text(f"{caption_of(IMAGES[i % len(IMAGES)])} number {i}")
     return folder
+
+
+def make_rows(folder, count, dimension=8):
+    """Embeddings as clip-retrieval leaves them: keys k0, k1, ..."""
+    for part in ("img_emb", "text_emb", "metadata"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    rows = [[((i * 7919 + j * 104729) % 2003) / 1000 - 1 for j in range(dimension)] for i in range(count)]
+    write_npy(folder / "img_emb" / "img_emb_0.npy", rows)
+    write_npy(folder / "text_emb" / "text_emb_0.npy", rows)
+    (folder / "metadata" / "metadata_0.jsonl").write_text(
+        "".join(json.dumps({"key": f"k{i}", "caption": f"row {i}"}) + "\n" for i in range(count)))
+    return folder
+
+
+def on_small_disk(case, mount, size, *arguments):
+    """Runs the program where `mount` is a disk of that size; then says its status and what is there."""
+    space = ["unshare", "-m", "--propagation", "private"]
+    if not shutil.which("unshare") or subprocess.run([*space, "mount", "-t", "tmpfs", "none", mount],
+                                                     capture_output=True, check=False).returncode:
+        case.skipTest("this user may not mount a file system of its own")
+    script = f'mount -t tmpfs -o size={size} none "$0" && "$@"; echo $?; ls -R "$0"'
+    return subprocess.run([*space, "sh", "-c", script, *map(str, (mount, PROGRAMS / "reco", *arguments))],
+                          capture_output=True, text=True, check=False, timeout=PATIENCE,
+                          env={**os.environ, "NO_COLOR": "1"})
 
 
 def same_but_for_time(lines):

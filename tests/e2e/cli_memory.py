@@ -1,21 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Memories made, changed, exported and dropped by the command line.
+"""Memories made, changed and dropped by the command line.
 
 usage: cli_memory.py PROGRAM_DIR [CLASS[.test] ...]
 
-Goal: every source becomes the memory that the help promises, what cannot be used is named and left out,
-and an export is the same memory again.
+Goal: every source becomes the memory that the help promises, and what cannot be used is named and left
+out.
 
 Method: cli.py's, which says what the tests of the command line share.
 """
 import io
 import json
-import os
 import shutil
 import tarfile
-import tempfile
-from pathlib import Path
 
 import cli
 from cli import IMAGES, Case, caption_of, make_folder, reco, write_npy
@@ -26,78 +23,6 @@ class Memory(Case):
         done = reco("memory", "build", *arguments, "--data", self.data, "--json")
         self.assertEqual(done.returncode, status, done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
-
-    def test_an_export_becomes_the_same_memory_again(self):
-        with tempfile.TemporaryDirectory() as name:
-            root = Path(name)
-            data = ["--data", root / "data"]
-            rows = [[(7 * i + j * j) % 11 - 5 + 0.1 * i for j in range(8)] for i in range(50)]
-            write_npy(root / "a.npy", rows)
-            write_npy(root / "b.npy", rows[::-1])
-            lines = [{"key": f" k\t{i}\n", "caption": f" \"c\" {i} \U0001f600\n", "source": "" if i % 2 else f"s{i} ",
-                      "tags": ["b;x", "a ", " \u00e9"][:i % 4], "hidden": i % 5 == 0} for i in range(50)]
-            (root / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            self.assertEqual(reco("memory", "build", "one", root / "a.npy", root / "b.npy", root / "m.jsonl",
-                                  "--space", "s:8", *data).returncode, 0)
-
-            def hash_of(memory):
-                return json.loads(reco("memory", "info", memory, "--hash", "--json", *data).stdout)["content_hash"]
-            before = hash_of("one")
-            out = root / "x"
-            told = reco("memory", "export", "one", "--out", out, "--shard-rows", "20", "--json", *data)
-            self.assertEqual(json.loads(told.stdout),
-                             {"memory": "one@1", "space": "s:8", "records": 50, "hidden": 10, "shards": 3})
-            written = [json.loads(line) for i in range(3)
-                       for line in (out / f"metadata/metadata_{i}.jsonl").read_text().splitlines()]
-            plain = [{**line, "hidden": line.get("hidden", False)} for line in written]
-            self.assertEqual(sorted(plain, key=lambda line: line["key"]), sorted(lines, key=lambda line: line["key"]))
-            again = reco("memory", "export", "one", "--out", out, *data)
-            self.assertEqual(again.returncode, 1)
-            self.assertIn("not empty", again.stderr)
-            flat = root / "flat"
-            self.assertEqual(reco("memory", "export", "one", "--out", flat, "--format", "jsonl", "--shard-rows", "20",
-                                  *data).returncode, 0)
-            self.assertEqual(sorted(os.listdir(flat)), [f"records_{i}.jsonl" for i in range(3)])
-            reco("memory", "drop", "one", *data)
-            files = [flat / f"records_{i}.jsonl" for i in range(3)]
-            for memory, sources in (("two", [out]), ("flat", [flat]), ("files", files)):
-                self.assertEqual(reco("memory", "build", memory, *sources, "--space", "s:8", *data).returncode, 0)
-                self.assertEqual(hash_of(memory), before, memory)
-            self.refuse_embeddings(files[0], data)
-            (flat / "export.partial").write_text("")
-            for source in (flat, files[1]):
-                refused = reco("memory", "build", "three", source, "--space", "s:8", *data)
-                self.assertEqual(refused.returncode, 1)
-                self.assertIn("export anew", refused.stderr)
-
-            # What is only a part is not taken for the whole, and the same command makes it whole.
-            (out / "export.partial").write_text("")
-            refused = reco("memory", "build", "three", out, "--space", "s:8", *data)
-            self.assertEqual(refused.returncode, 1)
-            self.assertIn("export anew", refused.stderr)
-            self.assertEqual(reco("memory", "export", "two", "--out", out, "--filter", "tag=a ", *data).returncode, 0)
-            self.assertEqual(len((out / "metadata/metadata_0.jsonl").read_text().splitlines()), 24)
-            self.assertFalse((out / "img_emb/img_emb_1.npy").exists() or (out / "export.partial").exists())
-
-    def refuse_embeddings(self, file, data):
-        """What is wrong with an embedding costs its line, or in the first one the build."""
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-        lines[1]["image_embedding"].pop()
-        del lines[2]["text_embedding"]
-        lines[3]["text_embedding"][4] = 1e39
-        lines[4]["image_embedding"][0] = "1"
-        lines[5]["image_embedding"] = [0] * 8
-        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        done = reco("memory", "build", "faulty", file, "--space", "s:8", "--json", *data)
-        for words in ("image_embedding: 7 numbers: 8 are allowed", "text_embedding: is missing", "element 4 is 1e+39",
-                      "element 0 is not a number", "image_embedding: is all zeros"):
-            self.assertIn(words, done.stderr + done.stdout)
-        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["records"], len(lines) - 5)
-        lines[0]["image_embedding"] = [1] * 4097
-        file.write_text(json.dumps(lines[0]) + "\n")
-        done = reco("memory", "build", "long", file, "--space", "s:8", *data)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("4097 numbers: an array of 1 to 4096", done.stderr)
 
     def test_a_folder_becomes_a_memory_that_answers(self):
         folder = make_folder(self.top / "photos")

@@ -11,29 +11,16 @@ same command works afterwards.
 Method: the real programs, one and four shards; kills while files and states say that work is under
 way. Python's standard library only; without the right to mount, no full disk.
 """
-import json
-import os
 import shutil
 import signal
 import subprocess
 import time
 
 import cli
-from cli import IMAGES, Case, make_folder, reco, same_but_for_time, write_npy
+from cli import IMAGES, Case, make_folder, make_rows, on_small_disk, reco, same_but_for_time
 
 ROWS = 40000  # of a memory that takes long enough to be killed over
 PROMPTS = ("penguin", "rocket", "octopus")
-
-
-def make_rows(folder, count):
-    for part in ("img_emb", "text_emb", "metadata"):
-        (folder / part).mkdir(parents=True)
-    rows = [[((i * 7919 + j * 104729) % 2003) / 1000 - 1 for j in range(8)] for i in range(count)]
-    write_npy(folder / "img_emb" / "img_emb_0.npy", rows)
-    write_npy(folder / "text_emb" / "text_emb_0.npy", rows)
-    (folder / "metadata" / "metadata_0.jsonl").write_text(
-        "".join(json.dumps({"key": f"k{i}", "caption": f"row {i}"}) + "\n" for i in range(count)))
-    return folder
 
 
 class Snapshots(Case):
@@ -155,17 +142,10 @@ class Snapshots(Case):
     def test_a_full_disk_is_said_and_leaves_nothing(self):
         mount = self.top / "disk"
         mount.mkdir()
-        space = ["unshare", "-m", "--propagation", "private"]
-        if not shutil.which("unshare") or subprocess.run([*space, "mount", "-t", "tmpfs", "none", mount],
-                                                         capture_output=True, check=False).returncode:
-            self.skipTest("this user may not mount a file system of its own")
         place = ("--data", self.data)
         self.run_ok("memory", "build", "m", make_rows(self.top / "rows", 20000), "--space", "rows:8", *place)
-        words = [cli.PROGRAMS / "reco", "memory", "snapshot", "m", mount / "snap", *place]
-        done = subprocess.run([*space, "sh", "-c", 'mount -t tmpfs -o size=200k none "$0" && "$@"; echo $?; ls "$0"',
-                               mount, *map(str, words)], capture_output=True, text=True, check=False,
-                              env={**os.environ, "NO_COLOR": "1"})
-        self.assertEqual(done.stdout, "1\n")
+        done = on_small_disk(self, mount, "200k", "memory", "snapshot", "m", mount / "snap", *place)
+        self.assertEqual(done.stdout.split(), ["1", f"{mount}:"])
         self.assertIn("records-0.bin", done.stderr)
         self.assertIn("No space left on device", done.stderr)
 

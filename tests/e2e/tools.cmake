@@ -15,6 +15,7 @@ endforeach()
 
 # Memories as files, and back.
 reco_script(e2e_snapshots ${Python3_EXECUTABLE} snapshots.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+reco_script(e2e_round_trip ${Python3_EXECUTABLE} round_trip.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 
 # What changes all records that match.
 reco_script(e2e_by_filter ${Python3_EXECUTABLE} by_filter.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})

@@ -46,6 +46,7 @@ struct export
     uint64_t shard;
     uint64_t records;
     uint64_t hidden;
+    bool has_failed; // to write a file: the fault is here and not with the cluster
     char pin[MEMORIES_PIN_BYTES];
     char space[SPACE_ROOM];
     struct output_progress progress;
@@ -77,8 +78,9 @@ static enum status name_lines(struct export *export, struct reason *why)
                             : name_file(export, "metadata", NULL, why);
 }
 
-static enum status failed(const struct export *export, struct reason *why)
+static enum status failed(struct export *export, struct reason *why)
 {
+    export->has_failed = true;
     return reason_set(why, STATUS_IO, export->path, "cannot be written: %s", SYSTEM_ERROR(errno));
 }
 
@@ -156,9 +158,10 @@ static enum status prepare(struct export *export, struct reason *why)
 
 // --- a shard
 
-static enum status named(const struct export *export, enum status status,
-                         const struct reason *inner, struct reason *why)
+static enum status named(struct export *export, enum status status, const struct reason *inner,
+                         struct reason *why)
 {
+    export->has_failed |= status != STATUS_OK;
     return status ? reason_set(why, status, export->path, "%s", inner->text) : STATUS_OK;
 }
 
@@ -358,6 +361,7 @@ static int write_all(struct export *export)
 {
     struct reason why = {.text = ""};
     enum status status = prepare(export, &why);
+    export->has_failed |= status != STATUS_OK;
     if (!status)
         status = run_stream(export, &why);
     if (!status)
@@ -369,7 +373,7 @@ static int write_all(struct export *export)
     if (!status)
         return show(export);
     output_error(NULL, &why);
-    return output_exit(status);
+    return export->has_failed ? VERBS_FAILED : output_exit(status);
 }
 
 static int run_export(const struct options *options)
