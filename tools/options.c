@@ -28,6 +28,9 @@ void options_init(struct options *options)
         .repetitions = 5,
         .queries = 100,
         .dimension = 512,
+        .count = 1000000,
+        .query_rows = 1000,
+        .seed = 1,
     };
 }
 

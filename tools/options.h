@@ -66,6 +66,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     // bench
     struct args_numbers batches, concurrency;
     uint64_t repetitions, queries, synthetic, dimension;
+    uint64_t count, query_rows, seed; // of made-up vectors
     bool refine;
     // what is no flag
     struct args_list items;

@@ -5,15 +5,18 @@
 #include "tools/output.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
+#include "proto/base/system_error.h"
 
 #define ITEM_BYTES_MAX ((size_t)1000) // of an item's name; the path of a file is seldom longer
 
@@ -131,6 +134,17 @@ int output_exit(enum status status)
     return code == status_grpc_code(STATUS_UNAVAILABLE) || code == status_grpc_code(STATUS_DEADLINE)
                ? 3
                : 1;
+}
+
+enum status output_make_folder(const char *folder, struct reason *why)
+{
+    struct stat there;
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return reason_set(why, STATUS_IO, folder, "cannot be made: %s", SYSTEM_ERROR(errno));
+    if (stat(folder, &there) == 0 && !S_ISDIR(there.st_mode))
+        return reason_set(why, STATUS_INVALID, "--out", "'%s' is a file; a folder is allowed",
+                          folder);
+    return STATUS_OK;
 }
 
 void output_text(struct text text)

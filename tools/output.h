@@ -31,6 +31,9 @@ void output_step(const char *format, ...) PRINTF_LIKE(1, 2);
 // as gRPC counts it, so that a server's answer and this process' own count alike; else 1.
 int output_exit(enum status status);
 
+// Makes the folder of --out unless it is there. STATUS_INVALID when that is a file, STATUS_IO.
+enum status output_make_folder(const char *folder, struct reason *why) MUST_CHECK;
+
 // Prints to stdout with control characters as '?'.
 void output_text(struct text text);
 

@@ -8,6 +8,8 @@ Goal: measurements have the shape that the help promises, on made-up memories th
 
 Method: cli.py's, which says what the tests of the command line share.
 """
+from pathlib import Path
+
 import cli
 from cli import IMAGES, Case
 
@@ -41,6 +43,20 @@ class Bench(Case):
         done = self.run_ok(*asked, "--refine")
         self.assertNotIn("building", done.stderr)
         self.assertIn("GB/s", done.stdout)
+
+    def test_vectors_writes_the_same_files_again(self):
+        out, again = self.top / "vectors", self.top / "again"
+        lines = self.lines("bench", "vectors", "--out", out, "--count", "300", "--dimension", "48", "-n", "20")
+        self.assertEqual([(Path(line["file"]).name, line["rows"], line["dimension"]) for line in lines],
+                         [("base.npy", 300, 48), ("queries-id.npy", 20, 48), ("queries-ood.npy", 20, 48)])
+        self.assertIn("200 rows", self.run_ok("bench", "vectors", "--out", again, "--count", "200", "--dimension",
+                                              "48", "-n", "20").stdout)
+        whole, begin = (out / "base.npy").read_bytes(), (again / "base.npy").read_bytes()
+        self.assertEqual(whole[-300 * 48 * 4:-100 * 48 * 4], begin[-200 * 48 * 4:])  # fewer rows: the first ones
+        self.assertEqual((out / "queries-ood.npy").read_bytes(), (again / "queries-ood.npy").read_bytes())
+        self.refused(2, "--out: is needed", "bench", "vectors")
+        self.refused(2, "--dimension", "bench", "vectors", "--out", out, "--dimension", "8")
+        self.refused(1, "is a file", "bench", "vectors", "--out", out / "base.npy", "--count", "1")
 
     def test_search_needs_a_memory_with_records(self):
         self.refused(1, "reco memory build", "bench", "search", "--data", self.data)

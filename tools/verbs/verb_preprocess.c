@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // reco preprocess: the exact pixels that the model sees, as files for comparison with other programs.
 
-#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "proto/base/mem.h"
-#include "proto/base/system_error.h"
 #include "shaders/models/clip.h"
 #include "shaders/models/image.h"
 #include "tools/answers.h"
@@ -118,19 +115,15 @@ static int do_items(struct preprocess *preprocess)
 static enum status prepare(const struct clip_info *info, struct preprocess *preprocess,
                            struct reason *why)
 {
-    const char *folder = preprocess->options->out;
     if (!info->image)
         return reason_set(why, STATUS_FAILED_PRECONDITION, info->name,
                           "has no preprocessor_config.json");
     preprocess->params = *info->image;
     preprocess->params.profile = (enum image_profile)preprocess->options->profile;
 
-    struct stat there;
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        return reason_set(why, STATUS_IO, folder, "cannot be made: %s", SYSTEM_ERROR(errno));
-    if (stat(folder, &there) == 0 && !S_ISDIR(there.st_mode))
-        return reason_set(why, STATUS_INVALID, "--out", "'%s' is a file; a folder is allowed",
-                          folder);
+    enum status status = output_make_folder(preprocess->options->out, why);
+    if (status)
+        return status;
     size_t size = preprocess->params.size;
     preprocess->pixels = mem_alloc_array(3 * size * size, sizeof(float));
     return STATUS_OK;
