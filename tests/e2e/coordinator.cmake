@@ -12,5 +12,6 @@ reco_test(test_coordinator_program test_coordinator_program.c reco_coordinator_h
 add_dependencies(test_coordinator_program reco-coordinator reco-shard)
 reco_test(test_coordinator_snapshot test_coordinator_snapshot.c reco_coordinator_house)
 reco_test(test_coordinator_stream test_coordinator_stream.c reco_coordinator_house reco_rpc)
+target_link_options(test_coordinator_stream PRIVATE -Wl,--wrap=dispatch_request,--wrap=clip_encode_texts)
 reco_test(test_coordinator_export test_coordinator_export.c reco_coordinator_house reco_rpc)
 reco_test(test_coordinator_cancel test_coordinator_cancel.c reco_coordinator_house reco_rpc)

@@ -273,6 +273,52 @@ void house_fill(struct house *house, const char *name, uint32_t records)
     cr_assert(eq(u64, reply.stored, records));
 }
 
+void house_model_embedding(uint32_t seed, float out[HOUSE_MODEL_DIMENSION])
+{
+    uint64_t state = 0x9e3779b97f4a7c15u * (seed + 1);
+    for (uint32_t i = 0; i < HOUSE_MODEL_DIMENSION; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        out[i] = (float)(state >> 33) / 1073741824.0f - 1.0f;
+    }
+}
+
+void house_fill_model_space(struct house *house, uint32_t records)
+{
+    static float rows[WRITE_RECORDS_MAX][2][HOUSE_MODEL_DIMENSION];
+    static char keys[WRITE_RECORDS_MAX][16];
+    static struct api_ingest_record list[WRITE_RECORDS_MAX];
+    struct api_memory_info info;
+    struct reason why = {0};
+    const struct api_create_request create = {.name = text_of("default")};
+    cr_assert(le(u32, records, WRITE_RECORDS_MAX));
+    cr_assert(eq(int, house_create_status(house, &create, &info, &why), STATUS_OK), "%s", why.text);
+    cr_assert(eq(u32, info.dimension, HOUSE_MODEL_DIMENSION));
+    for (uint32_t i = 0; i < records; i++) {
+        house_model_embedding(2 * i, rows[i][0]);
+        house_model_embedding(2 * i + 1, rows[i][1]);
+        (void)snprintf(keys[i], sizeof(keys[i]), "r%u", i);
+        list[i] = (struct api_ingest_record){.key = text_of(keys[i]),
+                                             .caption = text_of(keys[i]),
+                                             .image_embedding = rows[i][0],
+                                             .image_count = HOUSE_MODEL_DIMENSION,
+                                             .text_embedding = rows[i][1],
+                                             .text_count = HOUSE_MODEL_DIMENSION};
+    }
+    const struct api_ingest_request request = {
+        .memory = text_of("default"), .records = list, .count = records};
+    struct buffer message = {0};
+    struct buffer out = {0};
+    struct coordinator_stream *stream = NULL;
+    cr_assert(eq(int, api_encode_ingest_request(&request, &message), STATUS_OK));
+    cr_assert(eq(int, coordinator_stream_open(house->coordinator, API_MEMORY_INGEST, &stream, &why),
+                 STATUS_OK));
+    cr_assert(eq(int, coordinator_stream_send(stream, (struct bytes){message.data, message.count}),
+                 STATUS_OK));
+    cr_assert(eq(int, coordinator_stream_finish(&stream, &out, &why), STATUS_OK), "%s", why.text);
+    buffer_deinit(&message);
+    buffer_deinit(&out);
+}
+
 // ---------------------------------------------------------------- questions
 
 struct api_query_request house_question(uint32_t record, float embedding[HOUSE_DIMENSION])

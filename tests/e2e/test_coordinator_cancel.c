@@ -20,9 +20,9 @@
 
 #define NODES 3
 #define RECORDS 1000
-#define DIMENSION 128 // of the embedded model
-#define SEATS 16      // calls that are open at once
-#define LABELS 300    // of a label question of the storm
+#define DIMENSION HOUSE_MODEL_DIMENSION
+#define SEATS 16   // calls that are open at once
+#define LABELS 300 // of a label question of the storm
 #define QUIET_US 50000
 #define LONG_US 20000000
 
@@ -38,45 +38,11 @@ static uint32_t random_u32(void)
     return (uint32_t)(state >> 33);
 }
 
-static void fill_model_space(void)
-{
-    static float rows[RECORDS][2][DIMENSION];
-    static char keys[RECORDS][16];
-    static struct api_ingest_record records[RECORDS];
-    struct api_memory_info info;
-    struct api_create_request create = {.name = text_of("default")};
-    cr_assert(eq(int, house_create_status(&house, &create, &info, NULL), STATUS_OK));
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        for (uint32_t j = 0; j < 2 * DIMENSION; j++)
-            rows[i][j / DIMENSION][j % DIMENSION] = (float)(random_u32() % 2000) / 1000.0f - 0.99f;
-        (void)snprintf(keys[i], sizeof(keys[i]), "r%u", i);
-        records[i] = (struct api_ingest_record){.key = text_of(keys[i]),
-                                                .caption = text_of(keys[i]),
-                                                .image_embedding = rows[i][0],
-                                                .image_count = DIMENSION,
-                                                .text_embedding = rows[i][1],
-                                                .text_count = DIMENSION};
-    }
-    struct api_ingest_request request = {.records = records, .count = RECORDS};
-    request.memory = text_of("default");
-    struct buffer message = {0};
-    struct buffer out = {0};
-    struct coordinator_stream *stream = NULL;
-    cr_assert(eq(int, api_encode_ingest_request(&request, &message), STATUS_OK));
-    cr_assert(eq(int, coordinator_stream_open(house.coordinator, API_MEMORY_INGEST, &stream, NULL),
-                 STATUS_OK));
-    cr_assert(eq(int, coordinator_stream_send(stream, (struct bytes){message.data, message.count}),
-                 STATUS_OK));
-    cr_assert(eq(int, coordinator_stream_finish(&stream, &out, NULL), STATUS_OK));
-    buffer_deinit(&message);
-    buffer_deinit(&out);
-}
-
 static void open_house(void)
 {
     house_open(&house, NODES, "127.0.0.1:0");
     house_fill(&house, "m", RECORDS);
-    fill_model_space();
+    house_fill_model_space(&house, RECORDS);
     (void)snprintf(address, sizeof(address), "127.0.0.1:%d", coordinator_port(house.coordinator));
     cr_assert(eq(int,
                  bytes_read_file(RECO_SOURCE_DIR "/tests/golden/tiny/images/anchor.noto.png",
