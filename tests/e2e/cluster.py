@@ -24,46 +24,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "demo"))
 from demo import children_named  # noqa: E402
 from scoring import MEMORY, Reco, read_samples, unpack_queries, write_samples  # noqa: E402
 
+import procs  # noqa: E402
+from procs import wait_for  # noqa: E402
+
 RECORDS = 700
 PICTURES = 6
 LABELS = "lemon\nred apple\tapple\ncrab\numbrella\nmahjong red dragon\njoker\n"
-WAIT_SECONDS = 30
 
 
-def wait_for(what, condition):
-    """The first true value of condition(); fails after WAIT_SECONDS."""
-    until = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < until:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {WAIT_SECONDS} s: {what}")
-
-
-class Cluster:
+class Cluster(procs.Cluster):
     def __init__(self, programs, folder, shards):
-        self.program = programs / "reco"
-        self.process = subprocess.Popen([self.program, "up", "--shards", str(shards), "--port", "0",
-                                         "--data", folder], stdout=subprocess.PIPE, text=True)
-        words = self.process.stdout.readline().split()
-        assert words and words[0] == "ready", f"no ready line: {words}"
-        self.address = words[1]
-        self.reco = Reco(self.program, "--server", self.address)
+        super().__init__(programs, folder, "--shards", shards)
+        self.reco = Reco(programs / "reco", "--server", self.address)
 
     def shards(self):
         return children_named(self.process.pid, "reco-shard")
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *failure):
-        if self.process.poll() is None:
-            for pid in self.shards():
-                os.kill(pid, signal.SIGCONT)
-            self.process.terminate()
-            status = self.process.wait(60)
-            assert failure[0] or status == 0, f"reco up ended with {status}"
+        for pid in self.shards():
+            os.kill(pid, signal.SIGCONT)
+        super().__exit__(*failure)
 
 
 def strip(lines):

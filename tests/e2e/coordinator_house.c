@@ -15,6 +15,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/embedding.h"
 #include "proto/base/log.h"
+#include "tests/support/patience.h"
 
 #define WAIT_US 20000000
 #define ARENA_BYTES ((size_t)256 << 20)
@@ -110,10 +111,8 @@ static bool is_up(struct house *house, uint32_t node)
 static void wait_state(struct house *house, uint32_t node, bool up)
 {
     int64_t limit_us = clock_deadline_in_us(WAIT_US);
-    while (is_up(house, node) != up) {
-        cr_assert(not(clock_passed(limit_us)), "node %u did not change its state", node);
-        usleep(10000);
-    }
+    while (is_up(house, node) != up)
+        cr_assert(patience_lasts(limit_us), "node %u did not change its state", node);
 }
 
 void house_stop_node(struct house *house, uint32_t node)

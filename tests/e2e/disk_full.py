@@ -23,7 +23,7 @@ from array import array
 from pathlib import Path
 
 from front import Failure, Front
-from procs import Cluster, wait_for
+from procs import Cluster, poll, wait_for
 
 MOUNT_BYTES = 512 << 20
 DIMENSION = 512
@@ -211,16 +211,8 @@ def survives_no_space(writer, filler, round_number):
     try:
         write_until_refused(writer, "default")
         writer.search("default")
-        deleted = False
         # The first deletion may come before the node has given up its reserve.
-        for _ in range(100):
-            try:
-                writer.delete("default", 10)
-                deleted = True
-                break
-            except Failure as failure:
-                is_refusal(failure)
-                time.sleep(0.05)
+        deleted = poll(lambda: deletes(writer), 5)
         writer.search("default")
     finally:
         ended.set()
@@ -230,6 +222,15 @@ def survives_no_space(writer, filler, round_number):
     writer.delete("default", 10)
     writer.front.call("Memory", "Drop", name=name)
     return deleted
+
+
+def deletes(writer):
+    try:
+        writer.delete("default", 10)
+        return True
+    except Failure as failure:
+        is_refusal(failure)
+        return False
 
 
 def drops_on_a_full_disk(writer, filler):

@@ -63,18 +63,25 @@ class Cluster:
             self.end()
 
 
-def wait_for(what, condition, seconds=60):
-    """The first true value of condition(); fails after `seconds`, which only a broken program needs.
+def poll(condition, seconds):
+    """The first true value of condition(), or its last one after `seconds`.
 
-    This polls, and is the only place that does: other processes' states have no descriptor to wait on.
+    The only place that polls: other processes' states have no descriptor to wait on.
     """
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while True:
         value = condition()
-        if value:
+        if value or time.monotonic() > until:
             return value
-        time.sleep(0.01)
-    raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.002)
+
+
+def wait_for(what, condition, seconds=60):
+    """The first true value of condition(); fails after `seconds`, which only a broken program needs."""
+    value = poll(condition, seconds)
+    if not value:
+        raise AssertionError(f"not within {seconds} s: {what}")
+    return value
 
 
 def rss_bytes(pid):

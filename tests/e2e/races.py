@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from front import Failure, Front, grpc
-from procs import Cluster, children, wait_for
+from procs import Cluster, children, poll, wait_for
 
 TESTS = Path(__file__).resolve().parents[1]
 PICTURE = TESTS / "golden/tiny/images/anchor.fluent-emoji.png"
@@ -269,10 +269,8 @@ def disturb(cluster, load, seconds, chance):
     killed = 0
     while time.monotonic() < until:
         before = dict(load.done)
-        limit = time.monotonic() + 60
-        while time.monotonic() < limit and any(load.done.get(name, 0) <= before.get(name, 0) for name in load.names):
-            time.sleep(0.1)
-        time.sleep(min(6, seconds / 3))
+        poll(lambda: all(load.done.get(name, 0) > before.get(name, 0) for name in load.names), 60)
+        time.sleep(min(6, seconds / 3))  # shapes the load: what is raced against is work of all ages
         victim = chance.choice(shards(cluster))
         os.kill(victim, signal.SIGKILL)
         killed += 1

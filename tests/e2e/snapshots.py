@@ -14,13 +14,24 @@ way. Python's standard library only; without the right to mount, no full disk.
 import shutil
 import signal
 import subprocess
-import time
 
 import cli
 from cli import IMAGES, Case, make_folder, make_rows, on_small_disk, reco, same_but_for_time
+from procs import wait_for
 
 ROWS = 40000  # of a memory that takes long enough to be killed over
 PROMPTS = ("penguin", "rocket", "octopus")
+
+
+def bytes_below(folder):
+    """On the disk; files come and go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += 512 * path.stat().st_blocks
+        except FileNotFoundError:
+            pass
+    return total
 
 
 class Snapshots(Case):
@@ -98,8 +109,7 @@ class Snapshots(Case):
         """True when it was killed, False when it was faster."""
         process = subprocess.Popen([str(cli.PROGRAMS / "reco"), *map(str, arguments)], stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
-        while process.poll() is None and not condition():
-            time.sleep(0.001)
+        wait_for("it is time", lambda: process.poll() is not None or condition())
         process.kill()
         return process.wait(cli.PATIENCE) == -signal.SIGKILL
 
@@ -121,12 +131,13 @@ class Snapshots(Case):
 
         meta = self.data / "meta.json"
         killed = 0
-        for wait in (0, 0.02, 0.1):
+        for steps in (0, 1, 4):  # by which the data has grown, some megabytes each
+            sizes = set()
+
             def is_time():
-                if "restoring" not in meta.read_text():
-                    return False
-                time.sleep(wait)
-                return True
+                if "restoring" in meta.read_text():
+                    sizes.add(bytes_below(self.data))
+                return len(sizes) > steps
             killed += self.kill_when(is_time, "memory", "restore", snap, "n", *place)
             states = {one["memory"]: one["state"] for one in self.lines("memory", "list", *place)}
             if states.get("n") == "serving":

@@ -5,10 +5,12 @@
 // Method: the built programs, loopback ports picked by the kernel, our own gRPC client.
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +22,7 @@
 #include "proto/base/thread.h"
 #include "proto/rpc/rpc_client.h"
 #include "tests/e2e/coordinator_house.h"
+#include "tests/support/patience.h"
 
 #define LINE 512
 
@@ -67,6 +70,7 @@ struct cluster {
     struct program shards[2];
     struct program coordinator;
     char address[LINE];
+    unsigned short http_port; // of open_alone()
     struct rpc_client *client;
 };
 
@@ -146,6 +150,61 @@ static void open_cluster(struct cluster *cluster)
     cr_assert(eq(int, rpc_client_open(cluster->address, &cluster->client, NULL), STATUS_OK));
 }
 
+// A coordinator without nodes, with a side port and one compute thread.
+static void open_alone(struct cluster *cluster)
+{
+    char line[LINE];
+    const char *const arguments[] = {coordinator_path, "--listen",  "127.0.0.1:0", "--http",
+                                     "127.0.0.1:0",    "--threads", "1",           NULL};
+    cluster->coordinator = start(arguments);
+    cr_assert(ne(ptr, fgets(line, sizeof(line), cluster->coordinator.out), NULL));
+    cr_assert(eq(int, sscanf(line, "ready %255s", cluster->address), 1));
+    cr_assert(ne(ptr, fgets(line, sizeof(line), cluster->coordinator.out), NULL));
+    cr_assert(eq(int, sscanf(line, "http 127.0.0.1:%hu", &cluster->http_port), 1));
+    cr_assert(eq(int, rpc_client_open(cluster->address, &cluster->client, NULL), STATUS_OK));
+    cr_assert(eq(int, rpc_client_health(cluster->client, clock_deadline_in_us(10000000), NULL),
+                 STATUS_OK)); // connected
+}
+
+static void close_alone(struct cluster *cluster)
+{
+    rpc_client_close(&cluster->client);
+    (void)kill(cluster->coordinator.pid, SIGTERM);
+    cr_expect(eq(int, ended(&cluster->coordinator), 0));
+}
+
+// How many calls are under way, as the metrics say; -1 when they cannot be asked.
+static int calls_under_way(const struct cluster *cluster)
+{
+    static const char question[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+                                   "Connection: close\r\n\r\n";
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(cluster->http_port),
+                                  .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    int count = -1;
+    char line[LINE];
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+        send(fd, question, sizeof(question) - 1, MSG_NOSIGNAL) == (ssize_t)sizeof(question) - 1) {
+        FILE *answer = fdopen(fd, "r");
+        while (fgets(line, sizeof(line), answer))
+            (void)sscanf(line, "reco_grpc_inflight %d", &count);
+        (void)fclose(answer);
+    } else {
+        (void)close(fd);
+    }
+    return count;
+}
+
+static bool wait_calls(const struct cluster *cluster, int count)
+{
+    const int64_t limit_us = clock_deadline_in_us(PATIENCE_US);
+    while (calls_under_way(cluster) != count)
+        if (!patience_lasts(limit_us))
+            return false;
+    return true;
+}
+
 static void close_cluster(struct cluster *cluster)
 {
     char command[96];
@@ -172,28 +231,39 @@ static enum status call(struct cluster *cluster, enum api_method method, struct 
     return status;
 }
 
+// What the coordinator knows of a node.
+static struct node_state {
+    bool up;
+    uint32_t in_flight;
+} ask_node(struct cluster *cluster, uint32_t node)
+{
+    struct buffer request = {0};
+    struct buffer reply = {0};
+    struct api_node_list list;
+    struct arena *arena = arena_create(1 << 20);
+    cr_assert(eq(int, call(cluster, API_CLUSTER_LIST_NODES, &request, &reply, NULL), STATUS_OK));
+    cr_assert(eq(int,
+                 api_decode_node_list((struct bytes){reply.data, reply.count}, arena, &list, NULL),
+                 STATUS_OK));
+    cr_assert(eq(sz, list.count, 2));
+    struct node_state state = {.up = text_equal(list.nodes[node].state, text_of("up")),
+                               .in_flight = list.nodes[node].in_flight};
+    arena_destroy(&arena);
+    buffer_deinit(&reply);
+    return state;
+}
+
+static void wait_node(struct cluster *cluster, uint32_t node, bool up)
+{
+    const int64_t limit_us = clock_deadline_in_us(PATIENCE_US);
+    while (ask_node(cluster, node).up != up)
+        cr_assert(patience_lasts(limit_us), "node %u did not change its state", node);
+}
+
 static void wait_nodes(struct cluster *cluster)
 {
-    int64_t limit_us = clock_deadline_in_us(20000000);
-    for (;;) {
-        struct buffer request = {0};
-        struct buffer reply = {0};
-        struct api_node_list list;
-        struct arena *arena = arena_create(1 << 20);
-        cr_assert(
-            eq(int, call(cluster, API_CLUSTER_LIST_NODES, &request, &reply, NULL), STATUS_OK));
-        cr_assert(eq(
-            int, api_decode_node_list((struct bytes){reply.data, reply.count}, arena, &list, NULL),
-            STATUS_OK));
-        bool up = list.count == 2 && text_equal(list.nodes[0].state, text_of("up")) &&
-                  text_equal(list.nodes[1].state, text_of("up"));
-        arena_destroy(&arena);
-        buffer_deinit(&reply);
-        if (up)
-            return;
-        cr_assert(not(clock_passed(limit_us)));
-        usleep(20000);
-    }
+    wait_node(cluster, 0, true);
+    wait_node(cluster, 1, true);
 }
 
 static void create(struct cluster *cluster)
@@ -352,12 +422,7 @@ Test(program, works_under_its_parents_lock)
 Test(program, encodes_without_a_data_directory)
 {
     struct cluster cluster = {0};
-    char line[LINE] = "";
-    const char *const arguments[] = {coordinator_path, "--listen", "127.0.0.1:0", NULL};
-    cluster.coordinator = start(arguments);
-    cr_assert(ne(ptr, fgets(line, sizeof(line), cluster.coordinator.out), NULL));
-    cr_assert(eq(int, sscanf(line, "ready %255s", cluster.address), 1));
-    cr_assert(eq(int, rpc_client_open(cluster.address, &cluster.client, NULL), STATUS_OK));
+    open_alone(&cluster);
     struct buffer request = {0};
     struct buffer reply = {0};
     struct reason why = {0};
@@ -371,9 +436,7 @@ Test(program, encodes_without_a_data_directory)
     cr_expect(eq(int, call(&cluster, API_MEMORY_CREATE, &request, &reply, &why),
                  STATUS_FAILED_PRECONDITION));
     buffer_deinit(&reply);
-    rpc_client_close(&cluster.client);
-    (void)kill(cluster.coordinator.pid, SIGTERM);
-    cr_expect(eq(int, ended(&cluster.coordinator), 0));
+    close_alone(&cluster);
 }
 
 static enum status refine(struct cluster *cluster, int64_t deadline_us, struct api_answer *answer,
@@ -421,8 +484,7 @@ Test(program, a_frozen_shard_costs_its_part_and_not_the_deadline)
     cr_expect(ne(ptr, strstr(answer.degraded[0].data, "node 1"), NULL));
     cr_expect(gt(flt, answer.gate, 0));
 
-    // The frozen one is noticed within a second; then nobody waits for it.
-    usleep(1200000);
+    wait_node(&cluster, 1, false); // then nobody waits for it
     int64_t begun_us = clock_now_us();
     cr_assert(eq(int, refine(&cluster, 10000000, &answer, arena, &why), STATUS_OK));
     cr_expect(lt(i64, clock_now_us() - begun_us, 1000000));
@@ -466,7 +528,13 @@ Test(program, a_shard_that_dies_while_a_stream_waits_for_it_fails_the_stream)
     cr_assert(eq(int, rpc_stream_open(cluster.client, &params, &stream, &why), STATUS_OK));
     cr_assert(
         eq(int, rpc_stream_send(stream, (struct bytes){message.data, message.count}), STATUS_OK));
-    usleep(100000); // the write is with the frozen shard, the next message is waited for
+    // The write is with the frozen shard, the next message is waited for.
+    struct cluster asker = {0}; // a client has one call at a time
+    cr_assert(eq(int, rpc_client_open(cluster.address, &asker.client, NULL), STATUS_OK));
+    const int64_t limit_us = clock_deadline_in_us(PATIENCE_US);
+    while (ask_node(&asker, 1).in_flight == 0)
+        cr_assert(patience_lasts(limit_us));
+    rpc_client_close(&asker.client);
     (void)kill(cluster.shards[1].pid, SIGKILL);
     cr_expect(eq(int, rpc_stream_finish(&stream, &reply, &why), STATUS_UNAVAILABLE));
     cr_expect(ne(ptr, strstr(why.text, "node 1"), NULL), "%s", why.text);
@@ -485,8 +553,8 @@ static void interrupt_soon(struct thread *self, void *context)
 {
     struct interrupter *interrupter = context;
     thread_ready(self, STATUS_OK);
-    usleep(50000);
-    rpc_client_interrupt(interrupter->cluster->client);
+    if (wait_calls(interrupter->cluster, 1))
+        rpc_client_interrupt(interrupter->cluster->client);
 }
 
 struct late {
@@ -515,18 +583,10 @@ Test(program, lets_running_calls_finish_when_it_drains)
 {
     struct cluster cluster = {0};
     struct thread *thread = NULL;
-    char line[LINE] = "";
-    const char *const arguments[] = {coordinator_path, "--listen", "127.0.0.1:0",
-                                     "--threads",      "1",        NULL};
-    cluster.coordinator = start(arguments);
-    cr_assert(ne(ptr, fgets(line, sizeof(line), cluster.coordinator.out), NULL));
-    cr_assert(eq(int, sscanf(line, "ready %255s", cluster.address), 1));
-    cr_assert(eq(int, rpc_client_open(cluster.address, &cluster.client, NULL), STATUS_OK));
-    cr_assert(eq(int, rpc_client_health(cluster.client, clock_deadline_in_us(10000000), NULL),
-                 STATUS_OK)); // connected
+    open_alone(&cluster);
     struct late late = {&cluster, STATUS_INTERNAL};
     cr_assert(eq(int, thread_start("late", encode_many, &late, &thread), STATUS_OK));
-    usleep(30000); // the call is on its way; encoding takes longer than this
+    cr_assert(wait_calls(&cluster, 1)); // encoding takes longer than telling so
     (void)kill(cluster.coordinator.pid, SIGTERM);
     cr_expect(eq(int, ended(&cluster.coordinator), 0));
     thread_join(&thread);
@@ -540,16 +600,8 @@ Test(program, a_cancelled_call_leaves_nothing_behind)
     struct cluster cluster = {0};
     struct thread *thread = NULL;
     struct interrupter interrupter = {&cluster};
-    char line[LINE] = "";
     static struct text texts[COUNT];
-    const char *const arguments[] = {coordinator_path, "--listen", "127.0.0.1:0",
-                                     "--threads",      "1",        NULL};
-    cluster.coordinator = start(arguments);
-    cr_assert(ne(ptr, fgets(line, sizeof(line), cluster.coordinator.out), NULL));
-    cr_assert(eq(int, sscanf(line, "ready %255s", cluster.address), 1));
-    cr_assert(eq(int, rpc_client_open(cluster.address, &cluster.client, NULL), STATUS_OK));
-    cr_assert(eq(int, rpc_client_health(cluster.client, clock_deadline_in_us(10000000), NULL),
-                 STATUS_OK));
+    open_alone(&cluster);
     for (int i = 0; i < COUNT; i++)
         texts[i] = text_of("one two three four five six seven eight nine ten eleven twelve");
     for (int round = 0; round < 3; round++) {
@@ -558,6 +610,7 @@ Test(program, a_cancelled_call_leaves_nothing_behind)
         struct reason why = {0};
         struct api_texts_request message = {.texts = texts, .count = COUNT};
         cr_assert(eq(int, api_encode_texts_request(&message, &request), STATUS_OK));
+        cr_assert(wait_calls(&cluster, 0));
         cr_assert(eq(int, thread_start("stop", interrupt_soon, &interrupter, &thread), STATUS_OK));
         cr_expect(
             eq(int, call(&cluster, API_ENCODE_TEXT, &request, &reply, &why), STATUS_CANCELLED));
@@ -567,9 +620,7 @@ Test(program, a_cancelled_call_leaves_nothing_behind)
         cr_expect(eq(int, call(&cluster, API_ENCODE_TEXT, &request, &reply, &why), STATUS_OK));
         buffer_deinit(&reply);
     }
-    rpc_client_close(&cluster.client);
-    (void)kill(cluster.coordinator.pid, SIGTERM);
-    cr_expect(eq(int, ended(&cluster.coordinator), 0));
+    close_alone(&cluster);
 }
 
 Test(program, wrong_usage_exits_with_2)

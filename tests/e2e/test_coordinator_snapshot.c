@@ -19,6 +19,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/hash.h"
 #include "tests/e2e/coordinator_house.h"
+#include "tests/support/patience.h"
 
 static char folder[64]; // of the snapshots of one test
 
@@ -425,8 +426,9 @@ Test(snapshot, has_all_that_was_acknowledged_before_it_and_nothing_from_after_it
         struct api_restore_reply restored;
         make_folder();
         const uint32_t before = atomic_load(&writer.acknowledged);
+        const int64_t limit_us = clock_deadline_in_us(PATIENCE_US);
         while (atomic_load(&writer.acknowledged) == before) // writes do go on
-            (void)usleep(1000);
+            cr_assert(patience_lasts(limit_us));
         const uint32_t least = atomic_load(&writer.acknowledged);
         cr_assert(eq(int, snapshot(&house, "m", &saved, &why), STATUS_OK), "%s", why.text);
         const uint32_t most = atomic_load(&writer.acknowledged) + 20;

@@ -26,6 +26,7 @@
 #include "proto/bus/bus.h"
 #include "proto/bus/dealer.h"
 #include "proto/bus/router.h"
+#include "tests/support/patience.h"
 
 #define FIXTURE_WAIT_US 20000000 // for what must happen; only a failing test waits so long
 #define FIXTURE_BODY_BYTES 64    // of a reply's body that is remembered
@@ -120,7 +121,12 @@ static inline void fixture_start(struct fixture_node *node, struct bus *bus, con
     };
     struct router_params params = {bus,     query,          bulk,         7,
                                    credits, fixture_handle, fixture_load, node};
-    fixture_check(router_start(&params, &node->router, &why) == STATUS_OK, why.text);
+    // A port that was given back may be another test's for a while.
+    const int64_t limit_us = clock_deadline_in_us(FIXTURE_WAIT_US);
+    enum status status = router_start(&params, &node->router, &why);
+    while (status == STATUS_UNAVAILABLE && patience_lasts(limit_us))
+        status = router_start(&params, &node->router, &why);
+    fixture_check(status == STATUS_OK, why.text);
 }
 
 static inline struct router_request *fixture_take_held(struct fixture_node *node)

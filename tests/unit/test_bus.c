@@ -373,8 +373,8 @@ static void answer_when_cancelled(struct thread *self, void *context)
     struct router_request *request;
     while ((request = queue_pop(node->held, DEADLINE_NONE)) != NULL) {
         int64_t until = clock_deadline_in_us(FIXTURE_WAIT_US);
-        while (!router_is_cancelled(request) && !clock_passed(until))
-            (void)usleep(1000); // the node's worker looks between two pieces of work
+        while (!router_is_cancelled(request) && patience_lasts(until))
+            continue; // a node's worker looks between two pieces of work
         fixture_reply(request, STATUS_CANCELLED, "the node stops");
     }
 }

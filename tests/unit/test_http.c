@@ -8,7 +8,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,17 +21,18 @@
 
 #include "proto/base/clock.h"
 #include "proto/http/http.h"
+#include "tests/support/patience.h"
 
 #define BODY_MAX 1000
 #define ANSWER_BYTES 4096
-#define PATIENCE_US 20000000
 
 struct gate {
     pthread_mutex_t mutex;
     pthread_cond_t moved;
     bool is_open;
     int inside;
-    atomic_int gone;
+    bool has_left;
+    bool was_gone; // when it left
 };
 
 static struct gate gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
@@ -73,9 +73,13 @@ static void on_leave(void *context, const struct http_request *request, struct h
     gate.inside++;
     (void)pthread_cond_broadcast(&gate.moved);
     (void)pthread_mutex_unlock(&gate.mutex);
-    while (!http_is_gone(request) && !clock_passed(limit_us))
-        usleep(1000);
-    atomic_store(&gate.gone, http_is_gone(request) ? 1 : -1);
+    while (!http_is_gone(request) && patience_lasts(limit_us))
+        continue;
+    (void)pthread_mutex_lock(&gate.mutex);
+    gate.has_left = true;
+    gate.was_gone = http_is_gone(request);
+    (void)pthread_cond_broadcast(&gate.moved);
+    (void)pthread_mutex_unlock(&gate.mutex);
     http_put(reply, 200, "nobody");
 }
 
@@ -311,8 +315,8 @@ Test(http, what_waits_is_bounded_and_health_answers_meanwhile)
         send_text(fds[i], "GET /gate HTTP/1.1\r\n" END);
     }
     int64_t limit_us = clock_deadline_in_us(PATIENCE_US);
-    while (http_running(server) < ALL && !clock_passed(limit_us))
-        usleep(1000);
+    while (http_running(server) < ALL && patience_lasts(limit_us))
+        continue;
     cr_expect(eq(sz, http_running(server), ALL));
     ask(server, "GET /gate HTTP/1.1\r\n" END, answer);
     cr_expect(eq(int, code_of(answer), 429));
@@ -354,10 +358,11 @@ Test(http, a_handler_sees_that_its_client_has_left)
     send_text(fd, "GET /leave HTTP/1.1\r\n" END);
     wait_inside(1);
     (void)close(fd);
-    int64_t limit_us = clock_deadline_in_us(PATIENCE_US);
-    while (atomic_load(&gate.gone) == 0 && !clock_passed(limit_us))
-        usleep(1000);
-    cr_expect(eq(int, atomic_load(&gate.gone), 1));
+    (void)pthread_mutex_lock(&gate.mutex);
+    while (!gate.has_left) // on_leave() has its own limit
+        (void)pthread_cond_wait(&gate.moved, &gate.mutex);
+    cr_expect(gate.was_gone);
+    (void)pthread_mutex_unlock(&gate.mutex);
     expect_alive(server);
     http_stop(&server);
 }
