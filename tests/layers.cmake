@@ -25,6 +25,7 @@ set(may_use_shaders/gpu "shaders/(gpu|kernels)|proto/base")
 set(may_use_shaders/cpu "shaders/cpu|proto/base")
 set(may_use_shaders/ops "shaders/(ops|kernels|gpu|cpu)|proto/base")
 set(may_use_shaders/models "shaders/(models|ops)|proto/base")
+set(may_use_shard_node/index "shard_node|proto/base") # rows and distances, not the store
 set(may_use_shard_node "shard_node|proto/[a-z]+") # never shaders: a shard needs no GPU
 set(may_use_coordinator "coordinator|shaders/[a-z]+|proto/[a-z]+") # never shard_node: they meet in shard.proto
 set(may_use_tools "tools|coordinator|shard_node|shaders/[a-z]+|proto/[a-z]+")
@@ -32,7 +33,7 @@ set(may_use_tests "tests|tools|coordinator|shard_node|shaders/[a-z]+|proto/[a-z]
 set(folders
     proto/base proto/wire proto/bus proto/rpc proto/http
     shaders/kernels shaders/gpu shaders/cpu shaders/ops shaders/models
-    shard_node coordinator tools tests)
+    shard_node/index shard_node coordinator tools tests)
 set(tops proto shaders shard_node coordinator tools tests)
 
 # --- rule "door": the headers of a library, and the files of the product that may include them

@@ -1,5 +1,8 @@
 reco_test(test_tags test_tags.c reco_shard_node)
 reco_test(test_distance test_distance.c reco_shard_node)
+reco_test(test_index test_index.c reco_shard_node)
+reco_test(test_index_simd test_index_simd.c reco_shard_node)
+reco_test(test_index_epoch test_index_epoch.c reco_shard_node)
 reco_test(test_scan test_scan.c reco_shard_node)
 reco_test(test_rows test_rows.c reco_shard_node)
 reco_test(test_store test_store.c reco_shard_node)

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// index.h - IVF over one modality of one generation: finds good neighbours without reading every row.
+//
+// The index knows slots of rows (rows.h), which are written once and keep their number. It covers the slots
+// below index_end(); whoever searches scans the few behind it exactly, so a row is found from the
+// moment it is appended, and the index takes it in later. It holds no vectors: lists have codes, the
+// last step multiplies the query with the rows themselves, so a score has the same bits as that of
+// an exact scan.
+//
+//     train --> extend (again and again, as rows are appended) --> search at any time
+//
+// Same parameters and rows, same index, and the same answers, bit for bit: for every instruction
+// set, batch and number of threads. One thread answers one query.
+//
+// Thread-safety: searching by any thread, each with its own scratch; all else by one thread at a time.
+
+#ifndef RECO_SHARD_NODE_INDEX_INDEX_H
+#define RECO_SHARD_NODE_INDEX_INDEX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/cpu.h"
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+#include "shard_node/index/epoch.h"
+#include "shard_node/rows_map.h"
+#include "shard_node/scan.h"
+
+#define INDEX_LIST_VECTORS 256 // of a list, on average
+#define INDEX_RECORDS_MIN 256  // fewer cannot be trained on
+
+struct index;
+
+// The rows of one modality. They stay where they are as long as the index lives.
+struct index_rows {
+    uint32_t dimension;
+    const uint16_t *rows;          // [slots][dimension], halves
+    const struct rows_slot *slots; // [slots]; ids break ties
+};
+
+struct index_params {
+    struct index_rows rows;
+    struct epoch *epoch; // outlives the index
+    enum cpu_level level;
+    uint32_t list_vectors; // 0: INDEX_LIST_VECTORS
+    uint32_t extra_bits;   // 0: 3; else 3 or 7
+    uint32_t threads;      // for training and extending; 0: 1
+    uint64_t seed;
+};
+
+// Learns centres from `sample`, slots of live rows, for `records` vectors in all. The index is empty.
+// STATUS_NO_MEMORY, STATUS_INVALID with fewer than INDEX_RECORDS_MIN in the sample.
+enum status index_train(const struct index_params *params, const uint32_t *sample,
+                        uint32_t sample_count, uint64_t records, struct index **out,
+                        struct reason *why) MUST_CHECK;
+
+// Nobody may search any more. Sets *index to NULL; NULL is allowed.
+void index_destroy(struct index **index);
+
+// How many slots of a sample index_train() wants for so many records.
+uint32_t index_sample_count(const struct index_params *params, uint64_t records);
+
+// Takes in the slots from index_end() up to `end`, without those whose bit in `live` is not set (NULL: all are).
+// STATUS_NO_MEMORY: nothing was taken in.
+enum status index_extend(struct index *index, uint32_t end, const uint64_t *live,
+                         struct reason *why) MUST_CHECK;
+
+// Slots below are covered.
+uint32_t index_end(const struct index *index);
+
+struct index_about {
+    uint32_t lists;
+    uint64_t vectors; // in lists, dead ones too
+    uint64_t bytes;   // of memory
+};
+void index_describe(struct index *index, struct index_about *out);
+
+// What one thread needs to search.
+struct index_scratch;
+struct index_scratch *index_scratch_create(struct epoch *epoch); // NULL: no memory, or too many
+void index_scratch_destroy(struct index_scratch **scratch);      // NULL is allowed
+
+struct index_query {
+    const float *query;   // [dimension], finite, at most 65504 in size
+    uint32_t k;           // 1..K_WIRE_MAX
+    uint32_t probes;      // lists to look into, 1..TREE_PROBES_MAX
+    uint32_t candidates;  // multiplied exactly; 0: as many as is good for k
+    const uint64_t *live; // bits of the slots that count; NULL: all
+};
+
+struct index_counts {
+    uint32_t probes;  // lists
+    uint64_t codes;   // sign codes
+    uint32_t refined; // extra codes
+    uint32_t rows;    // exact products
+    uint32_t end;     // index_end() at the beginning: slots from here on were not looked at
+};
+
+// Writes the best hits, best first, at most query->k; returns how many. `counts` may be NULL.
+size_t index_search(struct index *index, struct index_scratch *scratch,
+                    const struct index_query *query, struct scan_hit *hits,
+                    struct index_counts *counts);
+
+#endif

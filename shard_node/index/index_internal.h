@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// index_internal.h - what the files of the index share.
+
+#ifndef RECO_SHARD_NODE_INDEX_INDEX_INTERNAL_H
+#define RECO_SHARD_NODE_INDEX_INDEX_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "shard_node/index/index.h"
+#include "shard_node/index/lists.h"
+#include "shard_node/index/simd.h"
+#include "shard_node/index/tree.h"
+
+#define INDEX_CANDIDATES_MAX (2 * K_WIRE_MAX)
+#define INDEX_GROUPED_LISTS                                                                        \
+    6144 // whose centres a query is compared with at least, where there are so many
+
+struct index {
+    struct index_params params; // defaults filled in
+    const struct simd *simd;
+    struct rotation rotation;
+    struct lists lists;
+    _Atomic(struct tree *) tree;
+    uint16_t *group_centres; // of every tree
+    float *group_norms;
+    atomic_uint_least32_t end;
+    uint64_t vectors; // the writer's
+};
+
+struct index_scratch {
+    struct epoch *epoch;
+    int place;
+    struct tree_scratch tree;
+    struct best_item candidates[INDEX_CANDIDATES_MAX];
+    struct scan_hit hits[INDEX_CANDIDATES_MAX];
+    struct lookup lookup;
+};
+
+// Sets scratch->lookup for a vector [dimension].
+void index_look_up(const struct index *index, struct index_scratch *scratch, const float *query);
+
+// How many groups are looked into for so many probes.
+uint32_t index_groups(const struct tree *tree, uint32_t probes);
+
+// The list nearest to a row, and, in scratch->tree.probes[0], its centre.
+const struct list_cell *index_route(const struct index *index, struct index_scratch *scratch,
+                                    const struct tree *tree, uint32_t slot);
+
+// One scratch for each of the index's threads; NULL when there is no memory.
+struct index_scratch **index_scratches_create(const struct index *index);
+void index_scratches_destroy(const struct index *index, struct index_scratch ***scratches);
+
+// Frees a tree and its lists; nobody reads them any more. NULL is allowed.
+void index_free_tree(struct index *index, struct tree *tree);
+
+// Sets index->tree to one for centres learnt from the sample.
+enum status index_train_tree(struct index *index, const uint32_t *sample, uint32_t sample_count,
+                             uint32_t lists) MUST_CHECK;
+
+#endif

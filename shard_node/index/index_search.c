@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// One query: the lists nearest to it, one after the other. Sign codes give each vector an upper bound;
+// those above the worst candidate so far are estimated again from their extra bits; the best
+// candidates are multiplied with their rows at the end.
+//
+// The order is that of the lists' distances and of the places in them, whoever else searches, so that a
+// query's answer depends on the query and the index alone.
+
+#include <assert.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "proto/base/mem.h"
+#include "shard_node/distance.h"
+#include "shard_node/index/index_internal.h"
+
+struct index_scratch *index_scratch_create(struct epoch *epoch)
+{
+    const int place = epoch_take_place(epoch);
+    if (place < 0)
+        return NULL;
+    struct index_scratch *scratch = mem_try_alloc_aligned(CODES_ALIGNMENT, sizeof(*scratch));
+    if (!scratch) {
+        epoch_give_back(epoch, place);
+        return NULL;
+    }
+    scratch->epoch = epoch;
+    scratch->place = place;
+    return scratch;
+}
+
+void index_scratch_destroy(struct index_scratch **scratch)
+{
+    assert(scratch);
+
+    if (!*scratch)
+        return;
+    epoch_give_back((*scratch)->epoch, (*scratch)->place);
+    mem_free(*scratch);
+    *scratch = NULL;
+}
+
+struct index_scratch **index_scratches_create(const struct index *index)
+{
+    struct index_scratch **scratches =
+        mem_alloc_array(index->params.threads, sizeof(struct index_scratch *));
+    for (uint32_t i = 0; i < index->params.threads; i++) {
+        scratches[i] = index_scratch_create(index->params.epoch);
+        if (!scratches[i]) {
+            index_scratches_destroy(index, &scratches);
+            return NULL;
+        }
+    }
+    return scratches;
+}
+
+void index_scratches_destroy(const struct index *index, struct index_scratch ***scratches)
+{
+    for (uint32_t i = 0; *scratches && i < index->params.threads; i++)
+        index_scratch_destroy(&(*scratches)[i]);
+    mem_free(*scratches);
+    *scratches = NULL;
+}
+
+void index_look_up(const struct index *index, struct index_scratch *scratch, const float *query)
+{
+    index->simd->rotate(&index->rotation, query, scratch->lookup.query);
+    index->simd->look_up(index->rotation.dimensions, &scratch->lookup);
+}
+
+uint32_t index_groups(const struct tree *tree, uint32_t probes)
+{
+    // Near lists hide under far centres: all groups where that is cheap, else enough for many more
+    // lists than are wanted.
+    const uint64_t lists = tree->cell_count / tree->group_count + 1;
+    return (uint32_t)((INDEX_GROUPED_LISTS + 8 * (uint64_t)probes) / lists) + 1;
+}
+
+struct search {
+    struct index *index;
+    struct index_scratch *scratch;
+    const struct index_query *query;
+    struct best candidates;
+    struct index_counts counts;
+    float query_norm;
+};
+
+static bool counts_for(const struct search *search, uint32_t slot)
+{
+    if (slot >= search->counts.end)
+        return false; // appended meanwhile; whoever scans the end finds it
+    const uint64_t *const live = search->query->live;
+    return !live || (live[slot / 64] >> (slot % 64) & 1);
+}
+
+static float refine(const struct search *search, float dot, const struct codes_extra *extra,
+                    uint32_t at, uint16_t sum)
+{
+    const struct codes_shape *shape = &search->index->lists.shape;
+    const struct lookup *lookup = &search->scratch->lookup;
+    const float top = (float)(1 << shape->extra_bits);
+    const int32_t products =
+        search->index->simd->extra(shape, lookup, extra->rows + at * codes_extra_row_bytes(shape));
+    const float signs = top * (lookup->step * (float)sum + lookup->lowest);
+    const float rest = lookup->byte_step * (float)products - (top - 0.5F) * lookup->total;
+    return (dot + extra->add[at]) + extra->factor[at] * (signs + rest);
+}
+
+static void refine_block(struct search *search, const struct codes_block *block, void *memory,
+                         uint32_t mask, const uint16_t *sums, struct simd_centre *centre)
+{
+    const struct codes_extra extra = codes_extra_at(memory);
+    for (; mask != 0; mask &= mask - 1) {
+        const uint32_t at = (uint32_t)__builtin_ctz(mask);
+        if (!counts_for(search, block->slots[at]))
+            continue;
+        search->counts.refined++;
+        const float estimate = refine(search, centre->dot, &extra, at, sums[at]);
+        if (estimate >= search->candidates.threshold) {
+            best_offer(&search->candidates, estimate, block->slots[at]);
+            centre->threshold = search->candidates.threshold;
+        }
+    }
+}
+
+static void scan_list(struct search *search, const struct tree_probe *probe)
+{
+    const struct list *list = atomic_load_explicit(&probe->cell->list, memory_order_acquire);
+    if (!list)
+        return;
+    const struct simd *simd = search->index->simd;
+    const struct codes_shape *shape = &search->index->lists.shape;
+    const float square = search->query_norm + probe->distance;
+    struct simd_centre centre = {.dot = probe->dot,
+                                 .reach = square > 0 ? sqrtf(square) : 0,
+                                 .threshold = search->candidates.threshold};
+    search->counts.codes += list->count;
+    for (uint32_t b = 0; b < list->block_count; b++) {
+        uint16_t sums[CODES_BLOCK];
+        if (b + 1 < list->block_count)
+            __builtin_prefetch(list->blocks[b + 1].codes);
+        const struct codes_block block = codes_block_at(shape, list->blocks[b].codes);
+        uint32_t mask = simd->scan(shape, &search->scratch->lookup, &centre, &block, sums);
+        const uint32_t left = list->count - b * CODES_BLOCK;
+        if (left < CODES_BLOCK)
+            mask &= (1u << left) - 1;
+        if (mask != 0)
+            refine_block(search, &block, list->blocks[b].extra, mask, sums, &centre);
+    }
+}
+
+static int by_score(const void *first, const void *second)
+{
+    const struct scan_hit *const a = first;
+    const struct scan_hit *const b = second;
+    return neighbour_ahead(a->neighbour, b->neighbour)
+               ? -1
+               : neighbour_ahead(b->neighbour, a->neighbour);
+}
+
+// Multiplies the candidates with their rows and sorts them.
+static size_t finish(struct search *search, struct scan_hit *hits)
+{
+    const struct index_rows *rows = &search->index->params.rows;
+    struct scan_hit *const all = search->scratch->hits;
+    const uint32_t count = search->candidates.count;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t slot = search->candidates.items[i].number;
+        const char *const row = (const char *)(rows->rows + (size_t)slot * rows->dimension);
+        for (size_t byte = 0; byte < rows->dimension * sizeof(uint16_t); byte += 64)
+            __builtin_prefetch(row + byte);
+        __builtin_prefetch(&rows->slots[slot]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t slot = search->candidates.items[i].number;
+        const struct distance_block block = {.queries = search->query->query,
+                                             .query_count = 1,
+                                             .rows = rows->rows + (size_t)slot * rows->dimension,
+                                             .row_count = 1,
+                                             .dimension = rows->dimension};
+        all[i] = (struct scan_hit){.neighbour = {.id = rows->slots[slot].id}, .slot = slot};
+        distance_scores(search->index->params.level, &block, &all[i].neighbour.score);
+    }
+    qsort(all, count, sizeof(*all), by_score);
+    search->counts.rows = count;
+    const size_t kept = count < search->query->k ? count : search->query->k;
+    for (size_t i = 0; i < kept; i++)
+        hits[i] = all[i];
+    return kept;
+}
+
+static uint32_t candidate_count(const struct index_query *query)
+{
+    const uint32_t usual = 2 * query->k + 4;
+    const uint32_t wanted = query->candidates ? query->candidates : usual;
+    const uint32_t least = wanted < query->k ? query->k : wanted;
+    return least < INDEX_CANDIDATES_MAX ? least : INDEX_CANDIDATES_MAX;
+}
+
+size_t index_search(struct index *index, struct index_scratch *scratch,
+                    const struct index_query *query, struct scan_hit *hits,
+                    struct index_counts *counts)
+{
+    assert(query->k >= 1 && query->k <= K_WIRE_MAX);
+    assert(query->probes >= 1 && query->probes <= TREE_PROBES_MAX);
+
+    struct search search = {.index = index, .scratch = scratch, .query = query};
+    best_begin(&search.candidates, scratch->candidates, candidate_count(query));
+    index_look_up(index, scratch, query->query);
+    for (uint32_t i = 0; i < index->rotation.dimensions; i++)
+        search.query_norm += scratch->lookup.query[i] * scratch->lookup.query[i];
+
+    epoch_enter(scratch->epoch, scratch->place);
+    search.counts.end = index_end(index);
+    const struct tree *tree = atomic_load(&index->tree);
+    const struct tree_query coarse = {.simd = index->simd,
+                                      .level = index->params.level,
+                                      .lookup = &scratch->lookup,
+                                      .groups = index_groups(tree, query->probes),
+                                      .probes = query->probes};
+    search.counts.probes = tree_search(tree, &coarse, &scratch->tree);
+    for (uint32_t i = 0; i < search.counts.probes; i++)
+        scan_list(&search, &scratch->tree.probes[i]);
+    const size_t count = finish(&search, hits);
+    epoch_leave(scratch->epoch, scratch->place);
+    if (counts)
+        *counts = search.counts;
+    return count;
+}

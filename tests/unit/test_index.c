@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: the index finds nearly what an exact search finds, has the same answer on every instruction set
+// and with every number of threads, and takes rows in while others search.
+//
+// Method: clustered vectors from a fixed seed against a sort of all products.
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "proto/base/half.h"
+#include "proto/base/thread.h"
+#include "shard_node/distance.h"
+#include "shard_node/index/index.h"
+#include "shard_node/index/seed.h"
+
+#define DIMENSION 96
+#define ROWS 12000
+#define CLUSTERS 150
+#define QUERIES 60
+#define K 10
+
+static uint64_t seed = 20261129;
+
+static struct world {
+    uint16_t *rows;
+    struct rows_slot *slots;
+    float *queries;
+    struct epoch *epoch;
+} world;
+
+static float uniform(void)
+{
+    return (float)(seed_next(&seed) >> 40) / 8388608.0F - 1;
+}
+
+static void make_vector(const float *centre, float *out)
+{
+    double norm = 0;
+    for (size_t d = 0; d < DIMENSION; d++) {
+        out[d] = centre[d] + 0.9F * uniform();
+        norm += (double)out[d] * (double)out[d];
+    }
+    for (size_t d = 0; d < DIMENSION; d++)
+        out[d] = (float)((double)out[d] / sqrt(norm));
+}
+
+static void open_world(void)
+{
+    static float centres[CLUSTERS][DIMENSION];
+    for (size_t c = 0; c < CLUSTERS; c++) {
+        for (size_t d = 0; d < DIMENSION; d++)
+            centres[c][d] = uniform();
+    }
+    world.rows = calloc((size_t)ROWS * DIMENSION, sizeof(uint16_t));
+    world.slots = calloc(ROWS, sizeof(struct rows_slot));
+    world.queries = calloc((size_t)QUERIES * DIMENSION, sizeof(float));
+    float vector[DIMENSION];
+    for (size_t i = 0; i < ROWS; i++) {
+        make_vector(centres[seed_below(&seed, CLUSTERS)], vector);
+        half_from_floats(vector, world.rows + i * DIMENSION, DIMENSION);
+        world.slots[i].id = seed_next(&seed);
+    }
+    for (size_t i = 0; i < QUERIES; i++)
+        make_vector(centres[seed_below(&seed, CLUSTERS)], world.queries + i * DIMENSION);
+    world.epoch = epoch_create();
+}
+
+static void close_world(void)
+{
+    epoch_destroy(&world.epoch);
+    free(world.rows);
+    free(world.slots);
+    free(world.queries);
+}
+
+static struct index_params params_of(enum cpu_level level, uint32_t threads)
+{
+    return (struct index_params){
+        .rows = {.dimension = DIMENSION, .rows = world.rows, .slots = world.slots},
+        .epoch = world.epoch,
+        .level = level,
+        .list_vectors = 64,
+        .threads = threads,
+        .seed = 5,
+    };
+}
+
+static struct index *train(const struct index_params *params)
+{
+    static uint32_t sample[ROWS];
+    const uint32_t count = index_sample_count(params, ROWS);
+    for (uint32_t i = 0; i < count; i++)
+        sample[i] = (uint32_t)((uint64_t)i * ROWS / count);
+    struct index *index = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, index_train(params, sample, count, ROWS, &index, &why), STATUS_OK), "%s",
+              why.text);
+    return index;
+}
+
+static struct index *build(const struct index_params *params)
+{
+    struct index *index = train(params);
+    cr_assert(eq(int, index_extend(index, ROWS, NULL, NULL), STATUS_OK));
+    cr_expect(eq(u32, index_end(index), ROWS));
+    return index;
+}
+
+static int by_score(const void *first, const void *second)
+{
+    const struct scan_hit *a = first;
+    const struct scan_hit *b = second;
+    return neighbour_ahead(a->neighbour, b->neighbour) ? -1 : 1;
+}
+
+// The true best of the slots below `end` that are live.
+static void find_exactly(const float *query, uint32_t end, const uint64_t *live,
+                         struct scan_hit *best)
+{
+    static struct scan_hit all[ROWS];
+    size_t count = 0;
+    for (uint32_t i = 0; i < end; i++) {
+        if (live && !(live[i / 64] >> (i % 64) & 1))
+            continue;
+        const struct distance_block block = {.queries = query,
+                                             .query_count = 1,
+                                             .rows = world.rows + (size_t)i * DIMENSION,
+                                             .row_count = 1,
+                                             .dimension = DIMENSION};
+        all[count] = (struct scan_hit){.neighbour = {.id = world.slots[i].id}, .slot = i};
+        distance_scores(CPU_SCALAR, &block, &all[count++].neighbour.score);
+    }
+    qsort(all, count, sizeof(all[0]), by_score);
+    memcpy(best, all, K * sizeof(all[0]));
+}
+
+static double recall(struct index *index, uint32_t probes, uint32_t end, const uint64_t *live)
+{
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    size_t found = 0;
+    for (size_t q = 0; q < QUERIES; q++) {
+        const struct index_query query = {
+            .query = world.queries + q * DIMENSION, .k = K, .probes = probes, .live = live};
+        struct scan_hit hits[K];
+        struct scan_hit best[K];
+        find_exactly(query.query, end, live, best);
+        const size_t count = index_search(index, scratch, &query, hits, NULL);
+        for (size_t i = 0; i < count; i++) {
+            for (size_t j = 0; j < K; j++) {
+                if (hits[i].slot != best[j].slot)
+                    continue;
+                found++;
+                // The last step is the exact one.
+                cr_expect(eq(flt, hits[i].neighbour.score, best[j].neighbour.score));
+            }
+        }
+    }
+    index_scratch_destroy(&scratch);
+    return (double)found / (QUERIES * K);
+}
+
+Test(index, finds_what_an_exact_search_finds)
+{
+    open_world();
+    const struct index_params params = params_of(cpu_best(), 1);
+    struct index *index = build(&params);
+    struct index_about about;
+    index_describe(index, &about);
+    cr_expect(eq(u64, about.vectors, ROWS));
+    cr_expect(about.lists >= ROWS / 64 / 2 && about.lists <= ROWS / 64 * 2, "%u", about.lists);
+    const double few = recall(index, 4, ROWS, NULL);
+    const double many = recall(index, 32, ROWS, NULL);
+    const double all = recall(index, about.lists, ROWS, NULL);
+    cr_expect(few > 0.85, "4 lists: %g", few);
+    cr_expect(many > 0.98, "32 lists: %g", many);
+    cr_expect(all > 0.985, "all lists: %g", all);
+    index_destroy(&index);
+    close_world();
+}
+
+Test(index, says_what_it_did)
+{
+    open_world();
+    const struct index_params params = params_of(cpu_best(), 1);
+    struct index *index = build(&params);
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    struct index_about about;
+    index_describe(index, &about);
+    struct scan_hit hits[K];
+    struct index_counts counts;
+    const struct index_query query = {.query = world.queries, .k = K, .probes = about.lists};
+    cr_expect(eq(sz, index_search(index, scratch, &query, hits, &counts), K));
+    cr_expect(eq(u32, counts.probes, about.lists));
+    cr_expect(eq(u64, counts.codes, ROWS));
+    cr_expect(counts.refined >= counts.rows && counts.rows >= K);
+    cr_expect(eq(u32, counts.end, ROWS));
+    index_scratch_destroy(&scratch);
+    index_destroy(&index);
+    close_world();
+}
+
+static void expect_same_answers(struct index *a, struct index *b)
+{
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    for (size_t q = 0; q < QUERIES; q++) {
+        struct scan_hit hits[2][K];
+        struct index_counts counts[2];
+        memset(counts, 0, sizeof(counts));
+        const struct index_query query = {
+            .query = world.queries + q * DIMENSION, .k = K, .probes = 6};
+        const size_t count = index_search(a, scratch, &query, hits[0], &counts[0]);
+        cr_assert(eq(sz, index_search(b, scratch, &query, hits[1], &counts[1]), count));
+        for (size_t i = 0; i < count; i++) {
+            cr_expect(eq(u32, hits[0][i].slot, hits[1][i].slot));
+            cr_expect(memcmp(&hits[0][i].neighbour.score, &hits[1][i].neighbour.score,
+                             sizeof(float)) == 0);
+        }
+        cr_expect(eq(u64, counts[0].codes, counts[1].codes));
+        cr_expect(eq(u32, counts[0].refined, counts[1].refined));
+    }
+    index_scratch_destroy(&scratch);
+}
+
+Test(index, is_the_same_with_every_instruction_set_and_number_of_threads)
+{
+    open_world();
+    const struct index_params scalar = params_of(CPU_SCALAR, 1);
+    struct index *want = build(&scalar);
+    for (int level = CPU_SCALAR; level <= (int)cpu_best(); level++) {
+        const struct index_params params = params_of((enum cpu_level)level, 3);
+        struct index *index = build(&params);
+        expect_same_answers(want, index);
+        index_destroy(&index);
+    }
+    index_destroy(&want);
+    close_world();
+}
+
+// Rows that come one after the other end up where those end up that come at once.
+Test(index, taking_rows_in_by_and_by_makes_the_same_index)
+{
+    open_world();
+    const struct index_params params = params_of(cpu_best(), 1);
+    struct index *at_once = build(&params);
+    struct index *slowly = train(&params);
+    for (uint32_t end = 0; end < ROWS;) {
+        end += 1 + (uint32_t)seed_below(&seed, 100);
+        cr_assert(eq(int, index_extend(slowly, end < ROWS ? end : ROWS, NULL, NULL), STATUS_OK));
+    }
+    expect_same_answers(at_once, slowly);
+    index_destroy(&at_once);
+    index_destroy(&slowly);
+    close_world();
+}
+
+Test(index, finds_only_what_is_live)
+{
+    open_world();
+    const struct index_params params = params_of(cpu_best(), 1);
+    struct index *index = build(&params);
+    uint64_t live[ROWS / 64 + 1];
+    for (size_t i = 0; i < sizeof(live) / sizeof(live[0]); i++)
+        live[i] = seed_next(&seed);
+    const double found = recall(index, 40, ROWS, live);
+    cr_expect(found > 0.97, "%g", found);
+    memset(live, 0, sizeof(live));
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    struct scan_hit hits[K];
+    const struct index_query query = {.query = world.queries, .k = K, .probes = 40, .live = live};
+    cr_expect(eq(sz, index_search(index, scratch, &query, hits, NULL), 0));
+    index_scratch_destroy(&scratch);
+    index_destroy(&index);
+    close_world();
+}
+
+static atomic_bool is_over;
+static atomic_uint searches;
+static atomic_uint wrong;
+
+static void search_on(struct thread *self, void *context)
+{
+    struct index *index = context;
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    thread_ready(self, STATUS_OK);
+    for (size_t q = 0; !atomic_load(&is_over); q = (q + 1) % QUERIES) {
+        struct scan_hit hits[K];
+        struct index_counts counts;
+        const uint32_t before = index_end(index);
+        const struct index_query query = {
+            .query = world.queries + q * DIMENSION, .k = K, .probes = 8};
+        const size_t count = index_search(index, scratch, &query, hits, &counts);
+        bool is_right = counts.end >= before;
+        for (size_t i = 0; i < count; i++) {
+            is_right = is_right && hits[i].slot < counts.end;
+            for (size_t j = 0; j < i; j++)
+                is_right = is_right && hits[i].slot != hits[j].slot;
+        }
+        if (!is_right)
+            atomic_fetch_add(&wrong, 1);
+        atomic_fetch_add(&searches, 1);
+    }
+    index_scratch_destroy(&scratch);
+}
+
+Test(index, takes_rows_in_while_others_search)
+{
+    open_world();
+    const struct index_params params = params_of(cpu_best(), 1);
+    struct index *index = train(&params);
+    struct thread *readers[2];
+    for (int i = 0; i < 2; i++)
+        cr_assert(eq(int, thread_start("reader", search_on, index, &readers[i]), STATUS_OK));
+    for (uint32_t end = 0; end < ROWS;) {
+        end += 1 + (uint32_t)seed_below(&seed, 60);
+        cr_assert(eq(int, index_extend(index, end < ROWS ? end : ROWS, NULL, NULL), STATUS_OK));
+    }
+    atomic_store(&is_over, true);
+    for (int i = 0; i < 2; i++)
+        thread_join(&readers[i]);
+    cr_expect(atomic_load(&searches) > 0);
+    cr_expect(eq(u32, atomic_load(&wrong), 0));
+    const double found = recall(index, 32, ROWS, NULL);
+    cr_expect(found > 0.98, "%g", found);
+    index_destroy(&index);
+    close_world();
+}
+
+Test(index, refuses_to_learn_from_too_little)
+{
+    open_world();
+    const struct index_params params = params_of(cpu_best(), 1);
+    uint32_t sample[INDEX_RECORDS_MIN - 1] = {0};
+    struct index *index = NULL;
+    struct reason why = {0};
+    cr_expect(eq(int, index_train(&params, sample, INDEX_RECORDS_MIN - 1, 100, &index, &why),
+                 STATUS_INVALID));
+    cr_expect(strcmp(why.field, "sample") == 0);
+    cr_expect(index == NULL);
+    close_world();
+}
+
+// Many equal rows leave clusters without points and distances of nothing.
+Test(index, equal_rows_are_no_trouble)
+{
+    open_world();
+    for (size_t i = 1; i < ROWS; i++)
+        memcpy(world.rows + i * DIMENSION, world.rows, DIMENSION * sizeof(uint16_t));
+    const struct index_params params = params_of(cpu_best(), 1);
+    struct index *index = build(&params);
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    struct scan_hit hits[K];
+    const struct index_query query = {.query = world.queries, .k = K, .probes = 8};
+    cr_expect(eq(sz, index_search(index, scratch, &query, hits, NULL), K));
+    index_scratch_destroy(&scratch);
+    index_destroy(&index);
+    close_world();
+}
