@@ -82,7 +82,7 @@ static enum status refuse_path(const char *doing, const char *path, struct reaso
         remedy = "; the data directory must be a folder, one of ours or a new one";
     else if (error == EACCES || error == EPERM || error == EROFS)
         remedy = "; name a folder that this user may write";
-    return reason_set(why, error == ENOTDIR ? STATUS_INVALID : STATUS_IO, "--data",
+    return reason_set(why, error == ENOTDIR ? STATUS_INVALID : STATUS_IO, "data",
                       "cannot %s %s: %s%s", doing, path, SYSTEM_ERROR(error), remedy);
 }
 
@@ -109,7 +109,7 @@ static enum status check_content(const struct datadir_params *params, struct rea
     case CONTENT_OURS:
         return STATUS_OK;
     case CONTENT_FOREIGN:
-        return reason_set(why, STATUS_FAILED_PRECONDITION, "--data",
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "data",
                           "%s is no data directory (it has no FORMAT file) and is not empty; "
                           "name an empty or a new folder",
                           params->path);
@@ -121,7 +121,7 @@ static enum status check_content(const struct datadir_params *params, struct rea
     }
 
     if (!params->create)
-        return reason_set(why, STATUS_NOT_FOUND, "--data",
+        return reason_set(why, STATUS_NOT_FOUND, "data",
                           "there is no data directory at %s; building a memory or `reco up` "
                           "makes one",
                           params->path);
@@ -152,10 +152,10 @@ static enum status refuse_held(const struct datadir *datadir, struct reason *why
     long pid = read_lock(datadir->lock, address);
 
     if (address[0] != '\0')
-        return reason_set(why, STATUS_FAILED_PRECONDITION, "--data",
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "data",
                           "process %ld serves %s at %s; use --server %s, or stop it", pid,
                           datadir->path, address, address);
-    return reason_set(why, STATUS_FAILED_PRECONDITION, "--data",
+    return reason_set(why, STATUS_FAILED_PRECONDITION, "data",
                       "process %ld uses %s; wait until it has ended", pid, datadir->path);
 }
 
@@ -244,7 +244,7 @@ static enum status open_format(struct datadir *datadir, const struct datadir_par
     datadir->nodes = params->nodes == 0 ? 1 : params->nodes;
     int bytes = snprintf(text, sizeof(text), "reco %u\nnodes %u\n", FORMAT_VERSION, datadir->nodes);
     if (bytes_replace_file(path, text, (size_t)bytes) != STATUS_OK)
-        return reason_set(why, STATUS_IO, "--data", "cannot write %s", path);
+        return reason_set(why, STATUS_IO, "data", "cannot write %s", path);
     return STATUS_OK;
 }
 
@@ -254,11 +254,11 @@ enum status datadir_open(const struct datadir_params *params, struct datadir **o
     assert(params && params->path && out);
 
     if (params->path[0] == '\0' || strlen(params->path) > DATADIR_PATH_BYTES - NAME_ROOM)
-        return reason_set(why, STATUS_INVALID, "--data",
+        return reason_set(why, STATUS_INVALID, "data",
                           "the path of a data directory has 1..%d bytes, not %zu",
                           DATADIR_PATH_BYTES - NAME_ROOM, strlen(params->path));
     if (params->nodes > NODES_MAX)
-        return reason_set(why, STATUS_INVALID, "--shards", "%u shards are asked for; at most %d",
+        return reason_set(why, STATUS_INVALID, "shards", "%u shards are asked for; at most %d",
                           params->nodes, NODES_MAX);
     enum status status = check_content(params, why);
     if (status != STATUS_OK)
@@ -268,13 +268,13 @@ enum status datadir_open(const struct datadir_params *params, struct datadir **o
     datadir->lock = -1;
     if (!realpath(params->path, datadir->path) ||
         strlen(datadir->path) > DATADIR_PATH_BYTES - NAME_ROOM)
-        status = reason_set(why, STATUS_IO, "--data", "cannot resolve the path %s", params->path);
+        status = reason_set(why, STATUS_IO, "data", "cannot resolve the path %s", params->path);
     if (status == STATUS_OK)
         status = take_lock(datadir, why);
     if (status == STATUS_OK)
         status = open_format(datadir, params, why);
     if (status == STATUS_OK && datadir_set_address(datadir, params->address) != STATUS_OK)
-        status = reason_set(why, STATUS_IO, "--data", "cannot write into %s/LOCK", datadir->path);
+        status = reason_set(why, STATUS_IO, "data", "cannot write into %s/LOCK", datadir->path);
     if (status != STATUS_OK) {
         datadir_close(&datadir);
         return status;

@@ -269,11 +269,11 @@ enum status meta_commit(struct meta *meta, struct meta_table *next, struct reaso
 
     enum status status = STATUS_FAILED_PRECONDITION;
     if (meta->path[0] == '\0') {
-        (void)reason_set(why, status, "--data", "there is no data directory to keep memories in");
+        (void)reason_set(why, status, "data", "there is no data directory to keep memories in");
     } else {
         struct json_writer json = {0};
         write_table(&json, next);
-        status = json.failed ? reason_set(why, STATUS_NO_MEMORY, "--data", "no memory to write %s",
+        status = json.failed ? reason_set(why, STATUS_NO_MEMORY, "data", "no memory to write %s",
                                           meta->path)
                              : meta_file_replace(meta->path, json.out.data, json.out.count, why);
         json_writer_deinit(&json);
@@ -420,8 +420,7 @@ enum status meta_open(const char *directory, struct meta **out, struct reason *w
     if (directory) {
         int bytes = snprintf(meta->path, sizeof(meta->path), "%s/meta.json", directory);
         if (bytes < 0 || (size_t)bytes >= sizeof(meta->path))
-            status =
-                reason_set(why, STATUS_INVALID, "--data", "the path %s is too long", directory);
+            status = reason_set(why, STATUS_INVALID, "data", "the path %s is too long", directory);
     }
     if (directory && status == STATUS_OK) {
         struct json *document = NULL;

@@ -53,7 +53,7 @@ enum status meta_file_replace(const char *path, const void *data, size_t bytes, 
         keep_back(reserve, bytes);
     mem_free(reserve);
     if (full)
-        return reason_set(why, STATUS_EXHAUSTED, "--data", "%s: its disk has no space left", path);
+        return reason_set(why, STATUS_EXHAUSTED, "data", "%s: its disk has no space left", path);
     return status == STATUS_OK ? STATUS_OK
-                               : reason_set(why, status, "--data", "cannot write %s", path);
+                               : reason_set(why, status, "data", "cannot write %s", path);
 }

@@ -44,6 +44,11 @@ static enum status check_settings(const void *from, struct reason *why)
         return reason_set(why, STATUS_INVALID, "--disk-throttle-percent",
                           "%" PRIu64 "; allowed: at most --disk-full-percent, which is %" PRIu64,
                           settings->disk_throttle_percent, settings->disk_full_percent);
+    if (settings->memory_limit_mib > 0 && settings->memory_limit_mib < SETTINGS_MEMORY_MIB_MIN)
+        return reason_set(why, STATUS_INVALID, "--memory-limit-mib",
+                          "%" PRIu64 "; allowed: 0, which is 90 %% of what there is, or at least "
+                          "%d, which the node needs for itself",
+                          settings->memory_limit_mib, SETTINGS_MEMORY_MIB_MIN);
     return STATUS_OK;
 }
 

@@ -282,9 +282,13 @@ static void make_options(struct store *store, int open_files_max)
 
 static enum status make_directory(const char *path, struct reason *why)
 {
-    if (mkdir(path, 0700) == 0 || errno == EEXIST)
-        return STATUS_OK;
-    return disk_error("store", "make", path, why);
+    struct stat there;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return disk_error("directory", "make", path, why);
+    if (stat(path, &there) == 0 && !S_ISDIR(there.st_mode))
+        return reason_set(why, STATUS_INVALID, "directory", "%s is a file; a folder is allowed",
+                          path);
+    return STATUS_OK;
 }
 
 // One process at a time. The lock belongs to the open file and ends with the process.

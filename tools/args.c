@@ -18,7 +18,6 @@
 // Flags of the contract that a later version has. Named here so that the error
 // says so instead of guessing at a misspelling.
 static const char *const flags_not_yet[] = {
-    "--filter",
     "--approx",
     "--target-recall",
     "--nprobe",

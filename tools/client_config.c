@@ -95,7 +95,8 @@ enum status client_config_apply(const struct args_verb *verb, struct options *op
     if (args_has(verb, "--deadline-ms"))
         options->deadline_ms = settings.deadline_ms;
     struct address address;
-    if (options->server && address_parse(options->server, "--server", &address, why)) {
+    if (options->server && !options->print_config &&
+        address_parse(options->server, "--server", &address, why)) {
         config_blame(config, why);
         config_destroy(&config);
         return STATUS_INVALID;

@@ -219,17 +219,8 @@ const struct args_flag options_query[] = {
      .argument = "KEY",
      .help = "a record that must not be a neighbour",
      .offset = MEMBER(exclude)},
-    {.name = "--filter",
-     .kind = ARGS_LIST,
-     .argument = "tag=VALUE",
-     .help = "only records with this tag, and with that of every further --filter; any:tag=VALUE: "
-             "with one of these; no:tag=VALUE: without it",
-     .offset = MEMBER(filters)},
-    {.name = "--only",
-     .kind = ARGS_LIST,
-     .argument = "KEY",
-     .help = "only these records; - reads one key per line from stdin",
-     .offset = MEMBER(only)},
+    OPTIONS_FILTER_FLAG("only records"),
+    OPTIONS_ONLY_FLAG,
     {.name = "--dedup",
      .kind = ARGS_NUMBER,
      .argument = "X",
@@ -239,6 +230,20 @@ const struct args_flag options_query[] = {
      .offset = MEMBER(dedup),
      .low = 0,
      .high = 1},
+    {.name = NULL},
+};
+
+const struct args_flag options_records[] = {
+    {.name = "--key",
+     .kind = ARGS_LIST,
+     .argument = "KEY",
+     .help = "a record by its key, the same as KEY, also one that begins with -",
+     .offset = MEMBER(keys)},
+    {.name = "--id",
+     .kind = ARGS_LIST,
+     .argument = "ID",
+     .help = "a record by its number",
+     .offset = MEMBER(ids)},
     {.name = NULL},
 };
 

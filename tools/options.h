@@ -81,6 +81,21 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
 // Every default.
 void options_init(struct options *options);
 
+// --filter and --only, alike in every table; `what` begins the sentence: "only records".
+#define OPTIONS_FILTER_FLAG(what)                                                                  \
+    {                                                                                              \
+        .name = "--filter", .kind = ARGS_LIST, .argument = "tag=VALUE",                            \
+        .help = what " with this tag, and with that of every further --filter; any:tag=VALUE: "    \
+                     "with one of these; no:tag=VALUE: without it",                                \
+        .offset = offsetof(struct options, filters)                                                \
+    }
+#define OPTIONS_ONLY_FLAG                                                                          \
+    {                                                                                              \
+        .name = "--only", .kind = ARGS_LIST, .argument = "KEY",                                    \
+        .help = "only these records; - reads one key per line from stdin",                         \
+        .offset = offsetof(struct options, only)                                                   \
+    }
+
 extern const struct args_flag options_common[];  // --json --quiet --verbose --config --print-config
 extern const struct args_flag options_items[];   // --keep-going
 extern const struct args_flag options_model[];   // --model --device
@@ -88,6 +103,7 @@ extern const struct args_flag options_server[];  // --server --tls-... --deadlin
 extern const struct args_flag options_data[];    // --data
 extern const struct args_flag options_memory[];  // --memory
 extern const struct args_flag options_profile[]; // --profile
+extern const struct args_flag options_records[]; // --key --id
 extern const struct args_flag options_query[];   // -k --over ... what bounds a search
 extern const struct args_flag options_fusion[];  // --fusion
 extern const struct args_flag options_fields[];  // --fields

@@ -8,6 +8,7 @@
 #include "coordinator/meta.h"
 #include "proto/base/limits.h"
 #include "tools/options.h"
+#include "tools/parts.h"
 
 #define EXCLUDED_MAX 256    // keys; proto/wire/wire_limits.c has the same
 #define SHOWN_BYTES_MAX 160 // of a value in an error
@@ -54,12 +55,12 @@ static enum status check_template(const char *template, struct reason *why)
                   why);
 }
 
-static enum status check_key(const char *key, struct reason *why)
+static enum status check_key(const char *flag, const char *key, struct reason *why)
 {
     size_t bytes = strlen(key);
     if (bytes >= 1 && bytes <= KEY_BYTES_MAX)
         return STATUS_OK;
-    return refuse("--exclude", key, "the key of a record, 1 to 512 bytes, is", why);
+    return refuse(flag, key, "the key of a record, 1 to 512 bytes, is", why);
 }
 
 enum status options_check(const struct options *options, struct reason *why)
@@ -78,7 +79,13 @@ enum status options_check(const struct options *options, struct reason *why)
     for (size_t i = 0; i < options->templates.count && !status; i++)
         status = check_template(options->templates.items[i], why);
     for (size_t i = 0; i < options->exclude.count && !status; i++)
-        status = check_key(options->exclude.items[i], why);
+        status = check_key("--exclude", options->exclude.items[i], why);
+    for (size_t i = 0; i < options->only.count && !status; i++)
+        status = check_key("--only", options->only.items[i], why);
+    for (size_t i = 0; i < options->keys.count && !status; i++)
+        status = check_key("--key", options->keys.items[i], why);
+    for (size_t i = 0; i < options->parts.count && !status; i++)
+        status = parts_check(options->parts.items[i], why);
     if (!status && options->dedup > 0 && options->dedup < DEDUP_MIN)
         status = reason_set(why, STATUS_INVALID, "--dedup", "%g is not allowed: 0 or 0.5 to 1 is",
                             options->dedup);

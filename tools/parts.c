@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The weight is what stands behind the last @, when that is a number; a value may have others.
+// The weight is what stands behind the last @, when that is a number; a value may have others. Also
+// nan and inf are numbers here, and refused: a text that ends so takes a weight behind it.
 
 #include "tools/parts.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,18 +12,56 @@
 #include "tools/inputs.h"
 #include "tools/npyfile.h"
 
-// Cuts "@WEIGHT" off the word; without one the weight is 1.
-static float take_weight(char *word)
+static const char *const prefixes[] = {
+    [API_INPUT_IMAGE] = "image=",
+    [API_INPUT_TEXT] = "text=",
+    [API_INPUT_EMBEDDING] = "embedding=",
+};
+
+// What one --part says: a value, which ends before "@WEIGHT"; without that the weight is 1.
+struct spoken {
+    enum api_input input;
+    const char *value;
+    size_t bytes;
+    float weight;
+};
+
+static enum status parse(const char *word, struct spoken *out, struct reason *why)
 {
-    char *at = strrchr(word, '@');
-    if (!at || at[1] == '\0')
-        return 1;
+    const enum api_input inputs[] = {API_INPUT_IMAGE, API_INPUT_TEXT, API_INPUT_EMBEDDING};
+    const char *at = strrchr(word, '@');
     char *end = NULL;
-    const float weight = strtof(at + 1, &end);
-    if (*end != '\0')
-        return 1;
-    *at = '\0';
-    return weight;
+    double weight = at && at[1] ? strtod(at + 1, &end) : 1;
+    if (end && *end) { // what the last @ is followed by is no number
+        end = NULL;
+        weight = 1;
+    }
+    if (!isfinite(weight) || fabs(weight) > QUERY_WEIGHT_MAX || (float)weight == 0) {
+        (void)reason_set(why, STATUS_INVALID, "--part",
+                         "'%s': '%s' is no weight; allowed: -%d to %d, but not 0", word,
+                         at ? at + 1 : "", QUERY_WEIGHT_MAX, QUERY_WEIGHT_MAX);
+        return STATUS_INVALID;
+    }
+    const size_t bytes = end ? (size_t)(at - word) : strlen(word);
+    for (size_t i = 0; i < sizeof(inputs) / sizeof(inputs[0]); i++) {
+        const char *prefix = prefixes[inputs[i]];
+        const size_t begun = strlen(prefix);
+        if (bytes <= begun || memcmp(word, prefix, begun) != 0)
+            continue;
+        *out = (struct spoken){inputs[i], word + begun, bytes - begun, (float)weight};
+        return STATUS_OK;
+    }
+    (void)reason_set(why, STATUS_INVALID, "--part",
+                     "'%s'; allowed: image=FILE@WEIGHT, text=TEXT@WEIGHT, "
+                     "embedding=FILE.npy@WEIGHT",
+                     word);
+    return STATUS_INVALID;
+}
+
+enum status parts_check(const char *word, struct reason *why)
+{
+    struct spoken spoken;
+    return parse(word, &spoken, why);
 }
 
 // The one row of an array, kept in `out`.
@@ -51,33 +91,29 @@ static enum status read_part(const struct options *options, size_t index, struct
                              struct reason *why)
 {
     struct api_query_part *part = &out->list[index];
-    char *word = mem_copy_text(options->parts.items[index]);
-    out->words[index] = word;
-    part->weight = take_weight(word);
-    enum status status = STATUS_OK;
-    if (strncmp(word, "image=", 6) == 0) {
-        part->input = API_INPUT_IMAGE;
-        status = inputs_read_picture(word + 6, &out->pictures[index], why);
+    struct spoken spoken;
+    enum status status = parse(options->parts.items[index], &spoken, why);
+    if (status)
+        return status;
+    char *value = mem_alloc(spoken.bytes + 1);
+    memcpy(value, spoken.value, spoken.bytes);
+    out->words[index] = value;
+    part->input = spoken.input;
+    part->weight = spoken.weight;
+    struct reason inner = {.text = ""};
+    if (spoken.input == API_INPUT_IMAGE) {
+        status = inputs_read_picture(value, &out->pictures[index], &inner);
         part->image = (struct bytes){out->pictures[index].data, out->pictures[index].count};
-    } else if (strncmp(word, "text=", 5) == 0 && word[5] != '\0') {
-        part->input = API_INPUT_TEXT;
-        part->text = text_of(word + 5);
-        status = inputs_check_text(word + 5, why);
-    } else if (strncmp(word, "embedding=", 10) == 0) {
-        part->input = API_INPUT_EMBEDDING;
-        part->embedding_modality = options->modality == 1 ? API_MODALITY_TEXT : API_MODALITY_IMAGE;
-        status = read_row(word + 10, part, &out->embeddings[index], why);
+    } else if (spoken.input == API_INPUT_TEXT) {
+        part->text = text_of(value);
+        status = inputs_check_text(value, &inner);
     } else {
-        return reason_set(why, STATUS_INVALID, "--part",
-                          "'%s'; allowed: image=FILE@WEIGHT, text=TEXT@WEIGHT, "
-                          "embedding=FILE.npy@WEIGHT",
-                          options->parts.items[index]);
+        part->embedding_modality = options->modality == 1 ? API_MODALITY_TEXT : API_MODALITY_IMAGE;
+        status = read_row(value, part, &out->embeddings[index], &inner);
     }
-    if (status) {
-        const struct reason inner = why ? *why : (struct reason){{0}, {0}};
-        (void)reason_set(why, status, "--part", "%s: %s", word, inner.text);
-    }
-    return status;
+    return status ? reason_set(why, status, "--part", "%s%s: %s", prefixes[spoken.input], value,
+                               inner.text)
+                  : STATUS_OK;
 }
 
 enum status parts_read(const struct options *options, struct parts *out, struct reason *why)

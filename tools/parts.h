@@ -21,6 +21,10 @@ struct parts {
     float *embeddings[QUERY_PARTS_MAX];
 };
 
+// Whether a --part has a form and a weight that are allowed; no file is read. STATUS_INVALID naming
+// the flag, its value and what is allowed.
+enum status parts_check(const char *word, struct reason *why) MUST_CHECK;
+
 // Zero-initialise *out; it is ended by parts_deinit() whatever comes. STATUS_INVALID naming the flag
 // and what it may be, or what is wrong with a file.
 enum status parts_read(const struct options *options, struct parts *out,

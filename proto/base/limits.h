@@ -22,6 +22,7 @@
 #define TAG_BYTES_MAX 128             //
 #define CANDIDATES_MAX 1000           // names that captions may suggest
 #define QUERY_PARTS_MAX 16            // parts of a weighted query
+#define QUERY_WEIGHT_MAX 100          // of a part, also negative, not 0
 #define GET_RECORDS_MAX 1024          // records of one GetRecords or GetVectors
 #define FILTER_TAGS_MAX 32            // tags of each of a filter's three lists
 #define FILTER_KEYS_MAX 1024          // keys of a filter's set

@@ -19,6 +19,7 @@
 
 #define SETTINGS_THREADS_MAX 1024
 #define SETTINGS_SEARCH_THREADS_MAX 256
+#define SETTINGS_MEMORY_MIB_MIN 64         // what the cache of the store alone may take
 #define SETTINGS_MEMORY_MIB_MAX 4294967295 // four petabytes
 
 // Words of device, in the order of the member's numbers.

@@ -83,7 +83,7 @@ static enum status write_key(const char *directory, const struct key_file *file,
     (void)umask(before);
     if (status != STATUS_OK)
         return reason_set(why, status, "keys", "%s cannot be written: %s", path,
-                          status_text(status));
+                          SYSTEM_TROUBLE(status));
     return STATUS_OK;
 }
 

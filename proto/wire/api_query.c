@@ -9,7 +9,6 @@
 #include "proto/wire/api_internal.h"
 
 // The members that the request messages have in common, wherever they lie in each.
-#define PART_WEIGHT_MAX 100.0f
 #define DEDUP_MIN 0.5f // below, records have little in common
 
 struct parts {
@@ -215,11 +214,11 @@ static enum status read_part(const Reco__V1__QueryPart *raw, size_t index,
         return reason_set(why, STATUS_INVALID, field, "required: an image, a text or an embedding");
     }
     bool is_zero = out->weight >= 0 && out->weight <= 0;
-    if (!is_zero && out->weight >= -PART_WEIGHT_MAX && out->weight <= PART_WEIGHT_MAX)
+    if (!is_zero && out->weight >= -QUERY_WEIGHT_MAX && out->weight <= QUERY_WEIGHT_MAX)
         return STATUS_OK;
     (void)snprintf(field, sizeof(field), "parts[%zu].weight", index);
-    return reason_set(why, STATUS_INVALID, field, "%g; allowed: -100..100, but not 0",
-                      (double)out->weight);
+    return reason_set(why, STATUS_INVALID, field, "%g; allowed: -%d..%d, but not 0",
+                      (double)out->weight, QUERY_WEIGHT_MAX, QUERY_WEIGHT_MAX);
 }
 
 static enum status read_parts(struct wire_memory *memory, const Reco__V1__SearchRequest *raw,

@@ -75,7 +75,7 @@ class Choosing(Case):
                             "text=a pencil@-0.1")
         self.assertIn(len(mixed["neighbours"]), (7, 8))
         flags = ("search", "--data", self.data, "--part")
-        self.refused(1, ["parts[0].weight", "not 0"], *flags, "text=owl@0")
+        self.refused(2, ["'0' is no weight", "not 0"], *flags, "text=owl@0")
         self.refused(1, ["parts", "cancel out"], *flags, "text=owl@1", "--part", "text=owl@-1")
         self.refused(2, ["--part", "image=FILE@WEIGHT"], *flags, "sound=a.wav")
 

@@ -109,7 +109,11 @@ class Memory(Case):
         folder = self.top / "mute"
         folder.mkdir()
         shutil.copy(IMAGES[0], folder / "a.png")
-        self.refused(1, "nothing was stored", "memory", "build", "m", folder, "--data", self.data)
+        self.refused(1, "all 1 items were left out for the reasons above", "memory", "build", "m", folder, "--data",
+                     self.data)
+        (self.top / "empty.jsonl").touch()
+        self.refused(1, "the sources hold no item; a manifest needs a line for each, as `reco help memory build`",
+                     "memory", "build", "m", self.top / "empty.jsonl", "--data", self.data)
         self.assertEqual(self.lines("memory", "list", "--data", self.data), [])
         self.refused(1, "m", "search", "--text", "x", "-m", "m", "--data", self.data)
 

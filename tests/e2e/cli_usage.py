@@ -74,6 +74,8 @@ class Usage(Case):
                 ("--request-id", "two words", "1 to 64 printable", ask),
                 ("--request-id", "x" * 65, "1 to 64 printable", ask),
                 ("--exclude", "", "the key of a record, 1 to 512 bytes, is", ask),
+                ("--only", "", "the key of a record, 1 to 512 bytes, is", ask),
+                ("--key", "", "the key of a record, 1 to 512 bytes, is", ["memory", "get", "m"]),
                 ("--template", "no hole", "exactly one {}", name),
                 ("--template", "{} and {}", "exactly one {}", name),
                 ("--template", "", "exactly one {}", name),
@@ -82,9 +84,18 @@ class Usage(Case):
                 ("--space", ":4", "NAME:DIMENSION", ["memory", "build", "m", "x.npy"])):
             done = self.refused(2, f"{flag}: '{value}' is n", *verb, flag, value)
             self.assertIn(allowed, done.stderr)
+        weigh = ["search", "--data", self.data, "--part"]
+        for weight in ("nan", "inf", "-inf", "0", "-0", "1e-50", "101", "-200", "1e9"):
+            done = self.refused(2, f"--part: 'text=x@{weight}': '{weight}' is no weight; allowed: -100 to 100, but not 0",
+                                *weigh, f"text=x@{weight}")
+        for part in ("x", "x@1", "text=", "text=@1", "picture=x", "=x", ""):
+            self.refused(2, f"--part: '{part}'; allowed: image=FILE@WEIGHT, text=TEXT@WEIGHT", *weigh, part)
         self.refused(2, "--exclude: 257 times; at most 256", *ask, *["--exclude", "k"] * 257)
         self.refused(2, "NAME: 'a b' is no name of a memory", "memory", "build", "a b", self.top)
         self.refused(2, "NAME: '' is no name of a memory", "memory", "build", "", self.top)
+        self.refused(2, "ALIAS: 'a b' is no name of a memory", "memory", "alias", "a b", "m")
+        self.refused(2, "ALIAS: 'a@1': a name is allowed, without a generation", "memory", "alias", "a@1", "m")
+        self.refused(2, "TARGET: 'm@0'", "memory", "alias", "a", "m@0")
         picture = ["memory", "add", "m", "--image", IMAGES[0]]
         self.refused(2, "--key: is needed", *picture, "--caption", "c")
         self.refused(2, "--caption: this, not empty", *picture, "--key", "k", "--caption", "")
@@ -101,6 +112,10 @@ class Usage(Case):
                 done = self.refused(1, f"{file}", *verb, "--data", path)
                 self.assertIn("Not a directory; the data directory must be a folder", done.stderr)
         self.refused(1, f"--out: '{file}' is a file; a folder is allowed", "preprocess", IMAGES[0], "--out", file)
+        self.run_ok("memory", "build", "m", photos, "--data", self.data)
+        self.refused(1, f"--out: '{file}' is a file; a folder is allowed", "memory", "export", "m", "--out", file,
+                     "--data", self.data)
+        self.refused(1, "Not a directory", "keys", "make", file)
         self.refused(1, f"{self.top}: is a folder", "embed", "text", "x", "--out", self.top)
         self.refused(1, "Is a directory", "embed", "image", self.top)
         self.refused(1, "Is a directory; name the files in it", "classify", IMAGES[0], "--labels", self.top)
@@ -157,7 +172,7 @@ class Usage(Case):
     def test_a_configuration_stands_in_for_flags(self):
         file = self.top / "reco.ini"
         file.write_text("[client]\nserver = nonsense\ndeadline_ms = 7\n")
-        self.refused(2, "--server: ", "embed", "text", "x", "--config", file)
+        self.refused(2, "reco.ini:2: [client] server: ", "embed", "text", "x", "--config", file)
         self.run_ok("doctor", "--config", file, "--data", self.data)  # has no --server
         # Work inside the process was asked for.
         self.refused(1, "reco memory build", "memory", "list", "--config", file, "--data", self.data)
@@ -180,7 +195,7 @@ class Usage(Case):
         file.write_text("[disk\n")
         self.refused(2, "reco.ini:1: neither [section] nor key = value", "up", "--config", file)
         file.write_text("[server]\nlisten = x\n")
-        self.refused(2, "[server] listen: 'x' is not allowed", "up", "--config", file)
+        self.refused(2, '[server] listen: "x" is not HOST:PORT', "up", "--config", file)
         self.refused(2, "did you mean reco-shard?", "config", "reco-shart")
         self.assertIn("#listen = 127.0.0.1:7700", self.run_ok("config", "reco-coordinator").stdout)
 

@@ -99,6 +99,8 @@ Test(node_program, wrong_flags_are_named_and_end_with_2)
          "'1x' is not allowed: a whole number from 0 to 256"},
         {{"--data", "d", "--keys", "k", "--log-level", "loud", NULL},
          "'loud' is not allowed: error|warn"},
+        {{"--data", "d", "--keys", "k", "--memory-limit-mib", "63", NULL},
+         "--memory-limit-mib: 63; allowed: 0, which is 90 % of what there is, or at least 64"},
         {{"stray", NULL}, "stray: unknown flag"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -113,10 +115,12 @@ Test(node_program, what_cannot_start_is_named_and_ends_with_1_or_2)
     struct reason why = {0};
     cr_assert(eq(int, bus_keys_load(keys, true, &made, &why), STATUS_OK), "%s", why.text);
     const char *const no_folder[] = {"--data", "no/such/folder", "--keys", keys, NULL};
-    expect_complaint(no_folder, 1, "no/such/folder");
+    expect_complaint(no_folder, 1, "--data: cannot make no/such/folder: No such file");
+    const char *const no_file[] = {"--data", "/dev/null", "--keys", keys, NULL};
+    expect_complaint(no_file, 2, "--data: /dev/null is a file; a folder is allowed");
     const char *const bad_endpoint[] = {"--data",  data,          "--keys", keys, "--query",
                                         "carrier", "--log-level", "error",  NULL};
-    expect_complaint(bad_endpoint, 2, "carrier");
+    expect_complaint(bad_endpoint, 2, "--query: 'carrier'");
 }
 
 Test(node_program, help_and_version_are_printed)

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tools/answers.h"
 #include "tools/memories.h"
@@ -30,6 +31,18 @@ static int show_alias(const struct options *options, const char *alias,
     return exit_status;
 }
 
+static enum status check_names(const struct options *options, struct reason *why)
+{
+    const char *alias = options->items.items[0];
+    if (strchr(alias, '@'))
+        return reason_set(why, STATUS_INVALID, "ALIAS",
+                          "'%s': a name is allowed, without a generation", alias);
+    enum status status = options_check_memory("ALIAS", alias, why);
+    if (status || options->remove)
+        return status;
+    return options_check_memory("TARGET", options->items.items[1], why);
+}
+
 static int run_alias(const struct options *options)
 {
     const char *alias = options->items.items[0];
@@ -37,6 +50,11 @@ static int run_alias(const struct options *options)
     if (options->items.count != (options->remove ? 1u : 2u)) {
         (void)reason_set(&why, STATUS_INVALID, NULL,
                          "ALIAS and TARGET are needed, or --remove and ALIAS alone");
+        output_error(NULL, &why);
+        return VERBS_USAGE;
+    }
+
+    if (check_names(options, &why)) {
         output_error(NULL, &why);
         return VERBS_USAGE;
     }

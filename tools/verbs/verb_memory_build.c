@@ -251,9 +251,16 @@ static enum status finish(struct build *build, struct reason *why)
 // A generation without a record does not begin to serve; one that this command made goes.
 static enum status refuse_empty(struct build *build, struct reason *why)
 {
+    const uint64_t bad = build->upload.failed + build->bad;
     drop_created(build);
+    if (bad > 0)
+        return reason_set(why, STATUS_INVALID, build->name,
+                          "nothing was stored, so there is no memory: all %" PRIu64
+                          " items were left out for the reasons above",
+                          bad);
     return reason_set(why, STATUS_INVALID, build->name,
-                      "nothing was stored, so there is no memory");
+                      "nothing was stored, so there is no memory: the sources hold no item; a "
+                      "manifest needs a line for each, as `reco help memory build` shows");
 }
 
 static enum status complete(struct build *build, struct reason *why)

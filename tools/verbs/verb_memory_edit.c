@@ -391,22 +391,7 @@ static int run_unhide(const struct options *options)
 }
 
 static const struct args_flag change_flags[] = {
-    {.name = "--key",
-     .kind = ARGS_LIST,
-     .argument = "KEY",
-     .help = "a record by its key, the same as KEY",
-     .offset = offsetof(struct options, keys)},
-    {.name = "--id",
-     .kind = ARGS_LIST,
-     .argument = "ID",
-     .help = "a record by its number",
-     .offset = offsetof(struct options, ids)},
-    {.name = "--filter",
-     .kind = ARGS_LIST,
-     .argument = "tag=VALUE",
-     .help = "in place of KEY: all records with this tag, and with that of every further --filter; "
-             "any:tag=VALUE: with one of these; no:tag=VALUE: without it",
-     .offset = offsetof(struct options, filters)},
+    OPTIONS_FILTER_FLAG("in place of KEY: all records"),
     {.name = "--dry-run",
      .kind = ARGS_SWITCH,
      .help = "with --filter: lists what would be done, and changes nothing",
@@ -448,8 +433,8 @@ const struct verb verb_memory_delete = {
                  "--dry-run \"would be deleted\"" MATCH_JSON,
              .items_min = 1,
              .items_max = SIZE_MAX,
-             .groups = {change_flags, options_items, options_data, options_model, options_server,
-                        options_common}},
+             .groups = {options_records, change_flags, options_items, options_data, options_model,
+                        options_server, options_common}},
     .chapter = "memories",
     .run = run_delete,
 };
@@ -470,8 +455,8 @@ const struct verb verb_memory_hide = {
                  "forgets that it was.\n\n- reads one key per line from stdin." HIDE_JSON,
              .items_min = 1,
              .items_max = SIZE_MAX,
-             .groups = {change_flags, options_items, options_data, options_model, options_server,
-                        options_common}},
+             .groups = {options_records, change_flags, options_items, options_data, options_model,
+                        options_server, options_common}},
     .chapter = "memories",
     .run = run_hide,
 };
@@ -483,8 +468,8 @@ const struct verb verb_memory_unhide = {
              .details = "- reads one key per line from stdin." HIDE_JSON,
              .items_min = 1,
              .items_max = SIZE_MAX,
-             .groups = {change_flags, options_items, options_data, options_model, options_server,
-                        options_common}},
+             .groups = {options_records, change_flags, options_items, options_data, options_model,
+                        options_server, options_common}},
     .chapter = "memories",
     .run = run_unhide,
 };

@@ -418,17 +418,8 @@ static const struct args_flag export_flags[] = {
      .offset = offsetof(struct options, shard_rows),
      .low = 1,
      .high = 100000000},
-    {.name = "--filter",
-     .kind = ARGS_LIST,
-     .argument = "tag=VALUE",
-     .help = "only records with this tag, and with that of every further --filter; any:tag=VALUE: "
-             "with one of these; no:tag=VALUE: without it",
-     .offset = offsetof(struct options, filters)},
-    {.name = "--only",
-     .kind = ARGS_LIST,
-     .argument = "KEY",
-     .help = "only these records; - reads one key per line from stdin",
-     .offset = offsetof(struct options, only)},
+    OPTIONS_FILTER_FLAG("only records"),
+    OPTIONS_ONLY_FLAG,
     {.name = NULL},
 };
 

@@ -241,20 +241,6 @@ static int run_get(const struct options *options)
     return get.exit_status;
 }
 
-static const struct args_flag get_flags[] = {
-    {.name = "--key",
-     .kind = ARGS_LIST,
-     .argument = "KEY",
-     .help = "a record by its key, also one that begins with -",
-     .offset = offsetof(struct options, keys)},
-    {.name = "--id",
-     .kind = ARGS_LIST,
-     .argument = "ID",
-     .help = "a record by its number",
-     .offset = offsetof(struct options, ids)},
-    {.name = NULL},
-};
-
 const struct verb verb_memory_get = {
     .args = {.name = "memory get",
              .items = "NAME [KEY...]",
@@ -268,7 +254,7 @@ const struct verb verb_memory_get = {
                  "\"text_embedding\":[]}, those of --fields, and always id and hidden",
              .items_min = 1,
              .items_max = SIZE_MAX,
-             .groups = {get_flags, options_fields, options_items, options_data, options_model,
+             .groups = {options_records, options_fields, options_items, options_data, options_model,
                         options_server, options_common}},
     .chapter = "memories",
     .run = run_get,
