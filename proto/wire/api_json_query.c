@@ -19,6 +19,7 @@
 struct reader {
     struct arena *arena;
     struct reason *why;
+    const char *const *names; // of the whole document's members
 };
 
 // What was sent, short enough for an error.
@@ -52,7 +53,22 @@ static enum status no_memory(struct reader *reader, const char *field)
     return reason_set(reader->why, STATUS_NO_MEMORY, field, "no memory for it");
 }
 
-// Every member of `object` is one of `names`.
+static const char *const option_names[] = {"memory",         "k",
+                                           "over",           "fusion",
+                                           "min_similarity", "min_coverage",
+                                           "exclude_keys",   "index",
+                                           "profile",        "min_pair_similarity",
+                                           "filter",         "dedup",
+                                           "fields",         NULL};
+
+static bool is_one_of(const char *name, const char *const *names)
+{
+    while (*names && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+// Every member of `object`, which stands at `where`, is one of `names`.
 static enum status check_names(struct reader *reader, const struct json *object,
                                const char *const *names, const char *where)
 {
@@ -64,20 +80,23 @@ static enum status check_names(struct reader *reader, const struct json *object,
         count++;
     assert(count <= NAMES_MAX);
     while (json_next(object, &iterator, &name, &value)) {
-        size_t i = 0;
-        while (i < count && strcmp(names[i], name) != 0)
-            i++;
-        if (i < count)
+        if (is_one_of(name, names))
             continue;
         char field[REASON_FIELD_BYTES];
         (void)snprintf(field, sizeof(field), "%s%.40s", where, name);
+        if (where[0] == '\0' && is_one_of(name, option_names))
+            return reason_set(reader->why, STATUS_INVALID, field,
+                              "belongs into \"options\": {\"options\": {\"%s\": ...}}", name);
+        if (strcmp(where, "options.") == 0 && is_one_of(name, reader->names))
+            return reason_set(reader->why, STATUS_INVALID, field,
+                              "belongs beside \"options\", not into it");
         const char *near = words_nearest(name, names, count);
         if (near)
             return reason_set(reader->why, STATUS_INVALID, field,
                               "there is no such member; did you mean \"%s\"?", near);
         char all[REASON_TEXT_BYTES / 2] = "";
         size_t used = 0;
-        for (i = 0; i < count && used < sizeof(all); i++)
+        for (size_t i = 0; i < count && used < sizeof(all); i++)
             used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i > 0 ? ", " : "",
                                      names[i]);
         return reason_set(reader->why, STATUS_INVALID, field,
@@ -325,13 +344,6 @@ static enum status read_fields(struct reader *reader, const struct json *value, 
 static enum status read_options(struct reader *reader, const struct json *value,
                                 struct api_options *out)
 {
-    static const char *const names[] = {"memory",         "k",
-                                        "over",           "fusion",
-                                        "min_similarity", "min_coverage",
-                                        "exclude_keys",   "index",
-                                        "profile",        "min_pair_similarity",
-                                        "filter",         "dedup",
-                                        "fields",         NULL};
     out->k = K_DEFAULT;
     if (!value)
         return STATUS_OK;
@@ -342,7 +354,7 @@ static enum status read_options(struct reader *reader, const struct json *value,
     int fusion = 0;
     int index = 0;
     int profile = 0;
-    enum status status = check_names(reader, value, names, "options.");
+    enum status status = check_names(reader, value, option_names, "options.");
     if (status == STATUS_OK)
         status = read_text(reader, json_member(value, "memory"), "options.memory", &out->memory);
     if (status == STATUS_OK)
@@ -512,13 +524,14 @@ enum status api_json_read_query(enum api_json_verb verb, const struct json *docu
         "top",     "explain", NULL};
     assert(arena && out);
 
-    struct reader reader = {arena, why};
+    struct reader reader = {.arena = arena, .why = why};
     struct api_json_query query = {.name = {NULL, 0}};
     bool explain = false;
     bool is_classify = verb == API_JSON_CLASSIFY;
     const char *const *names = verb == API_JSON_SEARCH ? search_names : refine_names;
     if (is_classify)
         names = classify_names;
+    reader.names = names;
     if (!json_is_object(document))
         return wrong(&reader, document, "body", "a JSON object");
     enum status status = check_names(&reader, document, names, "");

@@ -127,9 +127,9 @@ static enum status prepare(struct export *export, struct reason *why)
     const char *out = export->options->out;
     bool is_empty = true;
     struct stat about;
-    if (mkdir(out, 0777) != 0 && errno != EEXIST)
-        return reason_set(why, STATUS_IO, out, "cannot be made: %s", SYSTEM_ERROR(errno));
-    enum status status = look(export, &is_empty, why);
+    enum status status = output_make_folder(out, why);
+    if (!status)
+        status = look(export, &is_empty, why);
     if (!status)
         status = name_file(export, NULL, DATASET_PARTIAL, why);
     if (status)
