@@ -36,6 +36,8 @@ static void remove_folder(void)
     cr_assert(eq(int, system(command), 0));
 }
 
+TestSuite(snapshot, .init = make_folder, .fini = remove_folder);
+
 static const char *path_of(const char *name)
 {
     static char path[160];
@@ -67,6 +69,22 @@ static enum status restore(struct house *house, const char *memory, bool replace
     if (status == STATUS_OK)
         cr_assert(eq(int, api_decode_restore_reply(bytes, house->arena, reply, NULL), STATUS_OK));
     return status;
+}
+
+static struct api_snapshot_reply must_snapshot(struct house *house)
+{
+    struct reason why = {0};
+    struct api_snapshot_reply saved;
+    cr_assert(eq(int, snapshot(house, "m", &saved, &why), STATUS_OK), "%s", why.text);
+    return saved;
+}
+
+static struct api_restore_reply must_restore(struct house *house, const char *memory, bool replace)
+{
+    struct reason why = {0};
+    struct api_restore_reply restored;
+    cr_assert(eq(int, restore(house, memory, replace, &restored, &why), STATUS_OK), "%s", why.text);
+    return restored;
 }
 
 static size_t memories(struct house *house)
@@ -116,11 +134,7 @@ static void expect_round_trip(uint32_t from, uint32_t to)
 {
     struct house old;
     struct house new;
-    struct reason why = {0};
     struct api_ingest_reply stored;
-    struct api_snapshot_reply saved;
-    struct api_restore_reply restored;
-    make_folder();
     house_open(&old, from, NULL);
     house_open(&new, to, NULL);
     house_create(&old, "m", false, false);
@@ -128,9 +142,9 @@ static void expect_round_trip(uint32_t from, uint32_t to)
     cr_assert(eq(int, house_ingest(&old, &ingest, &stored, NULL), STATUS_OK));
     hide(&old, "m", "k7");
     hide(&old, "m", "k21");
-    cr_assert(eq(int, snapshot(&old, "m", &saved, &why), STATUS_OK), "%s", why.text);
+    const struct api_snapshot_reply saved = must_snapshot(&old);
     cr_expect(eq(u64, saved.records, 700));
-    cr_assert(eq(int, restore(&new, "", false, &restored, &why), STATUS_OK), "%s", why.text);
+    const struct api_restore_reply restored = must_restore(&new, "", false);
     cr_expect(text_equal(restored.memory, text_of("m")));
     cr_expect(eq(u64, restored.records, 700));
     cr_expect(text_equal(restored.content_hash, saved.content_hash));
@@ -139,7 +153,6 @@ static void expect_round_trip(uint32_t from, uint32_t to)
     expect_same_answers(&old, &new);
     house_close(&old);
     house_close(&new);
-    remove_folder();
 }
 
 Test(snapshot, of_four_nodes_answers_the_same_from_one)
@@ -155,17 +168,12 @@ Test(snapshot, of_one_node_answers_the_same_from_four)
 Test(snapshot, of_nothing_is_a_memory_of_nothing)
 {
     struct house house;
-    struct reason why = {0};
-    struct api_snapshot_reply saved;
-    struct api_restore_reply restored;
-    make_folder();
     house_open(&house, 2, NULL);
     house_create(&house, "m", false, false);
-    cr_assert(eq(int, snapshot(&house, "m", &saved, &why), STATUS_OK), "%s", why.text);
-    cr_assert(eq(int, restore(&house, "n", false, &restored, &why), STATUS_OK), "%s", why.text);
+    (void)must_snapshot(&house);
+    const struct api_restore_reply restored = must_restore(&house, "n", false);
     cr_expect(eq(u64, restored.records, 0));
     house_close(&house);
-    remove_folder();
 }
 
 Test(snapshot, takes_no_name_that_is_taken)
@@ -174,18 +182,16 @@ Test(snapshot, takes_no_name_that_is_taken)
     struct reason why = {0};
     struct api_snapshot_reply saved;
     struct api_restore_reply restored;
-    make_folder();
     house_open(&house, 2, NULL);
     house_fill(&house, "m", 100);
-    cr_assert(eq(int, snapshot(&house, "m", &saved, &why), STATUS_OK), "%s", why.text);
+    saved = must_snapshot(&house);
     cr_expect(eq(int, snapshot(&house, "m", &saved, &why), STATUS_ALREADY_EXISTS));
     cr_expect(eq(int, restore(&house, "", false, &restored, &why), STATUS_ALREADY_EXISTS));
     house_create(&house, "b", true, false);
     cr_expect(eq(int, restore(&house, "b", true, &restored, &why), STATUS_ALREADY_EXISTS));
-    cr_assert(eq(int, restore(&house, "", true, &restored, &why), STATUS_OK), "%s", why.text);
+    restored = must_restore(&house, "", true);
     cr_expect(eq(u32, restored.generation, 3));
     house_close(&house);
-    remove_folder();
 }
 
 // --- damage
@@ -310,19 +316,14 @@ static void damage_manifest(struct house *house)
 Test(snapshot, that_is_not_whole_is_refused_by_name)
 {
     struct house house;
-    struct reason why = {0};
-    struct api_snapshot_reply saved;
-    struct api_restore_reply restored;
-    make_folder();
     house_open(&house, 2, NULL);
     house_fill(&house, "m", 100);
-    cr_assert(eq(int, snapshot(&house, "m", &saved, &why), STATUS_OK), "%s", why.text);
+    const struct api_snapshot_reply saved = must_snapshot(&house);
     damage_records(&house);
     damage_manifest(&house);
-    cr_assert(eq(int, restore(&house, "back", false, &restored, &why), STATUS_OK), "%s", why.text);
+    const struct api_restore_reply restored = must_restore(&house, "back", false);
     cr_expect(text_equal(restored.content_hash, saved.content_hash));
     house_close(&house);
-    remove_folder();
 }
 
 // --- interruptions
@@ -332,8 +333,6 @@ Test(snapshot, goes_on_where_one_was_cut_off_and_nowhere_else)
     struct house house;
     struct reason why = {0};
     struct api_snapshot_reply saved;
-    struct api_restore_reply restored;
-    make_folder();
     house_open(&house, 2, NULL);
     house_fill(&house, "m", 100);
     write_file("records-0.bin", "half", 4); // what kill -9 leaves
@@ -342,10 +341,9 @@ Test(snapshot, goes_on_where_one_was_cut_off_and_nowhere_else)
     cr_expect(eq(int, snapshot(&house, "m", &saved, &why), STATUS_ALREADY_EXISTS));
     cr_expect(eq(int, access(path_of("records-0.bin"), F_OK), 0));
     cr_assert(eq(int, unlink(path_of("holiday.jpg")), 0));
-    cr_assert(eq(int, snapshot(&house, "m", &saved, &why), STATUS_OK), "%s", why.text);
-    cr_assert(eq(int, restore(&house, "back", false, &restored, &why), STATUS_OK), "%s", why.text);
+    (void)must_snapshot(&house);
+    (void)must_restore(&house, "back", false);
     house_close(&house);
-    remove_folder();
 }
 
 static bool is_gone(void *context)
@@ -358,13 +356,10 @@ static bool is_gone(void *context)
 Test(snapshot, that_is_cancelled_leaves_nothing)
 {
     struct house house;
-    struct api_snapshot_reply saved;
-    struct api_restore_reply restored;
     struct reason why = {0};
-    make_folder();
     house_open(&house, 2, NULL);
     house_fill(&house, "m", 3000);
-    cr_assert(eq(int, snapshot(&house, "m", &saved, &why), STATUS_OK), "%s", why.text);
+    (void)must_snapshot(&house);
     for (int patience = 0; patience < 4; patience++) {
         struct buffer message = {0};
         struct buffer reply = {0};
@@ -385,9 +380,8 @@ Test(snapshot, that_is_cancelled_leaves_nothing)
         buffer_deinit(&message);
         buffer_deinit(&reply);
     }
-    cr_assert(eq(int, restore(&house, "back", true, &restored, &why), STATUS_OK), "%s", why.text);
+    (void)must_restore(&house, "back", true);
     house_close(&house);
-    remove_folder();
 }
 
 // --- while others write
@@ -421,24 +415,20 @@ Test(snapshot, has_all_that_was_acknowledged_before_it_and_nothing_from_after_it
     writer.house.arena = arena_create((size_t)256 << 20);
     cr_assert(eq(int, pthread_create(&thread, NULL, write_on, &writer), 0));
     for (int i = 0; i < 3; i++) {
-        struct reason why = {0};
-        struct api_snapshot_reply saved;
-        struct api_restore_reply restored;
-        make_folder();
         const uint32_t before = atomic_load(&writer.acknowledged);
         const int64_t limit_us = clock_deadline_in_us(PATIENCE_US);
         while (atomic_load(&writer.acknowledged) == before) // writes do go on
             cr_assert(patience_lasts(limit_us));
         const uint32_t least = atomic_load(&writer.acknowledged);
-        cr_assert(eq(int, snapshot(&house, "m", &saved, &why), STATUS_OK), "%s", why.text);
+        const struct api_snapshot_reply saved = must_snapshot(&house);
         const uint32_t most = atomic_load(&writer.acknowledged) + 20;
         cr_expect(ge(u64, saved.records, least));
         cr_expect(le(u64, saved.records, most));
-        cr_assert(eq(int, restore(&house, "back", true, &restored, &why), STATUS_OK), "%s",
-                  why.text);
+        const struct api_restore_reply restored = must_restore(&house, "back", true);
         cr_expect(eq(u64, restored.records, saved.records));
         cr_expect(text_equal(restored.content_hash, saved.content_hash));
         remove_folder();
+        make_folder();
     }
     atomic_store(&writer.stop, true);
     cr_assert(eq(int, pthread_join(thread, NULL), 0));

@@ -12,24 +12,12 @@
 
 #include "proto/wire/api.h"
 #include "tests/unit/wire_build.h"
+#include "tests/unit/wire_expect.h"
 #include "tests/unit/wire_full.h"
-
-#define T(literal) ((struct text){literal, sizeof(literal) - 1})
 
 static const struct text words[] = {T("one"), T("zwei \xc3\xa4"), T("three")};
 static const float floats[] = {0.5f, -0.25f, 3.0f};
 static const uint64_t ids[] = {1, UINT64_MAX, 77};
-
-static void expect_text(const char *text, const char *expected)
-{
-    cr_expect(strcmp(text, expected) == 0, "\"%s\", not \"%s\"", text, expected);
-}
-
-static void expect_same(const struct buffer *a, const struct buffer *b)
-{
-    cr_assert(eq(sz, a->count, b->count));
-    cr_expect(a->count == 0 || memcmp(a->data, b->data, a->count) == 0);
-}
 
 // --- records by name
 

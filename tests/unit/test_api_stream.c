@@ -13,15 +13,8 @@
 #include "proto/wire/api.h"
 #include "proto/wire/wire_scan.h"
 #include "tests/unit/wire_build.h"
+#include "tests/unit/wire_expect.h"
 #include "tests/unit/wire_full.h"
-
-#define T(literal) ((struct text){literal, sizeof(literal) - 1})
-#define B(literal) ((struct bytes){(const uint8_t *)(literal), sizeof(literal) - 1})
-
-static void expect_text(const char *text, const char *expected)
-{
-    cr_expect(strcmp(text, expected) == 0, "\"%s\", not \"%s\"", text, expected);
-}
 
 static void encode_round_trip(const struct api_encode_stream_request *request)
 {
