@@ -7,6 +7,10 @@
 
 #include "proto/base/words.h"
 
+#define USAGE "usage: "
+#define COLUMN 28         // where the sentences of flags begin
+#define GOES_ON_INDENT 10 // of a table's line that belongs to the one before it
+
 bool help_next_block(const char **at, struct help_block *block)
 {
     while (**at == '\n')
@@ -48,7 +52,56 @@ static void print_flag(const struct args_flag *flag, FILE *file)
                    flag->argument ? flag->argument : "");
     char text[HELP_TEXT_BYTES];
     help_flag_text(flag, text);
-    words_print_entry(file, left, text);
+    words_print_entry(file, words_width(file), left, COLUMN, text);
+}
+
+// Whether a line of a table goes on with the sentence of the one before it.
+static bool goes_on(const char *line, const char *end)
+{
+    return line < end && strspn(line, " ") >= GOES_ON_INDENT;
+}
+
+// A table of "  WORD   sentence" lines where it does not fit: each sentence below its word. Lines
+// without a sentence, which are commands, stay as they are.
+static void print_narrow_table(FILE *file, size_t width, const struct help_block *block)
+{
+    const char *end = block->text + block->bytes;
+    const char *line = block->text;
+    while (line < end) {
+        size_t bytes = strcspn(line, "\n");
+        const char *gap = strstr(line + strspn(line, " "), "  ");
+        size_t left_bytes = gap && gap < line + bytes ? (size_t)(gap - line) : bytes;
+        char left[HELP_TEXT_BYTES];
+        char text[HELP_TEXT_BYTES];
+        size_t used = (size_t)snprintf(text, sizeof(text), "%.*s", (int)(bytes - left_bytes),
+                                       line + left_bytes);
+        (void)snprintf(left, sizeof(left), "%.*s", (int)left_bytes, line);
+        for (line += bytes + 1; goes_on(line, end); line += bytes + 1) {
+            bytes = strcspn(line, "\n");
+            if (used < sizeof(text))
+                used +=
+                    (size_t)snprintf(text + used, sizeof(text) - used, " %.*s", (int)bytes, line);
+        }
+        const char *begun = text + strspn(text, " ");
+        if (begun[0])
+            words_print_entry(file, width, left, COLUMN, begun);
+        else
+            (void)fprintf(file, "%s\n", left);
+    }
+}
+
+static void print_table(FILE *file, size_t width, const struct help_block *block)
+{
+    size_t widest = 0;
+    for (size_t i = 0; i < block->bytes;) {
+        const size_t bytes = strcspn(block->text + i, "\n");
+        widest = bytes > widest ? bytes : widest;
+        i += bytes + 1;
+    }
+    if (widest > width)
+        print_narrow_table(file, width, block);
+    else
+        (void)fprintf(file, "%.*s\n", (int)block->bytes, block->text);
 }
 
 void help_print(const struct args_verb *verb, FILE *file)
@@ -56,9 +109,14 @@ void help_print(const struct args_verb *verb, FILE *file)
     struct args_walk walk = {.at = NULL};
     const struct args_flag *flag = args_next_flag(verb, &walk);
 
-    (void)fprintf(file, "usage: reco %s%s%s%s\n\n", verb->name, verb->items[0] ? " " : "",
-                  verb->items, flag ? " [flags]" : "");
-    words_print(file, verb->summary, strlen(verb->summary), "", 0);
+    const size_t width = words_width(file);
+    char usage[256];
+    (void)snprintf(usage, sizeof(usage), "reco %s%s%s%s", verb->name, verb->items[0] ? " " : "",
+                   verb->items, flag ? " [flags]" : "");
+    (void)fputs(USAGE, file);
+    words_print(file, width, usage, strlen(usage), "", sizeof(USAGE) - 1);
+    (void)fputc('\n', file);
+    words_print(file, width, verb->summary, strlen(verb->summary), "", 0);
 
     const char *at = verb->details;
     struct help_block block;
@@ -67,9 +125,9 @@ void help_print(const struct args_verb *verb, FILE *file)
         if (!block.is_table || follows_table)
             (void)fputc('\n', file);
         if (block.is_table)
-            (void)fprintf(file, "%.*s\n", (int)block.bytes, block.text);
+            print_table(file, width, &block);
         else
-            words_print(file, block.text, block.bytes, "", 0);
+            words_print(file, width, block.text, block.bytes, "", 0);
         follows_table = block.is_table;
     }
 

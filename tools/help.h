@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// help.h - a verb as text for a terminal of 80 columns, from its table.
+// help.h - a verb as text for a terminal of 40 to 80 columns, from its table.
 //
 // The details of a verb are paragraphs, broken anew where they are shown, so that the width
 // of the source says nothing. Lines that begin with a space are a table and stay as they are.

@@ -17,11 +17,13 @@
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
 #include "proto/base/system_error.h"
+#include "proto/base/words.h"
 
 #define ITEM_BYTES_MAX ((size_t)1000) // of an item's name; the path of a file is seldom longer
 
 #define PROGRESS_EVERY_US 200000
 #define CELL_BYTES 1024
+#define LAST_WIDTH_MIN 12 // a column cut to less says nothing
 
 static struct {
     const char *verb;
@@ -250,6 +252,58 @@ static size_t width_of(const char *text)
     return width;
 }
 
+// Bytes of the first `width` code points.
+static size_t bytes_of_width(const char *text, size_t width)
+{
+    size_t bytes = 0;
+    while (text[bytes] && (width > 0 || ((unsigned char)text[bytes] & 0xc0) == 0x80))
+        width -= ((unsigned char)text[bytes++] & 0xc0) != 0x80 ? 1 : 0;
+    return bytes;
+}
+
+// One line for each cell, as "HEADER  VALUE", an empty one between rows: for a terminal that is too
+// narrow for the columns.
+static void print_upright(const struct output_table *table, int indent)
+{
+    size_t widest = 0;
+    for (size_t i = 0; i < table->columns; i++) {
+        const size_t width = width_of(table->cells[i]);
+        widest = width > widest ? width : widest;
+    }
+    for (size_t i = table->columns; i < table->count; i++) {
+        const char *header = table->cells[i % table->columns];
+        if (i % table->columns == 0 && i > table->columns)
+            putchar('\n');
+        if (!table->cells[i][0])
+            continue;
+        printf("%*s%s%s%s%*s", indent, "", output_bold(), header, output_plain(),
+               (int)(widest - width_of(header)) + 2, "");
+        put_clean(table->cells[i], strlen(table->cells[i]), stdout);
+        putchar('\n');
+    }
+}
+
+// The last column is cut after `last_width`, 0: nowhere.
+static void print_rows(const struct output_table *table, const size_t *widths, size_t last_width,
+                       int indent)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        const char *cell = table->cells[i];
+        const size_t column = i % table->columns;
+        const bool last = column + 1 == table->columns;
+        const bool cut = last && last_width > 0 && width_of(cell) > last_width;
+        const int gap = (int)(widths[column] - width_of(cell));
+        if (column == 0)
+            printf("%*s%s", indent, "", i == 0 ? output_bold() : "");
+        printf("%*s", table->right[column] ? gap : 0, "");
+        put_clean(cell, cut ? bytes_of_width(cell, last_width - 3) : strlen(cell), stdout);
+        if (!last)
+            printf("%*s  ", table->right[column] ? 0 : gap, "");
+        else
+            printf("%s%s\n", cut ? "..." : "", i + 1 == table->columns ? output_plain() : "");
+    }
+}
+
 void output_table_end(struct output_table *table, int indent)
 {
     size_t widths[OUTPUT_COLUMNS_MAX] = {0};
@@ -259,20 +313,21 @@ void output_table_end(struct output_table *table, int indent)
         widths[column] = width > widths[column] ? width : widths[column];
     }
 
-    for (size_t i = 0; i < table->count; i++) {
-        size_t column = i % table->columns;
-        bool last = column + 1 == table->columns;
-        int gap = (int)(widths[column] - width_of(table->cells[i]));
-        if (column == 0)
-            printf("%*s%s", indent, "", i == 0 ? output_bold() : "");
-        printf("%*s", table->right[column] ? gap : 0, "");
-        put_clean(table->cells[i], strlen(table->cells[i]), stdout);
-        if (!last)
-            printf("%*s  ", table->right[column] ? 0 : gap, "");
-        if (last)
-            printf("%s\n", i + 1 == table->columns ? output_plain() : "");
+    // What goes to a file or another program stays whole.
+    const size_t room = isatty(STDOUT_FILENO) ? words_columns(stdout) : 0;
+    size_t before = (size_t)indent;
+    for (size_t i = 0; i + 1 < table->columns; i++)
+        before += widths[i] + 2;
+    const size_t last = widths[table->columns - 1];
+    if (room == 0 || before + last <= room)
+        print_rows(table, widths, 0, indent);
+    else if (before + LAST_WIDTH_MIN <= room && !table->right[table->columns - 1])
+        print_rows(table, widths, room - before, indent);
+    else
+        print_upright(table, indent);
+
+    for (size_t i = 0; i < table->count; i++)
         mem_free(table->cells[i]);
-    }
     mem_free(table->cells);
     *table = (struct output_table){0};
 }

@@ -47,7 +47,8 @@ const char *output_seconds(double seconds, char out[OUTPUT_FIGURE_BYTES]);
 const char *output_bold(void);
 const char *output_plain(void);
 
-// --- a table on stdout: cells in reading order, columns as wide as their widest cell.
+// --- a table on stdout: cells in reading order, columns as wide as their widest cell. On a terminal
+// that is narrower the last column is cut, or each row becomes lines of "HEADER  VALUE".
 
 #define OUTPUT_COLUMNS_MAX 16
 

@@ -95,8 +95,9 @@ enum status verbs_find(int argc, const char *const *argv, const struct verb **ou
 
 static void print_line(const struct verb *verb, FILE *file)
 {
-    (void)fprintf(file, "  %-17s ", verb->args.name);
-    words_print(file, verb->args.summary, strlen(verb->args.summary), "", SUMMARY_COLUMN);
+    char left[64];
+    (void)snprintf(left, sizeof(left), "  %s", verb->args.name);
+    words_print_entry(file, words_width(file), left, SUMMARY_COLUMN, verb->args.summary);
 }
 
 bool verbs_print_family(const char *word, FILE *file)
@@ -133,5 +134,5 @@ void verbs_print_all(FILE *file)
         "process; with --server HOST:PORT it asks a server; the answers are the same. Exit status: "
         "0 all done, 1 an item failed, 2 wrong usage, 3 cluster unavailable.";
     (void)fputc('\n', file);
-    words_print(file, closing, sizeof(closing) - 1, "", 0);
+    words_print(file, words_width(file), closing, sizeof(closing) - 1, "", 0);
 }

@@ -12,12 +12,13 @@
 #include "proto/base/config_internal.h"
 #include "proto/base/words.h"
 
-#define INDENT 2 // "# "
+#define INDENT 2  // "# "
+#define COLUMN 28 // where the sentences of a help text begin
 
 static void print_comment(FILE *file, const char *text)
 {
     (void)fputs("# ", file);
-    words_print(file, text, strlen(text), "# ", INDENT);
+    words_print(file, WORDS_WIDTH, text, strlen(text), "# ", INDENT);
 }
 
 const struct config_flag config_flags[] = {
@@ -149,7 +150,10 @@ void config_print_help(const struct config_table *table, FILE *file)
 {
     assert(table && file);
 
-    (void)fprintf(file, "usage: %s [flags]\n\n%s\n\n", table->program, table->summary);
+    const size_t width = words_width(file);
+    (void)fprintf(file, "usage: %s [flags]\n\n", table->program);
+    words_print(file, width, table->summary, strlen(table->summary), "", 0);
+    (void)fputc('\n', file);
     for (size_t i = 0; i < table->key_count; i++) {
         const struct config_key *key = &table->keys[i];
         char left[96];
@@ -165,17 +169,17 @@ void config_print_help(const struct config_table *table, FILE *file)
                        key->fallback && key->fallback[0] ? "Default: " : "",
                        key->fallback ? key->fallback : "",
                        key->fallback && key->fallback[0] ? "." : "");
-        words_print_entry(file, left, text);
+        words_print_entry(file, width, left, COLUMN, text);
     }
     for (const struct config_flag *flag = config_flags; flag->name; flag++) {
         char left[96];
         (void)snprintf(left, sizeof(left), "  %s%s%s", flag->name, flag->argument ? " " : "",
                        flag->argument ? flag->argument : "");
-        words_print_entry(file, left, flag->help);
+        words_print_entry(file, width, left, COLUMN, flag->help);
     }
     static const char order[] =
         "Every key is also a line of the file and the variable RECO_SECTION_KEY; a flag goes "
         "before a variable, which goes before the file.";
     (void)fputc('\n', file);
-    words_print(file, order, sizeof(order) - 1, "", 0);
+    words_print(file, width, order, sizeof(order) - 1, "", 0);
 }

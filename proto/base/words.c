@@ -8,6 +8,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define NARROW_COLUMN 6 // of sentences that do not fit beside what they explain
 
 // Levenshtein's distance with one row; words longer than the row count as far away.
 static size_t distance(const char *a, const char *b)
@@ -103,7 +107,27 @@ size_t words_piece(const char *text, size_t bytes)
     return bytes;
 }
 
-void words_print(FILE *file, const char *text, size_t bytes, const char *margin, size_t column)
+size_t words_columns(FILE *file)
+{
+    struct winsize size = {.ws_col = 0};
+    uint64_t columns = 0;
+    const char *wanted = getenv("COLUMNS"); // NOLINT(concurrency-mt-unsafe): nobody sets it
+    if (wanted && words_read_count(wanted, 1, UINT16_MAX, &columns))
+        return (size_t)columns;
+    const int fd = fileno(file);
+    return fd >= 0 && isatty(fd) && ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+size_t words_width(FILE *file)
+{
+    const size_t columns = words_columns(file);
+    if (columns == 0 || columns > WORDS_WIDTH)
+        return WORDS_WIDTH;
+    return columns < WORDS_WIDTH_MIN ? WORDS_WIDTH_MIN : columns;
+}
+
+void words_print(FILE *file, size_t width, const char *text, size_t bytes, const char *margin,
+                 size_t column)
 {
     assert(file && text && margin && strlen(margin) <= column);
 
@@ -111,7 +135,7 @@ void words_print(FILE *file, const char *text, size_t bytes, const char *margin,
     bool space = false; // owed before the next piece
     for (size_t i = 0; i < bytes;) {
         size_t piece = words_piece(text + i, bytes - i);
-        if (at > column && at + space + piece > WORDS_WIDTH) {
+        if (at > column && at + space + piece > width) {
             (void)fprintf(file, "\n%-*s", (int)column, margin);
             at = column;
         } else if (space && at > column) {
@@ -128,13 +152,15 @@ void words_print(FILE *file, const char *text, size_t bytes, const char *margin,
     (void)fputc('\n', file);
 }
 
-void words_print_entry(FILE *file, const char *left, const char *text)
+void words_print_entry(FILE *file, size_t width, const char *left, size_t column, const char *text)
 {
     assert(file && left && text);
 
-    if (strlen(left) + 2 > WORDS_COLUMN)
-        (void)fprintf(file, "%s\n%*s", left, WORDS_COLUMN, "");
+    if (2 * column >= width)
+        column = NARROW_COLUMN;
+    if (strlen(left) + 2 > column)
+        (void)fprintf(file, "%s\n%*s", left, (int)column, "");
     else
-        (void)fprintf(file, "%-*s", WORDS_COLUMN, left);
-    words_print(file, text, strlen(text), "", WORDS_COLUMN);
+        (void)fprintf(file, "%-*s", (int)column, left);
+    words_print(file, width, text, strlen(text), "", column);
 }

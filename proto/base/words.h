@@ -18,8 +18,8 @@
 #include "proto/base/status.h"
 
 #define WORDS_BYTES_MAX 64 // of a name that is compared for nearness
-#define WORDS_WIDTH 80     // of a help text
-#define WORDS_COLUMN 28    // of a help text, where its sentences begin
+#define WORDS_WIDTH 80     // of a text, where nothing says that there is less room
+#define WORDS_WIDTH_MIN 40 // and never less than this
 
 // The entry of names[count] that `word` was most likely meant to be; NULL when none is near.
 const char *words_nearest(const char *word, const char *const *names, size_t count);
@@ -34,11 +34,19 @@ int words_place(const char *word, const char *choices);
 // long rows of JSON names.
 size_t words_piece(const char *text, size_t bytes);
 
-// Prints words from column `column` on, broken at WORDS_WIDTH, and ends the line; every further
-// line begins with `margin` and blanks up to the column. The caller has filled the columns before.
-void words_print(FILE *file, const char *text, size_t bytes, const char *margin, size_t column);
+// Columns of a terminal: what COLUMNS says, else what `file` says, when it is one; 0: not known.
+size_t words_columns(FILE *file);
 
-// One entry of a help text: `left`, then the sentences from WORDS_COLUMN on.
-void words_print_entry(FILE *file, const char *left, const char *text);
+// How wide a help text is to be: words_columns() between WORDS_WIDTH_MIN and WORDS_WIDTH.
+size_t words_width(FILE *file);
+
+// Prints words from column `column` on, broken at `width`, and ends the line; every further
+// line begins with `margin` and blanks up to the column. The caller has filled the columns before.
+void words_print(FILE *file, size_t width, const char *text, size_t bytes, const char *margin,
+                 size_t column);
+
+// One entry of a help text: `left`, then the sentences from `column` on; where that is half of the
+// width or more, or `left` is too long, they begin on a line of their own.
+void words_print_entry(FILE *file, size_t width, const char *left, size_t column, const char *text);
 
 #endif

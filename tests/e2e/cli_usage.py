@@ -9,11 +9,15 @@ is made by a command that was refused.
 
 Method: cli.py's, which says what the tests of the command line share.
 """
+import fcntl
 import os
+import pty
 import re
 import shutil
 import socket
+import struct
 import subprocess
+import termios
 
 import cli
 from cli import IMAGES, Case, make_folder, reco
@@ -33,6 +37,53 @@ class Usage(Case):
             for done in self.run_ok("help", *name.split()), self.run_ok(*name.split(), "--help"):
                 self.assertIn(f"usage: reco {name}", done.stdout)
                 self.assertIn("--json", done.stdout)
+
+    def test_help_fits_a_narrow_terminal(self):
+        names = re.findall(r"^  (\w+(?: \w+)?)  +\w", self.run_ok("help").stdout, re.M)
+        widths = (("40", 40), ("10", 40), ("66", 66), ("500", 80), ("x", 80))
+        cases = [("help " + name, "40", 40) for name in ["", *names]]
+        for verb, columns, limit in cases + [("help search", *width) for width in widths]:
+            for line in self.run_ok(*verb.split(), env={"COLUMNS": columns}).stdout.split("\n"):
+                # Names of flags and examples stay whole.
+                if not re.match(r" {1,5}\S| {6}(http|curl)", line):
+                    self.assertLessEqual(len(line), limit, f"{verb} {columns}: {line}")
+        self.assertEqual(self.run_ok("help", "search", env={"COLUMNS": "80"}).stdout,
+                         self.run_ok("help", "search").stdout)
+        example = self.run_ok("config", "reco-shard", env={"COLUMNS": "40"}).stdout
+        self.assertEqual(example, self.run_ok("config", "reco-shard").stdout)
+
+    def on_terminal(self, columns, *arguments):
+        """The lines that a terminal of that width is shown."""
+        parent, child = pty.openpty()
+        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        environment = {**os.environ, "NO_COLOR": "1"}
+        environment.pop("COLUMNS", None)
+        done = subprocess.run([str(cli.PROGRAMS / "reco"), *map(str, arguments)], stdout=child, stderr=subprocess.PIPE, env=environment,
+                              timeout=60, check=False)
+        os.close(child)
+        told = b""
+        try:
+            while data := os.read(parent, 65536):
+                told += data
+        except OSError:  # the other end is closed, and all is read
+            pass
+        os.close(parent)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return told.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
+
+    def test_tables_fit_a_narrow_terminal(self):
+        caption = "a picture of something with a caption that is far too long for a line " * 2
+        self.run_ok("memory", "build", "m", make_folder(self.top / "photos", IMAGES[:2]), "--data", self.data)
+        self.run_ok("memory", "add", "m", "--key", "long", "--image", IMAGES[2], "--caption", caption, "--data", self.data)
+        ask = ("search", "--image", IMAGES[2], "-m", "m", "--data", self.data)
+        wide = self.run_ok(*ask).stdout
+        self.assertIn(caption.strip(), wide)
+        cut = self.on_terminal(60, *ask)
+        self.assertTrue(any(line.endswith("...") and "a picture of" in line for line in cut), cut)
+        self.assertLessEqual(max(len(line) for line in cut[1:]), 60, cut)
+        upright = self.on_terminal(20, *ask)
+        self.assertTrue(any(re.fullmatch(r" *key +long", line) for line in upright), upright)
+        self.assertEqual("\n".join(self.on_terminal(300, *ask)), wide.rstrip("\n"))
 
     def test_an_unknown_verb_names_the_nearest(self):
         self.refused(2, "did you mean search?", "serch")
