@@ -117,6 +117,14 @@ function(check_text file)
     endif()
 endfunction()
 
+# Of a script or a build file: in its first line, or in the second behind "#!".
+function(check_licence file)
+    file(STRINGS ${LAYERS_ROOT}/${file} lines LIMIT_COUNT 2)
+    if(NOT "${lines}" MATCHES "^(#![^;]*;)?# SPDX-License-Identifier: Apache-2\\.0(;|$)")
+        broken(${file} licence "the first line is not # SPDX-License-Identifier: Apache-2.0")
+    endif()
+endfunction()
+
 # An include in quotes names the header from the root of the repository.
 function(check_own_include file folder header)
     if(header MATCHES "(^|/)\\.\\.?/")
@@ -193,6 +201,17 @@ foreach(top ${tops})
         else()
             broken(${file} folder "lies in no folder that tests/layers.cmake knows")
         endif()
+    endforeach()
+endforeach()
+
+foreach(top ${tops})
+    set(globs "")
+    foreach(name CMakeLists.txt *.cmake *.sh *.py)
+        list(APPEND globs ${LAYERS_ROOT}/${top}/${name})
+    endforeach()
+    file(GLOB_RECURSE files RELATIVE ${LAYERS_ROOT} ${globs})
+    foreach(file ${files})
+        check_licence(${file})
     endforeach()
 endforeach()
 

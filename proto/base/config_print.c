@@ -131,6 +131,7 @@ void config_print_example(const struct config_table *table, FILE *file)
     assert(table && file);
 
     (void)fprintf(file,
+                  "# SPDX-License-Identifier: Apache-2.0\n"
                   "# %s: every key, at its default. Remove the '#' before a key to set it.\n"
                   "# A flag goes before an environment variable, which goes before this file.\n"
                   "# A line has at most %d bytes; a ';' behind a blank begins a comment.\n",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What reco is for, asked of the real programs.
 set(programs ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 reco_script(e2e_accuracy ${Python3_EXECUTABLE} accuracy.py ${programs})

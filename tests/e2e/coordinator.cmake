@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A whole cluster inside a test program.
 add_library(reco_coordinator_house STATIC coordinator_house.c)
 target_link_libraries(reco_coordinator_house PUBLIC reco_coordinator reco_shard_node reco_flags

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/reco_fuzz.cmake)
     include(${CMAKE_CURRENT_SOURCE_DIR}/reco_fuzz.cmake)
     reco_fuzz(weights fuzz_weights.c reco_models)

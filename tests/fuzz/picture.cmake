@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 include(${CMAKE_CURRENT_LIST_DIR}/reco_fuzz.cmake)
 reco_fuzz(image fuzz_image.c reco_image)
 reco_fuzz(image_params fuzz_image_params.c reco_image)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # reco_fuzz(name source libraries...): one entry LLVMFuzzerTestOneInput, two programs.
 #
 #   replay_NAME  always: runs the files of corpus/NAME, with and without damage (replay.c);

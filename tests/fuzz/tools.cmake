@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The command line's readers of foreign files.
 reco_fuzz(npyfile fuzz_npyfile.c reco_tools)
 reco_fuzz(label_file fuzz_label_file.c reco_tools)

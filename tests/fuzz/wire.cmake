@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The messages: public ones, and those between coordinator and node.
 include(${CMAKE_CURRENT_LIST_DIR}/reco_fuzz.cmake)
 reco_fuzz(api fuzz_api.c reco_wire)

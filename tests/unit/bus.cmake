@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Tests of the bus: requests and replies, keys, hostile frames. Some use ZeroMQ themselves.
 pkg_check_modules(ZMQ REQUIRED IMPORTED_TARGET libzmq)
 reco_test(test_bus test_bus.c reco_bus)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 reco_test(test_ops test_ops.c reco_ops reco_reference)
 reco_test(test_kernels test_kernels.c reco_cpu)
 reco_test(test_weights test_weights.c reco_models reco_test_support)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The coordinator's pure modules. Those that need nodes are in tests/e2e.
 reco_test(test_candidates test_candidates.c reco_coordinator)
 reco_test(test_merge test_merge.c reco_coordinator)

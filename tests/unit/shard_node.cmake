@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 reco_test(test_tags test_tags.c reco_shard_node)
 reco_test(test_distance test_distance.c reco_shard_node)
 reco_test(test_index test_index.c reco_shard_node)

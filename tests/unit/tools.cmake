@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The command line's parts.
 reco_test(test_args test_args.c reco_tools)
 reco_test(test_cliplike test_cliplike.c reco_tools)

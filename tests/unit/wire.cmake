@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Tests of the messages: limits and scanner, the public ones, those between coordinator and node.
 reco_test(test_wire_limits test_wire_limits.c reco_wire reco_wire_generated)
 reco_test(test_api_msg test_api_msg.c reco_wire reco_wire_generated)
