@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 include(${CMAKE_CURRENT_LIST_DIR}/reco_fuzz.cmake)
-reco_fuzz(snapshot fuzz_snapshot.c reco_coordinator)
-reco_fuzz(meta fuzz_meta.c reco_coordinator)
+add_library(reco_fuzz_scratch STATIC scratch.c)
+target_link_libraries(reco_fuzz_scratch PRIVATE reco_flags reco_test_warnings)
+reco_fuzz(snapshot fuzz_snapshot.c reco_fuzz_scratch reco_coordinator)
+reco_fuzz(meta fuzz_meta.c reco_fuzz_scratch reco_coordinator)

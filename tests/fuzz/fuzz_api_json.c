@@ -22,6 +22,18 @@ static void check(bool right)
         abort();
 }
 
+static bool same_options(const struct api_options *a, const struct api_options *b)
+{
+    return a->k == b->k && a->over == b->over && a->fusion == b->fusion && a->index == b->index &&
+           a->profile == b->profile && a->fields == b->fields && a->dedup == b->dedup &&
+           a->min_similarity == b->min_similarity && a->min_coverage == b->min_coverage &&
+           a->min_pair_similarity == b->min_pair_similarity &&
+           a->exclude_count == b->exclude_count && text_equal(a->memory, b->memory) &&
+           a->filter.all_count == b->filter.all_count &&
+           a->filter.any_count == b->filter.any_count && a->filter.no_count == b->filter.no_count &&
+           a->filter.id_count == b->filter.id_count && a->filter.key_count == b->filter.key_count;
+}
+
 static void decode_as_the_server(const struct api_json_query *query)
 {
     struct buffer message = {0};
@@ -36,8 +48,11 @@ static void decode_as_the_server(const struct api_json_query *query)
         check(request.input == query->request.input);
         check(request.image.count == query->request.image.count);
         check(request.embedding_count == query->request.embedding_count);
+        check(request.part_count == query->request.part_count);
         check(request.label_count == query->request.label_count);
-        check(request.options.k == query->request.options.k);
+        check(request.template_count == query->request.template_count);
+        check(request.top == query->request.top);
+        check(same_options(&request.options, &query->request.options));
     }
     arena_destroy(&arena);
     buffer_deinit(&message);
