@@ -127,10 +127,11 @@ class Cluster(procs.Cluster):
         return self.log_path.read_text()
 
     def children(self):
-        """Pids of living children by the name of their program, of which Linux keeps 15 letters."""
+        """Pids of living children by the name of their program."""
         found = {}
-        for pid in filter(procs.is_alive, procs.children(self.process.pid)):
-            found.setdefault(Path(f"/proc/{pid}/comm").read_text().strip(), []).append(pid)
+        for pid in procs.children(self.process.pid):
+            found.setdefault(procs.program_of(pid), []).append(pid)
+        found.pop("", None)
         return found
 
     def stop(self):

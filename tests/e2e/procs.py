@@ -14,11 +14,17 @@ def children(pid):
         return []
 
 
-def is_alive(pid):
+def program_of(pid):
+    """The name of a living process' program, of which Linux keeps 15 letters; else empty."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        name, rest = Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        return "" if rest.split()[0] == "Z" else name
     except OSError:
-        return False
+        return ""
+
+
+def is_alive(pid):
+    return program_of(pid) != ""
 
 
 class Cluster:

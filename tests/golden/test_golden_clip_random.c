@@ -19,6 +19,7 @@
 #include "proto/base/mem.h"
 #include "shaders/models/clip_internal.h"
 #include "shaders/models/image.h"
+#include "tests/golden/golden_embedding.h"
 #include "tests/reference/reference_clip.h"
 #include "tests/support/npy.h"
 #include "tests/support/random_clip.h"
@@ -27,11 +28,6 @@
 #define PICTURES RECO_SOURCE_DIR "/tests/golden/preprocess/"
 
 enum { COUNT = 4, CONTEXT = 77, SIZE = 224, PICTURE = 3 * SIZE * SIZE };
-
-// The promise is 0.99999 and 2e-4. Measured are 1 - 4e-13 and 2e-7; another CPU sums in
-// another order, which costs as much again.
-#define COSINE_MIN 0.9999999
-#define ELEMENT_MAX 1e-5
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -43,12 +39,6 @@ struct model {
     float *pixels; // [COUNT][PICTURE]
     uint32_t ids[COUNT * CONTEXT];
 };
-
-// Whether two arrays are the same bits, which for floats is more than being equal.
-static bool same_bits(const void *a, const void *b, size_t bytes)
-{
-    return memcmp(a, b, bytes) == 0;
-}
 
 static struct npy load(const char *name, enum npy_type type)
 {
@@ -163,36 +153,6 @@ static struct clip *open_cut(const struct model *model, uint32_t layers, uint32_
 
 // --- what comes out
 
-// The largest differences so far, for the log (--verbose).
-static double element_worst = 0.0;
-static double cosine_worst = 1.0;
-
-static void log_worst(void)
-{
-    cr_log_info("an element differs by at most %.3g, 1 - cosine is at most %.3g", element_worst,
-                1.0 - cosine_worst);
-}
-
-static void expect_embedding(const char *what, size_t index, const float *got,
-                             const float *expected, size_t dimension)
-{
-    double product = 0.0;
-    double a = 0.0;
-    double b = 0.0;
-    double worst = 0.0;
-    for (size_t i = 0; i < dimension; i++) {
-        product += (double)got[i] * (double)expected[i];
-        a += (double)got[i] * (double)got[i];
-        b += (double)expected[i] * (double)expected[i];
-        worst = fmax(worst, fabs((double)got[i] - (double)expected[i]));
-    }
-    double cosine = product / sqrt(a * b);
-    element_worst = fmax(element_worst, worst);
-    cosine_worst = fmin(cosine_worst, cosine);
-    cr_expect(cosine > COSINE_MIN, "%s %zu: cosine %.9f", what, index, cosine);
-    cr_expect(worst < ELEMENT_MAX, "%s %zu: an element differs by %g", what, index, worst);
-}
-
 static void encode_both(struct clip *clip, const struct model *model, float *images, float *texts)
 {
     static const uint32_t counts[COUNT] = {CONTEXT, CONTEXT, CONTEXT, CONTEXT};
@@ -214,9 +174,9 @@ static void expect_same_alone(struct clip *clip, const struct model *model, cons
         const struct clip_ids ids = {model->ids + i * CONTEXT, counts, CONTEXT, 1};
         cr_assert(eq(int, clip_encode_pixels(clip, model->pixels + i * PICTURE, 1, alone, NULL),
                      STATUS_OK));
-        cr_expect(same_bits(alone, images + i * dimension, dimension * sizeof(float)));
+        cr_expect(golden_same_bits(alone, images + i * dimension, dimension * sizeof(float)));
         cr_assert(eq(int, clip_encode_ids(clip, &ids, alone, NULL), STATUS_OK));
-        cr_expect(same_bits(alone, texts + i * dimension, dimension * sizeof(float)));
+        cr_expect(golden_same_bits(alone, texts + i * dimension, dimension * sizeof(float)));
     }
     free(alone);
 }
@@ -244,7 +204,7 @@ static void expect_step(const struct model *model, const struct clip *clip, bool
         char what[48];
         (void)snprintf(what, sizeof(what), "%s behind %u layers", is_image ? "picture" : "text",
                        layers);
-        expect_embedding(what, i, got + i * dimension, expected, dimension);
+        golden_expect_embedding(what, i, got + i * dimension, expected, dimension);
     }
     free(expected);
     free(embedding);
@@ -276,10 +236,10 @@ Test(golden_clip_random, full_size_towers_have_transformers_embeddings_alone_and
         clip_close(&clip);
     }
     for (size_t i = 0; i < COUNT; i++) {
-        expect_embedding("picture", i, got_images + i * dimension,
-                         npy_floats(&images) + i * dimension, dimension);
-        expect_embedding("text", i, got_texts + i * dimension, npy_floats(&texts) + i * dimension,
-                         dimension);
+        golden_expect_embedding("picture", i, got_images + i * dimension,
+                                npy_floats(&images) + i * dimension, dimension);
+        golden_expect_embedding("text", i, got_texts + i * dimension,
+                                npy_floats(&texts) + i * dimension, dimension);
     }
     free(got_texts);
     free(got_images);
@@ -287,5 +247,5 @@ Test(golden_clip_random, full_size_towers_have_transformers_embeddings_alone_and
     npy_free(&texts);
     npy_free(&images);
     close_model(&model);
-    log_worst();
+    golden_log_worst();
 }

@@ -21,6 +21,7 @@
 #include "shaders/models/clip_internal.h"
 #include "shaders/models/image.h"
 #include "shaders/models/tokenizer.h"
+#include "tests/golden/golden_embedding.h"
 #include "tests/reference/reference_clip.h"
 #include "tests/support/npy.h"
 
@@ -31,17 +32,6 @@
 
 enum { IMAGE_LAYERS = 4, TEXT_LAYERS = 3 };
 enum { DIMENSION = 128, COUNT = 64, CONTEXT = 32, SIZE = 64, PICTURE = 3 * SIZE * SIZE };
-
-// The promise is 0.99999 and 2e-4. Measured are 1 - 4e-13 and 2e-7; another CPU sums in
-// another order, which costs as much again.
-#define COSINE_MIN 0.9999999
-#define ELEMENT_MAX 1e-5
-
-// Whether two arrays are the same bits, which for floats is more than being equal.
-static bool same_bits(const void *a, const void *b, size_t bytes)
-{
-    return memcmp(a, b, bytes) == 0;
-}
 
 static struct clip *open_tiny(void)
 {
@@ -59,37 +49,6 @@ static struct npy load(const char *name)
     (void)snprintf(path, sizeof(path), FOLDER "%s.npy", name);
     npy_read(path, NPY_F32, &array);
     return array;
-}
-
-// The largest differences so far, for the log (--verbose).
-static double element_worst = 0.0;
-static double cosine_worst = 1.0;
-
-static void log_worst(void)
-{
-    cr_log_info("an element differs by at most %.3g, 1 - cosine is at most %.3g", element_worst,
-                1.0 - cosine_worst);
-}
-
-static void expect_embedding(const char *what, size_t index, const float *got,
-                             const float *expected, size_t dimension)
-{
-    double product = 0.0;
-    double a = 0.0;
-    double b = 0.0;
-    double worst = 0.0;
-    for (size_t i = 0; i < dimension; i++) {
-        product += (double)got[i] * (double)expected[i];
-        a += (double)got[i] * (double)got[i];
-        b += (double)expected[i] * (double)expected[i];
-        worst = fmax(worst, fabs((double)got[i] - (double)expected[i]));
-    }
-    double cosine = product / sqrt(a * b);
-    element_worst = fmax(element_worst, worst);
-    cosine_worst = fmin(cosine_worst, cosine);
-    cr_expect(cosine > COSINE_MIN, "%s %zu: cosine %.9f", what, index, cosine);
-    cr_expect(worst < ELEMENT_MAX, "%s %zu: an element differs by %g", what, index, worst);
-    cr_expect(fabs(a - 1.0) < 1e-6, "%s %zu: squared length %.9f", what, index, a);
 }
 
 static struct json *open_index(void)
@@ -125,8 +84,8 @@ Test(golden_clip_tiny, texts_as_ids_and_as_text_have_transformers_embeddings)
     const struct clip_ids all = {padded, counts, CONTEXT, COUNT};
     cr_assert(eq(int, clip_encode_ids(clip, &all, embeddings, &why), STATUS_OK), "%s", why.text);
     for (size_t i = 0; i < COUNT; i++)
-        expect_embedding("ids", i, embeddings + i * DIMENSION,
-                         npy_floats(&expected) + i * DIMENSION, DIMENSION);
+        golden_expect_embedding("ids", i, embeddings + i * DIMENSION,
+                                npy_floats(&expected) + i * DIMENSION, DIMENSION);
 
     struct json *index = open_index();
     struct text texts[COUNT];
@@ -134,13 +93,13 @@ Test(golden_clip_tiny, texts_as_ids_and_as_text_have_transformers_embeddings)
         texts[i] = json_text(json_element(json_member(index, "texts"), i));
     cr_assert(eq(int, clip_encode_texts(clip, texts, COUNT, again, &why), STATUS_OK), "%s",
               why.text);
-    cr_expect(same_bits(again, embeddings, sizeof(embeddings)));
+    cr_expect(golden_same_bits(again, embeddings, sizeof(embeddings)));
 
     json_destroy(&index);
     npy_free(&ids);
     npy_free(&expected);
     clip_close(&clip);
-    log_worst();
+    golden_log_worst();
 }
 
 // --- pictures
@@ -157,8 +116,8 @@ Test(golden_clip_tiny, pixels_of_transformers_have_its_embeddings)
         eq(int, clip_encode_pixels(clip, npy_floats(&pixels), 2, embeddings, &why), STATUS_OK),
         "%s", why.text);
     for (size_t i = 0; i < 2; i++)
-        expect_embedding("pixels", i, embeddings + i * DIMENSION,
-                         npy_floats(&expected) + i * DIMENSION, DIMENSION);
+        golden_expect_embedding("pixels", i, embeddings + i * DIMENSION,
+                                npy_floats(&expected) + i * DIMENSION, DIMENSION);
     npy_free(&expected);
     npy_free(&pixels);
     clip_close(&clip);
@@ -191,7 +150,7 @@ Test(golden_clip_tiny, picture_files_have_transformers_embeddings_and_logits)
               why.text);
     for (size_t i = 0; i < COUNT; i++) {
         const float *got = embeddings + i * DIMENSION;
-        expect_embedding("file", i, got, npy_floats(&expected) + i * DIMENSION, DIMENSION);
+        golden_expect_embedding("file", i, got, npy_floats(&expected) + i * DIMENSION, DIMENSION);
         for (size_t t = 0; t < COUNT; t++) {
             double logit = 0.0;
             for (size_t d = 0; d < DIMENSION; d++)
@@ -205,7 +164,7 @@ Test(golden_clip_tiny, picture_files_have_transformers_embeddings_and_logits)
     npy_free(&expected);
     json_destroy(&index);
     clip_close(&clip);
-    log_worst();
+    golden_log_worst();
 }
 
 // --- between the layers
@@ -287,7 +246,7 @@ Test(golden_clip_tiny, behind_every_layer_a_picture_is_where_transformers_has_it
             float expected[DIMENSION];
             const float *row = npy_floats(&block) + i * block.shape[1] * block.shape[2];
             read_out(&model, clip, true, row, expected);
-            expect_embedding(name, i, got + i * DIMENSION, expected, DIMENSION);
+            golden_expect_embedding(name, i, got + i * DIMENSION, expected, DIMENSION);
         }
         clip_close(&clip);
         npy_free(&block);
@@ -334,7 +293,7 @@ Test(golden_clip_tiny, behind_every_layer_a_text_is_where_transformers_has_it)
             cr_assert(eq(int, clip_encode_ids(clip, &one, got, NULL), STATUS_OK));
             read_out(&model, clip, false, npy_floats(&block) + (i * CONTEXT + end) * block.shape[2],
                      expected);
-            expect_embedding(name, i, got, expected, DIMENSION);
+            golden_expect_embedding(name, i, got, expected, DIMENSION);
         }
         clip_close(&clip);
         npy_free(&block);
