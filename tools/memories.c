@@ -9,6 +9,7 @@
 #include "tools/verbs.h"
 
 #define EXPORT_ARENA_BYTES ((size_t)64 << 20) // of one message
+#define NAMES_BYTES 256
 
 // Calls with what is in `request`, which is freed; the reply stays in the arena.
 static enum status call(struct client *client, enum api_method method, struct buffer *request,
@@ -227,6 +228,48 @@ void memories_put(struct json_writer *writer, const struct api_memory_info *info
     for (size_t i = 0; i < info->degraded_count; i++)
         json_put_text(writer, info->degraded[i]);
     json_end_array(writer);
+}
+
+// The names that mean it: its own first if that does, "-" for none.
+static struct text names_of(const struct api_memory_info *info, char out[NAMES_BYTES])
+{
+    size_t used = 0;
+    for (int own = 1; own >= 0; own--)
+        for (size_t i = 0; i < info->alias_count; i++) {
+            struct text name = info->aliases[i];
+            if (text_equal(name, info->name) != (own == 1) || used + name.bytes + 5 > NAMES_BYTES)
+                continue;
+            used += (size_t)snprintf(out + used, NAMES_BYTES - used, "%s%.*s", used ? ", " : "",
+                                     (int)name.bytes, name.data);
+        }
+    return used ? (struct text){out, used} : text_of("-");
+}
+
+void memories_print_table(const struct api_memory_list *list)
+{
+    static const char *const header[] = {"memory", ">generation", "state", "names", ">records",
+                                         ">size",  ">dimension",  "index", "space", ""};
+    struct output_table table;
+    char figure[OUTPUT_FIGURE_BYTES];
+    char names[NAMES_BYTES];
+    output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
+    for (size_t i = 0; i < list->count; i++) {
+        const struct api_memory_info *info = &list->memories[i];
+        output_cell_text(&table, info->name);
+        output_cell(&table, "%u", info->generation);
+        output_cell_text(&table, info->state);
+        output_cell_text(&table, names_of(info, names));
+        output_cell(&table, "%s", output_count(info->records, figure));
+        output_cell(&table, "%s", output_bytes(info->bytes, figure));
+        output_cell(&table, "%u", info->dimension);
+        output_cell_text(&table, info->index);
+        // A model's space begins with 64 digits; a dozen tell them apart.
+        struct text space = info->space;
+        output_cell(&table, "%.*s%s", (int)(space.bytes > 40 ? 12 : space.bytes), space.data,
+                    space.bytes > 40 ? "..." : "");
+        output_cell(&table, "%s", info->degraded_count > 0 ? "not all nodes counted" : "");
+    }
+    output_table_end(&table, 0);
 }
 
 int memories_open_client(const struct options *options, enum client_need need, struct client **out)

@@ -59,6 +59,9 @@ void memories_pin(const struct api_memory_info *info, char out[MEMORIES_PIN_BYTE
 // "aliases","degraded"
 void memories_put(struct json_writer *writer, const struct api_memory_info *info);
 
+// The table that people read: a line for each generation.
+void memories_print_table(const struct api_memory_list *list);
+
 // Opens the client for a verb and names a failure on stderr; returns VERBS_DONE or the exit status.
 int memories_open_client(const struct options *options, enum client_need need, struct client **out);
 

@@ -283,24 +283,37 @@ static void print_upright(const struct output_table *table, int indent)
     }
 }
 
-// The last column is cut after `last_width`, 0: nowhere.
+// One row of print_rows().
+static void print_row(const struct output_table *table, size_t first, const size_t *widths,
+                      size_t last_width)
+{
+    int blanks = 0; // owed before the next cell that says something
+    for (size_t column = 0; column < table->columns; column++) {
+        const char *cell = table->cells[first + column];
+        const size_t width = width_of(cell);
+        const int gap = (int)(widths[column] - width);
+        const bool cut = column + 1 == table->columns && last_width > 0 && width > last_width;
+        if (cell[0]) {
+            printf("%*s", blanks + (table->right[column] ? gap : 0), "");
+            put_clean(cell, cut ? bytes_of_width(cell, last_width - 3) : strlen(cell), stdout);
+            printf("%s", cut ? "..." : "");
+            blanks = table->right[column] ? 0 : gap;
+        } else {
+            blanks += gap;
+        }
+        blanks += widths[column] > 0 ? 2 : 0;
+    }
+}
+
+// The last column is cut after `last_width`, 0: nowhere. Columns without a single letter are left out,
+// and no line ends with blanks.
 static void print_rows(const struct output_table *table, const size_t *widths, size_t last_width,
                        int indent)
 {
-    for (size_t i = 0; i < table->count; i++) {
-        const char *cell = table->cells[i];
-        const size_t column = i % table->columns;
-        const bool last = column + 1 == table->columns;
-        const bool cut = last && last_width > 0 && width_of(cell) > last_width;
-        const int gap = (int)(widths[column] - width_of(cell));
-        if (column == 0)
-            printf("%*s%s", indent, "", i == 0 ? output_bold() : "");
-        printf("%*s", table->right[column] ? gap : 0, "");
-        put_clean(cell, cut ? bytes_of_width(cell, last_width - 3) : strlen(cell), stdout);
-        if (!last)
-            printf("%*s  ", table->right[column] ? 0 : gap, "");
-        else
-            printf("%s%s\n", cut ? "..." : "", i + 1 == table->columns ? output_plain() : "");
+    for (size_t first = 0; first < table->count; first += table->columns) {
+        printf("%*s%s", indent, "", first == 0 ? output_bold() : "");
+        print_row(table, first, widths, last_width);
+        printf("%s\n", first == 0 ? output_plain() : "");
     }
 }
 
@@ -317,7 +330,7 @@ void output_table_end(struct output_table *table, int indent)
     const size_t room = isatty(STDOUT_FILENO) ? words_columns(stdout) : 0;
     size_t before = (size_t)indent;
     for (size_t i = 0; i + 1 < table->columns; i++)
-        before += widths[i] + 2;
+        before += widths[i] > 0 ? widths[i] + 2 : 0;
     const size_t last = widths[table->columns - 1];
     if (room == 0 || before + last <= room)
         print_rows(table, widths, 0, indent);

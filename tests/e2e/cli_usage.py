@@ -72,12 +72,14 @@ class Usage(Case):
         return told.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
 
     def test_tables_fit_a_narrow_terminal(self):
-        caption = "a picture of something with a caption that is far too long for a line " * 2
+        caption = "a picture of something with a caption that is far too long for a line, " * 2 + "ever"
         self.run_ok("memory", "build", "m", make_folder(self.top / "photos", IMAGES[:2]), "--data", self.data)
         self.run_ok("memory", "add", "m", "--key", "long", "--image", IMAGES[2], "--caption", caption, "--data", self.data)
         ask = ("search", "--image", IMAGES[2], "-m", "m", "--data", self.data)
         wide = self.run_ok(*ask).stdout
-        self.assertIn(caption.strip(), wide)
+        self.assertIn(caption, wide)
+        for told in wide, self.run_ok("memory", "list", "--data", self.data).stdout:
+            self.assertNotRegex(told, re.compile(" $", re.M))
         cut = self.on_terminal(60, *ask)
         self.assertTrue(any(line.endswith("...") and "a picture of" in line for line in cut), cut)
         self.assertLessEqual(max(len(line) for line in cut[1:]), 60, cut)

@@ -10,8 +10,6 @@
 #include "tools/output.h"
 #include "tools/verbs.h"
 
-#define NAMES_BYTES 256
-
 // --- list
 
 static enum status print_line(const struct api_memory_info *info)
@@ -23,47 +21,6 @@ static enum status print_line(const struct api_memory_info *info)
     enum status status = answers_end_line(&writer);
     json_writer_deinit(&writer);
     return status;
-}
-
-// The names that mean it: its own first if that does, "-" for none.
-static struct text names_of(const struct api_memory_info *info, char out[NAMES_BYTES])
-{
-    size_t used = 0;
-    for (int own = 1; own >= 0; own--)
-        for (size_t i = 0; i < info->alias_count; i++) {
-            struct text name = info->aliases[i];
-            if (text_equal(name, info->name) != (own == 1) || used + name.bytes + 5 > NAMES_BYTES)
-                continue;
-            used += (size_t)snprintf(out + used, NAMES_BYTES - used, "%s%.*s", used ? ", " : "",
-                                     (int)name.bytes, name.data);
-        }
-    return used ? (struct text){out, used} : text_of("-");
-}
-
-static void print_table(const struct api_memory_list *list)
-{
-    static const char *const header[] = {"memory", ">generation", "state", "names", ">records",
-                                         ">size",  ">dimension",  "index", "space"};
-    struct output_table table;
-    char figure[OUTPUT_FIGURE_BYTES];
-    char names[NAMES_BYTES];
-    output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
-    for (size_t i = 0; i < list->count; i++) {
-        const struct api_memory_info *info = &list->memories[i];
-        output_cell_text(&table, info->name);
-        output_cell(&table, "%u", info->generation);
-        output_cell_text(&table, info->state);
-        output_cell_text(&table, names_of(info, names));
-        output_cell(&table, "%s", output_count(info->records, figure));
-        output_cell(&table, "%s", output_bytes(info->bytes, figure));
-        output_cell(&table, "%u", info->dimension);
-        output_cell_text(&table, info->index);
-        // A model's space begins with 64 digits; a dozen tell them apart.
-        struct text space = info->space;
-        output_cell(&table, "%.*s%s", (int)(space.bytes > 40 ? 12 : space.bytes), space.data,
-                    space.bytes > 40 ? "..." : "");
-    }
-    output_table_end(&table, 0);
 }
 
 static int run_list(const struct options *options)
@@ -81,7 +38,7 @@ static int run_list(const struct options *options)
     if (status)
         output_error(NULL, &why);
     else if (!options->json && list.count)
-        print_table(&list);
+        memories_print_table(&list);
     else if (!options->json)
         output_note("no memories in %s", client_name(client));
     for (size_t i = 0; options->json && i < list.count && !exit_status; i++)

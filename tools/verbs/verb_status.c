@@ -88,8 +88,6 @@ static void print_text(const char *server, const struct api_node_list *nodes,
 {
     static const char *const node_header[] = {"node",     "state",    ">records", ">size",  ">load",
                                               ">ping ms", ">vshards", "",         "address"};
-    static const char *const memory_header[] = {"memory", ">generation", "state", ">records",
-                                                ">size",  ">dimension",  ""};
     char figure[OUTPUT_FIGURE_BYTES];
     struct output_table table;
 
@@ -116,18 +114,7 @@ static void print_text(const char *server, const struct api_node_list *nodes,
         return;
 
     putchar('\n');
-    output_table_begin(&table, memory_header, 7);
-    for (size_t i = 0; i < memories->count; i++) {
-        const struct api_memory_info *info = &memories->memories[i];
-        output_cell_text(&table, info->name);
-        output_cell(&table, "%u", info->generation);
-        output_cell_text(&table, info->state);
-        output_cell(&table, "%s", output_count(info->records, figure));
-        output_cell(&table, "%s", output_bytes(info->bytes, figure));
-        output_cell(&table, "%u", info->dimension);
-        output_cell(&table, "%s", info->degraded_count > 0 ? "not all nodes counted" : "");
-    }
-    output_table_end(&table, 0);
+    memories_print_table(memories);
 }
 
 static int ask_server(const struct options *options)
