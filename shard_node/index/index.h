@@ -17,6 +17,7 @@
 #ifndef RECO_SHARD_NODE_INDEX_INDEX_H
 #define RECO_SHARD_NODE_INDEX_INDEX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,10 +62,33 @@ void index_destroy(struct index **index);
 // How many slots of a sample index_train() wants for so many records.
 uint32_t index_sample_count(const struct index_params *params, uint64_t records);
 
-// Takes in the slots from index_end() up to `end`, without those whose bit in `live` is not set (NULL: all are).
+// Takes in the slots from index_end() up to `end`, without those whose bit in `live` is not set (NULL: all are)
+// and who are left out for ever: records that are only hidden have to be in `live`.
 // STATUS_NO_MEMORY: nothing was taken in.
 enum status index_extend(struct index *index, uint32_t end, const uint64_t *live,
                          struct reason *why) MUST_CHECK;
+
+// What has changed the lists since they were learnt.
+struct index_upkeep {
+    uint64_t splits;
+    uint64_t merges;
+    uint64_t rewrites; // of lists with many dead vectors
+    uint64_t moves;    // of vectors to a nearer list
+};
+
+// Looks at the next `lists` lists and mends the first that has become too large, too small or too full of dead
+// vectors; `live` as above. Adds to *upkeep. Returns false when none of them needed it.
+// When there is no memory the index stays as it is.
+bool index_maintain(struct index *index, const uint64_t *live, uint32_t lists,
+                    struct index_upkeep *upkeep);
+
+// Measures, on a sample of its rows, what recall@10 how many probes give. `live` as above. Until then
+// index_probes() goes by what CLIP-like vectors need. STATUS_NO_MEMORY, and it goes on as before.
+enum status index_calibrate(struct index *index, const uint64_t *live) MUST_CHECK;
+
+// How many probes are expected to find this share (above 0, below 1) of the true ten best, for queries
+// that are like the rows; as many as were tried when none is enough. Any thread.
+uint32_t index_probes(const struct index *index, float target_recall);
 
 // Slots below are covered.
 uint32_t index_end(const struct index *index);

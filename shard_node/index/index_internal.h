@@ -5,6 +5,7 @@
 #define RECO_SHARD_NODE_INDEX_INDEX_INTERNAL_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "shard_node/index/index.h"
 #include "shard_node/index/lists.h"
@@ -15,6 +16,8 @@
 #define INDEX_GROUPED_LISTS                                                                        \
     6144 // whose centres a query is compared with at least, where there are so many
 
+#define INDEX_STEPS 11 // 1, 2, 4 .. 1,024 probes are tried
+
 struct index {
     struct index_params params; // defaults filled in
     const struct simd *simd;
@@ -24,7 +27,10 @@ struct index {
     uint16_t *group_centres; // of every tree
     float *group_norms;
     atomic_uint_least32_t end;
-    uint64_t vectors; // the writer's
+    _Atomic float recall[INDEX_STEPS]; // of 1 << i probes, never falling with i
+    uint64_t vectors;                  // the writer's, as what follows
+    uint32_t upkeep_group;             // the next list that is looked at
+    uint32_t upkeep_place;
 };
 
 struct index_scratch {
@@ -45,6 +51,24 @@ uint32_t index_groups(const struct tree *tree, uint32_t probes);
 // The list nearest to a row, and, in scratch->tree.probes[0], its centre.
 const struct list_cell *index_route(const struct index *index, struct index_scratch *scratch,
                                     const struct tree *tree, uint32_t slot);
+
+// Puts slots, no two alike, into the lists of `tree`. STATUS_NO_MEMORY: none was put anywhere.
+enum status index_take_in(struct index *index, const struct tree *tree, const uint32_t *slots,
+                          uint32_t count) MUST_CHECK;
+
+// Puts slots into one list, around its centre. STATUS_NO_MEMORY: none was.
+enum status index_put(struct index *index, struct list_cell *cell, const uint16_t *centre,
+                      const uint32_t *slots, uint32_t count) MUST_CHECK;
+
+static inline bool index_is_live(const uint64_t *live, uint32_t slot)
+{
+    return !live || (live[slot / 64] >> (slot % 64) & 1);
+}
+
+static inline const uint16_t *index_row(const struct index *index, uint32_t slot)
+{
+    return index->params.rows.rows + (size_t)slot * index->params.rows.dimension;
+}
 
 // One scratch for each of the index's threads; NULL when there is no memory.
 struct index_scratch **index_scratches_create(const struct index *index);

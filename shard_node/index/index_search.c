@@ -90,8 +90,7 @@ static bool counts_for(const struct search *search, uint32_t slot)
 {
     if (slot >= search->counts.end)
         return false; // appended meanwhile; whoever scans the end finds it
-    const uint64_t *const live = search->query->live;
-    return !live || (live[slot / 64] >> (slot % 64) & 1);
+    return index_is_live(search->query->live, slot);
 }
 
 static float refine(const struct search *search, float dot, const struct codes_extra *extra,
@@ -184,9 +183,13 @@ static size_t finish(struct search *search, struct scan_hit *hits)
     }
     qsort(all, count, sizeof(*all), by_score);
     search->counts.rows = count;
-    const size_t kept = count < search->query->k ? count : search->query->k;
-    for (size_t i = 0; i < kept; i++)
-        hits[i] = all[i];
+    size_t kept = 0;
+    for (size_t i = 0; i < count && kept < search->query->k; i++) {
+        // A vector that is being moved to another list may be seen in both.
+        if (i > 0 && all[i].slot == all[i - 1].slot)
+            continue;
+        hits[kept++] = all[i];
+    }
     return kept;
 }
 

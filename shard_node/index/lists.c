@@ -77,7 +77,7 @@ struct list *lists_grow(struct lists *lists, const struct list *old, uint32_t mo
         memcpy(copy, old->blocks[kept - 1].codes, codes_block_bytes(&lists->shape));
         list->blocks[kept - 1].codes = copy;
         // Places of a mapped extra part cannot be written to.
-        if (lists->extras && is_mapped(lists, list->blocks[kept - 1].extra)) {
+        if (list->blocks[kept - 1].extra && is_mapped(lists, list->blocks[kept - 1].extra)) {
             void *extra = blocks_take(lists->extras);
             if (!extra)
                 return give_up(lists, list, 0, 0, copy);
@@ -130,6 +130,45 @@ void lists_publish(struct lists *lists, struct list_cell *cell, struct list *gro
     if (old->count % CODES_BLOCK != 0)
         epoch_retire(lists->epoch, free_codes, lists, old->blocks[old->block_count - 1].codes);
     epoch_retire(lists->epoch, free_head, lists, old);
+}
+
+void lists_copy(const struct lists *lists, const struct list *from, uint32_t at, struct list *to)
+{
+    const struct codes_shape *shape = &lists->shape;
+    const uint32_t place = to->count++;
+    const struct list_block *source = &from->blocks[at / CODES_BLOCK];
+    const struct list_block *target = &to->blocks[place / CODES_BLOCK];
+    const struct codes_block a = codes_block_at(shape, source->codes);
+    const struct codes_block b = codes_block_at(shape, target->codes);
+    const uint32_t i = at % CODES_BLOCK;
+    const uint32_t j = place % CODES_BLOCK;
+    for (size_t m = 0; m < shape->dimensions / 4; m++) {
+        const int bits = a.signs[m * 16 + i % 16] >> (i < 16 ? 0 : 4) & 15;
+        uint8_t *const byte = &b.signs[m * 16 + j % 16];
+        *byte = (uint8_t)(*byte | bits << (j < 16 ? 0 : 4));
+    }
+    b.add[j] = a.add[i];
+    b.factor[j] = a.factor[i];
+    b.error[j] = a.error[i];
+    b.slots[j] = a.slots[i];
+    if (!lists->extras)
+        return;
+    const size_t row_bytes = codes_extra_row_bytes(shape);
+    const struct codes_extra c = codes_extra_at(source->extra);
+    const struct codes_extra e = codes_extra_at(target->extra);
+    e.add[j] = c.add[i];
+    e.factor[j] = c.factor[i];
+    memcpy(e.rows + j * row_bytes, c.rows + i * row_bytes, row_bytes);
+}
+
+void lists_trim(struct lists *lists, struct list *list)
+{
+    const uint32_t used = (list->count + CODES_BLOCK - 1) / CODES_BLOCK;
+    while (list->block_count > used) {
+        list->block_count--;
+        give_back(lists, lists->codes, list->blocks[list->block_count].codes);
+        give_back(lists, lists->extras, list->blocks[list->block_count].extra);
+    }
 }
 
 void lists_free(struct lists *lists, struct list *list)

@@ -56,6 +56,12 @@ void lists_publish(struct lists *lists, struct list_cell *cell, struct list *gro
 // Frees what lists_grow() has made of `old` when it is not published after all.
 void lists_abandon(struct lists *lists, const struct list *old, struct list *grown);
 
+// Appends vector `at` of a list to one that has room for it.
+void lists_copy(const struct lists *lists, const struct list *from, uint32_t at, struct list *to);
+
+// Gives back blocks that nothing was put into. For a list that nobody sees yet.
+void lists_trim(struct lists *lists, struct list *list);
+
 // Frees a whole list at once, or when no reader can see it any more.
 void lists_free(struct lists *lists, struct list *list);
 void lists_retire(struct lists *lists, struct list *list);

@@ -33,7 +33,7 @@ struct lookup {
 struct simd_centre {
     float dot;       // <q,c>
     float reach;     // |q-c|
-    float threshold; // what an upper bound must be above
+    float threshold; // what is below, an upper bound or an estimate, does not count
 };
 
 // k-means: `points` against `panel` centres at once.
@@ -54,15 +54,16 @@ struct simd {
     void (*encode)(const struct codes_shape *shape, const float *rotated, const float *centre,
                    uint32_t at, void *block, void *extra);
 
-    // The table's sums of a block's 32 vectors, and the mask of those whose upper bound is above the
-    // threshold.
+    // The table's sums of a block's 32 vectors, and the mask of those whose upper bound is not
+    // below the threshold.
     uint32_t (*scan)(const struct codes_shape *shape, const struct lookup *lookup,
                      const struct simd_centre *centre, const struct codes_block *block,
                      uint16_t sums[CODES_BLOCK]);
 
-    // The estimates themselves.
-    void (*estimate)(const struct codes_shape *shape, const struct lookup *lookup, float dot,
-                     const struct codes_block *block, float estimates[CODES_BLOCK]);
+    // The estimates themselves, and the mask of those that are not below `threshold`.
+    uint32_t (*estimate)(const struct codes_shape *shape, const struct lookup *lookup,
+                         const struct codes_block *block, const struct simd_centre *centre,
+                         float estimates[CODES_BLOCK]);
 
     // The sum of extra code times query byte over all dimensions.
     int32_t (*extra)(const struct codes_shape *shape, const struct lookup *lookup,

@@ -87,19 +87,27 @@ static uint32_t scan(const struct codes_shape *shape, const struct lookup *looku
     for (size_t at = 0; at < CODES_BLOCK; at += 8) {
         const __m256 value = estimate_of(lookup, centre->dot, block, at, sums);
         const __m256 upper = _mm256_add_ps(value, _mm256_mul_ps(reach, halves(block->error + at)));
-        const int above = _mm256_movemask_ps(_mm256_cmp_ps(upper, threshold, _CMP_GT_OQ));
+        const int above = _mm256_movemask_ps(_mm256_cmp_ps(upper, threshold, _CMP_GE_OQ));
         mask |= (uint32_t)above << at;
     }
     return mask;
 }
 
-static void estimate(const struct codes_shape *shape, const struct lookup *lookup, float dot,
-                     const struct codes_block *block, float estimates[CODES_BLOCK])
+static uint32_t estimate(const struct codes_shape *shape, const struct lookup *lookup,
+                         const struct codes_block *block, const struct simd_centre *centre,
+                         float estimates[CODES_BLOCK])
 {
     uint16_t sums[CODES_BLOCK];
     sum(shape, lookup, block->signs, sums);
-    for (size_t at = 0; at < CODES_BLOCK; at += 8)
-        _mm256_storeu_ps(estimates + at, estimate_of(lookup, dot, block, at, sums));
+    const __m256 threshold = _mm256_set1_ps(centre->threshold);
+    uint32_t mask = 0;
+    for (size_t at = 0; at < CODES_BLOCK; at += 8) {
+        const __m256 value = estimate_of(lookup, centre->dot, block, at, sums);
+        const int above = _mm256_movemask_ps(_mm256_cmp_ps(value, threshold, _CMP_GE_OQ));
+        _mm256_storeu_ps(estimates + at, value);
+        mask |= (uint32_t)above << at;
+    }
+    return mask;
 }
 
 // Bytes 0..127 times signed bytes: a pair of products fits 16 bits.

@@ -77,7 +77,7 @@ static inline uint32_t above(const struct lookup *lookup, const struct simd_cent
     const __m512 value = estimate_of(lookup, centre->dot, block, at, sums);
     const __m512 error = _mm512_mul_ps(_mm512_set1_ps(centre->reach), halves(block->error + at));
     return _mm512_cmp_ps_mask(_mm512_add_ps(value, error), _mm512_set1_ps(centre->threshold),
-                              _CMP_GT_OQ);
+                              _CMP_GE_OQ);
 }
 
 static uint32_t scan(const struct codes_shape *shape, const struct lookup *lookup,
@@ -92,14 +92,20 @@ static uint32_t scan(const struct codes_shape *shape, const struct lookup *looku
     return above(lookup, centre, block, 0, first) | above(lookup, centre, block, 16, second) << 16;
 }
 
-static void estimate(const struct codes_shape *shape, const struct lookup *lookup, float dot,
-                     const struct codes_block *block, float estimates[CODES_BLOCK])
+static uint32_t estimate(const struct codes_shape *shape, const struct lookup *lookup,
+                         const struct codes_block *block, const struct simd_centre *centre,
+                         float estimates[CODES_BLOCK])
 {
     __m256i first;
     __m256i second;
     sum(shape, lookup, block->signs, &first, &second);
-    _mm512_storeu_ps(estimates, estimate_of(lookup, dot, block, 0, first));
-    _mm512_storeu_ps(estimates + 16, estimate_of(lookup, dot, block, 16, second));
+    const __m512 threshold = _mm512_set1_ps(centre->threshold);
+    const __m512 low = estimate_of(lookup, centre->dot, block, 0, first);
+    const __m512 high = estimate_of(lookup, centre->dot, block, 16, second);
+    _mm512_storeu_ps(estimates, low);
+    _mm512_storeu_ps(estimates + 16, high);
+    const uint32_t above = _mm512_cmp_ps_mask(high, threshold, _CMP_GE_OQ);
+    return _mm512_cmp_ps_mask(low, threshold, _CMP_GE_OQ) | above << 16;
 }
 
 // Bytes 0..127 times signed bytes: a pair of products fits 16 bits.

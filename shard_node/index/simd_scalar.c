@@ -33,21 +33,26 @@ static uint32_t scan(const struct codes_shape *shape, const struct lookup *looku
         const float along = signed_sum(lookup, sums[j]) * half_to_float(block->factor[j]);
         const float estimate = along + (centre->dot + block->add[j]);
         const float upper = estimate + centre->reach * half_to_float(block->error[j]);
-        if (upper > centre->threshold)
+        if (upper >= centre->threshold)
             mask |= 1u << j;
     }
     return mask;
 }
 
-static void estimate(const struct codes_shape *shape, const struct lookup *lookup, float dot,
-                     const struct codes_block *block, float estimates[CODES_BLOCK])
+static uint32_t estimate(const struct codes_shape *shape, const struct lookup *lookup,
+                         const struct codes_block *block, const struct simd_centre *centre,
+                         float estimates[CODES_BLOCK])
 {
     uint16_t sums[CODES_BLOCK];
     sum(shape, lookup, block->signs, sums);
+    uint32_t mask = 0;
     for (uint32_t j = 0; j < CODES_BLOCK; j++) {
         const float along = signed_sum(lookup, sums[j]) * half_to_float(block->factor[j]);
-        estimates[j] = along + (dot + block->add[j]);
+        estimates[j] = along + (centre->dot + block->add[j]);
+        if (estimates[j] >= centre->threshold)
+            mask |= 1u << j;
     }
+    return mask;
 }
 
 static int32_t extra(const struct codes_shape *shape, const struct lookup *lookup,

@@ -49,13 +49,16 @@ static void offer_group(const struct tree_query *query, const struct codes_shape
     const size_t block_bytes = codes_block_bytes(shape);
     for (uint32_t at = 0; at < group->count; at += CODES_BLOCK) {
         float estimates[CODES_BLOCK];
+        const struct simd_centre centre = {.dot = dot, .threshold = candidates->threshold};
         const struct codes_block block =
             codes_block_at(shape, group->blocks + at / CODES_BLOCK * block_bytes);
-        query->simd->estimate(shape, query->lookup, dot, &block, estimates);
+        uint32_t mask = query->simd->estimate(shape, query->lookup, &block, &centre, estimates);
         const uint32_t left = group->count - at;
-        for (uint32_t j = 0; j < (left < CODES_BLOCK ? left : CODES_BLOCK); j++) {
-            if (estimates[j] >= candidates->threshold)
-                best_offer(candidates, estimates[j], number * TREE_GROUP_CELLS_MAX + at + j);
+        if (left < CODES_BLOCK)
+            mask &= (1u << left) - 1;
+        for (; mask != 0; mask &= mask - 1) {
+            const uint32_t j = (uint32_t)__builtin_ctz(mask);
+            best_offer(candidates, estimates[j], number * TREE_GROUP_CELLS_MAX + at + j);
         }
     }
 }

@@ -24,6 +24,7 @@
 #define CLUSTERS 150
 #define QUERIES 60
 #define K 10
+#define TREE_ALL 2000 // more lists than there are
 
 static uint64_t seed = 20261129;
 
@@ -184,6 +185,28 @@ Test(index, finds_what_an_exact_search_finds)
     close_world();
 }
 
+Test(index, knows_how_many_lists_a_recall_takes)
+{
+    open_world();
+    const struct index_params params = params_of(cpu_best(), 2);
+    struct index *index = build(&params);
+    cr_assert(eq(int, index_calibrate(index, NULL), STATUS_OK));
+    uint32_t before = 1;
+    const float targets[] = {0.5F, 0.8F, 0.9F, 0.95F, 0.97F};
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        const uint32_t probes = index_probes(index, targets[i]);
+        cr_expect(probes >= before, "%g: %u probes, less took %u", (double)targets[i], probes,
+                  before);
+        // The queries are as the rows are; 60 of them say it to within a few points.
+        const double found = recall(index, probes, ROWS, NULL);
+        cr_expect(found > (double)targets[i] - 0.04, "%g: %u probes find %g", (double)targets[i],
+                  probes, found);
+        before = probes;
+    }
+    index_destroy(&index);
+    close_world();
+}
+
 Test(index, says_what_it_did)
 {
     open_world();
@@ -308,6 +331,27 @@ static void search_on(struct thread *self, void *context)
     index_scratch_destroy(&scratch);
 }
 
+// Asks all lists for rows with an even number, each by itself.
+static void find_itself_on(struct thread *self, void *context)
+{
+    struct index *index = context;
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    thread_ready(self, STATUS_OK);
+    for (uint32_t slot = 0; !atomic_load(&is_over); slot = (slot + 2) % (ROWS / 2)) {
+        float query[DIMENSION];
+        struct scan_hit hits[K];
+        uint64_t only[ROWS / 64 + 1] = {0};
+        only[slot / 64] = 1ull << (slot % 64);
+        half_to_floats(world.rows + (size_t)slot * DIMENSION, query, DIMENSION);
+        const struct index_query asked = {.query = query, .k = K, .probes = TREE_ALL, .live = only};
+        const size_t count = index_search(index, scratch, &asked, hits, NULL);
+        if (count != 1 || hits[0].slot != slot)
+            atomic_fetch_add(&wrong, 1);
+        atomic_fetch_add(&searches, 1);
+    }
+    index_scratch_destroy(&scratch);
+}
+
 Test(index, takes_rows_in_while_others_search)
 {
     open_world();
@@ -327,6 +371,118 @@ Test(index, takes_rows_in_while_others_search)
     cr_expect(eq(u32, atomic_load(&wrong), 0));
     const double found = recall(index, 32, ROWS, NULL);
     cr_expect(found > 0.98, "%g", found);
+    index_destroy(&index);
+    close_world();
+}
+
+// Every live slot is in the index exactly once.
+static void expect_complete(struct index *index, const uint64_t *live)
+{
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    struct index_about about;
+    index_describe(index, &about);
+    uint64_t only[ROWS / 64 + 1];
+    for (uint32_t slot = 0; slot < ROWS; slot++) {
+        if (!(live[slot / 64] >> (slot % 64) & 1))
+            continue;
+        memset(only, 0, sizeof(only));
+        only[slot / 64] = 1ull << (slot % 64);
+        struct scan_hit hits[K];
+        const struct index_query query = {
+            .query = world.queries, .k = K, .probes = about.lists, .live = only};
+        struct index_counts counts;
+        const size_t count = index_search(index, scratch, &query, hits, &counts);
+        cr_assert(eq(sz, count, 1), "slot %u", slot);
+        cr_assert(eq(u32, counts.refined, 1), "slot %u stands in %u places", slot, counts.refined);
+    }
+    index_scratch_destroy(&scratch);
+}
+
+// The second half of the rows is all of a few clusters; then half of everything is deleted.
+Test(index, upkeep_keeps_recall_and_loses_nothing)
+{
+    open_world();
+    for (size_t i = ROWS / 2; i < ROWS; i++) {
+        float vector[DIMENSION];
+        half_to_floats(world.rows + (i % 5) * DIMENSION, vector, DIMENSION);
+        for (size_t d = 0; d < DIMENSION; d++)
+            vector[d] *= 6; // as long as the centres that make_vector() is used with
+        make_vector(vector, vector);
+        half_from_floats(vector, world.rows + i * DIMENSION, DIMENSION);
+    }
+    for (size_t q = 0; q < QUERIES; q += 2)
+        half_to_floats(world.rows + (ROWS - 1 - q) * DIMENSION, world.queries + q * DIMENSION,
+                       DIMENSION);
+    const struct index_params params = params_of(cpu_best(), 1);
+    static uint32_t sample[ROWS / 2];
+    for (uint32_t i = 0; i < ROWS / 2; i++)
+        sample[i] = i;
+    struct index *index = NULL;
+    cr_assert(eq(int, index_train(&params, sample, ROWS / 2, ROWS / 2, &index, NULL), STATUS_OK));
+    uint64_t live[ROWS / 64 + 1];
+    memset(live, 0xff, sizeof(live));
+    struct index_upkeep upkeep = {0};
+    for (uint32_t end = 0; end < ROWS;) {
+        end += 1 + (uint32_t)seed_below(&seed, 200);
+        cr_assert(eq(int, index_extend(index, end < ROWS ? end : ROWS, NULL, NULL), STATUS_OK));
+        while (index_maintain(index, live, 40, &upkeep))
+            ;
+    }
+    cr_expect(upkeep.splits > 20, "%lu", (unsigned long)upkeep.splits);
+    cr_expect(upkeep.moves > 0);
+    const double grown = recall(index, 16, ROWS, NULL);
+    cr_expect(grown > 0.9, "%g", grown);
+    expect_complete(index, live);
+
+    for (size_t i = 0; i < sizeof(live) / sizeof(live[0]); i++)
+        live[i] = seed_next(&seed);
+    while (index_maintain(index, live, 10000, &upkeep))
+        ;
+    cr_expect(upkeep.rewrites > 0);
+    const double shrunk = recall(index, 16, ROWS, live);
+    cr_expect(shrunk > 0.9, "%g", shrunk);
+    expect_complete(index, live);
+    struct index_about about;
+    index_describe(index, &about);
+    cr_expect(about.vectors < ROWS * 3 / 4, "%lu", (unsigned long)about.vectors);
+    index_destroy(&index);
+    close_world();
+}
+
+static void keep_up(struct index *index, const uint64_t *live, struct index_upkeep *upkeep)
+{
+    for (int i = 0; i < 40; i++)
+        (void)index_maintain(index, live, 20, upkeep);
+}
+
+// As before, with readers; each must find a row that is surely there.
+Test(index, upkeep_goes_on_while_others_search)
+{
+    open_world();
+    struct index_params params = params_of(cpu_best(), 1);
+    struct index *index = train(&params);
+    cr_assert(eq(int, index_extend(index, ROWS / 2, NULL, NULL), STATUS_OK));
+    struct thread *readers[2];
+    for (int i = 0; i < 2; i++)
+        cr_assert(eq(int, thread_start("reader", find_itself_on, index, &readers[i]), STATUS_OK));
+    static uint64_t live[ROWS / 64 + 1];
+    memset(live, 0xff, sizeof(live));
+    struct index_upkeep upkeep = {0};
+    for (uint32_t end = ROWS / 2; end < ROWS; end += 100) {
+        cr_assert(eq(int, index_extend(index, end, NULL, NULL), STATUS_OK));
+        for (uint32_t dead = 0; dead < 300; dead++) {
+            // Never those that the readers look for.
+            const uint32_t slot = (uint32_t)seed_below(&seed, end) | 1;
+            live[slot / 64] &= ~(1ull << (slot % 64));
+        }
+        keep_up(index, live, &upkeep);
+    }
+    atomic_store(&is_over, true);
+    for (int i = 0; i < 2; i++)
+        thread_join(&readers[i]);
+    cr_expect(upkeep.splits + upkeep.merges + upkeep.rewrites > 50);
+    cr_expect(atomic_load(&searches) > 0);
+    cr_expect(eq(u32, atomic_load(&wrong), 0));
     index_destroy(&index);
     close_world();
 }

@@ -179,7 +179,8 @@ Test(index_simd, sign_codes_estimate_within_their_bound)
         const double reach = distance(lookups[0].query, trial.centre, d);
         float estimates[CODES_BLOCK];
         const struct codes_block block = codes_block_at(&trial.shape, trial.block);
-        trial.simd->estimate(&trial.shape, &lookups[0], dot, &block, estimates);
+        const struct simd_centre centre = {.dot = dot, .threshold = 0.1F};
+        trial.simd->estimate(&trial.shape, &lookups[0], &block, &centre, estimates);
         for (uint32_t i = 0; i < CODES_BLOCK; i++) {
             const double true_value = product(lookups[0].query, trial.vectors[i], d);
             const double error = (double)estimates[i] - true_value;
@@ -264,8 +265,11 @@ static void compare(uint32_t dimension, uint32_t extra_bits, enum cpu_level leve
 
     const struct codes_block block = codes_block_at(shape, trial.block);
     float estimates[2][CODES_BLOCK];
-    simd_for(CPU_SCALAR)->estimate(shape, &lookups[0], 0.25F, &block, estimates[0]);
-    trial.simd->estimate(shape, &lookups[0], 0.25F, &block, estimates[1]);
+    const struct simd_centre middle = {.dot = 0.25F, .threshold = 0.25F};
+    const uint32_t above =
+        simd_for(CPU_SCALAR)->estimate(shape, &lookups[0], &block, &middle, estimates[0]);
+    cr_expect(
+        eq(u32, trial.simd->estimate(shape, &lookups[0], &block, &middle, estimates[1]), above));
     cr_expect(memcmp(estimates[0], estimates[1], sizeof(estimates[0])) == 0, "%s, %u: estimates",
               name, dimension);
     for (int step = -20; step < 20; step++) {
@@ -328,11 +332,13 @@ Test(index_simd, nothing_left_of_a_vector_is_no_division_by_zero)
     ask(&lookups[0], 128);
     const struct codes_block block = codes_block_at(&trial.shape, trial.block);
     float estimates[CODES_BLOCK];
-    trial.simd->estimate(&trial.shape, &lookups[0], 0.5F, &block, estimates);
+    struct simd_centre centre = {.dot = 0.5F};
+    trial.simd->estimate(&trial.shape, &lookups[0], &block, &centre, estimates);
     cr_expect(eq(flt, estimates[3], 0.5F));
     memset(lookups[0].query, 0, sizeof(lookups[0].query));
     trial.simd->look_up(trial.shape.dimensions, &lookups[0]);
-    trial.simd->estimate(&trial.shape, &lookups[0], 0, &block, estimates);
+    centre.dot = 0;
+    trial.simd->estimate(&trial.shape, &lookups[0], &block, &centre, estimates);
     cr_expect(eq(flt, estimates[3], 0.0F));
     end_trial();
 }

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// How many lists a search must look into to find a wanted share of the true neighbours: measured on rows
+// of the index itself, each asked without itself, against an exact scan.
+//
+// It speaks for queries that are like the rows. Queries of another kind (a text asked among images) need
+// more lists for the same recall.
+
+#include <assert.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/half.h"
+#include "proto/base/mem.h"
+#include "shard_node/distance.h"
+#include "shard_node/index/index_internal.h"
+#include "shard_node/index/parallel.h"
+#include "shard_node/index/seed.h"
+
+#define QUERIES 200
+#define TOGETHER 4 // queries that share a pass over the rows
+#define K 10       // recall@10
+#define CHUNK 1024 // rows of one block of products
+
+struct calibration {
+    struct index *index;
+    const uint64_t *live;
+    uint32_t end;
+    uint32_t count;             // of queries, 0..QUERIES
+    uint32_t slots[QUERIES];    // the rows that ask
+    uint32_t truth[QUERIES][K]; // slots
+    uint32_t truth_count[QUERIES];
+    uint32_t probes;
+    struct index_scratch **scratches;
+    atomic_uint found;
+};
+
+static void choose(struct calibration *calibration)
+{
+    uint64_t seed = calibration->index->params.seed ^ 0xca11b7a7eu;
+    for (int tries = 0; tries < 4 * QUERIES && calibration->count < QUERIES; tries++) {
+        const uint32_t slot = (uint32_t)seed_below(&seed, calibration->end);
+        if (index_is_live(calibration->live, slot))
+            calibration->slots[calibration->count++] = slot;
+    }
+}
+
+// The true best of a few queries, by one pass over all rows.
+static void find_truth(void *context, uint32_t worker, size_t piece)
+{
+    (void)worker;
+    struct calibration *calibration = context;
+    const struct index *index = calibration->index;
+    const uint32_t dimension = index->params.rows.dimension;
+    const uint32_t first = (uint32_t)piece * TOGETHER;
+    const uint32_t left = calibration->count - first;
+    const uint32_t together = left < TOGETHER ? left : TOGETHER;
+    struct best_item items[TOGETHER][K];
+    struct best best[TOGETHER];
+    float queries[(size_t)TOGETHER * DIMENSION_MAX];
+    float scores[(size_t)TOGETHER * CHUNK];
+    for (uint32_t q = 0; q < together; q++) {
+        best_begin(&best[q], items[q], K);
+        half_to_floats(index_row(index, calibration->slots[first + q]),
+                       queries + (size_t)q * dimension, dimension);
+    }
+    for (uint32_t row = 0; row < calibration->end; row += CHUNK) {
+        const uint32_t rest = calibration->end - row;
+        const struct distance_block block = {.queries = queries,
+                                             .query_count = together,
+                                             .rows = index_row(index, row),
+                                             .row_count = rest < CHUNK ? rest : CHUNK,
+                                             .dimension = dimension};
+        distance_scores(index->params.level, &block, scores);
+        for (uint32_t q = 0; q < together; q++) {
+            for (uint32_t r = 0; r < block.row_count; r++) {
+                const float score = scores[q * block.row_count + r];
+                if (score >= best[q].threshold && row + r != calibration->slots[first + q] &&
+                    index_is_live(calibration->live, row + r))
+                    best_offer(&best[q], score, row + r);
+            }
+        }
+    }
+    for (uint32_t q = 0; q < together; q++) {
+        calibration->truth_count[first + q] = best[q].count;
+        for (uint32_t i = 0; i < best[q].count; i++)
+            calibration->truth[first + q][i] = best[q].items[i].number;
+    }
+}
+
+static void ask(void *context, uint32_t worker, size_t number)
+{
+    struct calibration *calibration = context;
+    struct index *index = calibration->index;
+    float query[DIMENSION_MAX];
+    struct scan_hit hits[K + 1];
+    half_to_floats(index_row(index, calibration->slots[number]), query,
+                   index->params.rows.dimension);
+    const struct index_query asked = {
+        .query = query, .k = K + 1, .probes = calibration->probes, .live = calibration->live};
+    const size_t count = index_search(index, calibration->scratches[worker], &asked, hits, NULL);
+    uint32_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        for (uint32_t j = 0; j < calibration->truth_count[number]; j++)
+            found += hits[i].slot == calibration->truth[number][j];
+    }
+    (void)atomic_fetch_add(&calibration->found, found);
+}
+
+static float recall_of(struct calibration *calibration)
+{
+    uint32_t all = 0;
+    for (uint32_t q = 0; q < calibration->count; q++)
+        all += calibration->truth_count[q];
+    atomic_store(&calibration->found, 0);
+    parallel_run(calibration->index->params.threads, calibration->count, ask, calibration);
+    return all == 0 ? 1 : (float)atomic_load(&calibration->found) / (float)all;
+}
+
+enum status index_calibrate(struct index *index, const uint64_t *live)
+{
+    struct calibration *calibration = mem_alloc(sizeof(*calibration));
+    calibration->index = index;
+    calibration->live = live;
+    calibration->end = index_end(index);
+    calibration->scratches = index_scratches_create(index);
+    const bool has_room = calibration->scratches != NULL;
+    if (has_room) {
+        if (calibration->end > 0)
+            choose(calibration);
+        parallel_run(index->params.threads, (calibration->count + TOGETHER - 1) / TOGETHER,
+                     find_truth, calibration);
+        float best = 0; // recall does not fall with more probes but for chance
+        for (uint32_t step = 0; step < INDEX_STEPS; step++) {
+            calibration->probes = 1u << step;
+            const float recall = recall_of(calibration);
+            best = recall > best ? recall : best;
+            atomic_store(&index->recall[step], best);
+        }
+    }
+    index_scratches_destroy(index, &calibration->scratches);
+    mem_free(calibration);
+    return has_room ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+uint32_t index_probes(const struct index *index, float target_recall)
+{
+    assert(target_recall > 0 && target_recall < 1);
+
+    float before = atomic_load(&index->recall[0]);
+    if (before >= target_recall)
+        return 1;
+    for (uint32_t step = 1; step < INDEX_STEPS; step++) {
+        const float recall = atomic_load(&index->recall[step]);
+        if (recall >= target_recall) {
+            // Between two measured numbers, recall is taken to grow with the logarithm.
+            const float share = (target_recall - before) / (recall - before);
+            return (uint32_t)ceil((double)(1u << (step - 1)) * exp2((double)share));
+        }
+        before = recall;
+    }
+    return 1u << (INDEX_STEPS - 1);
+}
