@@ -15,17 +15,21 @@ Without the right to mount, no full disk.
 import hashlib
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
+import tempfile
+from pathlib import Path
 
 import cli
-from cli import (IMAGES, PATIENCE, Case, caption_of, make_folder, make_rows, on_small_disk, read_npy, reco,
+from cli import (IMAGES, PATIENCE, caption_of, make_folder, make_rows, on_small_disk, read_npy, reco,
                  same_but_for_time, write_npy)
 from procs import wait_for
 
 ROWS = 20000  # of a memory that takes long enough to be interrupted
 DIMENSION = 64
+SPACE = f"rows:{DIMENSION}"
 PROMPTS = ("penguin", "rocket", "octopus")
 FORMATS = ("npy", "jsonl")
 
@@ -66,20 +70,16 @@ def read_export(folder):
         yield from zip(lines, *rows)
 
 
-class Exports(Case):
+class Case(cli.Case):
     def content_hash(self, memory, *place):
         return self.lines("memory", "info", memory, "--hash", *place)[0]["content_hash"]
 
     def export(self, memory, out, *flags):
         return self.lines("memory", "export", memory, "--out", out, *flags)[0]
 
-    def refused_as_a_part(self, folder, *place):
-        """Neither format is taken from a folder that holds a part."""
-        self.assertTrue((folder / "export.partial").exists())
-        sources = [folder, *sorted(folder.glob("records_*.jsonl"))]
-        for source in sources:
-            self.refused(1, "export anew", "memory", "build", "part", source, "--space", f"rows:{DIMENSION}", *place)
-        self.assertNotIn("part", [one["memory"] for one in self.lines("memory", "list", *place)])
+
+class Exports(Case):
+    """Of memories that are left alone."""
 
     def test_an_export_becomes_the_same_memory_again(self):
         data = ["--data", self.top / "data"]
@@ -189,96 +189,108 @@ class Exports(Case):
                  *self.lines("classify", *IMAGES[:3], "-m", "m", "--labels", labels, *place)]
         return [{**line, "generation": 0} for line in same_but_for_time(lines)]
 
-    def build_rows(self, *place):
-        """A large memory; its content hash."""
-        self.run_ok("memory", "build", "m", make_rows(self.top / "rows", ROWS, DIMENSION), "--space",
-                    f"rows:{DIMENSION}", *place)
-        return self.content_hash("m", *place)
 
-    def begin(self, out, form, *place, then):
+class Interruptions(Case):
+    """One large memory in a cluster for all; each test leaves it as it was."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="reco-cli-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder, True)
+        cls.rows = make_rows(cls.folder / "rows", ROWS, DIMENSION)
+        cls.cluster = cli.Cluster(cls.folder / "served", "--shards", "4")
+        cls.addClassCleanup(cls.cluster.stop)
+        cls.served = ("--server", cls.cluster.address)
+        done = reco("memory", "build", "m", cls.rows, "--space", SPACE, *cls.served)
+        assert done.returncode == 0, done.stderr
+
+    def setUp(self):
+        super().setUp()
+        self.wanted = self.content_hash("m", *self.served)
+        self.out = self.top / "out"
+
+    def begin(self, form, *place, then):
         """Begins an export and stops it when it has written a part."""
-        process = subprocess.Popen([str(part) for part in (cli.PROGRAMS / "reco", "memory", "export", "m", "--out", out,
-                                                           "--format", form, "--shard-rows", ROWS // 8, *place)],
+        process = subprocess.Popen([str(part) for part in (cli.PROGRAMS / "reco", "memory", "export", "m", "--out",
+                                                           self.out, "--format", form, "--shard-rows", ROWS // 8, *place)],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         name = "records_1.jsonl" if form == "jsonl" else "metadata/metadata_1.jsonl"
-        wait_for("a part is written", lambda: process.poll() is not None or (out / name).exists())
+        wait_for("a part is written", lambda: process.poll() is not None or (self.out / name).exists())
         process.send_signal(then)
         return process
 
-    def expect_whole(self, out, form, wanted, *place):
-        """The same command again; a second file of an old part may not be left."""
-        told = self.export("m", out, "--format", form, *place)
-        self.assertEqual((told["records"], told["shards"]), (ROWS, 1))
-        self.assertFalse((out / "export.partial").exists())
-        self.assertEqual(hash_of_records(read_export(out)), wanted)
+    def expect_a_part(self, *place):
+        """Nothing of it is taken, neither the folder nor a file."""
+        self.assertTrue((self.out / "export.partial").exists())
+        for source in (self.out, *sorted(self.out.glob("records_*.jsonl"))):
+            self.refused(1, "export anew", "memory", "build", "part", source, "--space", SPACE, *place)
+        self.assertNotIn("part", [one["memory"] for one in self.lines("memory", "list", *place)])
 
-    def wait_until_all_answer(self, wanted, *place):
-        wait_for("the memory is whole", lambda: self.lines("memory", "info", "m", "--hash", *place)[0]
-                 .get("content_hash") == wanted)
+    def expect_whole(self, form, *place):
+        """The same command again; a second file of an old part may not be left."""
+        told = self.export("m", self.out, "--format", form, *place)
+        self.assertEqual((told["records"], told["shards"]), (ROWS, 1))
+        self.assertFalse((self.out / "export.partial").exists())
+        self.assertEqual(hash_of_records(read_export(self.out)), self.wanted)
+
+    def wait_until_whole_again(self):
+        wait_for("the memory is whole", lambda: self.lines("memory", "info", "m", "--hash", *self.served)[0]
+                 .get("content_hash") == self.wanted)
+
+    def kill_an_exporter(self, form, *place):
+        process = self.begin(form, *place, then=signal.SIGKILL)
+        self.assertEqual((process.communicate(timeout=PATIENCE), process.returncode), (("", ""), -signal.SIGKILL))
+        self.expect_a_part(*place)
+        self.expect_whole(form, *place)
 
     def test_an_exporter_that_is_killed_leaves_a_part_that_says_so(self):
-        cluster = self.start("--shards", "2")
-        for form, place in (("npy", ("--server", cluster.address)), ("jsonl", ("--data", self.top / "local"))):
-            wanted = self.build_rows(*place)
-            out = self.top / form
-            process = self.begin(out, form, *place, then=signal.SIGKILL)
-            self.assertEqual((process.communicate(timeout=PATIENCE), process.returncode), (("", ""), -signal.SIGKILL))
-            self.refused_as_a_part(out, *place)
-            self.expect_whole(out, form, wanted, *place)
-        self.assertEqual(cluster.stop(), 0)
+        self.kill_an_exporter("npy", *self.served)
+
+    def test_so_does_one_that_opens_the_data_itself(self):
+        local = ("--data", self.data)
+        self.run_ok("memory", "build", "m", self.rows, "--space", SPACE, *local)
+        self.kill_an_exporter("jsonl", *local)
 
     def test_a_shard_that_is_killed_ends_the_export_with_its_name(self):
-        cluster = self.start("--shards", "4")
-        served = ("--server", cluster.address)
-        wanted = self.build_rows(*served)
-        out = self.top / "out"
-        process = self.begin(out, "npy", *served, "--json", then=signal.SIGSTOP)
-        victim = cluster.children()["reco-shard"][-1]
+        process = self.begin("npy", *self.served, "--json", then=signal.SIGSTOP)
+        victim = self.cluster.children()["reco-shard"][-1]
         os.kill(victim, signal.SIGKILL)
-        wait_for("another one runs", lambda: victim not in cluster.children().get("reco-shard", [victim]))
+        wait_for("another one runs", lambda: victim not in self.cluster.children().get("reco-shard", [victim]))
         process.send_signal(signal.SIGCONT)
         told, words = process.communicate(timeout=PATIENCE)
         self.assertEqual((told, process.returncode), ("", 3), words)
         self.assertIn("node ", words)
-        self.refused_as_a_part(out, *served)
-        self.wait_until_all_answer(wanted, *served)
-        self.expect_whole(out, "npy", wanted, *served)
-        self.assertEqual(cluster.stop(), 0)
+        self.expect_a_part(*self.served)
+        self.wait_until_whole_again()
+        self.expect_whole("npy", *self.served)
 
     def test_a_share_that_is_missing_is_no_export(self):
-        cluster = self.start("--shards", "4")
-        served = ("--server", cluster.address)
-        wanted = self.build_rows(*served)
-        victim = cluster.children()["reco-shard"][1]
+        victim = self.cluster.children()["reco-shard"][1]
         os.kill(victim, signal.SIGSTOP)
-        out = self.top / "out"
-        done = self.refused(3, "node ", "memory", "export", "m", "--out", out, "--json", *served)
+        try:
+            done = self.refused(3, "node ", "memory", "export", "m", "--out", self.out, "--json", *self.served)
+        finally:
+            os.kill(victim, signal.SIGCONT)
         self.assertEqual(done.stdout, "")
-        os.kill(victim, signal.SIGCONT)
-        self.refused_as_a_part(out, *served)
-        self.wait_until_all_answer(wanted, *served)
-        self.expect_whole(out, "npy", wanted, *served)
-        self.assertEqual(cluster.stop(), 0)
+        self.expect_a_part(*self.served)
+        self.wait_until_whole_again()
+        self.expect_whole("npy", *self.served)
 
     def test_a_full_disk_is_said_and_hurts_nobody_else(self):
         mount = self.top / "disk"
         mount.mkdir()
-        cluster = self.start("--shards", "2")
-        served = ("--server", cluster.address)
-        wanted = self.build_rows(*served)
-        children = cluster.children()
+        children = self.cluster.children()
         for form, size in (("npy", "1m"), ("jsonl", "1m"), ("npy", "8k"), ("npy", "4k")):
             done = on_small_disk(self, mount, size, "memory", "export", "m", "--out", mount / "out", "--format", form,
-                                 "--json", *served)
+                                 "--json", *self.served)
             status, *left = done.stdout.splitlines()
             self.assertEqual(status, "1", done.stderr)
             self.assertIn(f"{mount}/out", done.stderr)
             self.assertIn("No space left on device", done.stderr)
             self.assertIn("export.partial", left, f"{form} {size}")
-        self.assertEqual(self.content_hash("m", *served), wanted)
-        self.assertEqual(cluster.children(), children)
-        self.expect_whole(self.top / "out", "npy", wanted, *served)
-        self.assertEqual(cluster.stop(), 0)
+        self.assertEqual(self.content_hash("m", *self.served), self.wanted)
+        self.assertEqual(self.cluster.children(), children)
+        self.expect_whole("npy", *self.served)
 
 
 if __name__ == "__main__":
