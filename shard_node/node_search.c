@@ -193,6 +193,7 @@ static void answer(struct search *search, const struct scan_lists *lists)
         .queue_us = to_u32(search->began_us - search->request->received_us),
         .search_us = to_u32(clock_now_us() - search->began_us),
         .vshards = search->generation->about.own_count,
+        .exact = true,
         .payload = hits.payload,
     };
     node_side_searched(search->node->side, reply.queue_us, reply.search_us);

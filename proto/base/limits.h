@@ -10,6 +10,11 @@
 #define K_MAX 256                     // neighbours a client may ask for
 #define K_WIRE_MAX 512                // neighbours a node returns per row: min(2k + 8, 512)
 #define SEARCH_ROWS_MAX 256           // query rows in one SEARCH
+#define PROBES_MAX 4096               // lists of an index that one query may look into
+#define TARGET_RECALL_MIN 0.5f        // share of the true best that a query may aim at
+#define TARGET_RECALL_MAX 0.999f      //
+#define TARGET_RECALL_DEFAULT 0.95f   //
+#define INDEX_RECORDS_FROM 20000      // shown records from which on an index searches
 #define FETCH_IDS_MAX 16384           // ids in one FETCH
 #define WRITE_RECORDS_MAX 1024        // records in one WRITE
 #define NODES_MAX 32                  // nodes of one `reco up`; their ports are P+10+2i

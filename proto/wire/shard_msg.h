@@ -96,6 +96,12 @@ struct shard_hello_reply {
     struct text program;
 };
 
+enum shard_index { // how a node is asked to search
+    SHARD_INDEX_AUTO = 0,
+    SHARD_INDEX_EXACT = 1,
+    SHARD_INDEX_IVF = 2,
+};
+
 struct shard_search_request {
     uint32_t generation;
     enum modality modality;
@@ -114,6 +120,9 @@ struct shard_search_request {
     const uint64_t *only_ids;
     size_t only_count;
     bool has_only_ids;
+    enum shard_index index_mode;
+    uint32_t probes;     // 0: by target_recall
+    float target_recall; // 0: TARGET_RECALL_DEFAULT
     const float *rows; // frame 2: [row_count][dimension]; aligned copy in the arena
 };
 
@@ -128,6 +137,11 @@ struct shard_search_reply {
     uint32_t queue_us;
     uint32_t search_us;
     uint32_t vshards;
+    bool exact;
+    uint64_t lists_probed;
+    uint64_t codes_scanned;
+    uint64_t rows_refined;
+    uint64_t rows_read;
     const uint16_t *payload; // frame 2: fp16 [hit_count][dimension], NULL without
 };
 

@@ -36,6 +36,9 @@ enum status shard_encode_search_request(const struct shard_search_request *messa
     raw.only_ids = wire_borrow(message->only_ids);
     raw.n_only_ids = message->only_count;
     raw.has_only_ids = message->has_only_ids;
+    raw.index_mode = (uint32_t)message->index_mode;
+    raw.probes = message->probes;
+    raw.target_recall = message->target_recall;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -51,6 +54,12 @@ static enum status check_search(const Reco__Shard__V1__SearchRequest *raw, struc
         status = wire_check_uint("k", raw->k, 1, K_WIRE_MAX, why);
     if (status == STATUS_OK && raw->n_only_ids > 0 && !raw->has_only_ids)
         status = reason_set(why, STATUS_INVALID, "only_ids", "given without has_only_ids");
+    if (status == STATUS_OK)
+        status = wire_check_uint("index_mode", raw->index_mode, 0, SHARD_INDEX_IVF, why);
+    if (status == STATUS_OK)
+        status = wire_check_uint("probes", raw->probes, 0, PROBES_MAX, why);
+    if (status == STATUS_OK)
+        status = wire_check_recall("target_recall", raw->target_recall, why);
     if (status != STATUS_OK)
         return status;
 
@@ -109,6 +118,9 @@ enum status shard_decode_search_request(struct bytes body, struct bytes rows, st
         .only_ids = raw->only_ids,
         .only_count = raw->n_only_ids,
         .has_only_ids = raw->has_only_ids,
+        .index_mode = (enum shard_index)raw->index_mode,
+        .probes = raw->probes,
+        .target_recall = raw->target_recall,
         .rows = values,
     };
     return STATUS_OK;
@@ -133,6 +145,11 @@ enum status shard_encode_search_reply(const struct shard_search_reply *message, 
     raw.queue_us = message->queue_us;
     raw.search_us = message->search_us;
     raw.vshards = message->vshards;
+    raw.exact = message->exact;
+    raw.lists_probed = message->lists_probed;
+    raw.codes_scanned = message->codes_scanned;
+    raw.rows_refined = message->rows_refined;
+    raw.rows_read = message->rows_read;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -152,6 +169,8 @@ static enum status check_hits(const Reco__Shard__V1__SearchReply *raw, struct re
         status = wire_check_count("pair_scores", raw->n_pair_scores, raw->n_ids, false, why);
     if (status == STATUS_OK)
         status = wire_check_uint("vshards", raw->vshards, 0, VSHARDS_MAX, why);
+    if (status == STATUS_OK)
+        status = wire_check_uint("exact", raw->exact, 0, 1, why);
     return status;
 }
 
@@ -204,6 +223,11 @@ enum status shard_decode_search_reply(struct bytes body, struct bytes rows, stru
             .queue_us = raw->queue_us,
             .search_us = raw->search_us,
             .vshards = raw->vshards,
+            .exact = raw->exact == 1,
+            .lists_probed = raw->lists_probed,
+            .codes_scanned = raw->codes_scanned,
+            .rows_refined = raw->rows_refined,
+            .rows_read = raw->rows_read,
             .payload = payload,
         };
     return status;

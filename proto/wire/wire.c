@@ -201,6 +201,15 @@ enum status wire_check_float(const char *field, float value, float min, float ma
                       (double)max);
 }
 
+enum status wire_check_recall(const char *field, float value, struct reason *why)
+{
+    // Written so that a NaN fails too.
+    if ((value >= 0 && value <= 0) || (value >= TARGET_RECALL_MIN && value <= TARGET_RECALL_MAX))
+        return STATUS_OK;
+    return reason_set(why, STATUS_INVALID, field, "%g; allowed: 0 or %g..%g", (double)value,
+                      (double)TARGET_RECALL_MIN, (double)TARGET_RECALL_MAX);
+}
+
 enum status wire_check_count(const char *field, size_t count, size_t expected, bool may_lack,
                              struct reason *why)
 {

@@ -72,6 +72,8 @@ enum status wire_check_uint(const char *field, uint64_t value, uint64_t min, uin
                             struct reason *why) MUST_CHECK;
 enum status wire_check_float(const char *field, float value, float min, float max,
                              struct reason *why) MUST_CHECK;
+// A share of the true best that a search aims at: 0, or TARGET_RECALL_MIN..TARGET_RECALL_MAX.
+enum status wire_check_recall(const char *field, float value, struct reason *why) MUST_CHECK;
 // Parallel arrays: `count` must be `expected`, or 0 where `may_lack`.
 enum status wire_check_count(const char *field, size_t count, size_t expected, bool may_lack,
                              struct reason *why) MUST_CHECK;

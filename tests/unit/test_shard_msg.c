@@ -200,6 +200,9 @@ static const struct shard_search_request search = {
     .only_ids = ids,
     .only_count = 3,
     .has_only_ids = true,
+    .index_mode = SHARD_INDEX_IVF,
+    .probes = PROBES_MAX,
+    .target_recall = TARGET_RECALL_MAX,
     .rows = floats,
 };
 
@@ -214,6 +217,11 @@ static const struct shard_search_reply found = {
     .queue_us = 5,
     .search_us = 6,
     .vshards = 64,
+    .exact = true,
+    .lists_probed = 7,
+    .codes_scanned = 8,
+    .rows_refined = 9,
+    .rows_read = UINT64_MAX,
     .payload = halves,
 };
 
@@ -351,6 +359,18 @@ Test(shard_msg, searches_out_of_range_are_refused)
     bad = search;
     bad.has_only_ids = false; // a set without its word
     EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "only_ids");
+    bad = search;
+    bad.index_mode = (enum shard_index)3;
+    EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "index_mode");
+    bad = search;
+    bad.probes = PROBES_MAX + 1;
+    EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "probes");
+    static const float recalls[] = {-0.5f, 0.499f, 0.9991f, 1};
+    for (size_t i = 0; i < sizeof(recalls) / sizeof(recalls[0]); i++) {
+        bad = search;
+        bad.target_recall = recalls[i];
+        EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "target_recall");
+    }
 }
 
 Test(shard_msg, rows_must_have_the_length_that_the_body_says)
