@@ -9,8 +9,6 @@
 #include "proto/base/clock.h"
 #include "proto/wire/shard_msg.h"
 
-#define INDEX_NAME "exact"
-
 void answer_from_question(const struct service_call *call, const struct question *question,
                           struct api_answer *out)
 {
@@ -22,8 +20,16 @@ void answer_from_question(const struct service_call *call, const struct question
         .space = text_of(memory->number == 0 ? call->backend->clip->space : memory->space),
         .memory = text_of(memory->memory),
         .generation = memory->number,
-        .index = text_of(INDEX_NAME),
+        .index = text_of("none"),
     };
+}
+
+void answer_set_work(struct api_answer *answer, const struct api_work *work, bool is_searched)
+{
+    assert(answer && work);
+
+    answer->work = *work;
+    answer->index = text_of(!is_searched ? "none" : work->exact ? "exact" : "ivf");
 }
 
 void answer_from_result(const struct service_call *call, const struct question *question,
@@ -37,6 +43,7 @@ void answer_from_result(const struct service_call *call, const struct question *
     out->degraded_count = result->degraded_count;
     out->timings = result->timings;
     out->records = result->records;
+    answer_set_work(out, &result->work, result->coverage > 0);
 }
 
 // One text of each neighbour; NULL unless the field was asked for. False without memory.

@@ -22,6 +22,9 @@ void answer_from_result(const struct service_call *call, const struct question *
 void answer_from_question(const struct service_call *call, const struct question *question,
                           struct api_answer *out);
 
+// What the searches behind an answer did; `is_searched` when any node answered them.
+void answer_set_work(struct api_answer *answer, const struct api_work *work, bool is_searched);
+
 // Neighbours of row 0 with these fields (question.h), and weights when there is a fusion.
 // STATUS_NO_MEMORY.
 enum status answer_neighbours(const struct query_result *result, uint32_t fields,

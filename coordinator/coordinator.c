@@ -367,6 +367,7 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
     coordinator->local = local_calls_create();
     atomic_init(&coordinator->default_deadline_us, params->deadline_us);
     backend->ledger = ledger_create();
+    backend->approx = params->approx;
     const struct service_limits limits = {params->streams, params->stream_items};
     backend->telemetry = telemetry_create((uint32_t)params->node_count, RECO_VERSION);
     coordinator->side = side_port_create(coordinator, backend->telemetry);

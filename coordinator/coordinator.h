@@ -43,9 +43,10 @@ struct coordinator_params {
     struct rpc_tls *tls;      // of the listener, must outlive it; NULL: plain text
     struct rpc_limits limits; // of the listener
     int64_t deadline_us;      // of unary calls over gRPC that come without one; 0: none
-    // Limits; 0: the default, which is also the most of items.
-    size_t streams;      // ...Stream calls at once: 64
-    size_t stream_items; // questions of one stream, at once: API_STREAM_ITEMS
+    // 0: the default, which is also the most of items.
+    enum api_approx approx; // of questions that do not say: normal
+    size_t streams;         // ...Stream calls at once: 64
+    size_t stream_items;    // questions of one stream, at once: API_STREAM_ITEMS
 };
 
 // Opens the model and the metadata, connects to the nodes, serves. Does not wait for nodes:

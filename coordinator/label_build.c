@@ -340,6 +340,11 @@ static void on_query_done(void *context)
     if (build->done == 0 || result->coverage < target->coverage)
         target->coverage = result->coverage;
     target->records = result->records;
+    target->work.exact = (build->done == 0 || target->work.exact) && result->work.exact;
+    target->work.lists_probed += result->work.lists_probed;
+    target->work.codes_scanned += result->work.codes_scanned;
+    target->work.rows_refined += result->work.rows_refined;
+    target->work.rows_read += result->work.rows_read;
     collect_degraded(build, result);
     query_destroy(&build->query);
     build->done += build->batch;

@@ -91,6 +91,9 @@ void label_refined_digest(const struct label_set *set, const struct question *qu
     for (size_t i = 0; i < question->exclude_count; i++)
         digest_number(&state, question->exclude[i]);
     digest_double(&state, (double)fuser->dedup);
+    digest_number(&state, (uint64_t)question->index);
+    digest_number(&state, question->probes);
+    digest_double(&state, (double)question->target_recall);
     digest_number(&state, question->filter != NULL);
     if (question->filter)
         hash_sha256_update(&state, question->filter->digest, sizeof(question->filter->digest));

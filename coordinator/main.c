@@ -223,6 +223,7 @@ static enum status start(void *owned, const void *from, struct reason *why)
         .tls = house->tls,
         .limits = limits_of(settings),
         .deadline_us = (int64_t)settings->limit_deadline_ms * 1000,
+        .approx = (enum api_approx)(settings->search_approx + 1),
         .streams = settings->limit_streams,
         .stream_items = settings->limit_stream_items,
     };

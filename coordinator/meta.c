@@ -683,3 +683,12 @@ void meta_touch(struct meta *meta, uint32_t number)
     if (found)
         found->changes++;
 }
+
+void meta_set_shown(struct meta *meta, uint32_t number, uint64_t shown)
+{
+    assert(meta);
+
+    struct meta_generation *found = meta_table_at(&meta->table, number);
+    if (found)
+        found->shown = shown;
+}

@@ -45,6 +45,7 @@ struct meta_generation {
     uint32_t dimension;
     uint32_t vshards;
     uint64_t changes; // writes and deletes since this program began; not on disk
+    uint64_t shown;   // records that the latest search of all could find; 0: not known; not on disk
 };
 
 // What a name is looked up for.
@@ -133,5 +134,8 @@ enum status meta_remove(struct meta *meta, uint32_t number, struct reason *why) 
 
 // Counts a write; what was derived from the generation's records is stale now. Not on disk.
 void meta_touch(struct meta *meta, uint32_t number);
+
+// Keeps how many records a search of all could find. Not on disk.
+void meta_set_shown(struct meta *meta, uint32_t number, uint64_t shown);
 
 #endif

@@ -74,6 +74,7 @@ struct query_result {
     const struct query_document *documents; // of selections[0]; NULL unless wanted
     float coverage;                         // answered vshards / all
     uint64_t records;                       // searched
+    struct api_work work;                   // of the search
     struct text degraded[QUERY_DEGRADED_MAX];
     size_t degraded_count;
     float shard_ms[NODES_MAX];

@@ -143,15 +143,24 @@ static void fail(struct query *query, enum status status, const struct reason *w
     finish(query);
 }
 
+// What the nodes did that count.
 static void set_coverage(struct query *query)
 {
     uint32_t vshards = 0;
     query->result.records = 0;
+    query->result.work = (struct api_work){.exact = true};
     for (uint32_t i = 0; i < NODES_MAX; i++) {
         if (!query->nodes[i].answered)
             continue;
+        const struct shard_search_reply *reply = &query->nodes[i].reply;
+        struct api_work *work = &query->result.work;
         vshards += query->nodes[i].vshards;
-        query->result.records += query->nodes[i].reply.records;
+        query->result.records += reply->records;
+        work->exact = work->exact && reply->exact;
+        work->lists_probed += reply->lists_probed;
+        work->codes_scanned += reply->codes_scanned;
+        work->rows_refined += reply->rows_refined;
+        work->rows_read += reply->rows_read;
     }
     uint32_t all = query->question.memory.vshards;
     query->result.coverage = all == 0 ? 0.0f : (float)vshards / (float)all;
@@ -195,6 +204,7 @@ static void go_without(struct query *query, enum status status)
     struct reason why = {0};
     query->result.coverage = 0;
     query->result.records = 0;
+    query->result.work = (struct api_work){0};
     join_reasons(query, reasons, sizeof(reasons));
     if (query->params.needs_neighbours)
         fail(query, reason_set(&why, status, NULL, "no shard answered: %s", reasons), &why);
@@ -421,6 +431,23 @@ static bool may_search(struct query *query)
     return true;
 }
 
+// Whatever nodes hold an index of what is left of a memory, a small one is searched exactly. How many
+// records there are the search before has told; until one has, the nodes decide.
+static enum shard_index index_mode(const struct query *query)
+{
+    static const enum shard_index modes[] = {
+        [API_INDEX_AUTO] = SHARD_INDEX_AUTO,
+        [API_INDEX_EXACT] = SHARD_INDEX_EXACT,
+        [API_INDEX_IVF] = SHARD_INDEX_IVF,
+    };
+    const struct question *question = &query->question;
+    const struct meta_generation *memory =
+        meta_at(query->params.backend->meta, question->memory.number);
+    bool is_small = memory && memory->shown > 0 && memory->shown < INDEX_RECORDS_FROM;
+    return question->index == API_INDEX_AUTO && is_small ? SHARD_INDEX_EXACT
+                                                         : modes[question->index];
+}
+
 static void search(struct query *query)
 {
     query->state = QUERY_SEARCH;
@@ -444,6 +471,9 @@ static void search(struct query *query)
         .want_payload = query->inline_payload,
         .exclude_ids = query->question.exclude,
         .exclude_count = query->question.exclude_count,
+        .index_mode = index_mode(query),
+        .probes = query->question.probes,
+        .target_recall = query->question.target_recall,
         .rows = query->plain,
     };
     filter_fill(query->question.filter, &message);
@@ -546,6 +576,9 @@ static void gather(struct query *query)
 static bool covers_enough(struct query *query)
 {
     set_coverage(query);
+    if (query->result.coverage >= 1 && !query->question.filter)
+        meta_set_shown(query->params.backend->meta, query->question.memory.number,
+                       query->result.records);
     if (query->result.coverage >= query->question.min_coverage)
         return true;
     char reasons[REASON_TEXT_BYTES / 2];

@@ -72,13 +72,28 @@ static enum status check_options(const struct api_options *options, struct reaso
         return reason_set(why, STATUS_INVALID, "options.profile",
                           "%u is no profile; allowed: 0..%d", (unsigned)options->profile,
                           API_PROFILE_OPENAI);
-    if (options->index == API_INDEX_IVF)
-        return reason_set(why, STATUS_UNSUPPORTED, "options.index",
-                          "this version searches exactly only; allowed: auto, exact");
     if ((unsigned)options->index > API_INDEX_IVF)
         return reason_set(why, STATUS_INVALID, "options.index", "%u is no index; allowed: 0..%d",
-                          (unsigned)options->index, API_INDEX_EXACT);
+                          (unsigned)options->index, API_INDEX_IVF);
+    if ((unsigned)options->approx > API_APPROX_ACCURATE)
+        return reason_set(why, STATUS_INVALID, "options.approx", "%u is no effort; allowed: 0..%d",
+                          (unsigned)options->approx, API_APPROX_ACCURATE);
     return STATUS_OK;
+}
+
+static float recall_of(const struct backend *backend, const struct api_options *options)
+{
+    static const float recalls[] = {
+        [API_APPROX_FAST] = 0.90f,
+        [API_APPROX_NORMAL] = 0.95f,
+        [API_APPROX_ACCURATE] = 0.99f,
+    };
+    if (options->target_recall > 0)
+        return options->target_recall;
+    enum api_approx approx = options->approx;
+    if (approx == API_APPROX_DEFAULT)
+        approx = backend->approx;
+    return recalls[approx == API_APPROX_DEFAULT ? API_APPROX_NORMAL : approx];
 }
 
 enum status question_resolve(const struct backend *backend, const struct api_options *options,
@@ -95,6 +110,9 @@ enum status question_resolve(const struct backend *backend, const struct api_opt
         .profile = question_image_profile(options->profile),
         .over = options->over,
         .min_coverage = options->min_coverage,
+        .index = options->index,
+        .probes = options->nprobe,
+        .target_recall = recall_of(backend, options),
     };
     status = meta_find(backend->meta, options->memory, META_FOR_QUERY, &out->memory, why);
     if (status == STATUS_NOT_FOUND && options->memory.bytes == 0 &&

@@ -29,6 +29,9 @@ struct question {
     size_t exclude_count;
     struct filter *filter; // held; NULL: everything may be found
     uint32_t fields;       // of each neighbour, as bits of api_record_field; 0: none
+    enum api_index index;  // as the client asked
+    uint32_t probes;       // 0: by the target
+    float target_recall;
 };
 
 // Looks the memory up and sets everything a query needs. A client that asks for no fusion, names no

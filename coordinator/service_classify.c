@@ -137,8 +137,10 @@ static void answer_compiled(struct classify *classify)
     struct api_answer answer;
     answer_from_question(classify->call, &classify->question, &answer);
     answer.coverage = 1; // plain prototypes lack nothing
-    if (classify->refined)
+    if (classify->refined) {
         answer.records = classify->refined->records;
+        answer_set_work(&answer, &classify->refined->work, classify->refined->coverage > 0);
+    }
     answer.label_set_id = text_of(classify->plain->set->id);
     answer.label_count = (uint32_t)classify->plain->set->count;
     if (!add_labels(classify, &answer))

@@ -15,14 +15,6 @@
 
 #define NAMES_MAX 128 // flags of one verb
 
-// Flags of the contract that a later version has. Named here so that the error
-// says so instead of guessing at a misspelling.
-static const char *const flags_not_yet[] = {
-    "--approx",
-    "--target-recall",
-    "--nprobe",
-};
-
 const struct args_flag *args_next_flag(const struct args_verb *verb, struct args_walk *walk)
 {
     const struct args_flag *next = walk->at ? walk->at + 1 : verb->groups[0];
@@ -175,10 +167,6 @@ static enum status unknown_flag(const struct args_verb *verb, const char *word, 
     size_t kept = bytes < sizeof(name) ? bytes : sizeof(name) - 1;
     memcpy(name, word, kept);
     name[kept] = 0;
-
-    for (size_t i = 0; i < sizeof(flags_not_yet) / sizeof(flags_not_yet[0]); i++)
-        if (strcmp(name, flags_not_yet[i]) == 0)
-            return reason_set(why, STATUS_INVALID, name, "not supported in this version");
 
     const char *names[NAMES_MAX];
     size_t count = 0;

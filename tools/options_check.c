@@ -63,6 +63,24 @@ static enum status check_key(const char *flag, const char *key, struct reason *w
     return refuse(flag, key, "the key of a record, 1 to 512 bytes, is", why);
 }
 
+// How far the index is looked into: one of three flags says it, and only where it is asked.
+static enum status check_effort(const struct options *options, struct reason *why)
+{
+    const bool is_target = options->target_recall > 0;
+    const int given = (options->approx >= 0) + is_target + (options->nprobe > 0);
+    const char *flag = is_target              ? "--target-recall"
+                       : options->approx >= 0 ? "--approx"
+                                              : "--nprobe";
+    if (given > 1)
+        return reason_set(why, STATUS_INVALID, flag,
+                          "is not allowed together with another of --approx, --target-recall and "
+                          "--nprobe");
+    if (given && options->index == API_INDEX_EXACT)
+        return reason_set(why, STATUS_INVALID, flag,
+                          "is not allowed with --index exact, which looks into everything");
+    return STATUS_OK;
+}
+
 enum status options_check(const struct options *options, struct reason *why)
 {
     struct reason inner = {.text = ""};
@@ -89,6 +107,8 @@ enum status options_check(const struct options *options, struct reason *why)
     if (!status && options->dedup > 0 && options->dedup < DEDUP_MIN)
         status = reason_set(why, STATUS_INVALID, "--dedup", "%g is not allowed: 0 or 0.5 to 1 is",
                             options->dedup);
+    if (!status)
+        status = check_effort(options, why);
     if (!status && options->exclude.count > EXCLUDED_MAX)
         status = reason_set(why, STATUS_INVALID, "--exclude", "%zu times; at most %d are allowed",
                             options->exclude.count, EXCLUDED_MAX);

@@ -114,6 +114,10 @@ static const struct config_key coordinator_keys[] = {
      .fallback = "0",
      .help = "deadline of a call of one request that comes without one, in milliseconds; 0: none",
      .reloads = true},
+    {KEY(search, approx, CHOICE, search_approx), .choices = SETTINGS_APPROX, .fallback = "normal",
+     .help = "how near to the true best a search by an index comes when the client does not say: "
+             "of the best ten fast aims at 90 %, normal at 95 %, accurate at 99 %",
+     .danger = "another word gives other answers from memories that are searched by an index"},
     {KEY(snapshots, directory, TEXT, snapshots), FLAG("--snapshots", "DIR"),
      .help = "the folder in which clients may make snapshots of memories and restore them; without "
              "it DATA/snapshots",

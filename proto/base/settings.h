@@ -26,6 +26,9 @@
 #define SETTINGS_DEVICES "auto|cpu"
 extern const char *const settings_device_names[];
 
+// Words of [search] approx.
+#define SETTINGS_APPROX "fast|normal|accurate"
+
 // Words of [tls] client_auth.
 #define SETTINGS_CLIENT_AUTHS "auto|optional|required"
 enum settings_client_auth {
@@ -55,6 +58,8 @@ struct settings_coordinator {
     uint64_t limit_calls, limit_streams, limit_stream_items, limit_message_bytes,
         limit_memory_bytes;
     uint64_t limit_deadline_ms; // 0: none
+    // [search]
+    int search_approx; // place in SETTINGS_APPROX
     // [snapshots]
     const char *snapshots; // NULL: DATA/snapshots
     // [log]

@@ -101,6 +101,13 @@ enum api_index {
     API_INDEX_IVF = 2,
 };
 
+enum api_approx {
+    API_APPROX_DEFAULT = 0,
+    API_APPROX_FAST = 1,
+    API_APPROX_NORMAL = 2,
+    API_APPROX_ACCURATE = 3,
+};
+
 enum api_profile {
     API_PROFILE_DEFAULT = 0,
     API_PROFILE_HF = 1,
@@ -168,6 +175,9 @@ struct api_options {
     struct api_filter filter;
     float dedup;
     uint32_t fields;
+    uint32_t nprobe;        // 0: not given; at most one of the three is
+    float target_recall;    // 0: not given
+    enum api_approx approx; // DEFAULT: not given
 };
 
 enum api_input {
@@ -354,6 +364,14 @@ struct api_labels {
     const float *scores;
 };
 
+struct api_work { // of a search, sums over the nodes
+    bool exact;
+    uint64_t lists_probed;
+    uint64_t codes_scanned;
+    uint64_t rows_refined;
+    uint64_t rows_read;
+};
+
 // SearchReply, RefineReply, ClassifyReply and CompileLabelsReply: one struct;
 // members that a message lacks are not encoded and stay zero when decoded.
 struct api_answer {
@@ -367,6 +385,7 @@ struct api_answer {
     struct api_timings timings;
     struct text index;
     uint64_t records;
+    struct api_work work;
     const float *embedding; // Refine
     size_t embedding_count;
     float gate;

@@ -8,6 +8,7 @@
 
 struct parts {
     Reco__V1__Answer answer;
+    Reco__V1__SearchWork work;
     Reco__V1__Timings timings;
     Reco__V1__Neighbours neighbours;
     Reco__V1__Labels plain;
@@ -57,6 +58,16 @@ void api_read_timings(const Reco__V1__Timings *raw, struct api_timings *out)
 
 // --- encoding
 
+static void write_work(const struct api_work *work, Reco__V1__SearchWork *raw)
+{
+    reco__v1__search_work__init(raw);
+    raw->exact = work->exact;
+    raw->lists_probed = work->lists_probed;
+    raw->codes_scanned = work->codes_scanned;
+    raw->rows_refined = work->rows_refined;
+    raw->rows_read = work->rows_read;
+}
+
 static void write_answer(struct wire_memory *memory, const struct api_answer *answer,
                          struct parts *parts)
 {
@@ -74,6 +85,8 @@ static void write_answer(struct wire_memory *memory, const struct api_answer *an
     raw->timings = &parts->timings;
     raw->index = wire_put_text(memory, answer->index);
     raw->records = answer->records;
+    write_work(&answer->work, &parts->work);
+    raw->work = &parts->work;
 }
 
 static void write_tags(struct wire_memory *memory, const struct api_neighbours *neighbours,
@@ -215,6 +228,14 @@ static void read_answer(struct wire_memory *memory, const Reco__V1__Answer *raw,
     api_read_timings(raw->timings, &out->timings);
     out->index = wire_text(raw->index);
     out->records = raw->records;
+    if (raw->work)
+        out->work = (struct api_work){
+            .exact = raw->work->exact,
+            .lists_probed = raw->work->lists_probed,
+            .codes_scanned = raw->work->codes_scanned,
+            .rows_refined = raw->work->rows_refined,
+            .rows_read = raw->work->rows_read,
+        };
 }
 
 static const struct api_tag_list *read_tags(struct wire_memory *memory,

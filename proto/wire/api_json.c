@@ -113,6 +113,29 @@ void api_json_put_timings(struct json_writer *writer, const struct api_timings *
     json_end_object(writer);
 }
 
+static void put_work(struct json_writer *writer, const struct api_work *work)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {
+        {"lists_probed", work->lists_probed},
+        {"codes_scanned", work->codes_scanned},
+        {"rows_refined", work->rows_refined},
+        {"rows_read", work->rows_read},
+    };
+
+    json_name(writer, "work");
+    json_begin_object(writer);
+    json_name(writer, "exact");
+    json_put_bool(writer, work->exact);
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        json_name(writer, counts[i].name);
+        json_put_uint(writer, counts[i].value);
+    }
+    json_end_object(writer);
+}
+
 static void put_tail(struct json_writer *writer, const struct api_answer *answer)
 {
     json_name(writer, "coverage");
@@ -129,6 +152,7 @@ static void put_tail(struct json_writer *writer, const struct api_answer *answer
     put_text_member(writer, "index", answer->index);
     json_name(writer, "records");
     json_put_uint(writer, answer->records);
+    put_work(writer, &answer->work);
     put_text_member(writer, "request_id", answer->request_id);
     api_json_put_timings(writer, &answer->timings);
 }

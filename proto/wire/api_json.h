@@ -16,8 +16,8 @@
 //   Search             "neighbours"
 //   Refine*            "embedding","gate","gate_reason","neighbours"
 //   Classify, Explain  "plain","refined","gate","gate_reason","neighbours"
-// then "coverage","degraded","memory","generation","space","index","records","request_id",
-// "timings_ms". A neighbour has "id","key","score","caption","source", with fusion "weight", explained
+// then "coverage","degraded","memory","generation","space","index","records","work","request_id",
+// "timings_ms". "work" has "exact","lists_probed","codes_scanned","rows_refined","rows_read". A neighbour has "id","key","score","caption","source", with fusion "weight", explained
 // "effect", and what its fields asked for: "tags","image_embedding","text_embedding".
 void api_json_put_answer(struct json_writer *writer, enum api_method method, struct text input,
                          const struct api_answer *answer);
@@ -47,6 +47,7 @@ struct api_json_query {
 //   one of "image" (base64), "text", "embedding" ([...], with "embedding_modality": image, text);
 //   "options": {"memory","k" (10 when absent),"over","fusion","min_similarity","min_coverage",
 //     "exclude_keys","index","profile","min_pair_similarity","dedup","fields":["key", ...],
+//     one of "nprobe","target_recall","approx",
 //     "filter":{"all_tags","any_tags","no_tags","keys","ids"}}; "input": a name for the answer
 //   Search also: "parts" ([{one of the inputs, "weight"}]) instead of the input
 //   Classify also: "labels","templates","label_set_id","top","explain"; no "text"

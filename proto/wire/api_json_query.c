@@ -53,13 +53,23 @@ static enum status no_memory(struct reader *reader, const char *field)
     return reason_set(reader->why, STATUS_NO_MEMORY, field, "no memory for it");
 }
 
-static const char *const option_names[] = {"memory",         "k",
-                                           "over",           "fusion",
-                                           "min_similarity", "min_coverage",
-                                           "exclude_keys",   "index",
-                                           "profile",        "min_pair_similarity",
-                                           "filter",         "dedup",
-                                           "fields",         NULL};
+static const char *const option_names[] = {"memory",
+                                           "k",
+                                           "over",
+                                           "fusion",
+                                           "min_similarity",
+                                           "min_coverage",
+                                           "exclude_keys",
+                                           "index",
+                                           "profile",
+                                           "min_pair_similarity",
+                                           "filter",
+                                           "dedup",
+                                           "fields",
+                                           "nprobe",
+                                           "target_recall",
+                                           "approx",
+                                           NULL};
 
 static bool is_one_of(const char *name, const char *const *names)
 {
@@ -341,6 +351,26 @@ static enum status read_fields(struct reader *reader, const struct json *value, 
     return STATUS_OK;
 }
 
+// The wire has room for one of them: a second one would be lost without a word.
+static enum status check_effort(struct reader *reader, const struct json *options)
+{
+    static const char *const names[] = {"nprobe", "target_recall", "approx"};
+    const char *first = NULL;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (!json_member(options, names[i]))
+            continue;
+        char field[REASON_FIELD_BYTES];
+        (void)snprintf(field, sizeof(field), "options.%s", names[i]);
+        if (first)
+            return reason_set(reader->why, STATUS_INVALID, field,
+                              "given together with %s; allowed: one of nprobe, target_recall and "
+                              "approx",
+                              first);
+        first = names[i];
+    }
+    return STATUS_OK;
+}
+
 static enum status read_options(struct reader *reader, const struct json *value,
                                 struct api_options *out)
 {
@@ -354,6 +384,7 @@ static enum status read_options(struct reader *reader, const struct json *value,
     int fusion = 0;
     int index = 0;
     int profile = 0;
+    int approx = 0;
     enum status status = check_names(reader, value, option_names, "options.");
     if (status == STATUS_OK)
         status = read_text(reader, json_member(value, "memory"), "options.memory", &out->memory);
@@ -388,10 +419,21 @@ static enum status read_options(struct reader *reader, const struct json *value,
         status = read_filter(reader, json_member(value, "filter"), &out->filter);
     if (status == STATUS_OK)
         status = read_fields(reader, json_member(value, "fields"), &out->fields);
+    if (status == STATUS_OK)
+        status = read_count(reader, json_member(value, "nprobe"), "options.nprobe", &out->nprobe);
+    if (status == STATUS_OK)
+        status = read_float(reader, json_member(value, "target_recall"), "options.target_recall",
+                            &out->target_recall);
+    if (status == STATUS_OK)
+        status = read_word(reader, json_member(value, "approx"), "options.approx",
+                           "fast|normal|accurate", &approx);
+    if (status == STATUS_OK)
+        status = check_effort(reader, value);
     out->over = (enum api_modality)over;
     out->fusion = (enum api_fusion)fusion;
     out->index = (enum api_index)(index > 0 ? index - 1 : 0);
     out->profile = (enum api_profile)(profile > 0 ? profile - 1 : 0);
+    out->approx = (enum api_approx)approx;
     return status;
 }
 

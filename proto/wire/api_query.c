@@ -27,6 +27,27 @@ enum status api_unpack(const ProtobufCMessageDescriptor *type, struct bytes mess
 
 // --- options
 
+// How far the index is looked into. The wire has room for one of the three only.
+static enum status check_effort(const struct api_options *options, struct reason *why)
+{
+    const char *given = NULL;
+    if (options->nprobe > 0)
+        given = "options.nprobe";
+    else if (options->approx != API_APPROX_DEFAULT)
+        given = "options.approx";
+    else if (options->target_recall < 0 || options->target_recall > 0)
+        given = "options.target_recall";
+    if (given && options->index == API_INDEX_EXACT)
+        return reason_set(why, STATUS_INVALID, given,
+                          "given together with an exact search, which looks into everything; "
+                          "allowed: with index auto or ivf");
+
+    enum status status = wire_check_uint("options.nprobe", options->nprobe, 0, PROBES_MAX, why);
+    if (status == STATUS_OK)
+        status = wire_check_recall("options.target_recall", options->target_recall, why);
+    return status;
+}
+
 static enum status check_options(const struct api_options *options, struct reason *why)
 {
     if (options->k == 0)
@@ -50,7 +71,7 @@ static enum status check_options(const struct api_options *options, struct reaso
         !(options->dedup >= DEDUP_MIN && options->dedup <= 1))
         return reason_set(why, STATUS_INVALID, "options.dedup", "%g; allowed: 0 or %g..1",
                           (double)options->dedup, (double)DEDUP_MIN);
-    return STATUS_OK;
+    return check_effort(options, why);
 }
 
 // `raw` NULL: the client left the options out.
@@ -76,10 +97,30 @@ static enum status read_options(struct wire_memory *memory, const Reco__V1__Quer
         .min_pair_similarity = raw->min_pair_similarity,
         .dedup = raw->dedup,
     };
+    if (raw->effort_case == RECO__V1__QUERY_OPTIONS__EFFORT_NPROBE)
+        out->nprobe = raw->nprobe;
+    else if (raw->effort_case == RECO__V1__QUERY_OPTIONS__EFFORT_TARGET_RECALL)
+        out->target_recall = raw->target_recall;
+    else if (raw->effort_case == RECO__V1__QUERY_OPTIONS__EFFORT_APPROX)
+        out->approx = (enum api_approx)raw->approx;
     api_read_filter(memory, raw->filter, &out->filter);
     enum status status =
         api_read_fields("options.fields", raw->fields, raw->n_fields, &out->fields, why);
     return status == STATUS_OK ? check_options(out, why) : status;
+}
+
+static void write_effort(const struct api_options *options, Reco__V1__QueryOptions *raw)
+{
+    if (options->nprobe > 0) {
+        raw->effort_case = RECO__V1__QUERY_OPTIONS__EFFORT_NPROBE;
+        raw->nprobe = options->nprobe;
+    } else if (options->approx != API_APPROX_DEFAULT) {
+        raw->effort_case = RECO__V1__QUERY_OPTIONS__EFFORT_APPROX;
+        raw->approx = (Reco__V1__Approx)options->approx;
+    } else if (options->target_recall < 0 || options->target_recall > 0) {
+        raw->effort_case = RECO__V1__QUERY_OPTIONS__EFFORT_TARGET_RECALL;
+        raw->target_recall = options->target_recall;
+    }
 }
 
 static void write_options(struct wire_memory *memory, const struct api_options *options,
@@ -101,6 +142,7 @@ static void write_options(struct wire_memory *memory, const struct api_options *
     raw->dedup = options->dedup;
     raw->fields = wire_array(memory, RECORD_FIELDS_MAX, sizeof(*raw->fields));
     raw->n_fields = raw->fields ? api_write_fields(options->fields, raw->fields) : 0;
+    write_effort(options, raw);
 }
 
 // --- labels

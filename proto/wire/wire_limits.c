@@ -433,6 +433,7 @@ static const struct wire_limits table[] = {
     LIMITS(reco__v1__tag_list, tag_list),
     LIMITS(reco__v1__timings, timings),
     LIMITS(reco__v1__answer, answer),
+    NO_LIMITS(reco__v1__search_work),
     LIMITS(reco__v1__item_error, item_error),
     LIMITS(reco__v1__encode_image_request, encode_image_request),
     LIMITS(reco__v1__encode_text_request, texts_request),

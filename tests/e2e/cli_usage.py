@@ -99,7 +99,14 @@ class Usage(Case):
         self.refused(2, "-k: '0' is not allowed: a whole number from 1 to 256 is", "search", "-k", "0")
         self.refused(2, "-k: needs a value", "search", "-k")
         self.refused(2, "'head' is not supported in this version", "refine", "--fusion", "head")
-        self.refused(2, "'ivf' is not supported in this version", "search", "--index", "ivf")
+        self.refused(2, "--nprobe: '0' is not allowed: a whole number from 1 to 4096 is", "search", "--nprobe", "0")
+        self.refused(2, "--target-recall: '1' is not allowed: a number from 0.5 to 0.999 is", "search",
+                     "--target-recall", "1")
+        self.refused(2, "--approx: 'best' is not allowed: fast|normal|accurate is", "search", "--approx", "best")
+        self.refused(2, "--approx: is not allowed together with another of --approx, --target-recall and --nprobe",
+                     "refine", "--text", "x", "--approx", "fast", "--nprobe", "3")
+        self.refused(2, "--nprobe: is not allowed with --index exact", "classify", "x.png", "--labels", "x",
+                     "--index", "exact", "--nprobe", "3")
         self.refused(2, "'vulkan' is not supported in this version", "embed", "text", "x", "--device",
                      "vulkan")
         self.refused(2, "nothing to ask: one of --image, --text, --embedding and --part", "search")

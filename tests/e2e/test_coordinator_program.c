@@ -363,10 +363,11 @@ Test(program, serves_what_a_coordinator_in_the_process_answers)
     struct buffer request = {0};
     struct buffer reply = {0};
     struct reason why = {0};
-    question.options.index = API_INDEX_IVF;
+    question.options.index = API_INDEX_EXACT;
+    question.options.nprobe = 1;
     cr_assert(eq(int, api_encode_query(API_SEARCH, &question, &request), STATUS_OK));
-    cr_expect(eq(int, call(&cluster, API_SEARCH, &request, &reply, &why), STATUS_UNSUPPORTED));
-    cr_expect(eq(str, why.field, (char *)"options.index"));
+    cr_expect(eq(int, call(&cluster, API_SEARCH, &request, &reply, &why), STATUS_INVALID));
+    cr_expect(eq(str, why.field, (char *)"options.nprobe"));
     house_close(&house);
     close_cluster(&cluster);
 }

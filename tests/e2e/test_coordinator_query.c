@@ -265,6 +265,7 @@ Test(query, says_who_answered_and_how_long_it_took)
     cr_expect(text_equal(answer.memory, text_of("m")));
     cr_expect(text_equal(answer.space, text_of(HOUSE_SPACE)));
     cr_expect(text_equal(answer.index, text_of("exact")));
+    cr_expect(answer.work.exact);
     cr_expect(eq(u32, answer.generation, 1));
     cr_expect(gt(sz, answer.request_id.bytes, 0));
     cr_expect(eq(sz, answer.timings.shard_count, 3));
@@ -324,11 +325,11 @@ Test(query, refuses_what_does_not_fit_the_memory)
     cr_expect(eq(int, house_query(&house, API_SEARCH, &question, &answer, &why), STATUS_INVALID));
 
     question = house_question(7, embedding);
-    question.options.index = API_INDEX_IVF;
-    cr_expect(
-        eq(int, house_query(&house, API_SEARCH, &question, &answer, &why), STATUS_UNSUPPORTED));
-    cr_expect(eq(str, why.field, (char *)"options.index"));
     question.options.index = API_INDEX_EXACT;
+    question.options.nprobe = 1;
+    cr_expect(eq(int, house_query(&house, API_SEARCH, &question, &answer, &why), STATUS_INVALID));
+    cr_expect(eq(str, why.field, (char *)"options.nprobe"));
+    question.options.nprobe = 0;
     cr_expect(eq(int, house_query(&house, API_SEARCH, &question, &answer, &why), STATUS_OK));
     question.options.k = 0;
     cr_expect(eq(int, house_query(&house, API_SEARCH, &question, &answer, &why), STATUS_INVALID));

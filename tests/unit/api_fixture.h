@@ -30,6 +30,7 @@ static const struct api_options full_options = {
     .filter = {words, 3, words, 2, words, 1, words, 3, ids, 3, true},
     .dedup = 0.95f,
     .fields = API_FIELDS_ALL,
+    .nprobe = PROBES_MAX,
 };
 
 static const struct api_timings full_timings = {
@@ -70,6 +71,7 @@ static inline struct api_answer full_answer(void)
         .timings = full_timings,
         .index = T("exact"),
         .records = UINT64_MAX,
+        .work = {true, 1, 2, 3, UINT64_MAX},
         .embedding = floats,
         .embedding_count = 3,
         .gate = 0.25f,

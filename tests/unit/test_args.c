@@ -183,9 +183,8 @@ Test(args, names_the_nearest_flag_for_an_unknown_one)
     REFUSED("unknown flag -k10", "a", "-k10");
 }
 
-Test(args, says_of_later_flags_and_words_that_they_are_not_supported_yet)
+Test(args, says_of_later_words_that_they_are_not_supported_yet)
 {
-    REFUSED("--nprobe: not supported in this version", "a", "--nprobe=3");
     REFUSED("--kind: 'ivf' is not supported in this version: auto|exact|b is", "a", "--kind",
             "ivf");
 }

@@ -123,7 +123,7 @@ Test(labels, refined_ones_depend_on_everything_that_changes_them)
 {
     const struct text label = text_of("owl");
     struct label_set *set = new_set(&label, 1, NULL, 0);
-    uint8_t digests[12][HASH_SHA256_BYTES];
+    uint8_t digests[16][HASH_SHA256_BYTES];
     struct question question = {.fuser = {.k = 10}};
     question.memory.number = 1;
     int n = 0;
@@ -144,6 +144,12 @@ Test(labels, refined_ones_depend_on_everything_that_changes_them)
     question.exclude_count = 1;
     label_refined_digest(set, &question, 0, 1, 1, digests[n++]);
     question.exclude[0] = 5;
+    label_refined_digest(set, &question, 0, 1, 1, digests[n++]);
+    question.index = API_INDEX_IVF;
+    label_refined_digest(set, &question, 0, 1, 1, digests[n++]);
+    question.probes = 8;
+    label_refined_digest(set, &question, 0, 1, 1, digests[n++]);
+    question.target_recall = 0.9f;
     label_refined_digest(set, &question, 0, 1, 1, digests[n++]);
     for (int i = 0; i < n; i++)
         for (int j = i + 1; j < n; j++)

@@ -338,7 +338,9 @@ const struct verb verb_classify = {
              "\"source\",\n"
              "\"weight\",\"effect\"}],\"coverage\",\"degraded\":[],\"memory\",\"generation\","
              "\"space\",\n"
-             "\"index\",\"records\",\"request_id\",\"timings_ms\":{}}; effect only with --explain",
+             "\"index\",\"records\",\"work\":{},\"request_id\",\"timings_ms\":{}}; effect only "
+             "with\n"
+             "--explain",
          .items_max = SIZE_MAX,
          .groups = {classify_flags, options_fusion, options_query, options_fields, options_profile,
                     options_memory, options_items, options_data, options_model, options_server,

@@ -72,6 +72,8 @@ const struct verb verb_search = {
                  "{\"input\",\"neighbours\":[{\"id\",\"key\",\"score\",\"caption\",\"source\"}],\n"
                  "\"coverage\",\"degraded\":[],\"memory\",\"generation\",\"space\",\"index\","
                  "\"records\",\n"
+                 "\"work\":{\"exact\",\"lists_probed\",\"codes_scanned\",\"rows_refined\","
+                 "\"rows_read\"},\n"
                  "\"request_id\",\"timings_ms\":{}}",
              .groups = {search_flags, options_input, options_query, options_fields, options_profile,
                         options_memory, options_items, options_data, options_model, options_server,
