@@ -6,6 +6,7 @@
 // JSON; one answer written as JSON.
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <criterion/criterion.h>
