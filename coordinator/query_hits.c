@@ -87,6 +87,30 @@ enum status query_hits_accept(struct query *query, const struct fanout_reply *re
     return STATUS_OK;
 }
 
+// ---------------------------------------------------------------- sums
+
+void query_hits_tally(struct query *query)
+{
+    uint32_t vshards = 0;
+    query->result.records = 0;
+    query->result.work = (struct api_work){.exact = true};
+    for (uint32_t i = 0; i < NODES_MAX; i++) {
+        if (!query->nodes[i].answered)
+            continue;
+        const struct shard_search_reply *reply = &query->nodes[i].reply;
+        struct api_work *work = &query->result.work;
+        vshards += query->nodes[i].vshards;
+        query->result.records += reply->records;
+        work->exact = work->exact && reply->exact;
+        work->lists_probed += reply->lists_probed;
+        work->codes_scanned += reply->codes_scanned;
+        work->rows_refined += reply->rows_refined;
+        work->rows_read += reply->rows_read;
+    }
+    uint32_t all = query->question.memory.vshards;
+    query->result.coverage = all == 0 ? 0.0f : (float)vshards / (float)all;
+}
+
 // ---------------------------------------------------------------- merging
 
 // Merges one row; false and *bad when a node's list is not what it should be.

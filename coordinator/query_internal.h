@@ -135,6 +135,9 @@ enum status query_parts_sum(struct query *query, struct reason *why) MUST_CHECK;
 enum status query_hits_accept(struct query *query, const struct fanout_reply *reply,
                               struct reason *why) MUST_CHECK;
 
+// Coverage, records and work of the nodes that count.
+void query_hits_tally(struct query *query);
+
 // Merges the replies of all nodes that count; those with bad lists are lost. Then builds the
 // payload's table, keeping rows that are there already. STATUS_NO_MEMORY.
 enum status query_hits_merge(struct query *query) MUST_CHECK;

@@ -143,29 +143,6 @@ static void fail(struct query *query, enum status status, const struct reason *w
     finish(query);
 }
 
-// What the nodes did that count.
-static void set_coverage(struct query *query)
-{
-    uint32_t vshards = 0;
-    query->result.records = 0;
-    query->result.work = (struct api_work){.exact = true};
-    for (uint32_t i = 0; i < NODES_MAX; i++) {
-        if (!query->nodes[i].answered)
-            continue;
-        const struct shard_search_reply *reply = &query->nodes[i].reply;
-        struct api_work *work = &query->result.work;
-        vshards += query->nodes[i].vshards;
-        query->result.records += reply->records;
-        work->exact = work->exact && reply->exact;
-        work->lists_probed += reply->lists_probed;
-        work->codes_scanned += reply->codes_scanned;
-        work->rows_refined += reply->rows_refined;
-        work->rows_read += reply->rows_read;
-    }
-    uint32_t all = query->question.memory.vshards;
-    query->result.coverage = all == 0 ? 0.0f : (float)vshards / (float)all;
-}
-
 // The reasons so far, in one line.
 static void join_reasons(const struct query *query, char *text, size_t room)
 {
@@ -575,7 +552,7 @@ static void gather(struct query *query)
 
 static bool covers_enough(struct query *query)
 {
-    set_coverage(query);
+    query_hits_tally(query);
     if (query->result.coverage >= 1 && !query->question.filter)
         meta_set_shown(query->params.backend->meta, query->question.memory.number,
                        query->result.records);
