@@ -2,12 +2,17 @@
 // Slots, live bits, and the order in which things become visible.
 //
 // Appending writes image rows, text rows and slots behind the last slot, where nobody looks, and
-// only then, under the lock, raises the count, sets the live bits, clears those of the slots that
-// are replaced, and points the map at the new ones. A view copies count and live bits under the
+// only then, under the lock, sets the bits of the new slots, raises the count, clears the bits of the
+// slots that are replaced, and points the map at the new ones. A view copies count and bits under the
 // same lock: 1 bit for each row it is about to scan, so the copy costs nothing beside the scan.
 //
-// Room for the map and the bits is made before the lock is taken: the writer is the only one that
-// changes them, so it may copy them while others read.
+// Who does not read all rows anyway reads bits and count where they are, without the lock. They never
+// move: room for the most slots there may ever be is reserved as address space. The order above is
+// for such a reader: one that finds the bit of a replaced slot cleared and reads the count afterwards
+// finds the new slot below it.
+//
+// Room for the map is made before the lock is taken: the writer is the only one that changes it, so it
+// may copy it while others read.
 
 #include "shard_node/rows.h"
 
@@ -34,17 +39,31 @@
 
 // --- opening
 
-static struct rows *new_rows(const struct rows_params *params, struct reason *why)
+// Two bits for each slot that there may be; only what is written takes memory.
+static bool reserve_bits(struct rows *rows)
+{
+    const size_t bytes = 2 * rows_words_of(rows->slots_max) * sizeof(*rows->live);
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return false;
+    rows->bits_map = map;
+    rows->bits_bytes = bytes;
+    rows->live = map;
+    rows->visible = rows->live + rows_words_of(rows->slots_max);
+    return true;
+}
+
+static enum status new_rows(const struct rows_params *params, struct rows **out, struct reason *why)
 {
     assert(params->dimension >= 1 && params->dimension <= DIMENSION_MAX);
 
     struct rows *rows = mem_alloc(sizeof(*rows));
     const int used = snprintf(rows->directory, sizeof(rows->directory), "%s", params->directory);
     if (used < 1 || used >= ROWS_PATH_BYTES) {
-        reason_set(why, STATUS_INVALID, "directory", "the path has %d bytes; at most %d", used,
-                   ROWS_PATH_BYTES - 1);
         mem_free(rows);
-        return NULL;
+        return reason_set(why, STATUS_INVALID, "directory", "the path has %d bytes; at most %d",
+                          used, ROWS_PATH_BYTES - 1);
     }
     rows->generation = params->generation;
     rows->dimension = params->dimension;
@@ -54,7 +73,14 @@ static struct rows *new_rows(const struct rows_params *params, struct reason *wh
     for (int f = 0; f < ROWS_FILES; f++)
         rows->file[f].fd = -1;
     pthread_mutex_init(&rows->lock, NULL);
-    return rows;
+    if (!reserve_bits(rows)) {
+        reason_set(why, STATUS_NO_MEMORY, "rows",
+                   "no address space for the bits of %" PRIu32 " slots", rows->slots_max);
+        rows_close(&rows);
+        return STATUS_NO_MEMORY;
+    }
+    *out = rows;
+    return STATUS_OK;
 }
 
 static enum status open_files(struct rows *rows, bool create, struct reason *why)
@@ -80,19 +106,27 @@ const struct rows_slot *rows_slot(const struct rows *rows, uint32_t slot)
     return slots_of(rows) + slot;
 }
 
-static bool bit_is_set(const uint64_t *bits, uint32_t at)
+// Only the writer changes bits, one after the other.
+static void set_bit(_Atomic uint64_t *bits, uint32_t at)
 {
-    return (bits[at / 64] >> (at % 64) & 1) != 0;
+    const uint64_t word = atomic_load_explicit(&bits[at / 64], memory_order_relaxed);
+    atomic_store_explicit(&bits[at / 64], word | 1ull << (at % 64), memory_order_release);
 }
 
-static void set_bit(uint64_t *bits, uint32_t at)
+static void clear_bit(_Atomic uint64_t *bits, uint32_t at)
 {
-    bits[at / 64] |= 1ull << (at % 64);
+    const uint64_t word = atomic_load_explicit(&bits[at / 64], memory_order_relaxed);
+    atomic_store_explicit(&bits[at / 64], word & ~(1ull << (at % 64)), memory_order_release);
 }
 
-static void clear_bit(uint64_t *bits, uint32_t at)
+static bool is_hidden(const struct rows *rows, uint32_t slot)
 {
-    bits[at / 64] &= ~(1ull << (at % 64));
+    return rows_bit(rows->live, slot) && !rows_bit(rows->visible, slot);
+}
+
+static uint32_t slot_count(const struct rows *rows)
+{
+    return (uint32_t)atomic_load_explicit(&rows->slot_count, memory_order_acquire);
 }
 
 static bool row_is_sound(const struct rows *rows, uint32_t slot)
@@ -109,6 +143,7 @@ static void note_damaged(struct rows *rows, uint32_t slot, struct rows_opened *o
     log_warn("row_damaged", "generation=%" PRIu32 " slot=%" PRIu32 " id=%016" PRIx64,
              rows->generation, slot, id);
     clear_bit(rows->live, slot);
+    clear_bit(rows->visible, slot);
     opened->damaged = mem_grow(opened->damaged, opened->damaged_count + 1, sizeof(id));
     opened->damaged[opened->damaged_count++] = id;
 }
@@ -116,17 +151,18 @@ static void note_damaged(struct rows *rows, uint32_t slot, struct rows_opened *o
 // Checks every live row, which also brings it into memory, and enters it into the map.
 static enum status check_rows(struct rows *rows, struct rows_opened *opened, struct reason *why)
 {
+    const uint32_t slots = slot_count(rows);
     for (int f = 0; f < ROWS_SLOTS; f++) {
-        if (rows->slot_count > 0)
-            (void)madvise(rows->file[f].map, rows->slot_count * rows->file[f].item_bytes,
+        if (slots > 0)
+            (void)madvise(rows->file[f].map, slots * rows->file[f].item_bytes,
                           MADV_WILLNEED); // a hint
     }
-    for (uint32_t slot = 0; slot < rows->slot_count; slot++) {
-        if (!bit_is_set(rows->live, slot))
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        if (!rows_bit(rows->live, slot))
             continue;
         if (!row_is_sound(rows, slot)) {
             note_damaged(rows, slot, opened);
-            if (opened->damaged_count > rows->slot_count / DAMAGED_SHARE)
+            if (opened->damaged_count > slots / DAMAGED_SHARE)
                 return reason_set(why, STATUS_CORRUPT, "rows", "%s: %zu rows fail their checksum",
                                   rows->directory, opened->damaged_count);
             continue;
@@ -146,14 +182,11 @@ static enum status take_over(struct rows *rows, struct rows_opened *opened, stru
     if (status != STATUS_OK)
         return status;
 
-    rows->live = head.live; // one word more than needed, so never of no length
-    rows->live_words = rows_words_of(head.count) + 1;
-    rows->live[rows->live_words - 1] = 0;
-    rows->hidden = mem_try_alloc_array(rows->live_words, sizeof(*rows->hidden));
-    if (!rows->hidden)
-        return reason_set(why, STATUS_NO_MEMORY, "rows", "no memory for %zu words of bits",
-                          rows->live_words);
-    memset(rows->hidden, 0, rows->live_words * sizeof(*rows->hidden));
+    for (size_t w = 0; w < rows_words_of(head.count); w++) {
+        atomic_init(&rows->live[w], head.live[w]);
+        atomic_init(&rows->visible[w], head.live[w]);
+    }
+    mem_free(head.live);
     opened->sequence = head.sequence;
     status = open_files(rows, false, why);
     for (int f = 0; f < ROWS_FILES && status == STATUS_OK; f++)
@@ -161,16 +194,16 @@ static enum status take_over(struct rows *rows, struct rows_opened *opened, stru
     if (status != STATUS_OK)
         return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status; // a head without its files
 
-    rows->slot_count = (uint32_t)head.count;
+    atomic_init(&rows->slot_count, (uint32_t)head.count);
     rows->slots_crc = head.slots_crc;
     if (hash_crc32c(0, slots_of(rows), head.count * sizeof(struct rows_slot)) != head.slots_crc)
         return reason_set(why, STATUS_CORRUPT, "rows", "%s/slots fails its checksum",
                           rows->directory);
     struct rows_map map;
-    status = rows_map_grow(&rows->map, rows->slot_count, slots_of(rows), &map);
+    status = rows_map_grow(&rows->map, head.count, slots_of(rows), &map);
     if (status != STATUS_OK)
-        return reason_set(why, status, "rows", "no memory for a map of %" PRIu32 " slots",
-                          rows->slot_count);
+        return reason_set(why, status, "rows", "no memory for a map of %" PRIu64 " slots",
+                          head.count);
     rows->map = map;
     return check_rows(rows, opened, why);
 }
@@ -178,12 +211,11 @@ static enum status take_over(struct rows *rows, struct rows_opened *opened, stru
 enum status rows_open(const struct rows_params *params, struct rows **out,
                       struct rows_opened *opened, struct reason *why)
 {
-    struct rows *rows = new_rows(params, why);
-    if (!rows)
-        return STATUS_INVALID;
-
+    struct rows *rows = NULL;
     struct rows_opened found = {0};
-    const enum status status = take_over(rows, &found, why);
+    enum status status = new_rows(params, &rows, why);
+    if (status == STATUS_OK)
+        status = take_over(rows, &found, why);
     if (status != STATUS_OK) {
         mem_free(found.damaged);
         rows_close(&rows);
@@ -196,12 +228,9 @@ enum status rows_open(const struct rows_params *params, struct rows **out,
 
 enum status rows_create(const struct rows_params *params, struct rows **out, struct reason *why)
 {
-    struct rows *rows = new_rows(params, why);
-    if (!rows)
-        return STATUS_INVALID;
-
-    enum status status = STATUS_OK;
-    if (mkdir(params->directory, 0700) != 0 && errno != EEXIST)
+    struct rows *rows = NULL;
+    enum status status = new_rows(params, &rows, why);
+    if (status == STATUS_OK && mkdir(params->directory, 0700) != 0 && errno != EEXIST)
         status = disk_error("rows", "make", params->directory, why);
     // The head goes first: without it, whatever else is left says nothing.
     if (status == STATUS_OK)
@@ -224,8 +253,8 @@ void rows_close(struct rows **rows_pointer)
     for (int f = 0; f < ROWS_FILES; f++)
         rows_file_close(&rows->file[f]);
     rows_map_deinit(&rows->map);
-    mem_free(rows->live);
-    mem_free(rows->hidden);
+    if (rows->bits_map)
+        munmap(rows->bits_map, rows->bits_bytes);
     pthread_mutex_destroy(&rows->lock);
     mem_free(rows);
     *rows_pointer = NULL;
@@ -255,43 +284,6 @@ static enum status reserve_map(struct rows *rows, size_t count)
     rows->map = grown;
     pthread_mutex_unlock(&rows->lock);
     rows_map_deinit(&old);
-    return STATUS_OK;
-}
-
-// A larger copy; the new bits are 0.
-static uint64_t *grow_bits(const uint64_t *bits, size_t count, size_t words)
-{
-    uint64_t *grown = mem_try_alloc_array(words, sizeof(*grown));
-    if (!grown)
-        return NULL;
-    if (count > 0)
-        memcpy(grown, bits, count * sizeof(*grown));
-    memset(grown + count, 0, (words - count) * sizeof(*grown));
-    return grown;
-}
-
-static enum status reserve_live(struct rows *rows, size_t count)
-{
-    const size_t needed = rows_words_of((uint64_t)rows->slot_count + count);
-    if (needed <= rows->live_words)
-        return STATUS_OK;
-
-    const size_t words = needed + needed / 2 + 64;
-    uint64_t *live = grow_bits(rows->live, rows->live_words, words);
-    uint64_t *hidden = live ? grow_bits(rows->hidden, rows->live_words, words) : NULL;
-    if (!hidden) {
-        mem_free(live);
-        return STATUS_NO_MEMORY;
-    }
-    uint64_t *old_live = rows->live;
-    uint64_t *old_hidden = rows->hidden;
-    pthread_mutex_lock(&rows->lock);
-    rows->live = live;
-    rows->hidden = hidden;
-    rows->live_words = words;
-    pthread_mutex_unlock(&rows->lock);
-    mem_free(old_live);
-    mem_free(old_hidden);
     return STATUS_OK;
 }
 
@@ -328,30 +320,34 @@ static enum status write_chunk(struct rows *rows, const struct rows_item *items,
     return status;
 }
 
-static void replace_bits(struct rows *rows, uint32_t old, uint32_t slot)
+// Shows a new slot, unless the record is hidden. Returns the slot that it replaces, or ROWS_NONE.
+static uint32_t show(struct rows *rows, uint32_t slot, bool hidden)
 {
-    clear_bit(rows->live, old);
-    if (!bit_is_set(rows->hidden, old))
-        return;
-    clear_bit(rows->hidden, old);
-    set_bit(rows->hidden, slot);
+    const uint32_t replaced = rows_map_put(&rows->map, slot, slots_of(rows));
+    const bool was_hidden = replaced != ROWS_NONE && is_hidden(rows, replaced);
+    set_bit(rows->live, slot);
+    if (!hidden && !was_hidden)
+        set_bit(rows->visible, slot);
+    if (replaced == ROWS_NONE)
+        rows->live_count++;
+    if (hidden && !was_hidden)
+        rows->hidden_count++;
+    return replaced;
 }
 
 static void publish(struct rows *rows, const struct rows_item *items, size_t count)
 {
+    uint32_t replaced[CHUNK];
     pthread_mutex_lock(&rows->lock);
+    const uint32_t first = slot_count(rows);
+    for (size_t i = 0; i < count; i++)
+        replaced[i] = show(rows, first + (uint32_t)i, items[i].hidden);
+    atomic_store_explicit(&rows->slot_count, first + (uint32_t)count, memory_order_release);
     for (size_t i = 0; i < count; i++) {
-        const uint32_t slot = rows->slot_count++;
-        const uint32_t replaced = rows_map_put(&rows->map, slot, slots_of(rows));
-        set_bit(rows->live, slot);
-        if (replaced == ROWS_NONE)
-            rows->live_count++;
-        else
-            replace_bits(rows, replaced, slot);
-        if (items[i].hidden && !bit_is_set(rows->hidden, slot)) {
-            set_bit(rows->hidden, slot);
-            rows->hidden_count++;
-        }
+        if (replaced[i] == ROWS_NONE)
+            continue;
+        clear_bit(rows->visible, replaced[i]);
+        clear_bit(rows->live, replaced[i]);
     }
     pthread_mutex_unlock(&rows->lock);
 }
@@ -359,13 +355,14 @@ static void publish(struct rows *rows, const struct rows_item *items, size_t cou
 enum status rows_append(struct rows *rows, const struct rows_item *items, size_t count,
                         struct reason *why)
 {
-    if (count > rows->slots_max - rows->slot_count)
+    const uint32_t first = slot_count(rows);
+    if (count > rows->slots_max - first)
         return reason_set(why, STATUS_EXHAUSTED, "rows",
                           "generation %" PRIu32 " has %" PRIu32 " slots on this node, of %" PRIu32
                           " at most; %zu more do not fit: add nodes, or restart the node if many "
                           "records were replaced",
-                          rows->generation, rows->slot_count, rows->slots_max, count);
-    if (reserve_map(rows, count) != STATUS_OK || reserve_live(rows, count) != STATUS_OK)
+                          rows->generation, first, rows->slots_max, count);
+    if (reserve_map(rows, count) != STATUS_OK)
         return reason_set(why, STATUS_NO_MEMORY, "rows", "no memory to name %zu more rows", count);
 
     uint32_t crc = rows->slots_crc;
@@ -373,7 +370,7 @@ enum status rows_append(struct rows *rows, const struct rows_item *items, size_t
         const size_t now = count - done < CHUNK ? count - done : CHUNK;
         struct rows_slot slots[CHUNK];
         const enum status status =
-            write_chunk(rows, items + done, now, (uint64_t)rows->slot_count + done, slots, why);
+            write_chunk(rows, items + done, now, (uint64_t)first + done, slots, why);
         if (status != STATUS_OK)
             return status;
         crc = hash_crc32c(crc, slots, now * sizeof(*slots));
@@ -394,11 +391,11 @@ bool rows_remove(struct rows *rows, uint64_t id)
     pthread_mutex_lock(&rows->lock);
     const uint32_t slot = rows_map_remove(&rows->map, id, slots_of(rows));
     if (slot != ROWS_NONE) {
+        if (is_hidden(rows, slot))
+            rows->hidden_count--;
+        clear_bit(rows->visible, slot);
         clear_bit(rows->live, slot);
         rows->live_count--;
-        if (bit_is_set(rows->hidden, slot))
-            rows->hidden_count--;
-        clear_bit(rows->hidden, slot);
     }
     pthread_mutex_unlock(&rows->lock);
     return slot != ROWS_NONE;
@@ -408,12 +405,12 @@ bool rows_hide(struct rows *rows, uint64_t id, bool hidden)
 {
     pthread_mutex_lock(&rows->lock);
     const uint32_t slot = rows_map_find(&rows->map, id, slots_of(rows));
-    const bool changes = slot != ROWS_NONE && bit_is_set(rows->hidden, slot) != hidden;
+    const bool changes = slot != ROWS_NONE && is_hidden(rows, slot) != hidden;
     if (changes && hidden) {
-        set_bit(rows->hidden, slot);
+        clear_bit(rows->visible, slot);
         rows->hidden_count++;
     } else if (changes) {
-        clear_bit(rows->hidden, slot);
+        set_bit(rows->visible, slot);
         rows->hidden_count--;
     }
     pthread_mutex_unlock(&rows->lock);
@@ -434,7 +431,7 @@ bool rows_is_hidden(struct rows *rows, uint64_t id)
 {
     pthread_mutex_lock(&rows->lock);
     const uint32_t slot = rows_map_find(&rows->map, id, slots_of(rows));
-    const bool hidden = slot != ROWS_NONE && bit_is_set(rows->hidden, slot);
+    const bool hidden = slot != ROWS_NONE && is_hidden(rows, slot);
     pthread_mutex_unlock(&rows->lock);
     return hidden;
 }
@@ -455,15 +452,22 @@ uint64_t rows_live_count(struct rows *rows)
     return count;
 }
 
-uint64_t rows_slot_count(struct rows *rows)
+uint32_t rows_slot_count(const struct rows *rows)
 {
-    pthread_mutex_lock(&rows->lock);
-    const uint64_t count = rows->slot_count;
-    pthread_mutex_unlock(&rows->lock);
-    return count;
+    return slot_count(rows);
 }
 
-uint64_t rows_bytes(struct rows *rows)
+const _Atomic uint64_t *rows_visible(const struct rows *rows)
+{
+    return rows->visible;
+}
+
+const _Atomic uint64_t *rows_live(const struct rows *rows)
+{
+    return rows->live;
+}
+
+uint64_t rows_bytes(const struct rows *rows)
 {
     const uint64_t slot_bytes =
         2 * (uint64_t)rows->dimension * sizeof(uint16_t) + sizeof(struct rows_slot);
@@ -473,30 +477,40 @@ uint64_t rows_bytes(struct rows *rows)
 uint64_t rows_heap_bytes(struct rows *rows)
 {
     pthread_mutex_lock(&rows->lock);
-    const uint64_t bytes = rows->live_words * sizeof(*rows->live) +
+    const uint64_t bytes = 2 * rows_words_of(slot_count(rows)) * sizeof(*rows->live) +
                            rows->map.bucket_count * sizeof(*rows->map.buckets);
     pthread_mutex_unlock(&rows->lock);
     return bytes;
 }
 
-// The live bits of those who are chosen, under the lock.
+// The visible bits of those who are chosen, under the lock.
 static void choose(const struct rows *rows, const struct rows_choice *choice, uint64_t *live)
 {
-    const size_t words = rows_words_of(rows->slot_count);
+    const size_t words = rows_words_of(slot_count(rows));
     if (choice->has_only)
         memset(live, 0, words * sizeof(*live));
     for (size_t w = 0; w < words && !choice->has_only; w++)
-        live[w] = rows->live[w] & ~rows->hidden[w];
+        live[w] = atomic_load_explicit(&rows->visible[w], memory_order_relaxed);
     for (size_t i = 0; i < choice->only_count; i++) {
         const uint32_t slot = rows_map_find(&rows->map, choice->only[i], slots_of(rows));
-        if (slot != ROWS_NONE && bit_is_set(rows->live, slot) && !bit_is_set(rows->hidden, slot))
-            set_bit(live, slot);
+        if (slot != ROWS_NONE && rows_bit(rows->visible, slot))
+            live[slot / 64] |= 1ull << (slot % 64);
     }
     for (size_t i = 0; i < choice->excluded_count; i++) {
         const uint32_t slot = rows_map_find(&rows->map, choice->excluded[i], slots_of(rows));
         if (slot != ROWS_NONE)
-            clear_bit(live, slot);
+            live[slot / 64] &= ~(1ull << (slot % 64));
     }
+}
+
+// Everything but the bits, under the lock.
+static struct rows_view view_of(const struct rows *rows)
+{
+    return (struct rows_view){.dimension = rows->dimension,
+                              .slot_count = slot_count(rows),
+                              .live_count = rows->live_count - rows->hidden_count,
+                              .rows = {rows->file[ROWS_IMAGE].map, rows->file[ROWS_TEXT].map},
+                              .slots = slots_of(rows)};
 }
 
 void rows_view_recount(struct rows_view *view)
@@ -518,23 +532,25 @@ enum status rows_view_begin(struct rows *rows, const struct rows_choice *choice,
             return STATUS_NO_MEMORY;
 
         pthread_mutex_lock(&rows->lock);
-        const size_t words = rows_words_of(rows->slot_count);
-        if (words > room) {
+        if (rows_words_of(slot_count(rows)) > room) {
             pthread_mutex_unlock(&rows->lock);
             mem_free(live);
             continue;
         }
         choose(rows, choice, live);
-        *out = (struct rows_view){.dimension = rows->dimension,
-                                  .slot_count = rows->slot_count,
-                                  .live_count = rows->live_count - rows->hidden_count,
-                                  .live = live,
-                                  .rows = {rows->file[ROWS_IMAGE].map, rows->file[ROWS_TEXT].map},
-                                  .slots = slots_of(rows)};
+        *out = view_of(rows);
+        out->live = live;
         pthread_mutex_unlock(&rows->lock);
         return STATUS_OK;
     }
     return STATUS_NO_MEMORY;
+}
+
+void rows_view_share(struct rows *rows, struct rows_view *out)
+{
+    pthread_mutex_lock(&rows->lock);
+    *out = view_of(rows);
+    pthread_mutex_unlock(&rows->lock);
 }
 
 void rows_view_end(struct rows_view *view)

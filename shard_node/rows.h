@@ -6,7 +6,7 @@
 // opens them applies what came later. A slot is written once: replacing a record takes a new
 // slot and clears the live bit of the old one, so a search never sees a row half written.
 //
-// Thread-safety: append, remove and checkpoint by one thread at a time; finding and viewing by any.
+// Thread-safety: append, remove, hide and checkpoint by one thread at a time; finding and viewing by any.
 
 #ifndef RECO_SHARD_NODE_ROWS_H
 #define RECO_SHARD_NODE_ROWS_H
@@ -95,9 +95,16 @@ const uint16_t *rows_row(const struct rows *rows, enum modality modality, uint32
 const struct rows_slot *rows_slot(const struct rows *rows, uint32_t slot);
 
 uint64_t rows_live_count(struct rows *rows);
-uint64_t rows_slot_count(struct rows *rows); // removed and replaced ones too
-uint64_t rows_bytes(struct rows *rows);      // of the files
-uint64_t rows_heap_bytes(struct rows *rows); // of what stands beside them in memory
+uint64_t rows_bytes(const struct rows *rows); // of the files
+uint64_t rows_heap_bytes(struct rows *rows);  // of what stands beside them in memory
+
+// What is read without a lock. A bit for each slot below the count, where they stay as long as the
+// rows: a visible record is live and not hidden. A replaced record's new bit is set before the
+// count is raised, and its old one cleared afterwards: whoever finds a bit cleared and reads the count then
+// finds the new slot below it.
+uint32_t rows_slot_count(const struct rows *rows); // removed and replaced ones too
+const _Atomic uint64_t *rows_visible(const struct rows *rows);
+const _Atomic uint64_t *rows_live(const struct rows *rows);
 
 // The records at one moment. Appending and removing go on beside it.
 struct rows_view {
@@ -122,6 +129,10 @@ struct rows_choice {
 // STATUS_NO_MEMORY.
 enum status rows_view_begin(struct rows *rows, const struct rows_choice *choice,
                             struct rows_view *out) MUST_CHECK;
+
+// The same without bits of its own: `live` is NULL, and rows_visible() goes on changing.
+void rows_view_share(struct rows *rows, struct rows_view *out);
+
 void rows_view_recount(struct rows_view *view); // after bits of `live` were cleared
 void rows_view_end(struct rows_view *view);
 

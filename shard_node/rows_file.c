@@ -192,7 +192,8 @@ enum status rows_head_read(const struct rows *rows, struct rows_head *out, struc
 
 enum status rows_head_write(const struct rows *rows, uint64_t sequence, struct reason *why)
 {
-    const size_t words = rows_words_of(rows->slot_count);
+    const uint32_t slots = rows_slot_count(rows);
+    const size_t words = rows_words_of(slots);
     const size_t bytes = HEAD_FIXED_BYTES + 8 * words + 4;
     uint8_t *head = mem_try_alloc(bytes);
     if (!head)
@@ -205,9 +206,9 @@ enum status rows_head_write(const struct rows *rows, uint64_t sequence, struct r
     bytes_put_u32_le(head + 20, rows->slots_crc);
     bytes_put_u64_le(head + 24, rows->store_identity);
     bytes_put_u64_le(head + 32, sequence);
-    bytes_put_u64_le(head + 40, rows->slot_count);
+    bytes_put_u64_le(head + 40, slots);
     for (size_t w = 0; w < words; w++)
-        bytes_put_u64_le(head + HEAD_FIXED_BYTES + 8 * w, rows->live[w]);
+        bytes_put_u64_le(head + HEAD_FIXED_BYTES + 8 * w, atomic_load(&rows->live[w]));
     bytes_put_u32_le(head + bytes - 4, hash_crc32c(0, head, bytes - 4));
 
     char path[ROWS_PATH_BYTES + 16];

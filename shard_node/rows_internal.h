@@ -38,15 +38,18 @@ struct rows {
     uint32_t slots_crc; // of all slots; the writer's
     bool lacks_space;   // the writer's; the last write found none
 
+    // Read by anyone, changed by the writer under the lock.
+    atomic_uint_least32_t slot_count;
+    void *bits_map;
+    size_t bits_bytes;
+    _Atomic uint64_t *live;    // [words of slots_max], in the mapping
+    _Atomic uint64_t *visible; // live and not hidden
+
     // Read by anyone under the lock, changed by the writer under the lock; the writer
     // reads without it.
     pthread_mutex_t lock;
-    uint32_t slot_count;
     uint64_t live_count;
-    uint64_t *live;
-    uint64_t *hidden; // [live_words]; of slots that are live
     uint64_t hidden_count;
-    size_t live_words;
     struct rows_map map;
 };
 

@@ -9,6 +9,8 @@
 #ifndef RECO_SHARD_NODE_ROWS_MAP_H
 #define RECO_SHARD_NODE_ROWS_MAP_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +24,12 @@ struct rows_slot {
     uint32_t crc;     // CRC-32C of the image row and the text row
     float pair_score; // their inner product
 };
+
+// A bit for each slot, which others may change meanwhile.
+static inline bool rows_bit(const _Atomic uint64_t *bits, uint32_t slot)
+{
+    return (atomic_load_explicit(&bits[slot / 64], memory_order_acquire) >> (slot % 64) & 1) != 0;
+}
 
 struct rows_map {
     uint32_t *buckets;   // slot + 1; 0 is empty

@@ -112,7 +112,7 @@ void index_describe(struct index *index, struct index_about *out)
                  index->vectors / CODES_BLOCK * sizeof(struct list_block)};
 }
 
-enum status index_extend(struct index *index, uint32_t end, const uint64_t *live,
+enum status index_extend(struct index *index, uint32_t end, const _Atomic uint64_t *live,
                          struct reason *why)
 {
     const uint32_t begin = index_end(index);

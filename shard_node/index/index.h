@@ -17,6 +17,7 @@
 #ifndef RECO_SHARD_NODE_INDEX_INDEX_H
 #define RECO_SHARD_NODE_INDEX_INDEX_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,8 +29,9 @@
 #include "shard_node/rows_map.h"
 #include "shard_node/scan.h"
 
-#define INDEX_LIST_VECTORS 256 // of a list, on average
-#define INDEX_RECORDS_MIN 256  // fewer cannot be trained on
+#define INDEX_LIST_VECTORS 256        // of a list, on average
+#define INDEX_RECORDS_MIN 256         // fewer cannot be trained on
+#define INDEX_K_MAX (K_WIRE_MAX + 16) // some may turn out not to count
 
 struct index;
 
@@ -65,7 +67,7 @@ uint32_t index_sample_count(const struct index_params *params, uint64_t records)
 // Takes in the slots from index_end() up to `end`, without those whose bit in `live` is not set (NULL: all are)
 // and who are left out for ever: records that are only hidden have to be in `live`.
 // STATUS_NO_MEMORY: nothing was taken in.
-enum status index_extend(struct index *index, uint32_t end, const uint64_t *live,
+enum status index_extend(struct index *index, uint32_t end, const _Atomic uint64_t *live,
                          struct reason *why) MUST_CHECK;
 
 // What has changed the lists since they were learnt.
@@ -79,12 +81,12 @@ struct index_upkeep {
 // Looks at the next `lists` lists and mends the first that has become too large, too small or too full of dead
 // vectors; `live` as above. Adds to *upkeep. Returns false when none of them needed it.
 // When there is no memory the index stays as it is.
-bool index_maintain(struct index *index, const uint64_t *live, uint32_t lists,
+bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t lists,
                     struct index_upkeep *upkeep);
 
 // Measures, on a sample of its rows, what recall@10 how many probes give. `live` as above. Until then
 // index_probes() goes by what CLIP-like vectors need. STATUS_NO_MEMORY, and it goes on as before.
-enum status index_calibrate(struct index *index, const uint64_t *live) MUST_CHECK;
+enum status index_calibrate(struct index *index, const _Atomic uint64_t *live) MUST_CHECK;
 
 // How many probes are expected to find this share (above 0, below 1) of the true ten best, for queries
 // that are like the rows; as many as were tried when none is enough. Any thread.
@@ -106,11 +108,13 @@ struct index_scratch *index_scratch_create(struct epoch *epoch); // NULL: no mem
 void index_scratch_destroy(struct index_scratch **scratch);      // NULL is allowed
 
 struct index_query {
-    const float *query;   // [dimension], finite, at most 65504 in size
-    uint32_t k;           // 1..K_WIRE_MAX
-    uint32_t probes;      // lists to look into, 1..TREE_PROBES_MAX
-    uint32_t candidates;  // multiplied exactly; 0: as many as is good for k
-    const uint64_t *live; // bits of the slots that count; NULL: all
+    const float *query;  // [dimension], finite, at most 65504 in size
+    uint32_t k;          // 1..INDEX_K_MAX
+    uint32_t probes;     // lists to look into, 1..TREE_PROBES_MAX
+    uint32_t candidates; // multiplied exactly; 0: as many as is good for k
+    // Bits of the slots that count, read when a slot is looked at; NULL: all.
+    const _Atomic uint64_t *live;
+    uint32_t end; // slots from here on are not looked at; 0: all that are covered are
 };
 
 struct index_counts {
@@ -118,7 +122,8 @@ struct index_counts {
     uint64_t codes;   // sign codes
     uint32_t refined; // extra codes
     uint32_t rows;    // exact products
-    uint32_t end;     // index_end() at the beginning: slots from here on were not looked at
+    uint32_t
+        end; // slots from here on were not looked at: index_end() at the beginning, or the query's
 };
 
 // Writes the best hits, best first, at most query->k; returns how many. `counts` may be NULL.

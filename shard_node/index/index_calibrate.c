@@ -25,7 +25,7 @@
 
 struct calibration {
     struct index *index;
-    const uint64_t *live;
+    const _Atomic uint64_t *live;
     uint32_t end;
     uint32_t count;             // of queries, 0..QUERIES
     uint32_t slots[QUERIES];    // the rows that ask
@@ -118,7 +118,7 @@ static float recall_of(struct calibration *calibration)
     return all == 0 ? 1 : (float)atomic_load(&calibration->found) / (float)all;
 }
 
-enum status index_calibrate(struct index *index, const uint64_t *live)
+enum status index_calibrate(struct index *index, const _Atomic uint64_t *live)
 {
     struct calibration *calibration = mem_alloc(sizeof(*calibration));
     calibration->index = index;

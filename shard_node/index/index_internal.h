@@ -60,9 +60,9 @@ enum status index_take_in(struct index *index, const struct tree *tree, const ui
 enum status index_put(struct index *index, struct list_cell *cell, const uint16_t *centre,
                       const uint32_t *slots, uint32_t count) MUST_CHECK;
 
-static inline bool index_is_live(const uint64_t *live, uint32_t slot)
+static inline bool index_is_live(const _Atomic uint64_t *live, uint32_t slot)
 {
-    return !live || (live[slot / 64] >> (slot % 64) & 1);
+    return !live || rows_bit(live, slot);
 }
 
 static inline const uint16_t *index_row(const struct index *index, uint32_t slot)

@@ -26,7 +26,7 @@
 // The list that is taken out and what comes in its place.
 struct change {
     struct index *index;
-    const uint64_t *live;
+    const _Atomic uint64_t *live;
     struct index_upkeep *upkeep;
     uint32_t group;
     uint32_t place;
@@ -49,7 +49,8 @@ static uint32_t slot_in(const struct index *index, const struct list *list, uint
     return codes_block_at(&index->lists.shape, codes).slots[at % CODES_BLOCK];
 }
 
-static uint32_t count_live(const struct index *index, const struct list *list, const uint64_t *live)
+static uint32_t count_live(const struct index *index, const struct list *list,
+                           const _Atomic uint64_t *live)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; list && i < list->count; i++)
@@ -379,7 +380,7 @@ static bool mend(struct change *change)
     return true;
 }
 
-bool index_maintain(struct index *index, const uint64_t *live, uint32_t lists,
+bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t lists,
                     struct index_upkeep *upkeep)
 {
     bool has_mended = false;

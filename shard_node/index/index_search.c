@@ -205,7 +205,7 @@ size_t index_search(struct index *index, struct index_scratch *scratch,
                     const struct index_query *query, struct scan_hit *hits,
                     struct index_counts *counts)
 {
-    assert(query->k >= 1 && query->k <= K_WIRE_MAX);
+    assert(query->k >= 1 && query->k <= INDEX_K_MAX);
     assert(query->probes >= 1 && query->probes <= TREE_PROBES_MAX);
 
     struct search search = {.index = index, .scratch = scratch, .query = query};
@@ -216,6 +216,8 @@ size_t index_search(struct index *index, struct index_scratch *scratch,
 
     epoch_enter(scratch->epoch, scratch->place);
     search.counts.end = index_end(index);
+    if (query->end > 0 && query->end < search.counts.end)
+        search.counts.end = query->end;
     const struct tree *tree = atomic_load(&index->tree);
     const struct tree_query coarse = {.simd = index->simd,
                                       .level = index->params.level,

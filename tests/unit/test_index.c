@@ -120,6 +120,12 @@ static int by_score(const void *first, const void *second)
     return neighbour_ahead(a->neighbour, b->neighbour) ? -1 : 1;
 }
 
+// As the index reads them.
+static const _Atomic uint64_t *shared(const uint64_t *bits)
+{
+    return (const _Atomic uint64_t *)bits;
+}
+
 // The true best of the slots below `end` that are live.
 static void find_exactly(const float *query, uint32_t end, const uint64_t *live,
                          struct scan_hit *best)
@@ -147,7 +153,7 @@ static double recall(struct index *index, uint32_t probes, uint32_t end, const u
     size_t found = 0;
     for (size_t q = 0; q < QUERIES; q++) {
         const struct index_query query = {
-            .query = world.queries + q * DIMENSION, .k = K, .probes = probes, .live = live};
+            .query = world.queries + q * DIMENSION, .k = K, .probes = probes, .live = shared(live)};
         struct scan_hit hits[K];
         struct scan_hit best[K];
         find_exactly(query.query, end, live, best);
@@ -295,7 +301,8 @@ Test(index, finds_only_what_is_live)
     memset(live, 0, sizeof(live));
     struct index_scratch *scratch = index_scratch_create(world.epoch);
     struct scan_hit hits[K];
-    const struct index_query query = {.query = world.queries, .k = K, .probes = 40, .live = live};
+    const struct index_query query = {
+        .query = world.queries, .k = K, .probes = 40, .live = shared(live)};
     cr_expect(eq(sz, index_search(index, scratch, &query, hits, NULL), 0));
     index_scratch_destroy(&scratch);
     index_destroy(&index);
@@ -343,7 +350,8 @@ static void find_itself_on(struct thread *self, void *context)
         uint64_t only[ROWS / 64 + 1] = {0};
         only[slot / 64] = 1ull << (slot % 64);
         half_to_floats(world.rows + (size_t)slot * DIMENSION, query, DIMENSION);
-        const struct index_query asked = {.query = query, .k = K, .probes = TREE_ALL, .live = only};
+        const struct index_query asked = {
+            .query = query, .k = K, .probes = TREE_ALL, .live = shared(only)};
         const size_t count = index_search(index, scratch, &asked, hits, NULL);
         if (count != 1 || hits[0].slot != slot)
             atomic_fetch_add(&wrong, 1);
@@ -389,7 +397,7 @@ static void expect_complete(struct index *index, const uint64_t *live)
         only[slot / 64] = 1ull << (slot % 64);
         struct scan_hit hits[K];
         const struct index_query query = {
-            .query = world.queries, .k = K, .probes = about.lists, .live = only};
+            .query = world.queries, .k = K, .probes = about.lists, .live = shared(only)};
         struct index_counts counts;
         const size_t count = index_search(index, scratch, &query, hits, &counts);
         cr_assert(eq(sz, count, 1), "slot %u", slot);
@@ -425,7 +433,7 @@ Test(index, upkeep_keeps_recall_and_loses_nothing)
     for (uint32_t end = 0; end < ROWS;) {
         end += 1 + (uint32_t)seed_below(&seed, 200);
         cr_assert(eq(int, index_extend(index, end < ROWS ? end : ROWS, NULL, NULL), STATUS_OK));
-        while (index_maintain(index, live, 40, &upkeep))
+        while (index_maintain(index, shared(live), 40, &upkeep))
             ;
     }
     cr_expect(upkeep.splits > 20, "%lu", (unsigned long)upkeep.splits);
@@ -436,7 +444,7 @@ Test(index, upkeep_keeps_recall_and_loses_nothing)
 
     for (size_t i = 0; i < sizeof(live) / sizeof(live[0]); i++)
         live[i] = seed_next(&seed);
-    while (index_maintain(index, live, 10000, &upkeep))
+    while (index_maintain(index, shared(live), 10000, &upkeep))
         ;
     cr_expect(upkeep.rewrites > 0);
     const double shrunk = recall(index, 16, ROWS, live);
@@ -452,7 +460,7 @@ Test(index, upkeep_keeps_recall_and_loses_nothing)
 static void keep_up(struct index *index, const uint64_t *live, struct index_upkeep *upkeep)
 {
     for (int i = 0; i < 40; i++)
-        (void)index_maintain(index, live, 20, upkeep);
+        (void)index_maintain(index, shared(live), 20, upkeep);
 }
 
 // As before, with readers; each must find a row that is surely there.

@@ -465,9 +465,9 @@ Test(node_ingest, rows_with_many_dead_slots_are_made_anew_at_the_next_start)
     struct place place = created_place();
     for (uint32_t version = 1; version <= 6; version++)
         write_records(&place, 0, 1000, version);
-    cr_expect(eq(u64, rows_slot_count(rows_of(&place)), 6000));
+    cr_expect(eq(u32, rows_slot_count(rows_of(&place)), 6000));
     reopen(&place, true);
-    cr_expect(eq(u64, rows_slot_count(rows_of(&place)), 1000));
+    cr_expect(eq(u32, rows_slot_count(rows_of(&place)), 1000));
     expect_record(&place, 999, 6);
     close_place(&place, true);
 }
