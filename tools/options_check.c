@@ -81,6 +81,14 @@ static enum status check_effort(const struct options *options, struct reason *wh
     return STATUS_OK;
 }
 
+static enum status check_tag(const char *tag, struct reason *why)
+{
+    size_t bytes = strlen(tag);
+    if (bytes >= 1 && bytes <= TAG_BYTES_MAX)
+        return STATUS_OK;
+    return refuse("--tag", tag, "1 to 128 bytes are", why);
+}
+
 enum status options_check(const struct options *options, struct reason *why)
 {
     struct reason inner = {.text = ""};
@@ -102,6 +110,8 @@ enum status options_check(const struct options *options, struct reason *why)
         status = check_key("--only", options->only.items[i], why);
     for (size_t i = 0; i < options->keys.count && !status; i++)
         status = check_key("--key", options->keys.items[i], why);
+    for (size_t i = 0; i < options->tags.count && !status; i++)
+        status = check_tag(options->tags.items[i], why);
     for (size_t i = 0; i < options->parts.count && !status; i++)
         status = parts_check(options->parts.items[i], why);
     if (!status && options->dedup > 0 && options->dedup < DEDUP_MIN)

@@ -159,6 +159,7 @@ class Usage(Case):
         picture = ["memory", "add", "m", "--image", IMAGES[0]]
         self.refused(2, "--key: is needed", *picture, "--caption", "c")
         self.refused(2, "--caption: this, not empty", *picture, "--key", "k", "--caption", "")
+        self.refused(2, "--tag: '' is not allowed: 1 to 128 bytes are", *picture, "--key", "k", "--tag", "")
         self.refused(2, "--image: excludes --image-embedding", *picture, "--key", "k", "--image-embedding", "x")
         self.assertFalse(self.data.exists())
 
