@@ -10,8 +10,10 @@
 #define RECO_TOOLS_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "proto/base/limits.h"
 #include "proto/wire/api.h"
 #include "tools/args.h"
 
@@ -61,6 +63,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     const char *key, *caption, *source, *image, *image_embedding, *text_embedding;
     struct args_list tags, keys, ids;
     uint64_t shard_rows; // of a file of an export
+    uint64_t sample;     // records that a report asks with
     const char *fields;  // NULL: the answer's default
     // up
     uint64_t shards;  // 0: as the data directory has it, else 1
@@ -97,6 +100,30 @@ void options_init(struct options *options);
         .name = "--only", .kind = ARGS_LIST, .argument = "KEY",                                    \
         .help = "only these records; - reads one key per line from stdin",                         \
         .offset = offsetof(struct options, only)                                                   \
+    }
+
+// How far an index is looked into.
+#define OPTIONS_EFFORT_FLAGS                                                                       \
+    {.name = "--approx",                                                                           \
+     .kind = ARGS_CHOICE,                                                                          \
+     .argument = "HOW",                                                                            \
+     .fallback = "as the server is configured: normal",                                            \
+     .help = "how near to the true best the index comes: target recall 0.90, 0.95 or 0.99; not "   \
+             "with --target-recall or --nprobe",                                                   \
+     .offset = offsetof(struct options, approx),                                                   \
+     .choices = "fast|normal|accurate"},                                                           \
+        {.name = "--target-recall",                                                                \
+         .kind = ARGS_NUMBER,                                                                      \
+         .argument = "X",                                                                          \
+         .help = "the share of the true best that the index is to find, 0.5 to 0.999; not with "   \
+                 "--nprobe",                                                                       \
+         .offset = offsetof(struct options, target_recall),                                        \
+         .low = 0.5,                                                                               \
+         .high = 0.999},                                                                           \
+    {                                                                                              \
+        .name = "--nprobe", .kind = ARGS_COUNT, .argument = "N",                                   \
+        .help = "lists of the index that each node looks into, in place of a target",              \
+        .offset = offsetof(struct options, nprobe), .low = 1, .high = PROBES_MAX                   \
     }
 
 extern const struct args_flag options_common[];  // --json --quiet --verbose --config --print-config

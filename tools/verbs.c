@@ -9,14 +9,22 @@
 #include "proto/base/words.h"
 
 const struct verb *const verbs[] = {
-    &verb_search,       &verb_refine,          &verb_classify,       &verb_embed_image,
-    &verb_embed_text,   &verb_tokenize,        &verb_preprocess,     &verb_memory_build,
-    &verb_memory_add,   &verb_memory_delete,   &verb_memory_hide,    &verb_memory_unhide,
-    &verb_memory_alias, &verb_memory_snapshot, &verb_memory_restore, &verb_memory_export,
-    &verb_memory_get,   &verb_memory_list,     &verb_memory_info,    &verb_memory_drop,
-    &verb_up,           &verb_status,          &verb_keys_make,      &verb_keys_show,
-    &verb_bench_encode, &verb_bench_search,    &verb_bench_vectors,  &verb_doctor,
-    &verb_config,       &verb_version,         &verb_help,
+    &verb_search,         &verb_refine,
+    &verb_classify,       &verb_embed_image,
+    &verb_embed_text,     &verb_tokenize,
+    &verb_preprocess,     &verb_memory_build,
+    &verb_memory_add,     &verb_memory_delete,
+    &verb_memory_hide,    &verb_memory_unhide,
+    &verb_memory_alias,   &verb_memory_snapshot,
+    &verb_memory_restore, &verb_memory_export,
+    &verb_memory_get,     &verb_memory_list,
+    &verb_memory_info,    &verb_memory_report,
+    &verb_memory_drop,    &verb_up,
+    &verb_status,         &verb_keys_make,
+    &verb_keys_show,      &verb_bench_encode,
+    &verb_bench_search,   &verb_bench_vectors,
+    &verb_doctor,         &verb_config,
+    &verb_version,        &verb_help,
 };
 const size_t verbs_count = sizeof(verbs) / sizeof(verbs[0]);
 

@@ -48,7 +48,7 @@ void verbs_print_all(FILE *file);
 extern const struct verb verb_help, verb_version, verb_doctor, verb_config;
 extern const struct verb verb_tokenize, verb_preprocess, verb_embed_image, verb_embed_text;
 extern const struct verb verb_memory_build, verb_memory_add, verb_memory_delete, verb_memory_get;
-extern const struct verb verb_memory_export;
+extern const struct verb verb_memory_export, verb_memory_report;
 extern const struct verb verb_memory_hide, verb_memory_unhide, verb_memory_alias;
 extern const struct verb verb_memory_snapshot, verb_memory_restore;
 extern const struct verb verb_memory_list, verb_memory_info, verb_memory_drop;
