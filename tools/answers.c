@@ -45,6 +45,13 @@ enum status answers_show_record(const struct options *options, const char *key, 
     return status;
 }
 
+void answers_print_input(const char *input, const struct api_answer *answer)
+{
+    printf("%s", output_bold());
+    output_text(text_of(input));
+    printf("%s%s\n", output_plain(), text_equal(answer->index, text_of("ivf")) ? " (ivf)" : "");
+}
+
 void answers_print_neighbours(const struct api_neighbours *neighbours, int indent)
 {
     if (!neighbours->count) {

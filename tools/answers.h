@@ -25,6 +25,9 @@ enum status answers_put_line(const struct options *options, enum api_method meth
 enum status answers_show_record(const struct options *options, const char *key, uint64_t id,
                                 const char *state) MUST_CHECK;
 
+// The question as a title, with "(ivf)" behind it when an index found its neighbours.
+void answers_print_input(const char *input, const struct api_answer *answer);
+
 // A table of the neighbours, and what is missing of the answer, on stdout.
 void answers_print_neighbours(const struct api_neighbours *neighbours, int indent);
 void answers_print_state(const struct api_answer *answer, int indent);

@@ -163,9 +163,7 @@ static enum status show(void *context, const struct queries_answer *answer)
     if (classify->options->json)
         return show_json(classify, answer);
 
-    printf("%s", output_bold());
-    output_text(text_of(answer->input));
-    printf("%s\n", output_plain());
+    answers_print_input(answer->input, answer->answer);
     print_sides(classify, answer->answer);
     printf("  gate %.3f: ", (double)answer->answer->gate);
     output_text(answer->answer->gate_reason);

@@ -54,9 +54,8 @@ static enum status show(void *context, const struct queries_answer *answer)
         return answers_put_line(refine->options, refine_method(answer->request->input),
                                 answer->input, answer->answer);
 
-    printf("%s", output_bold());
-    output_text(text_of(answer->input));
-    printf("%s\n  gate %.3f: ", output_plain(), (double)answer->answer->gate);
+    answers_print_input(answer->input, answer->answer);
+    printf("  gate %.3f: ", (double)answer->answer->gate);
     output_text(answer->answer->gate_reason);
     putchar('\n');
     answers_print_neighbours(&answer->answer->neighbours, 2);

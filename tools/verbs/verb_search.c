@@ -23,9 +23,7 @@ static enum status show(void *context, const struct queries_answer *answer)
     if (queries->options->json)
         return answers_put_line(queries->options, API_SEARCH, answer->input, answer->answer);
 
-    printf("%s", output_bold());
-    output_text(text_of(answer->input));
-    printf("%s\n", output_plain());
+    answers_print_input(answer->input, answer->answer);
     answers_print_neighbours(&answer->answer->neighbours, 2);
     answers_print_state(answer->answer, 2);
     return STATUS_OK;
