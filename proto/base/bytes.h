@@ -76,4 +76,8 @@ enum status bytes_read_stream(const char *path, size_t bytes_max, struct buffer 
 // stay; a symbolic link is replaced, not followed. STATUS_IO.
 enum status bytes_replace_file(const char *path, const void *data, size_t count) MUST_CHECK;
 
+// Makes a name that was created, renamed or removed survive a crash: fsync of the folder that `path`
+// lies in. On failure errno says why.
+bool bytes_sync_folder_of(const char *path) MUST_CHECK;
+
 #endif

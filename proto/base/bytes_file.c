@@ -152,8 +152,10 @@ static bool keep_permissions(int file, const char *path)
     return fchmod(file, about.st_mode & 07777) == 0;
 }
 
-static bool sync_folder_of(const char *path)
+bool bytes_sync_folder_of(const char *path)
 {
+    assert(path);
+
     const char *slash = strrchr(path, '/');
     char *folder = mem_copy_text(slash ? path : ".");
     if (slash) // "/x" lies in "/", "a/x" in "a"
@@ -193,5 +195,5 @@ enum status bytes_replace_file(const char *path, const void *data, size_t count)
         (void)unlink(name);
     mem_free(name);
     errno = error;
-    return renamed && sync_folder_of(path) ? STATUS_OK : STATUS_IO;
+    return renamed && bytes_sync_folder_of(path) ? STATUS_OK : STATUS_IO;
 }

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 
 #include "proto/base/mem.h"
 #include "shard_node/index/index_internal.h"
@@ -41,6 +42,8 @@ void index_destroy(struct index **at)
     blocks_destroy(&index->lists.extras);
     mem_free(index->group_centres);
     mem_free(index->group_norms);
+    if (index->map)
+        (void)munmap(index->map, index->map_bytes);
     mem_free(index);
     *at = NULL;
 }
@@ -49,7 +52,7 @@ void index_destroy(struct index **at)
 static const float usual_recall[INDEX_STEPS] = {0.70F,  0.88F,  0.95F,  0.98F,  0.985F, 0.99F,
                                                 0.993F, 0.995F, 0.996F, 0.997F, 0.998F};
 
-static struct index *create(const struct index_params *params)
+struct index *index_create(const struct index_params *params)
 {
     struct index *index = mem_alloc(sizeof(*index));
     index->params = *params;
@@ -81,7 +84,7 @@ enum status index_train(const struct index_params *params, const uint32_t *sampl
         return reason_set(why, STATUS_INVALID, "sample",
                           "%" PRIu32 " rows; an index is trained on at least %d", sample_count,
                           INDEX_RECORDS_MIN);
-    struct index *index = create(params);
+    struct index *index = index_create(params);
     const uint64_t lists = (records + index->params.list_vectors - 1) / index->params.list_vectors;
     const uint64_t most = (uint64_t)TREE_GROUPS_MAX * TREE_GROUPS_MAX;
     const uint32_t wanted = (uint32_t)(lists < 1 ? 1 : lists > most ? most : lists);
@@ -107,6 +110,7 @@ void index_describe(struct index *index, struct index_about *out)
         .lists = tree->cell_count,
         .vectors = index->vectors,
         .bytes = blocks_bytes(index->lists.codes) + blocks_bytes(index->lists.extras) +
+                 index->map_bytes +
                  (uint64_t)tree->cell_count *
                      (tree->dimensions * 2 + tree->dimensions / 8 + sizeof(struct list)) +
                  index->vectors / CODES_BLOCK * sizeof(struct list_block)};

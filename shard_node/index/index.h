@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "proto/base/cpu.h"
+#include "proto/base/embedding.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "shard_node/index/epoch.h"
@@ -91,6 +92,31 @@ enum status index_calibrate(struct index *index, const _Atomic uint64_t *live) M
 // How many probes are expected to find this share (above 0, below 1) of the true ten best, for queries
 // that are like the rows; as many as were tried when none is enough. Any thread.
 uint32_t index_probes(const struct index *index, float target_recall);
+
+// The rows that a checkpoint belongs to.
+struct index_origin {
+    uint64_t store; // its identity
+    uint32_t generation;
+    enum modality modality;
+    uint32_t slot_count; // index_open(): that are there
+    // index_open(): bits of those that are records, hidden ones too; NULL: all.
+    const _Atomic uint64_t *live;
+};
+
+// Replaces the file at `path` by a checkpoint of the index, so that after a crash either the old or the new one
+// is there. STATUS_EXHAUSTED when the disk is full, STATUS_IO, STATUS_NO_MEMORY: the old one stays.
+//
+// A checkpoint is of use as long as the slots below index_end() are what they are now: save when rows_checkpoint()
+// has covered them.
+enum status index_save(const struct index *index, const struct index_origin *origin,
+                       const char *path, struct reason *why) MUST_CHECK;
+
+// Maps a checkpoint instead of training: answers as the one that was saved, bit for bit. Live slots that it
+// covers but lacks, since they were dead when it was made, are taken in. STATUS_NOT_FOUND,
+// STATUS_CORRUPT when it is damaged or was made of other rows, with other parameters or
+// by another version; STATUS_IO, STATUS_NO_MEMORY.
+enum status index_open(const struct index_params *params, const struct index_origin *origin,
+                       const char *path, struct index **out, struct reason *why) MUST_CHECK;
 
 // Slots below are covered.
 uint32_t index_end(const struct index *index);

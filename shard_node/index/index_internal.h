@@ -31,6 +31,8 @@ struct index {
     uint64_t vectors;                  // the writer's, as what follows
     uint32_t upkeep_group;             // the next list that is looked at
     uint32_t upkeep_place;
+    void *map; // the checkpoint that lists may still be in, or NULL
+    size_t map_bytes;
 };
 
 struct index_scratch {
@@ -73,6 +75,15 @@ static inline const uint16_t *index_row(const struct index *index, uint32_t slot
 // One scratch for each of the index's threads; NULL when there is no memory.
 struct index_scratch **index_scratches_create(const struct index *index);
 void index_scratches_destroy(const struct index *index, struct index_scratch ***scratches);
+
+// An index without a tree.
+struct index *index_create(const struct index_params *params);
+
+// Makes an index of what index_save() has written; its lists stay in `file`, which is aligned to
+// CODES_ALIGNMENT and outlives it. STATUS_CORRUPT, STATUS_NO_MEMORY.
+enum status index_read_file(const struct index_params *params, const struct index_origin *origin,
+                            void *file, size_t bytes, struct index **out,
+                            struct reason *why) MUST_CHECK;
 
 // Frees a tree and its lists; nobody reads them any more. NULL is allowed.
 void index_free_tree(struct index *index, struct tree *tree);

@@ -161,10 +161,7 @@ static void keep_group_centre(const struct training *training, uint32_t group, c
     uint16_t *const halves = index->group_centres + (size_t)group * dimensions;
     index->simd->rotate(&index->rotation, centre, rotated);
     half_from_floats(rotated, halves, dimensions);
-    half_to_floats(halves, rotated, dimensions);
-    index->group_norms[group] = 0;
-    for (uint32_t d = 0; d < dimensions; d++)
-        index->group_norms[group] += rotated[d] * rotated[d];
+    index->group_norms[group] = tree_norm(halves, dimensions);
 }
 
 // The lists whose centres are nearest to group `number`.

@@ -92,6 +92,23 @@ struct list *lists_grow(struct lists *lists, const struct list *old, uint32_t mo
     return list;
 }
 
+struct list *lists_map(const struct lists *lists, uint8_t *memory, uint32_t count)
+{
+    assert(count >= 1 && is_mapped(lists, memory));
+
+    const size_t code_bytes = codes_block_bytes(&lists->shape);
+    const size_t extra_bytes = codes_extra_bytes(&lists->shape);
+    struct list *list = new_head((count + CODES_BLOCK - 1) / CODES_BLOCK);
+    if (!list)
+        return NULL;
+    list->count = count;
+    uint8_t *const extras = memory + list->block_count * code_bytes;
+    for (uint32_t b = 0; b < list->block_count; b++)
+        list->blocks[b] = (struct list_block){.codes = memory + b * code_bytes,
+                                              .extra = extras + b * extra_bytes};
+    return list;
+}
+
 void lists_abandon(struct lists *lists, const struct list *old, struct list *grown)
 {
     if (!grown)

@@ -50,6 +50,10 @@ struct lists {
 // which may be NULL; its count is still the old one. Publish it with lists_publish().
 struct list *lists_grow(struct lists *lists, const struct list *old, uint32_t more);
 
+// A list of `count` vectors, at least 1, whose blocks, and behind them their extra parts, lie one after the
+// other at `memory` in the map. NULL when there is no memory.
+struct list *lists_map(const struct lists *lists, uint8_t *memory, uint32_t count);
+
 // Shows the grown list to readers and retires what was only the old one's.
 void lists_publish(struct lists *lists, struct list_cell *cell, struct list *grown);
 

@@ -114,6 +114,16 @@ static void free_parts(struct tree_group *group)
     mem_free(group);
 }
 
+float tree_norm(const uint16_t *centre, uint32_t dimensions)
+{
+    float floats[CODES_DIMENSIONS_MAX];
+    half_to_floats(centre, floats, dimensions);
+    float norm = 0;
+    for (uint32_t d = 0; d < dimensions; d++)
+        norm += floats[d] * floats[d];
+    return norm;
+}
+
 struct tree_group *tree_group_create(const struct simd *simd, uint32_t dimensions,
                                      const float *centre, const float *centres,
                                      struct list_cell *const *cells, uint32_t count)
@@ -140,9 +150,7 @@ struct tree_group *tree_group_create(const struct simd *simd, uint32_t dimension
         float rounded[CODES_DIMENSIONS_MAX];
         half_from_floats(centres + (size_t)i * dimensions, halves, dimensions);
         half_to_floats(halves, rounded, dimensions);
-        float norm = 0;
-        for (uint32_t d = 0; d < dimensions; d++)
-            norm += rounded[d] * rounded[d];
+        const float norm = tree_norm(halves, dimensions);
         group->norms[i] = norm;
         uint8_t *const block = group->blocks + i / CODES_BLOCK * block_bytes;
         simd->encode(&shape, rounded, centre, i % CODES_BLOCK, block, NULL);

@@ -74,6 +74,9 @@ struct tree_query {
 uint32_t tree_search(const struct tree *tree, const struct tree_query *query,
                      struct tree_scratch *scratch);
 
+// |c|^2 of a centre in halves.
+float tree_norm(const uint16_t *centre, uint32_t dimensions);
+
 // A group of `count` centres [count][D] around `centre` [D], both rotated; cells are the caller's. The
 // centres are rounded to halves. NULL when there is no memory.
 struct tree_group *tree_group_create(const struct simd *simd, uint32_t dimensions,
