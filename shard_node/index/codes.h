@@ -7,7 +7,7 @@
 // 2024, theorem 3.2):
 //
 //     <q,x> ~ <q,c> + A + F <s,q>         s = sign(r), F = |r|^2 / |r|_1, A = <c,r> - F <s,c>
-//     error <= E |q-c|                    E = 1.9 |r| sqrt((D |r|^2 / |r|_1^2 - 1) / (D - 1))
+//     error <= E |q-c|                    E = 1.4 |r| sqrt((D |r|^2 / |r|_1^2 - 1) / (D - 1))
 //
 // The centre is folded into A, so the table depends on the query alone and not on the list. More bits
 // of each dimension, the "extra" ones, make a finer uniform code v of r whose top bit is s:

@@ -39,6 +39,7 @@ struct index_scratch {
     struct epoch *epoch;
     int place;
     struct tree_scratch tree;
+    const struct list *lists[TREE_PROBES_MAX];
     struct best_item candidates[INDEX_CANDIDATES_MAX];
     struct scan_hit hits[INDEX_CANDIDATES_MAX];
     struct lookup lookup;

@@ -106,47 +106,95 @@ static float refine(const struct search *search, float dot, const struct codes_e
     return (dot + extra->add[at]) + extra->factor[at] * (signs + rest);
 }
 
-static void refine_block(struct search *search, const struct codes_block *block, void *memory,
-                         uint32_t mask, const uint16_t *sums, struct simd_centre *centre)
+// A block whose survivors are refined after the next one was scanned: by then their extra codes, each
+// from somewhere else in memory, have arrived.
+struct pending {
+    struct codes_block block;
+    struct codes_extra extra;
+    uint32_t mask;
+    uint16_t sums[CODES_BLOCK];
+    float dot;
+};
+
+static void prefetch(const void *memory, size_t bytes)
 {
-    const struct codes_extra extra = codes_extra_at(memory);
-    for (; mask != 0; mask &= mask - 1) {
+    for (size_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch((const char *)memory + at);
+}
+
+static void prefetch_survivors(const struct search *search, const struct pending *pending)
+{
+    const size_t row_bytes = codes_extra_row_bytes(&search->index->lists.shape);
+    for (uint32_t mask = pending->mask; mask != 0; mask &= mask - 1) {
         const uint32_t at = (uint32_t)__builtin_ctz(mask);
-        if (!counts_for(search, block->slots[at]))
-            continue;
-        search->counts.refined++;
-        const float estimate = refine(search, centre->dot, &extra, at, sums[at]);
-        if (estimate >= search->candidates.threshold) {
-            best_offer(&search->candidates, estimate, block->slots[at]);
-            centre->threshold = search->candidates.threshold;
-        }
+        prefetch(pending->extra.rows + at * row_bytes, row_bytes);
+        __builtin_prefetch(&pending->extra.add[at]);
+        __builtin_prefetch(&pending->extra.factor[at]);
     }
 }
 
-static void scan_list(struct search *search, const struct tree_probe *probe)
+static void refine_pending(struct search *search, const struct pending *pending)
 {
-    const struct list *list = atomic_load_explicit(&probe->cell->list, memory_order_acquire);
-    if (!list)
-        return;
+    for (uint32_t mask = pending->mask; mask != 0; mask &= mask - 1) {
+        const uint32_t at = (uint32_t)__builtin_ctz(mask);
+        const uint32_t slot = pending->block.slots[at];
+        if (!counts_for(search, slot))
+            continue;
+        search->counts.refined++;
+        const float estimate = refine(search, pending->dot, &pending->extra, at, pending->sums[at]);
+        if (estimate >= search->candidates.threshold)
+            best_offer(&search->candidates, estimate, slot);
+    }
+}
+
+// Scans a list; the survivors of its last block are left pending.
+static void scan_list(struct search *search, const struct tree_probe *probe,
+                      const struct list *list, struct pending pending[2], uint32_t *turn)
+{
     const struct simd *simd = search->index->simd;
     const struct codes_shape *shape = &search->index->lists.shape;
     const float square = search->query_norm + probe->distance;
-    struct simd_centre centre = {.dot = probe->dot,
-                                 .reach = square > 0 ? sqrtf(square) : 0,
-                                 .threshold = search->candidates.threshold};
+    struct simd_centre centre = {.dot = probe->dot, .reach = square > 0 ? sqrtf(square) : 0};
     search->counts.codes += list->count;
     for (uint32_t b = 0; b < list->block_count; b++) {
-        uint16_t sums[CODES_BLOCK];
+        struct pending *const now = &pending[*turn];
         if (b + 1 < list->block_count)
             __builtin_prefetch(list->blocks[b + 1].codes);
-        const struct codes_block block = codes_block_at(shape, list->blocks[b].codes);
-        uint32_t mask = simd->scan(shape, &search->scratch->lookup, &centre, &block, sums);
+        now->block = codes_block_at(shape, list->blocks[b].codes);
+        now->extra = codes_extra_at(list->blocks[b].extra);
+        now->dot = probe->dot;
+        centre.threshold = search->candidates.threshold;
+        now->mask = simd->scan(shape, &search->scratch->lookup, &centre, &now->block, now->sums);
         const uint32_t left = list->count - b * CODES_BLOCK;
         if (left < CODES_BLOCK)
-            mask &= (1u << left) - 1;
-        if (mask != 0)
-            refine_block(search, &block, list->blocks[b].extra, mask, sums, &centre);
+            now->mask &= (1u << left) - 1;
+        prefetch_survivors(search, now);
+        *turn ^= 1;
+        refine_pending(search, &pending[*turn]);
     }
+}
+
+static void scan_lists(struct search *search)
+{
+    struct index_scratch *scratch = search->scratch;
+    const struct tree_probe *const probes = scratch->tree.probes;
+    const uint32_t count = search->counts.probes;
+    struct pending pending[2] = {{.mask = 0}, {.mask = 0}};
+    uint32_t turn = 0;
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(probes[i].cell);
+    for (uint32_t i = 0; i < count; i++) {
+        scratch->lists[i] = atomic_load_explicit(&probes[i].cell->list, memory_order_acquire);
+        __builtin_prefetch(scratch->lists[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct list *next = i + 1 < count ? scratch->lists[i + 1] : NULL;
+        if (next && next->block_count > 0)
+            prefetch(next->blocks[0].codes, 512);
+        if (scratch->lists[i])
+            scan_list(search, &probes[i], scratch->lists[i], pending, &turn);
+    }
+    refine_pending(search, &pending[turn ^ 1]);
 }
 
 static int by_score(const void *first, const void *second)
@@ -166,9 +214,7 @@ static size_t finish(struct search *search, struct scan_hit *hits)
     const uint32_t count = search->candidates.count;
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t slot = search->candidates.items[i].number;
-        const char *const row = (const char *)(rows->rows + (size_t)slot * rows->dimension);
-        for (size_t byte = 0; byte < rows->dimension * sizeof(uint16_t); byte += 64)
-            __builtin_prefetch(row + byte);
+        prefetch(rows->rows + (size_t)slot * rows->dimension, rows->dimension * sizeof(uint16_t));
         __builtin_prefetch(&rows->slots[slot]);
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -195,7 +241,7 @@ static size_t finish(struct search *search, struct scan_hit *hits)
 
 static uint32_t candidate_count(const struct index_query *query)
 {
-    const uint32_t usual = 2 * query->k + 4;
+    const uint32_t usual = query->k + query->k / 2 + 6;
     const uint32_t wanted = query->candidates ? query->candidates : usual;
     const uint32_t least = wanted < query->k ? query->k : wanted;
     return least < INDEX_CANDIDATES_MAX ? least : INDEX_CANDIDATES_MAX;
@@ -225,8 +271,7 @@ size_t index_search(struct index *index, struct index_scratch *scratch,
                                       .groups = index_groups(tree, query->probes),
                                       .probes = query->probes};
     search.counts.probes = tree_search(tree, &coarse, &scratch->tree);
-    for (uint32_t i = 0; i < search.counts.probes; i++)
-        scan_list(&search, &scratch->tree.probes[i]);
+    scan_lists(&search);
     const size_t count = finish(&search, hits);
     epoch_leave(scratch->epoch, scratch->place);
     if (counts)

@@ -15,7 +15,8 @@
 #include "shard_node/index/simd.h"
 
 #define SIMD_LANES 32
-#define SIMD_EPSILON 1.9F   // the bound holds for all but about 3 of 100 vectors
+#define SIMD_EPSILON                                                                               \
+    1.4F // of a normal distribution: the bound holds for all but 8 of 100; see README.md
 #define SIMD_STEP_3 0.335F  // of a uniform code with 16 levels, in standard deviations (Max 1960)
 #define SIMD_STEP_7 0.0308F // 256 levels
 

@@ -98,6 +98,11 @@ uint32_t tree_search(const struct tree *tree, const struct tree_query *query,
         probe->cell = group->cells[at];
         probe->centre = group->centres + (size_t)at * tree->dimensions;
         probe->norm = group->norms[at];
+        for (uint32_t d = 0; d < tree->dimensions; d += 32)
+            __builtin_prefetch(probe->centre + d);
+    }
+    for (uint32_t i = 0; i < candidates.count; i++) {
+        struct tree_probe *probe = &scratch->probes[i];
         probe->dot = product(query, tree->dimensions, probe->centre);
         probe->distance = probe->norm - 2 * probe->dot;
     }

@@ -190,9 +190,9 @@ Test(index_simd, sign_codes_estimate_within_their_bound)
         }
         end_trial();
     }
-    // 1.9 deviations of a normal distribution hold 94 of 100 on both sides; 1,280 were tried.
+    // 1.4 deviations of a normal distribution hold 84 of 100 on both sides; 1,280 were tried.
     const double share = (double)inside / (double)all;
-    cr_expect(share > 0.92, "%zu of %zu", inside, all);
+    cr_expect(share > 0.81 && share < 0.87, "%zu of %zu", inside, all);
     cr_expect(fabs(bias / (double)all) < 0.002, "bias %g", bias / (double)all);
 }
 
