@@ -25,12 +25,15 @@
 #define PREFIX_BYTES 10        // magic, version, length of the header in two bytes
 #define WRITE_HEADER_BYTES 128 // of files written here, a multiple of 64
 #define ROWS_MAX (UINT64_C(1) << 40)
+#define FVECS_PREFIX_BYTES 4
+#define FVECS_COLUMNS_MAX 65536
 
 struct npyfile {
     struct npyfile_info info;
     const uint8_t *map;
     size_t map_bytes;
     const uint8_t *numbers;
+    size_t row_bytes; // from one row to the next
 };
 
 struct npyfile_writer {
@@ -191,6 +194,25 @@ static enum status find_header(struct bytes data, struct cursor *out, struct rea
     return STATUS_OK;
 }
 
+size_t npyfile_type_bytes(enum npyfile_type type)
+{
+    static const size_t bytes[] = {
+        [NPYFILE_F32] = 4, [NPYFILE_F16] = 2, [NPYFILE_I32] = 4, [NPYFILE_I64] = 8};
+    return bytes[type];
+}
+
+static bool find_type(struct text name, enum npyfile_type *out)
+{
+    static const char *const names[] = {
+        [NPYFILE_F32] = "<f4", [NPYFILE_F16] = "<f2", [NPYFILE_I32] = "<i4", [NPYFILE_I64] = "<i8"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (text_equal(name, text_of(names[i]))) {
+            *out = (enum npyfile_type)i;
+            return true;
+        }
+    return false;
+}
+
 enum status npyfile_parse(struct bytes data, uint64_t file_bytes, struct npyfile_info *out,
                           size_t *offset, struct reason *why)
 {
@@ -205,11 +227,12 @@ enum status npyfile_parse(struct bytes data, uint64_t file_bytes, struct npyfile
         return reason_set(why, STATUS_INVALID, NULL,
                           "its header is not a dictionary of descr, fortran_order and shape");
 
-    bool half = text_equal(header.type, text_of("<f2"));
-    if (!half && !text_equal(header.type, text_of("<f4")))
-        return reason_set(why, STATUS_INVALID, NULL,
-                          "numbers of type '%.*s': '<f4' and '<f2' are allowed",
-                          (int)(header.type.bytes < 32 ? header.type.bytes : 32), header.type.data);
+    enum npyfile_type type = NPYFILE_F32;
+    if (!find_type(header.type, &type))
+        return reason_set(
+            why, STATUS_INVALID, NULL,
+            "numbers of type '%.*s': '<f4' and '<f2' are allowed, for ids '<i4' and '<i8'",
+            (int)(header.type.bytes < 32 ? header.type.bytes : 32), header.type.data);
     if (header.rank != 1 && header.rank != 2)
         return reason_set(why, STATUS_INVALID, NULL,
                           "an array of one or two dimensions is allowed");
@@ -222,7 +245,7 @@ enum status npyfile_parse(struct bytes data, uint64_t file_bytes, struct npyfile
         return reason_set(why, STATUS_INVALID, NULL, "rows of %llu numbers",
                           (unsigned long long)columns);
     size_t begin = (size_t)(end - (const char *)data.data);
-    uint64_t row_bytes = columns * (half ? 2 : 4);
+    uint64_t row_bytes = columns * npyfile_type_bytes(type);
     // Exact, so that neither a cut file nor a second array behind the first passes.
     if (rows > (UINT64_MAX >> 1) / row_bytes || file_bytes - begin != rows * row_bytes)
         return reason_set(why, STATUS_INVALID, NULL,
@@ -230,8 +253,28 @@ enum status npyfile_parse(struct bytes data, uint64_t file_bytes, struct npyfile
                           (unsigned long long)rows, (unsigned long long)row_bytes,
                           (unsigned long long)(file_bytes - begin));
 
-    *out = (struct npyfile_info){.rows = rows, .columns = columns, .half = half};
+    *out = (struct npyfile_info){.rows = rows, .columns = columns, .type = type};
     *offset = begin;
+    return STATUS_OK;
+}
+
+enum status npyfile_parse_fvecs(struct bytes data, struct npyfile_info *out, struct reason *why)
+{
+    uint32_t columns = data.count >= FVECS_PREFIX_BYTES ? bytes_get_u32_le(data.data) : 0;
+    if (columns == 0 || columns > FVECS_COLUMNS_MAX)
+        return reason_set(why, STATUS_INVALID, NULL, "rows of %u numbers: 1 to %d are allowed",
+                          columns, FVECS_COLUMNS_MAX);
+    size_t row_bytes = FVECS_PREFIX_BYTES + (size_t)columns * sizeof(float);
+    if (data.count % row_bytes != 0)
+        return reason_set(why, STATUS_INVALID, NULL,
+                          "%zu bytes are no whole number of rows of %zu bytes", data.count,
+                          row_bytes);
+    for (size_t at = 0; at < data.count; at += row_bytes)
+        if (bytes_get_u32_le(data.data + at) != columns)
+            return reason_set(why, STATUS_INVALID, NULL, "row %zu has %u numbers, the first has %u",
+                              at / row_bytes, bytes_get_u32_le(data.data + at), columns);
+    *out = (struct npyfile_info){
+        .rows = data.count / row_bytes, .columns = columns, .type = NPYFILE_F32};
     return STATUS_OK;
 }
 
@@ -255,7 +298,40 @@ static enum status map_file(int file, struct npyfile *npy, struct reason *why)
     return STATUS_OK;
 }
 
-enum status npyfile_open(const char *path, struct npyfile **out, struct reason *why)
+static enum status read_npy(struct npyfile *npy, bool ids, struct reason *why)
+{
+    size_t offset = 0;
+    struct bytes whole = {npy->map, npy->map_bytes};
+    enum status status = npyfile_parse(whole, npy->map_bytes, &npy->info, &offset, why);
+    if (status)
+        return status;
+    bool whole_numbers = npy->info.type == NPYFILE_I32 || npy->info.type == NPYFILE_I64;
+    if (whole_numbers != ids)
+        return reason_set(why, STATUS_INVALID, NULL,
+                          ids ? "numbers with fractions: '<i4' and '<i8' are allowed"
+                              : "whole numbers: '<f4' and '<f2' are allowed");
+    npy->numbers = npy->map + offset;
+    npy->row_bytes = (size_t)npy->info.columns * npyfile_type_bytes(npy->info.type);
+    return STATUS_OK;
+}
+
+static enum status read_fvecs(struct npyfile *npy, struct reason *why)
+{
+    enum status status =
+        npyfile_parse_fvecs((struct bytes){npy->map, npy->map_bytes}, &npy->info, why);
+    npy->numbers = npy->map + FVECS_PREFIX_BYTES;
+    npy->row_bytes = FVECS_PREFIX_BYTES + (size_t)npy->info.columns * sizeof(float);
+    return status;
+}
+
+static bool has_ending(const char *path, const char *ending)
+{
+    size_t bytes = strlen(path);
+    size_t wanted = strlen(ending);
+    return bytes >= wanted && strcmp(path + bytes - wanted, ending) == 0;
+}
+
+static enum status open_file(const char *path, bool ids, struct npyfile **out, struct reason *why)
 {
     assert(path && out);
 
@@ -266,19 +342,27 @@ enum status npyfile_open(const char *path, struct npyfile **out, struct reason *
                           "cannot be opened: %s", SYSTEM_ERROR(errno));
 
     struct npyfile *npy = mem_alloc(sizeof(*npy));
-    size_t offset = 0;
     enum status status = map_file(file, npy, why);
     (void)close(file);
     if (!status)
-        status = npyfile_parse((struct bytes){npy->map, npy->map_bytes}, npy->map_bytes, &npy->info,
-                               &offset, why);
+        status =
+            has_ending(path, ".fvecs") && !ids ? read_fvecs(npy, why) : read_npy(npy, ids, why);
     if (status) {
         npyfile_close(&npy);
         return status;
     }
-    npy->numbers = npy->map + offset;
     *out = npy;
     return STATUS_OK;
+}
+
+enum status npyfile_open(const char *path, struct npyfile **out, struct reason *why)
+{
+    return open_file(path, false, out, why);
+}
+
+enum status npyfile_open_ids(const char *path, struct npyfile **out, struct reason *why)
+{
+    return open_file(path, true, out, why);
 }
 
 void npyfile_close(struct npyfile **file)
@@ -305,12 +389,13 @@ void npyfile_read_row(const struct npyfile *file, uint64_t row, float *out)
     assert(row < file->info.rows);
 
     size_t columns = (size_t)file->info.columns;
-    if (!file->info.half) {
-        memcpy(out, file->numbers + row * columns * sizeof(float), columns * sizeof(float));
+    const uint8_t *at = file->numbers + row * file->row_bytes;
+    if (file->info.type == NPYFILE_F32) {
+        memcpy(out, at, columns * sizeof(float));
         return;
     }
+    assert(file->info.type == NPYFILE_F16);
     // The numbers may begin at an odd address.
-    const uint8_t *at = file->numbers + row * columns * sizeof(uint16_t);
     for (size_t done = 0; done < columns;) {
         uint16_t part[512];
         size_t count = columns - done < 512 ? columns - done : 512;
@@ -318,6 +403,22 @@ void npyfile_read_row(const struct npyfile *file, uint64_t row, float *out)
         half_to_floats(part, out + done, count);
         done += count;
     }
+}
+
+int64_t npyfile_read_id(const struct npyfile *file, uint64_t row, uint64_t column)
+{
+    assert(row < file->info.rows && column < file->info.columns);
+
+    const uint8_t *at = file->numbers + row * file->row_bytes;
+    int32_t narrow;
+    int64_t wide;
+    if (file->info.type == NPYFILE_I32) {
+        memcpy(&narrow, at + column * sizeof(narrow), sizeof(narrow));
+        return narrow;
+    }
+    assert(file->info.type == NPYFILE_I64);
+    memcpy(&wide, at + column * sizeof(wide), sizeof(wide));
+    return wide;
 }
 
 // --- writing

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: no bytes that claim to be an array lead outside the file, and what is accepted fills it exactly.
 //
-// Method: the input is a whole file.
+// Method: the input is a whole file, of either format.
 
 #include <stdlib.h>
 
@@ -16,11 +16,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t offset = 0;
     enum status status = npyfile_parse((struct bytes){data, size}, size, &info, &offset, &why);
     if (status == STATUS_OK) {
-        uint64_t bytes = info.rows * info.columns * (info.half ? 2 : 4);
+        uint64_t bytes = info.rows * info.columns * npyfile_type_bytes(info.type);
         if (offset > size || bytes != size - offset)
             abort();
     } else if (!why.text[0]) {
         abort();
     }
+    if (npyfile_parse_fvecs((struct bytes){data, size}, &info, &why) == STATUS_OK &&
+        info.rows * (info.columns + 1) * 4 != size)
+        abort();
     return 0;
 }

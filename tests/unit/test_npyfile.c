@@ -15,7 +15,7 @@
 #include "proto/base/half.h"
 #include "tools/npyfile.h"
 
-static char path[64];
+static char path[80];
 
 static void make_path(void)
 {
@@ -42,6 +42,14 @@ static size_t file_of(const char *dictionary, size_t bytes, uint8_t *out)
     memcpy(out + 10, dictionary, length);
     memset(out + 10 + length, 0, bytes);
     return 10 + length + bytes;
+}
+
+static void write_path(const uint8_t *data, size_t count)
+{
+    FILE *out = fopen(path, "w");
+    cr_assert(out != NULL);
+    fwrite(data, 1, count, out);
+    fclose(out);
 }
 
 static enum status parse(const char *dictionary, size_t bytes, struct npyfile_info *info)
@@ -107,14 +115,12 @@ Test(npyfile, reads_halves_at_odd_addresses)
         uint16_t half = half_from_float(values[i]);
         memcpy(data + count - 12 + 2 * i, &half, 2);
     }
-    FILE *out = fopen(path, "w");
-    fwrite(data, 1, count, out);
-    fclose(out);
+    write_path(data, count);
 
     struct npyfile *file = NULL;
     struct reason why = {.text = ""};
     cr_assert(eq(int, npyfile_open(path, &file, &why), STATUS_OK), "%s", why.text);
-    cr_expect(npyfile_info(file)->half);
+    cr_expect(eq(int, npyfile_info(file)->type, NPYFILE_F16));
     for (uint64_t i = 0; i < 2; i++) {
         float row[3];
         npyfile_read_row(file, i, row);
@@ -122,6 +128,73 @@ Test(npyfile, reads_halves_at_odd_addresses)
             cr_expect(eq(flt, row[j], half_to_float(half_from_float(values[3 * i + j]))));
     }
     npyfile_close(&file);
+}
+
+Test(npyfile, reads_ids_and_keeps_them_apart_from_floats)
+{
+    uint8_t data[256];
+    const int64_t values[4] = {0, -1, INT64_C(1) << 40, 7};
+    size_t count = file_of("{'descr': '<i8', 'fortran_order': False, 'shape': (2, 2)}", 32, data);
+    memcpy(data + count - 32, values, 32);
+    write_path(data, count);
+    struct npyfile *file = NULL;
+    struct reason why = {.text = ""};
+    cr_expect(eq(int, npyfile_open(path, &file, &why), STATUS_INVALID));
+    cr_assert(eq(int, npyfile_open_ids(path, &file, &why), STATUS_OK), "%s", why.text);
+    for (uint64_t i = 0; i < 4; i++)
+        cr_expect(eq(i64, npyfile_read_id(file, i / 2, i % 2), values[i]));
+    npyfile_close(&file);
+
+    const int32_t narrow[3] = {5, -6, 7};
+    count = file_of("{'descr': '<i4', 'fortran_order': False, 'shape': (3, 1)}", 12, data);
+    memcpy(data + count - 12, narrow, 12);
+    write_path(data, count);
+    cr_assert(eq(int, npyfile_open_ids(path, &file, &why), STATUS_OK), "%s", why.text);
+    cr_expect(eq(i64, npyfile_read_id(file, 1, 0), -6));
+    npyfile_close(&file);
+
+    count = file_of("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1)}", 12, data);
+    write_path(data, count);
+    cr_expect(eq(int, npyfile_open_ids(path, &file, &why), STATUS_INVALID));
+    cr_expect(eq(ptr, file, NULL));
+}
+
+Test(npyfile, reads_fvecs)
+{
+    const union {
+        int32_t words[6];
+        float floats[6];
+        uint8_t bytes[24];
+    } rows = {.words = {2, 0x3f800000, 0x40000000, 2, 0x3f000000, 0}};
+    char name[sizeof(path) + 8];
+    snprintf(name, sizeof(name), "%s.fvecs", path);
+    cr_assert(rename(path, name) == 0);
+    cr_assert(strlen(name) < sizeof(path));
+    memcpy(path, name, strlen(name) + 1); // removed at the end
+    write_path(rows.bytes, 24);
+    struct npyfile *file = NULL;
+    struct reason why = {.text = ""};
+    cr_assert(eq(int, npyfile_open(path, &file, &why), STATUS_OK), "%s", why.text);
+    cr_expect(eq(u64, npyfile_info(file)->rows, 2));
+    float row[2];
+    npyfile_read_row(file, 1, row);
+    cr_expect(eq(flt, row[0], 0.5f));
+    npyfile_close(&file);
+
+    struct npyfile_info info;
+    const int32_t bad[][6] = {{0, 0, 0, 0, 0, 0},
+                              {-1, 0, 0, 0, 0, 0},
+                              {2, 0, 0, 3, 0, 0},
+                              {3, 0, 0, 0, 3, 0},
+                              {65537, 0, 0, 0, 0, 0}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        cr_expect(eq(int,
+                     npyfile_parse_fvecs((struct bytes){(const uint8_t *)bad[i], 24}, &info, NULL),
+                     STATUS_INVALID));
+    for (size_t count = 0; count < 24; count++)
+        if (count != 12)
+            cr_expect(eq(int, npyfile_parse_fvecs((struct bytes){rows.bytes, count}, &info, NULL),
+                         STATUS_INVALID));
 }
 
 Test(npyfile, takes_what_numpy_writes_and_what_others_may)
