@@ -33,6 +33,10 @@ void options_init(struct options *options)
         .count = 1000000,
         .query_rows = 1000,
         .seed = 1,
+        .recall = "0.95,0.99",
+        .threads = 1,
+        .batch = 1,
+        .extra_bits = 3,
     };
 }
 

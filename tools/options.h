@@ -73,6 +73,12 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct args_numbers batches, concurrency;
     uint64_t repetitions, queries, synthetic, dimension;
     uint64_t count, query_rows, seed; // of made-up vectors
+    // bench index
+    const char *base, *recall;
+    struct args_list query_files, truths;
+    struct args_numbers probes;
+    uint64_t threads, batch, extra_bits, list_vectors;
+    bool rounds;
     bool refine;
     // what is no flag
     struct args_list items;

@@ -8,10 +8,22 @@ Goal: measurements have the shape that the help promises, on made-up memories th
 
 Method: cli.py's, which says what the tests of the command line share.
 """
+import json
+import operator
+import struct
+import subprocess
 from pathlib import Path
 
 import cli
 from cli import IMAGES, Case
+
+
+def write_ids(path, rows):
+    rows = list(rows)
+    header = f"{{'descr': '<i4', 'fortran_order': False, 'shape': ({len(rows)}, {len(rows[0])}), }}".ljust(117) + "\n"
+    values = [value for row in rows for value in row]
+    Path(path).write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+                           + struct.pack(f"<{len(values)}i", *values))
 
 
 class Bench(Case):
@@ -57,6 +69,87 @@ class Bench(Case):
         self.refused(2, "--out: is needed", "bench", "vectors")
         self.refused(2, "--dimension", "bench", "vectors", "--out", out, "--dimension", "8")
         self.refused(1, "is a file", "bench", "vectors", "--out", out / "base.npy", "--count", "1")
+
+    def make_vectors(self):
+        self.run_ok("bench", "vectors", "--out", self.top, "--count", "3000", "--dimension", "32", "-n", "60")
+        return ["bench", "index", "--base", self.top / "base.npy", "--queries", self.top / "queries-id.npy"]
+
+    def test_index_tells_the_speed_at_a_recall(self):
+        asked = self.make_vectors()
+        for flags in ([], ["--batch", "16", "--threads", "2"]):
+            lines = self.lines(*asked, "--recall", "0.5,0.9,0.97", *flags)
+            self.assertEqual(len(lines), 3)
+            for line, recall in zip(lines, (0.5, 0.9, 0.97)):
+                self.assertGreaterEqual(line["recall"], recall)
+                self.assertGreater(line["qps"], 0)
+                self.assertGreater(line["bytes_per_vector"], line["index_bytes_per_vector"])
+                self.assertGreater(line["build_seconds"], 0)
+                if isinstance(line["settings"]["nprobe"], list):
+                    self.assertAlmostEqual(line["recall"], recall)
+                    self.assertLess(*line["settings"]["nprobe"])
+        shown = self.run_ok(*asked, "--nprobe", "1,4", "--recall", "", "--extra-bits", "7").stdout
+        self.assertIn("3,000 rows of 32 dimensions", shown)
+        self.assertEqual(len(shown.splitlines()), 4)
+
+    def test_index_finds_everything_where_it_looks_everywhere(self):
+        asked = self.make_vectors() + ["--recall", "", "--nprobe", "4096"]
+        line, = self.lines(*asked)
+        self.assertEqual(line["recall"], 1)  # against its own exact scan
+        truth = list(self.exact_ids(10))
+        write_ids(self.top / "truth.npy", truth)
+        line, = self.lines(*asked, "--truth", self.top / "truth.npy")
+        self.assertGreater(line["recall"], 0.98)  # halves change places that are close
+        write_ids(self.top / "truth.npy", [[(i + 1500) % 3000 for i in row] for row in truth])
+        line, = self.lines(*asked, "--truth", self.top / "truth.npy")
+        self.assertEqual(line["recall"], 1)  # worse ids: everything found is at least as good
+        write_ids(self.top / "truth.npy", [row[:9] for row in truth])
+        self.refused(1, "k is 10", *asked, "--truth", self.top / "truth.npy")
+        write_ids(self.top / "truth.npy", [[3000] * 10] * 60)
+        self.refused(1, "0 to 2999 exist", *asked, "--truth", self.top / "truth.npy")
+
+    def exact_ids(self, k):
+        (count, dimension), values = cli.read_npy(self.top / "base.npy")
+        rows = [values[i * dimension:(i + 1) * dimension] for i in range(count)]
+        (count, _), values = cli.read_npy(self.top / "queries-id.npy")
+        for i in range(count):
+            query = values[i * dimension:(i + 1) * dimension]
+            scores = [sum(map(operator.mul, query, row)) for row in rows]
+            yield sorted(range(len(rows)), key=lambda row, scores=scores: (-scores[row], row))[:k]
+
+    def test_index_takes_turns(self):
+        asked = [*self.make_vectors(), "--queries", self.top / "queries-ood.npy", "--threads", "2", "--rounds", "--json"]
+        with subprocess.Popen([cli.PROGRAMS / "reco", *asked], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True) as process:
+            about, lines = json.loads(process.stdout.readline()), []
+            for line in ("0 20 1 1 4", "1 0 256 2 8", "0 0 1 2 4096"):  # each answer before the next question
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
+                lines.append(json.loads(process.stdout.readline()))
+            process.stdin.close()
+            self.assertEqual(process.wait(), 0)
+        self.assertEqual((about["count"], about["dimension"]), (3000, 32))
+        self.assertEqual([(Path(line["queries"]).name, line["batch"], line["threads"], line["settings"]["nprobe"])
+                          for line in lines],
+                         [("queries-id.npy", 1, 1, 4), ("queries-ood.npy", 256, 2, 8), ("queries-id.npy", 1, 2, 4096)])
+        self.assertEqual(lines[2]["recall"], 1)
+        for bad in ("0 0 1 3 8", "2 0 1 1 8", "0 0 0 1 8", "0 0 1 1 0", "0 0 1 1", "0 0 1 1 8 9", "x"):
+            done = cli.reco(*asked, stdin=bad + "\n")
+            self.assertEqual(done.returncode, 1, bad)
+            self.assertIn("SET QUERIES BATCH THREADS NPROBE", done.stderr)
+
+    def test_index_refuses_what_it_cannot_measure(self):
+        asked = self.make_vectors()
+        cli.write_npy(self.top / "long.npy", [[1.0] * 32] * 300)
+        cli.write_npy(self.top / "narrow.npy", [[1.0]] * 300)
+        self.refused(2, "--base: is needed", "bench", "index")
+        self.refused(2, "--queries: is needed", *asked[:4])
+        self.refused(2, "--truth", *asked, "--truth", "a", "--truth", "b")
+        self.refused(2, "3 and 7", *asked, "--extra-bits", "5")
+        self.refused(2, "does not rise", *asked, "--recall", "0.9,0.8")
+        self.refused(2, "--recall", *asked, "--recall", "0.9,x")
+        self.refused(1, "length", *asked[:3], self.top / "long.npy", *asked[4:])
+        self.refused(1, "the base has 32", *asked[:5], self.top / "narrow.npy")
+        self.refused(1, "cannot be opened", *asked[:5], self.top / "none.npy")
 
     def test_search_needs_a_memory_with_records(self):
         self.refused(1, "reco memory build", "bench", "search", "--data", self.data)
