@@ -39,7 +39,7 @@ set(tops proto shaders shard_node coordinator tools tests)
 # --- rule "door": the headers of a library, and the files of the product that may include them
 
 set(libraries
-    archive criterion dnnl gif grpc inih jansson jpeg microhttpd png protobuf-c rocksdb sodium utf8proc
+    archive criterion dnnl gif grpc inih jansson jpeg microhttpd png protobuf-c rocksdb rsvg sodium utf8proc
     vulkan webp xxhash zlib zmq)
 set(headers_archive "archive(_entry)?\\.h")
 set(door_archive "^tools/")
@@ -65,6 +65,8 @@ set(headers_protobuf-c "(protobuf-c|google/protobuf|wire)/") # <wire/...> is gen
 set(door_protobuf-c "^proto/wire/")
 set(headers_rocksdb "rocksdb/")
 set(door_rocksdb "^shard_node/store(_[a-z]+)?\\.[ch]$")
+set(headers_rsvg "(librsvg/|cairo)")
+set(door_rsvg "^tools/corpora/")
 set(headers_sodium "sodium")
 set(door_sodium "^proto/(base|bus)/")
 set(headers_utf8proc "utf8proc\\.h")

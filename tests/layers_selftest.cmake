@@ -45,6 +45,7 @@ function(write_clean)
     put(shard_node/store.c "#include <rocksdb/c.h>" "#include \"proto/bus/bus.h\"")
     put(shard_node/main.c "")
     put(coordinator/main.c "#include \"shaders/models/clip.h\"" "#include \"proto/rpc/rpc_core.h\"")
+    put(tools/corpora/draw_svg.c "#include <librsvg/rsvg.h>")
     put(tools/verbs/verb_up.c "#include <archive.h>" "#include \"coordinator/query.h\""
         "#include \"shard_node/store.h\"")
     put(tests/unit/test_clip.c "#include <criterion/criterion.h>" "#include <zmq.h>"
@@ -126,6 +127,7 @@ caught(tools/verbs/verb_up.c layer "  #  include  \"tests/support/npy.h\"")
 foreach(header zmq.h sodium.h grpc/grpc.h protobuf-c/protobuf-c.h google/protobuf/any.pb-c.h
         wire/reco.pb-c.h ini.h jansson.h xxhash.h rocksdb/c.h vulkan/vulkan.h oneapi/dnnl/dnnl.h dnnl.h
         microhttpd.h archive.h archive_entry.h jpeglib.h png.h webp/decode.h gif_lib.h utf8proc.h
+        librsvg/rsvg.h cairo.h
         zlib.h criterion/criterion.h)
     caught(coordinator/main.c door "#include <${header}>")
 endforeach()

@@ -8,6 +8,10 @@ endforeach()
 reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
     ${CMAKE_BINARY_DIR}/share)
 
+# What is read off measurements, and the corpus that is drawn for them.
+reco_script(e2e_bench_front ${Python3_EXECUTABLE} bench_front.py)
+reco_script(e2e_corpora ${Python3_EXECUTABLE} corpora.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+
 # What users bring to it, and its hostile twins.
 foreach(class Manifests Downloads Layouts Hostile)
     string(TOLOWER ${class} name)
