@@ -19,6 +19,12 @@
 
 #define PATH_BYTES 4096
 
+static uint64_t memory_limit(const struct node_params *given)
+{
+    return given->memory_bytes_max ? given->memory_bytes_max
+                                   : machine_memory_bytes() / 100 * NODE_MEMORY_PERCENT;
+}
+
 static enum status open_data(struct node *node, const struct node_params *given, struct reason *why)
 {
     const char *directory = given->directory;
@@ -26,9 +32,6 @@ static enum status open_data(struct node *node, const struct node_params *given,
                                         .disk_throttle_percent = given->disk_throttle_percent,
                                         .disk_full_percent = given->disk_full_percent,
                                         .open_files_max = given->open_files_max};
-    const uint64_t memory_max = given->memory_bytes_max
-                                    ? given->memory_bytes_max
-                                    : machine_memory_bytes() / 100 * NODE_MEMORY_PERCENT;
     enum status status = store_open(&params, &node->store, why);
     if (status != STATUS_OK)
         return status;
@@ -41,16 +44,24 @@ static enum status open_data(struct node *node, const struct node_params *given,
     status = shelf_open(node->store, rows, &node->shelf, why);
     if (status == STATUS_OK)
         node->ingest = ingest_create(&(struct ingest_params){
-            .store = node->store, .shelf = node->shelf, .memory_max = memory_max});
+            .store = node->store, .shelf = node->shelf, .memory_max = memory_limit(given)});
     return status;
 }
 
-static enum status start_threads(struct node *node, uint32_t search_threads, struct reason *why)
+static enum status start_threads(struct node *node, const struct node_params *given,
+                                 struct reason *why)
 {
+    const struct indexer_params indexer = {.shelf = node->shelf,
+                                           .store = node->store,
+                                           .side = node->side,
+                                           .memory_max = memory_limit(given)};
     node->writes = queue_create(NODE_QUEUE_MAX, false);
     node->reads = queue_create(NODE_QUEUE_MAX, false);
     node->exports = queue_create(NODE_QUEUE_MAX, false);
-    enum status status = scan_pool_create(search_threads, cpu_best(), &node->pool);
+    enum status status =
+        scan_pool_create(given->search_threads, cpu_best(), shelf_epoch(node->shelf), &node->pool);
+    if (status == STATUS_OK)
+        status = indexer_start(&indexer, &node->indexer);
     if (status == STATUS_OK)
         status = thread_start("writer", node_write_body, node, &node->writer);
     if (status == STATUS_OK)
@@ -73,7 +84,7 @@ enum status node_start(const struct node_params *params, struct node **out, stru
     if (status == STATUS_OK) {
         store_time_writes(node->store, node_side_fsync_seconds(node->side));
         node_refresh_totals(node); // the writer's from here on
-        status = start_threads(node, params->search_threads, why);
+        status = start_threads(node, params, why);
     }
     if (status == STATUS_OK) {
         const struct router_params router = {.bus = params->bus,
@@ -111,6 +122,7 @@ static void stop_threads(struct node *node)
     if (node->exports)
         queue_close(node->exports);
     thread_join(&node->writer);
+    indexer_stop(&node->indexer); // after who gives it notice
     thread_join(&node->exporter);
     for (size_t r = 0; r < NODE_READERS; r++)
         thread_join(&node->readers[r]);

@@ -5,6 +5,7 @@
 //                               \--> writer, one thread       node_write.c
 //                               \--> readers, two threads     node_read.c
 //                               \--> exporter, one thread     node_export.c
+//   writer --notice--> indexer, one thread                      indexer.c
 //
 // Every part ends a request by itself with one of the node_reply functions.
 
@@ -17,6 +18,7 @@
 #include "proto/base/queue.h"
 #include "proto/base/thread.h"
 #include "proto/bus/router.h"
+#include "shard_node/indexer.h"
 #include "shard_node/ingest.h"
 #include "shard_node/node.h"
 #include "shard_node/node_side.h"
@@ -36,6 +38,7 @@ struct node {
     struct shelf *shelf;
     struct ingest *ingest; // the writer's
     struct scan_pool *pool;
+    struct indexer *indexer;
     struct queue *writes; // of struct router_request
     struct queue *reads;
     struct queue *exports;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SEARCH: decoding and viewing by the pool thread that begins it, gathering ids, scores and payload by
 // the one that ends it.
+//
+// By an index, unless the asker wants every row compared, there is none yet, or the filter lets so few
+// pass that comparing those is the cheaper way and misses none.
 
 #include <assert.h>
 #include <inttypes.h>
@@ -11,6 +14,7 @@
 #include "proto/base/mem.h"
 #include "shard_node/node_parts.h"
 
+#define INDEX_PERCENT_MIN 1 // of the slots that pass a filter; with fewer the index is not worth it
 #define QUERY_ELEMENT_MAX 65504.0f // the largest half; products of such cannot overflow
 
 struct search {
@@ -21,6 +25,7 @@ struct search {
     struct shard_search_request asked;
     struct shelf_generation *generation;
     struct rows_view view;
+    struct shelf_lease *lease; // of the index; NULL: an exact scan
     struct reason why;
     int64_t began_us;
 };
@@ -76,6 +81,49 @@ static enum status begin_view(struct search *search)
     return STATUS_OK;
 }
 
+static bool has_filter(const struct shard_search_request *asked)
+{
+    return asked->has_only_ids ||
+           asked->exclude_count + asked->all_count + asked->any_count + asked->no_count > 0;
+}
+
+static struct shelf_index *side_of(const struct search *search)
+{
+    return &search->generation->index[search->asked.modality];
+}
+
+// The view, and the plan where an index is the way.
+static enum status plan_search(struct search *search)
+{
+    const struct shard_search_request *asked = &search->asked;
+    if (asked->index_mode != SHARD_INDEX_EXACT)
+        search->lease = shelf_index_lease(side_of(search));
+    if (!search->lease)
+        return begin_view(search);
+
+    struct index *index = search->lease->index;
+    struct probe_plan plan = {.index = index, .rows = search->generation->rows};
+    if (has_filter(asked)) {
+        // Before the view is taken: what the index takes in afterwards, it may take in without a
+        // record that was replaced since the view.
+        plan.end = index_end(index);
+        const enum status status = begin_view(search);
+        if (status != STATUS_OK)
+            return status;
+        if (search->view.live_count < INDEX_RECORDS_FROM ||
+            search->view.live_count * 100 < (uint64_t)search->view.slot_count * INDEX_PERCENT_MIN) {
+            shelf_index_end(side_of(search), &search->lease);
+            return STATUS_OK;
+        }
+    } else {
+        rows_view_share(search->generation->rows, &search->view);
+    }
+    const float recall = asked->target_recall > 0 ? asked->target_recall : TARGET_RECALL_DEFAULT;
+    plan.probes = asked->probes > 0 ? asked->probes : index_probes(index, recall);
+    search->task.plan = plan;
+    return STATUS_OK;
+}
+
 static enum status prepare_search(struct search *search)
 {
     struct scan_task *task = &search->task;
@@ -94,7 +142,7 @@ static enum status prepare_search(struct search *search)
                           "generation %" PRIu32 " is not on this node", asked->generation);
     status = check_search(search);
     if (status == STATUS_OK)
-        status = begin_view(search);
+        status = plan_search(search);
     task->request = (struct scan_request){.view = &search->view,
                                           .modality = asked->modality,
                                           .queries = asked->rows,
@@ -193,10 +241,14 @@ static void answer(struct search *search, const struct scan_lists *lists)
         .queue_us = to_u32(search->began_us - search->request->received_us),
         .search_us = to_u32(clock_now_us() - search->began_us),
         .vshards = search->generation->about.own_count,
-        .exact = true,
+        .exact = !search->lease,
+        .lists_probed = search->task.counts.lists,
+        .codes_scanned = search->task.counts.codes,
+        .rows_refined = search->task.counts.refined,
+        .rows_read = search->task.counts.rows,
         .payload = hits.payload,
     };
-    node_side_searched(search->node->side, reply.queue_us, reply.search_us);
+    node_side_searched(search->node->side, reply.queue_us, reply.search_us, reply.exact);
     struct buffer body = node_body();
     const enum status status = shard_encode_search_reply(&reply, &body);
     const size_t rows_bytes =
@@ -217,6 +269,8 @@ static void finish(struct scan_task *task, enum status status, const struct scan
         node_reply_failure(&search->request, status, &search->why);
     }
     rows_view_end(&search->view);
+    if (search->lease)
+        shelf_index_end(side_of(search), &search->lease);
     shelf_release(search->node->shelf, &search->generation);
     arena_destroy(&search->arena);
     mem_free(search);

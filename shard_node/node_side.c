@@ -32,6 +32,12 @@ static const char *const row_names[] = {
 };
 #define ROW_KINDS 3
 
+enum path_name { PATH_IVF, PATH_EXACT, PATHS };
+static const char *const path_names[PATHS] = {"ivf", "exact"};
+
+enum upkeep_name { UPKEEP_SPLIT, UPKEEP_MERGE, UPKEEP_REWRITE, UPKEEP_MOVE, UPKEEPS };
+static const char *const upkeep_names[UPKEEPS] = {"split", "merge", "rewrite", "move"};
+
 enum queue_name { QUEUE_SEARCH, QUEUE_READ, QUEUE_WRITE, QUEUES };
 static const char *const queue_names[QUEUES] = {"search", "read", "write"};
 
@@ -60,8 +66,15 @@ struct node_side {
     struct metric *rows_written;
     struct metric *commit_seconds;
     struct metric *fsync_seconds;
+    struct metric *searches;
+    struct metric *training_seconds;
+    struct metric *upkeep;
     // Measured when somebody scrapes:
     struct metric *rows;
+    struct metric *index_rows;
+    struct metric *index_waiting;
+    struct metric *index_lists;
+    struct metric *index_bytes;
     struct metric *queue_depth;
     struct metric *read_only;
     struct metric *disk_used;
@@ -73,6 +86,16 @@ struct node_side {
 
 // ---------------------------------------------------------------- metrics
 
+static void collect_indexes(struct node_side *side, struct node *node)
+{
+    struct shelf_index_totals totals;
+    shelf_index_add_up(node->shelf, &totals);
+    metric_set(side->index_rows, 0, (double)totals.rows);
+    metric_set(side->index_waiting, 0, (double)totals.waiting);
+    metric_set(side->index_lists, 0, (double)totals.lists);
+    metric_set(side->index_bytes, 0, (double)totals.bytes);
+}
+
 static void collect(void *context)
 {
     struct node_side *side = context;
@@ -82,6 +105,7 @@ static void collect(void *context)
     struct store_stats stats;
     store_statistics(node->store, &stats);
     metric_set(side->rows, 0, (double)atomic_load(&node->records));
+    collect_indexes(side, node);
     metric_set(side->queue_depth, QUEUE_SEARCH, (double)scan_pool_depth(node->pool));
     metric_set(side->queue_depth, QUEUE_READ, (double)queue_count(node->reads));
     metric_set(side->queue_depth, QUEUE_WRITE, (double)queue_count(node->writes));
@@ -134,6 +158,29 @@ static void add_counted(struct node_side *side)
             "Time of each synced write to the database's log, its fsync included.");
 }
 
+static void add_indexes(struct node_side *side)
+{
+    side->searches = metrics_add(
+        side->metrics, &(struct metric_params){.name = "reco_shard_searches_total",
+                                               .help = "Searches that were answered, by path.",
+                                               .kind = METRIC_COUNTER,
+                                               .labels = {{"path", path_names, PATHS}}});
+    side->training_seconds = add(side, METRIC_HISTOGRAM, "reco_shard_index_training_seconds",
+                                 "Time in which an index learnt its lists.");
+    side->upkeep = metrics_add(
+        side->metrics,
+        &(struct metric_params){.name = "reco_shard_index_upkeep_total",
+                                .help = "Lists split, merged or written anew, and vectors moved.",
+                                .kind = METRIC_COUNTER,
+                                .labels = {{"work", upkeep_names, UPKEEPS}}});
+    side->index_rows = add(side, METRIC_GAUGE, "reco_shard_index_rows",
+                           "Slots that indexes cover; a record counts once for each modality.");
+    side->index_waiting = add(side, METRIC_GAUGE, "reco_shard_index_waiting_rows",
+                              "Slots behind the end of an index, which searches scan.");
+    side->index_lists = add(side, METRIC_GAUGE, "reco_shard_index_lists", "Lists of all indexes.");
+    side->index_bytes = add(side, METRIC_GAUGE, "reco_shard_index_bytes", "Memory of all indexes.");
+}
+
 static void add_measured(struct node_side *side)
 {
     side->rows = add(side, METRIC_GAUGE, "reco_shard_rows", "Records of all memories here.");
@@ -169,10 +216,11 @@ void node_side_asked(struct node_side *side, enum shard_type type)
             metric_count(side->requests, i, 1);
 }
 
-void node_side_searched(struct node_side *side, int64_t queue_us, int64_t search_us)
+void node_side_searched(struct node_side *side, int64_t queue_us, int64_t search_us, bool exact)
 {
     if (!side)
         return;
+    metric_count(side->searches, exact ? PATH_EXACT : PATH_IVF, 1);
     metric_observe(side->queue_wait, 0, (double)queue_us / US);
     metric_observe(side->search_seconds, 0, (double)search_us / US);
 }
@@ -187,6 +235,22 @@ void node_side_committed(struct node_side *side, int64_t took_us)
 {
     if (side)
         metric_observe(side->commit_seconds, 0, (double)took_us / US);
+}
+
+void node_side_trained(struct node_side *side, int64_t took_us)
+{
+    if (side)
+        metric_observe(side->training_seconds, 0, (double)took_us / US);
+}
+
+void node_side_mended(struct node_side *side, const struct index_upkeep *upkeep)
+{
+    if (!side)
+        return;
+    metric_count(side->upkeep, UPKEEP_SPLIT, upkeep->splits);
+    metric_count(side->upkeep, UPKEEP_MERGE, upkeep->merges);
+    metric_count(side->upkeep, UPKEEP_REWRITE, upkeep->rewrites);
+    metric_count(side->upkeep, UPKEEP_MOVE, upkeep->moves);
 }
 
 struct metric *node_side_fsync_seconds(struct node_side *side)
@@ -247,6 +311,7 @@ enum status node_side_start(const char *listen, const char *version, struct node
     side->metrics = metrics_create();
     metrics_add_process(side->metrics, version);
     add_counted(side);
+    add_indexes(side);
     add_measured(side);
     metrics_add_collector(side->metrics, collect, side, NULL);
     const struct http_params params = {

@@ -17,6 +17,7 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "proto/wire/shard_msg.h"
+#include "shard_node/index/index.h"
 #include "shard_node/store.h"
 
 struct node;
@@ -44,8 +45,10 @@ void node_side_stop(struct node_side **side);
 struct metric *node_side_fsync_seconds(struct node_side *side);
 
 void node_side_asked(struct node_side *side, enum shard_type type);
-void node_side_searched(struct node_side *side, int64_t queue_us, int64_t search_us);
+void node_side_searched(struct node_side *side, int64_t queue_us, int64_t search_us, bool exact);
 void node_side_wrote(struct node_side *side, enum node_side_rows kind, uint64_t rows);
 void node_side_committed(struct node_side *side, int64_t took_us);
+void node_side_trained(struct node_side *side, int64_t took_us);
+void node_side_mended(struct node_side *side, const struct index_upkeep *upkeep);
 
 #endif

@@ -389,6 +389,7 @@ static void run_call(struct writer *writer, struct call *call)
     } else {
         run_alone(writer, call);
     }
+    indexer_notice(writer->node->indexer);
     node_refresh_totals(writer->node);
 }
 
@@ -413,6 +414,7 @@ static void flush_idle(struct node *node)
         log_error("bulk_lost", "node=%" PRIu32 " reason=%s", node->index,
                   log_quote(why.text, quoted));
     }
+    indexer_notice(node->indexer);
     node_refresh_totals(node);
 }
 

@@ -62,8 +62,9 @@ static enum status new_rows(const struct rows_params *params, struct rows **out,
     const int used = snprintf(rows->directory, sizeof(rows->directory), "%s", params->directory);
     if (used < 1 || used >= ROWS_PATH_BYTES) {
         mem_free(rows);
-        return reason_set(why, STATUS_INVALID, "directory", "the path has %d bytes; at most %d",
-                          used, ROWS_PATH_BYTES - 1);
+        reason_set(why, STATUS_INVALID, "directory", "the path has %d bytes; at most %d", used,
+                   ROWS_PATH_BYTES - 1);
+        return STATUS_INVALID;
     }
     rows->generation = params->generation;
     rows->dimension = params->dimension;

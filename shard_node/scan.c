@@ -120,6 +120,21 @@ static float floor_of(const struct scan_lists *lists, size_t query)
                                            : lists->hits[query * lists->k].neighbour.score;
 }
 
+void scan_lists_offer(struct scan_lists *lists, size_t query, const struct scan_hit *hit)
+{
+    offer(lists, query, hit);
+}
+
+void scan_lists_put(struct scan_lists *lists, size_t query, const struct scan_hit *hits,
+                    size_t count)
+{
+    assert(query < lists->query_count && count <= lists->k);
+
+    if (count > 0)
+        memcpy(lists->hits + query * lists->k, hits, count * sizeof(*hits));
+    lists->counts[query] = (uint32_t)count;
+}
+
 void scan_lists_join(struct scan_lists *into, const struct scan_lists *from)
 {
     assert(into->query_count == from->query_count && into->k == from->k);
@@ -163,47 +178,51 @@ size_t scan_block_count(const struct scan_request *request)
     return (request->view->slot_count + rows - 1) / rows;
 }
 
-static bool is_live(const struct rows_view *view, size_t slot)
+static size_t count_live(const _Atomic uint64_t *live, size_t first, size_t count)
 {
-    return (view->live[slot / 64] >> (slot % 64) & 1) != 0;
+    size_t sum = 0;
+    size_t slot = first;
+    while (slot < first + count) {
+        uint64_t word = atomic_load_explicit(&live[slot / 64], memory_order_relaxed) >> (slot % 64);
+        const size_t bits = 64 - slot % 64;
+        const size_t left = first + count - slot;
+        if (left < bits)
+            word &= (1ull << left) - 1;
+        sum += (size_t)__builtin_popcountll(word);
+        slot += bits;
+    }
+    return sum;
 }
 
-static void offer_scores(const struct rows_view *view, struct scan_lists *lists, size_t query,
-                         const float *scores, size_t first, size_t count)
+// A run of rows that a request is compared with.
+struct run {
+    const struct scan_request *request;
+    const _Atomic uint64_t *live;
+    size_t first;
+    size_t count;
+};
+
+static void offer_scores(const struct run *run, struct scan_lists *lists, size_t query,
+                         const float *scores)
 {
+    const struct rows_slot *slots = run->request->view->slots;
     float floor = floor_of(lists, query);
-    for (size_t r = 0; r < count; r++) {
+    for (size_t r = 0; r < run->count; r++) {
         if (scores[r] < floor)
             continue;
-        const size_t slot = first + r;
-        if (!is_live(view, slot))
+        const size_t slot = run->first + r;
+        if (!rows_bit(run->live, (uint32_t)slot))
             continue;
-        const struct scan_hit hit = {{view->slots[slot].id, scores[r]}, (uint32_t)slot};
+        const struct scan_hit hit = {{slots[slot].id, scores[r]}, (uint32_t)slot};
         offer(lists, query, &hit);
         floor = floor_of(lists, query);
     }
 }
 
-static size_t count_live(const struct rows_view *view, size_t first, size_t count)
+// All queries, a group of them at a time.
+static void scan_run(enum cpu_level level, const struct run *run, struct scan_lists *lists)
 {
-    size_t live = 0;
-    size_t slot = first;
-    while (slot < first + count) {
-        uint64_t word = view->live[slot / 64] >> (slot % 64);
-        const size_t bits = 64 - slot % 64;
-        const size_t left = first + count - slot;
-        if (left < bits)
-            word &= (1ull << left) - 1;
-        live += (size_t)__builtin_popcountll(word);
-        slot += bits;
-    }
-    return live;
-}
-
-// `count` rows from `first` on with all queries, a group of them at a time.
-static void scan_rows(enum cpu_level level, const struct scan_request *request, size_t first,
-                      size_t count, struct scan_lists *lists)
-{
+    const struct scan_request *request = run->request;
     const struct rows_view *view = request->view;
     for (size_t q = 0; q < request->query_count; q += GROUP) {
         const size_t queries =
@@ -212,12 +231,30 @@ static void scan_rows(enum cpu_level level, const struct scan_request *request, 
                         &(struct distance_block){.queries = request->queries + q * view->dimension,
                                                  .query_count = queries,
                                                  .rows = view->rows[request->modality] +
-                                                         first * view->dimension,
-                                                 .row_count = count,
+                                                         run->first * view->dimension,
+                                                 .row_count = run->count,
                                                  .dimension = view->dimension},
                         lists->scores);
         for (size_t i = 0; i < queries; i++)
-            offer_scores(view, lists, q + i, lists->scores + i * count, first, count);
+            offer_scores(run, lists, q + i, lists->scores + i * run->count);
+    }
+}
+
+void scan_slots(enum cpu_level level, const struct scan_request *request,
+                const _Atomic uint64_t *live, size_t first, size_t end, struct scan_lists *lists)
+{
+    const size_t rows = block_rows(request);
+    for (size_t at = first; at < end; at += rows) {
+        const size_t count = end - at < rows ? end - at : rows;
+        size_t left = count_live(live, at, count);
+        if (left * SPARSE >= count) {
+            scan_run(level, &(struct run){request, live, at, count}, lists);
+            continue;
+        }
+        for (size_t slot = at; left > 0 && slot < at + count; slot++) {
+            if (rows_bit(live, (uint32_t)slot))
+                scan_run(level, &(struct run){request, live, slot, 1}, lists);
+        }
     }
 }
 
@@ -229,14 +266,6 @@ void scan_block(enum cpu_level level, const struct scan_request *request, size_t
     const size_t first = block * rows;
     assert(first < view->slot_count);
 
-    const size_t count = view->slot_count - first < rows ? view->slot_count - first : rows;
-    const size_t live = count_live(view, first, count);
-    if (live * SPARSE >= count) {
-        scan_rows(level, request, first, count, lists);
-        return;
-    }
-    for (size_t slot = first; live > 0 && slot < first + count; slot++) {
-        if (is_live(view, slot))
-            scan_rows(level, request, slot, 1, lists);
-    }
+    const size_t end = view->slot_count - first < rows ? view->slot_count : first + rows;
+    scan_slots(level, request, (const _Atomic uint64_t *)view->live, first, end, lists);
 }

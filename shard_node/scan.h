@@ -43,6 +43,13 @@ void scan_lists_destroy(struct scan_lists **lists); // NULL is allowed
 // Empties them for a request that fits the room.
 void scan_lists_begin(struct scan_lists *lists, size_t query_count, size_t k);
 
+// Adds one hit.
+void scan_lists_offer(struct scan_lists *lists, size_t query, const struct scan_hit *hit);
+
+// Sets a list to `count` hits, at most k, sorted; nothing may be offered to it afterwards.
+void scan_lists_put(struct scan_lists *lists, size_t query, const struct scan_hit *hits,
+                    size_t count);
+
 // Adds what `from` has; both were begun for the same request.
 void scan_lists_join(struct scan_lists *into, const struct scan_lists *from);
 
@@ -56,5 +63,9 @@ size_t scan_lists_get(const struct scan_lists *lists, size_t query, const struct
 size_t scan_block_count(const struct scan_request *request);
 void scan_block(enum cpu_level level, const struct scan_request *request, size_t block,
                 struct scan_lists *lists);
+
+// The slots from `first` up to `end` that have their bit in `live`, which may be cleared meanwhile.
+void scan_slots(enum cpu_level level, const struct scan_request *request,
+                const _Atomic uint64_t *live, size_t first, size_t end, struct scan_lists *lists);
 
 #endif

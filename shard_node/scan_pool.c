@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One list of tasks under one mutex; the blocks of a task under one atomic counter. A thread
-// collects hits in lists of its own and joins them into the task's once, when there are no more
-// blocks, so threads meet twice for each task and not once for each block.
+// One list of tasks under one mutex; the pieces of a task under one atomic counter. A thread that scans
+// blocks collects hits in lists of its own and joins them into the task's once, when there are no more,
+// so threads meet twice for each task and not once for each block. A query by an index has
+// a list of the task's to itself.
 
 #include "shard_node/scan_pool.h"
 
@@ -12,7 +13,7 @@
 #include "proto/base/mem.h"
 #include "proto/base/thread.h"
 
-#define BLOCKS_BETWEEN_CHECKS                                                                      \
+#define PIECES_BETWEEN_CHECKS                                                                      \
     16 // of a thread, for up to as many queries; fewer for more: about 10 ms
 
 enum task_state {
@@ -25,6 +26,7 @@ struct worker {
     struct scan_pool *pool;
     struct thread *thread;
     struct scan_lists *lists;
+    struct probe *probe; // NULL without an epoch
 };
 
 struct scan_pool {
@@ -33,23 +35,23 @@ struct scan_pool {
     struct worker *workers;
 
     pthread_mutex_t lock; // everything below
-    pthread_cond_t work;  // a task is new or has blocks, or the pool closes
+    pthread_cond_t work;  // a task is new or has pieces, or the pool closes
     struct scan_task *first;
     struct scan_task **last;
     size_t task_count;
     bool closing;
 };
 
-static bool has_blocks(const struct scan_task *task)
+static bool has_pieces(const struct scan_task *task)
 {
     return task->pool.state == TASK_RUNNING &&
-           atomic_load(&task->pool.next_block) < task->pool.block_count;
+           atomic_load(&task->pool.next_piece) < task->pool.piece_count;
 }
 
 static struct scan_task *find_work(struct scan_pool *pool)
 {
     for (struct scan_task *task = pool->first; task; task = task->pool.next) {
-        if (task->pool.state == TASK_NEW || has_blocks(task))
+        if (task->pool.state == TASK_NEW || has_pieces(task))
             return task;
     }
     return NULL;
@@ -99,7 +101,7 @@ static enum status begin_task(struct scan_task *task)
     if (!task->pool.lists)
         return STATUS_NO_MEMORY;
     scan_lists_begin(task->pool.lists, request->query_count, request->k);
-    task->pool.block_count = scan_block_count(request);
+    task->pool.piece_count = task->plan.index ? request->query_count : scan_block_count(request);
     return STATUS_OK;
 }
 
@@ -110,38 +112,51 @@ static void prepare_task(struct scan_pool *pool, struct scan_task *task)
     pthread_mutex_unlock(&pool->lock);
     const enum status status = begin_task(task);
     pthread_mutex_lock(&pool->lock);
-    if (status != STATUS_OK || task->pool.block_count == 0) {
+    if (status != STATUS_OK || task->pool.piece_count == 0) {
         end_task(pool, task, status);
         return;
     }
     task->pool.state = TASK_RUNNING;
-    if (task->pool.block_count > 1)
+    if (task->pool.piece_count > 1)
         pthread_cond_broadcast(&pool->work);
 }
 
-// How many blocks a thread scans before it looks whether anybody still waits.
-static size_t blocks_between_checks(const struct scan_request *request)
+// How many pieces a thread does before it looks whether anybody still waits.
+static size_t pieces_between_checks(const struct scan_task *task)
 {
-    size_t rounds = (request->query_count + BLOCKS_BETWEEN_CHECKS - 1) / BLOCKS_BETWEEN_CHECKS;
-    return rounds < BLOCKS_BETWEEN_CHECKS ? BLOCKS_BETWEEN_CHECKS / rounds : 1;
+    const struct scan_request *request = &task->request;
+    if (task->plan.index)
+        return PIECES_BETWEEN_CHECKS;
+    size_t rounds = (request->query_count + PIECES_BETWEEN_CHECKS - 1) / PIECES_BETWEEN_CHECKS;
+    return rounds < PIECES_BETWEEN_CHECKS ? PIECES_BETWEEN_CHECKS / rounds : 1;
 }
 
-// Takes blocks until there are none; returns how many it scanned.
-static size_t scan_blocks(struct worker *worker, struct scan_task *task, bool *cancelled)
+static void do_piece(struct worker *worker, struct scan_task *task, size_t piece,
+                     struct probe_counts *counts)
 {
-    const size_t between = blocks_between_checks(&task->request);
+    if (task->plan.index)
+        probe_query(worker->probe, &task->plan, &task->request, piece, task->pool.lists, counts);
+    else
+        scan_block(worker->pool->level, &task->request, piece, worker->lists);
+}
+
+// Takes pieces until there are none; returns how many it did.
+static size_t do_pieces(struct worker *worker, struct scan_task *task, struct probe_counts *counts,
+                        bool *cancelled)
+{
+    const size_t between = pieces_between_checks(task);
     size_t done = 0;
     for (;;) {
-        const size_t block = atomic_fetch_add(&task->pool.next_block, 1);
-        if (block >= task->pool.block_count)
+        const size_t piece = atomic_fetch_add(&task->pool.next_piece, 1);
+        if (piece >= task->pool.piece_count)
             return done;
         if (done == 0)
             scan_lists_begin(worker->lists, task->request.query_count, task->request.k);
-        scan_block(worker->pool->level, &task->request, block, worker->lists);
+        do_piece(worker, task, piece, counts);
         done++;
         if (done % between == 0 && task->is_cancelled && task->is_cancelled(task)) {
             *cancelled = true;
-            atomic_store(&task->pool.next_block, task->pool.block_count);
+            atomic_store(&task->pool.next_piece, task->pool.piece_count);
             return done;
         }
     }
@@ -154,11 +169,16 @@ static void run_task(struct worker *worker, struct scan_task *task)
     task->pool.workers++;
     pthread_mutex_unlock(&pool->lock);
     bool cancelled = false;
-    const size_t done = scan_blocks(worker, task, &cancelled);
+    struct probe_counts counts = {0};
+    const size_t done = do_pieces(worker, task, &counts, &cancelled);
     pthread_mutex_lock(&pool->lock);
 
     task->pool.cancelled = task->pool.cancelled || cancelled;
-    if (done > 0 && !task->pool.cancelled)
+    task->counts.lists += counts.lists;
+    task->counts.codes += counts.codes;
+    task->counts.refined += counts.refined;
+    task->counts.rows += counts.rows;
+    if (done > 0 && !task->pool.cancelled && !task->plan.index)
         scan_lists_join(task->pool.lists, worker->lists);
     if (--task->pool.workers == 0)
         end_task(pool, task, task->pool.cancelled ? STATUS_CANCELLED : STATUS_OK);
@@ -183,7 +203,18 @@ static void work(struct thread *self, void *context)
     pthread_mutex_unlock(&pool->lock);
 }
 
-enum status scan_pool_create(uint32_t threads, enum cpu_level level, struct scan_pool **out)
+static enum status start_worker(struct worker *worker, struct epoch *epoch)
+{
+    worker->lists = scan_lists_create(SEARCH_ROWS_MAX, K_WIRE_MAX);
+    if (epoch)
+        worker->probe = probe_create(worker->pool->level, epoch);
+    if (!worker->lists || (epoch && !worker->probe))
+        return STATUS_NO_MEMORY;
+    return thread_start("search", work, worker, &worker->thread);
+}
+
+enum status scan_pool_create(uint32_t threads, enum cpu_level level, struct epoch *epoch,
+                             struct scan_pool **out)
 {
     if (threads == 0)
         threads = (uint32_t)cpu_count();
@@ -199,11 +230,8 @@ enum status scan_pool_create(uint32_t threads, enum cpu_level level, struct scan
 
     enum status status = STATUS_OK;
     for (uint32_t t = 0; t < threads && status == STATUS_OK; t++) {
-        struct worker *worker = &pool->workers[t];
-        worker->pool = pool;
-        worker->lists = scan_lists_create(SEARCH_ROWS_MAX, K_WIRE_MAX);
-        status = worker->lists ? thread_start("search", work, worker, &worker->thread)
-                               : STATUS_NO_MEMORY;
+        pool->workers[t].pool = pool;
+        status = start_worker(&pool->workers[t], epoch);
         pool->worker_count++;
     }
     if (status != STATUS_OK) {
@@ -227,6 +255,7 @@ void scan_pool_destroy(struct scan_pool **pool_pointer)
     for (uint32_t t = 0; t < pool->worker_count; t++) {
         thread_join(&pool->workers[t].thread);
         scan_lists_destroy(&pool->workers[t].lists);
+        probe_destroy(&pool->workers[t].probe);
     }
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->lock);
@@ -241,9 +270,11 @@ enum status scan_pool_submit(struct scan_pool *pool, struct scan_task *task)
     task->pool.state = TASK_NEW;
     task->pool.workers = 0;
     task->pool.cancelled = false;
-    task->pool.block_count = 0;
-    atomic_init(&task->pool.next_block, 0);
+    task->pool.piece_count = 0;
+    atomic_init(&task->pool.next_piece, 0);
     task->pool.lists = NULL;
+    task->plan = (struct probe_plan){0};
+    task->counts = (struct probe_counts){0};
 
     pthread_mutex_lock(&pool->lock);
     const bool full = pool->task_count >= SCAN_POOL_TASKS_MAX || pool->closing;

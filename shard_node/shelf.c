@@ -20,6 +20,7 @@
 
 struct shelf {
     struct store *store;
+    struct epoch *epoch;
     char directory[PATH_BYTES];
 
     pthread_mutex_t lock; // everything below
@@ -50,6 +51,9 @@ static void link_generation(struct shelf *shelf, const struct store_generation *
     generation->rows = rows;
     generation->tags = tags;
     generation->references = 1;
+    for (int m = 0; m < 2; m++)
+        shelf_index_init(&generation->index[m]);
+    atomic_init(&generation->is_dropped, false);
     pthread_mutex_lock(&shelf->lock);
     generation->next = shelf->first;
     shelf->first = generation;
@@ -105,11 +109,14 @@ enum status shelf_open(struct store *store, const char *directory, struct shelf 
 {
     struct shelf *shelf = mem_alloc(sizeof(*shelf));
     shelf->store = store;
+    shelf->epoch = epoch_create();
     pthread_mutex_init(&shelf->lock, NULL);
 
     struct opening opening = {.shelf = shelf, .status = STATUS_OK, .why = why};
     const int used = snprintf(shelf->directory, sizeof(shelf->directory), "%s", directory);
-    if (used < 1 || used >= PATH_BYTES - 16)
+    if (!shelf->epoch)
+        opening.status = reason_set(why, STATUS_NO_MEMORY, "", "no memory for the indexes' epoch");
+    else if (used < 1 || used >= PATH_BYTES - 16)
         opening.status = reason_set(why, STATUS_INVALID, "directory",
                                     "the path has %d bytes; at most %d", used, PATH_BYTES - 17);
     else if (mkdir(directory, 0700) != 0 && errno != EEXIST)
@@ -129,6 +136,8 @@ enum status shelf_open(struct store *store, const char *directory, struct shelf 
 
 static void free_generation(struct shelf_generation *generation)
 {
+    for (int m = 0; m < 2; m++)
+        shelf_index_deinit(&generation->index[m]);
     rows_close(&generation->rows);
     tags_destroy(&generation->tags);
     mem_free(generation);
@@ -145,6 +154,7 @@ void shelf_close(struct shelf **shelf_pointer)
         shelf->first = generation->next;
         free_generation(generation);
     }
+    epoch_destroy(&shelf->epoch);
     mem_free(shelf->dropped);
     pthread_mutex_destroy(&shelf->lock);
     mem_free(shelf);
@@ -163,6 +173,26 @@ struct shelf_generation *shelf_acquire(struct shelf *shelf, uint32_t number)
         generation->references++;
     pthread_mutex_unlock(&shelf->lock);
     return generation;
+}
+
+struct shelf_generation *shelf_acquire_after(struct shelf *shelf, uint32_t number)
+{
+    struct shelf_generation *found = NULL;
+    pthread_mutex_lock(&shelf->lock);
+    for (struct shelf_generation *at = shelf->first; at; at = at->next) {
+        const bool is_nearer = !found || at->about.number < found->about.number;
+        if (at->about.number > number && is_nearer)
+            found = at;
+    }
+    if (found)
+        found->references++;
+    pthread_mutex_unlock(&shelf->lock);
+    return found;
+}
+
+struct epoch *shelf_epoch(const struct shelf *shelf)
+{
+    return shelf->epoch;
 }
 
 void shelf_release(struct shelf *shelf, struct shelf_generation **generation_pointer)
@@ -256,6 +286,7 @@ uint64_t shelf_remove(struct shelf *shelf, uint32_t number, bool dropped)
         note_dropped(shelf, number);
     if (!generation)
         return 0;
+    atomic_store(&generation->is_dropped, true);
     const uint64_t records = rows_live_count(generation->rows);
     shelf_release(shelf, &generation);
     return records;
@@ -347,9 +378,29 @@ uint64_t shelf_memory(struct shelf *shelf)
     uint64_t bytes = 0;
     pthread_mutex_lock(&shelf->lock);
     for (struct shelf_generation *at = shelf->first; at; at = at->next)
-        bytes += rows_bytes(at->rows) + rows_heap_bytes(at->rows) + tags_bytes(at->tags);
+        bytes += rows_bytes(at->rows) + rows_heap_bytes(at->rows) + tags_bytes(at->tags) +
+                 atomic_load(&at->index[0].bytes) + atomic_load(&at->index[1].bytes);
     pthread_mutex_unlock(&shelf->lock);
     return bytes;
+}
+
+void shelf_index_add_up(struct shelf *shelf, struct shelf_index_totals *out)
+{
+    *out = (struct shelf_index_totals){0};
+    pthread_mutex_lock(&shelf->lock);
+    for (struct shelf_generation *at = shelf->first; at; at = at->next) {
+        for (int m = 0; m < 2; m++) {
+            struct shelf_index *side = &at->index[m];
+            const uint64_t end = atomic_load(&side->end);
+            if (end == 0)
+                continue;
+            out->rows += end;
+            out->waiting += rows_slot_count(at->rows) - end;
+            out->lists += atomic_load(&side->lists);
+            out->bytes += atomic_load(&side->bytes);
+        }
+    }
+    pthread_mutex_unlock(&shelf->lock);
 }
 
 void shelf_totals(struct shelf *shelf, uint64_t *records, uint64_t *bytes)

@@ -4,7 +4,7 @@
 // A generation stays alive while somebody has acquired it, also when it is dropped meanwhile: a
 // search that began before the drop ends on the rows it began with.
 //
-// Thread-safety: acquire, release, find and totals by any thread; all else by the writer.
+// Thread-safety: acquire, release, find, epoch and totals by any thread; all else by the writer.
 
 #ifndef RECO_SHARD_NODE_SHELF_H
 #define RECO_SHARD_NODE_SHELF_H
@@ -16,6 +16,7 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "shard_node/rows.h"
+#include "shard_node/shelf_index.h"
 #include "shard_node/store.h"
 #include "shard_node/tags.h"
 
@@ -41,9 +42,11 @@ struct shelf_generation {
     struct store_generation about; // `own` ascending
     struct rows *rows;
     struct tags *tags;
-    uint64_t changes;       // writer's: since the last checkpoint
-    struct shelf_bulk bulk; // writer's
-    uint32_t references;    // the shelf's
+    struct shelf_index index[2]; // by enum modality; the indexer's
+    atomic_bool is_dropped;      // off the shelf: who works for the future of it may stop
+    uint64_t changes;            // writer's: since the last checkpoint
+    struct shelf_bulk bulk;      // writer's
+    uint32_t references;         // the shelf's
     struct shelf_generation *next;
 };
 
@@ -58,6 +61,12 @@ void shelf_close(struct shelf **shelf);
 // NULL when there is no such generation (any more).
 struct shelf_generation *shelf_acquire(struct shelf *shelf, uint32_t number);
 void shelf_release(struct shelf *shelf, struct shelf_generation **generation);
+
+// The one with the lowest number above `number`; NULL when there is none.
+struct shelf_generation *shelf_acquire_after(struct shelf *shelf, uint32_t number);
+
+// Of all indexes; outlives them.
+struct epoch *shelf_epoch(const struct shelf *shelf);
 
 bool shelf_owns(const struct shelf_generation *generation, uint32_t vshard);
 
@@ -91,7 +100,15 @@ enum status shelf_checkpoint_all(struct shelf *shelf, struct reason *why) MUST_C
 enum status shelf_follow(struct shelf *shelf, uint64_t after, struct reason *why) MUST_CHECK;
 
 void shelf_totals(struct shelf *shelf, uint64_t *records, uint64_t *rows_bytes);
-uint64_t shelf_memory(struct shelf *shelf); // rows and what finds them
+uint64_t shelf_memory(struct shelf *shelf); // rows and what finds them, indexes too
+
+struct shelf_index_totals {
+    uint64_t rows;    // slots that indexes cover
+    uint64_t waiting; // slots behind them
+    uint64_t lists;
+    uint64_t bytes;
+};
+void shelf_index_add_up(struct shelf *shelf, struct shelf_index_totals *out);
 
 // For shelf_fill.c: rows with everything that the store has, by whichever way is shortest.
 enum status shelf_fill(struct store *store, const struct store_generation *about,

@@ -91,8 +91,8 @@ enum status index_train(const struct index_params *params, const uint32_t *sampl
     const enum status status = index_train_tree(index, sample, sample_count, wanted);
     if (status != STATUS_OK) {
         index_destroy(&index);
-        return reason_set(why, status, "", "no memory to train an index of %" PRIu32 " lists",
-                          wanted);
+        return reason_set(why, status, "", "an index of %" PRIu32 " lists: %s", wanted,
+                          status_text(status));
     }
     *out = index;
     return STATUS_OK;

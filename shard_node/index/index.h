@@ -30,9 +30,8 @@
 #include "shard_node/rows_map.h"
 #include "shard_node/scan.h"
 
-#define INDEX_LIST_VECTORS 256        // of a list, on average
-#define INDEX_RECORDS_MIN 256         // fewer cannot be trained on
-#define INDEX_K_MAX (K_WIRE_MAX + 16) // some may turn out not to count
+#define INDEX_LIST_VECTORS 256 // of a list, on average
+#define INDEX_RECORDS_MIN 256  // fewer cannot be trained on
 
 struct index;
 
@@ -51,10 +50,12 @@ struct index_params {
     uint32_t extra_bits;   // 0: 3; else 3 or 7
     uint32_t threads;      // for training and extending; 0: 1
     uint64_t seed;
+    // Training and calibrating give up when one of them is true; nothing else reads them. NULL: never.
+    const atomic_bool *given_up[2];
 };
 
 // Learns centres from `sample`, slots of live rows, for `records` vectors in all. The index is empty.
-// STATUS_NO_MEMORY, STATUS_INVALID with fewer than INDEX_RECORDS_MIN in the sample.
+// STATUS_NO_MEMORY, STATUS_CANCELLED, STATUS_INVALID with fewer than INDEX_RECORDS_MIN in the sample.
 enum status index_train(const struct index_params *params, const uint32_t *sample,
                         uint32_t sample_count, uint64_t records, struct index **out,
                         struct reason *why) MUST_CHECK;
@@ -135,7 +136,7 @@ void index_scratch_destroy(struct index_scratch **scratch);      // NULL is allo
 
 struct index_query {
     const float *query;  // [dimension], finite, at most 65504 in size
-    uint32_t k;          // 1..INDEX_K_MAX
+    uint32_t k;          // 1..K_WIRE_MAX
     uint32_t probes;     // lists to look into, 1..TREE_PROBES_MAX
     uint32_t candidates; // multiplied exactly; 0: as many as is good for k
     // Bits of the slots that count, read when a slot is looked at; NULL: all.

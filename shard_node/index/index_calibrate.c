@@ -53,6 +53,8 @@ static void find_truth(void *context, uint32_t worker, size_t piece)
     struct calibration *calibration = context;
     const struct index *index = calibration->index;
     const uint32_t dimension = index->params.rows.dimension;
+    if (index_is_cancelled(index))
+        return;
     const uint32_t first = (uint32_t)piece * TOGETHER;
     const uint32_t left = calibration->count - first;
     const uint32_t together = left < TOGETHER ? left : TOGETHER;
@@ -132,7 +134,7 @@ enum status index_calibrate(struct index *index, const _Atomic uint64_t *live)
         parallel_run(index->params.threads, (calibration->count + TOGETHER - 1) / TOGETHER,
                      find_truth, calibration);
         float best = 0; // recall does not fall with more probes but for chance
-        for (uint32_t step = 0; step < INDEX_STEPS; step++) {
+        for (uint32_t step = 0; step < INDEX_STEPS && !index_is_cancelled(index); step++) {
             calibration->probes = 1u << step;
             const float recall = recall_of(calibration);
             best = recall > best ? recall : best;

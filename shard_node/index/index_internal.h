@@ -68,6 +68,12 @@ static inline bool index_is_live(const _Atomic uint64_t *live, uint32_t slot)
     return !live || rows_bit(live, slot);
 }
 
+static inline bool index_is_cancelled(const struct index *index)
+{
+    const atomic_bool *const *given_up = index->params.given_up;
+    return (given_up[0] && atomic_load(given_up[0])) || (given_up[1] && atomic_load(given_up[1]));
+}
+
 static inline const uint16_t *index_row(const struct index *index, uint32_t slot)
 {
     return index->params.rows.rows + (size_t)slot * index->params.rows.dimension;

@@ -251,7 +251,7 @@ size_t index_search(struct index *index, struct index_scratch *scratch,
                     const struct index_query *query, struct scan_hit *hits,
                     struct index_counts *counts)
 {
-    assert(query->k >= 1 && query->k <= INDEX_K_MAX);
+    assert(query->k >= 1 && query->k <= K_WIRE_MAX);
     assert(query->probes >= 1 && query->probes <= TREE_PROBES_MAX);
 
     struct search search = {.index = index, .scratch = scratch, .query = query};

@@ -125,7 +125,7 @@ static void train_part(void *context, uint32_t worker, size_t part)
     const uint32_t begin = training->part_begins[part];
     const uint32_t first = training->list_begins[part];
     const uint32_t lists = training->list_begins[part + 1] - first;
-    if (lists == 0)
+    if (lists == 0 || index_is_cancelled(training->index))
         return;
     struct kmeans_params params = kmeans_of(training, training->sorted + begin,
                                             training->part_begins[part + 1] - begin, lists);
@@ -250,6 +250,8 @@ static void assign_piece(void *context, uint32_t worker, size_t piece)
     struct index *index = training->index;
     struct index_scratch *scratch = training->scratches[worker];
     const struct tree *tree = atomic_load(&index->tree);
+    if (index_is_cancelled(index))
+        return;
     for (size_t i = piece * PIECE_POINTS;
          i < (piece + 1) * PIECE_POINTS && i < training->sample_count; i++)
         training->nearest[i] = index_route(index, scratch, tree, training->sample[i])->number;
@@ -284,9 +286,11 @@ static enum status heal(struct training *training)
     const size_t pieces = ((size_t)training->sample_count + PIECE_POINTS - 1) / PIECE_POINTS;
     uint32_t *sizes = mem_alloc_array(training->list_count, sizeof(uint32_t));
     parallel_run(training->index->params.threads, pieces, assign_piece, training);
-    add_up(training, sizes);
+    const bool is_cancelled = index_is_cancelled(training->index);
+    if (!is_cancelled)
+        add_up(training, sizes);
     mem_free(sizes);
-    return make_tree(training);
+    return is_cancelled ? STATUS_CANCELLED : make_tree(training);
 }
 
 static bool allocate(struct training *training)
@@ -339,6 +343,8 @@ static enum status run(struct training *training)
         return status;
     sort_by_part(training);
     parallel_run(training->index->params.threads, training->group_count, train_part, training);
+    if (index_is_cancelled(training->index))
+        return STATUS_CANCELLED;
     if (atomic_load(&training->has_failed))
         return STATUS_NO_MEMORY;
     status = make_tree(training);

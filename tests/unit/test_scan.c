@@ -254,7 +254,7 @@ Test(scan_pool, gives_the_same_result_for_every_number_of_threads)
     struct world world = new_world(30000, 9);
     for (uint32_t threads = 1; threads <= 5; threads++) {
         struct scan_pool *pool = NULL;
-        cr_assert(eq(int, scan_pool_create(threads, cpu_best(), &pool), STATUS_OK));
+        cr_assert(eq(int, scan_pool_create(threads, cpu_best(), NULL, &pool), STATUS_OK));
         struct search searches[12];
         for (size_t i = 0; i < 12; i++) {
             init_search(&searches[i], &world, 1 + 17 * i);
@@ -271,7 +271,7 @@ Test(scan_pool, ends_a_cancelled_search_early_and_others_not)
 {
     struct world world = new_world(200000, 1);
     struct scan_pool *pool = NULL;
-    cr_assert(eq(int, scan_pool_create(2, cpu_best(), &pool), STATUS_OK));
+    cr_assert(eq(int, scan_pool_create(2, cpu_best(), NULL, &pool), STATUS_OK));
     struct search before_start;
     init_search(&before_start, &world, 5);
     before_start.cancel_at = 1;
@@ -294,7 +294,7 @@ Test(scan_pool, passes_on_why_a_search_cannot_start)
 {
     struct world world = new_world(10, 1);
     struct scan_pool *pool = NULL;
-    cr_assert(eq(int, scan_pool_create(1, cpu_best(), &pool), STATUS_OK));
+    cr_assert(eq(int, scan_pool_create(1, cpu_best(), NULL, &pool), STATUS_OK));
     struct search search;
     init_search(&search, &world, 5);
     search.prepare_status = STATUS_NOT_FOUND;
@@ -309,7 +309,7 @@ Test(scan_pool, refuses_more_tasks_than_it_may_hold_and_finishes_all_others)
 {
     struct world world = new_world(50, 1);
     struct scan_pool *pool = NULL;
-    cr_assert(eq(int, scan_pool_create(1, cpu_best(), &pool), STATUS_OK));
+    cr_assert(eq(int, scan_pool_create(1, cpu_best(), NULL, &pool), STATUS_OK));
     static struct search searches[SCAN_POOL_TASKS_MAX + 200];
     size_t taken = 0;
     size_t refused = 0;

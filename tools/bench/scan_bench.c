@@ -162,7 +162,7 @@ static void start(struct bench *bench, char **argv)
     bench->task.finish = finish;
     pthread_mutex_init(&bench->lock, NULL);
     pthread_cond_init(&bench->ended, NULL);
-    if (scan_pool_create((uint32_t)number(argv[6]), cpu_best(), &bench->pool) != STATUS_OK)
+    if (scan_pool_create((uint32_t)number(argv[6]), cpu_best(), NULL, &bench->pool) != STATUS_OK)
         fail("no threads");
     if (measure_read_bandwidth(&bandwidth, NULL) != STATUS_OK)
         fail("no memory to measure its bandwidth");
