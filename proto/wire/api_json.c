@@ -113,7 +113,7 @@ void api_json_put_timings(struct json_writer *writer, const struct api_timings *
     json_end_object(writer);
 }
 
-static void put_work(struct json_writer *writer, const struct api_work *work)
+void api_json_put_work(struct json_writer *writer, const struct api_work *work)
 {
     const struct {
         const char *name;
@@ -152,7 +152,7 @@ static void put_tail(struct json_writer *writer, const struct api_answer *answer
     put_text_member(writer, "index", answer->index);
     json_name(writer, "records");
     json_put_uint(writer, answer->records);
-    put_work(writer, &answer->work);
+    api_json_put_work(writer, &answer->work);
     put_text_member(writer, "request_id", answer->request_id);
     api_json_put_timings(writer, &answer->timings);
 }

@@ -25,6 +25,9 @@ void api_json_put_answer(struct json_writer *writer, enum api_method method, str
 // "timings_ms":{...}
 void api_json_put_timings(struct json_writer *writer, const struct api_timings *timings);
 
+// "work":{...}
+void api_json_put_work(struct json_writer *writer, const struct api_work *work);
+
 // "tags":[...]
 void api_json_put_tags(struct json_writer *writer, const struct text *tags, size_t count);
 

@@ -48,6 +48,8 @@ class Bench(Case):
             self.assertTrue({"decode", "preprocess", "encode", "queue", "fanout", "shard", "merge", "fetch",
                              "fuse", "total", "wall"} <= set(line["steps_ms"]))
             self.assertGreater(line["machine_gb_per_second"], 0)
+            self.assertEqual((line["index"], line["work"]["exact"]), ("exact", True))
+            self.assertGreater(line["scan_gb_per_second"], 0)
             self.assertGreaterEqual(line["steps_ms"]["total"]["p99"], line["steps_ms"]["total"]["median"])
         memories = self.lines("memory", "list", "--data", self.data)
         self.assertEqual([(m["memory"], m["records"], m["state"]) for m in memories],

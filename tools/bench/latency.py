@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the table of milliseconds for each step of a query, from `reco bench search --json`.
 
-usage: latency.py RECO FOLDER [--shards 4] [--rows 1000000] [--queries 300] [--repetitions 3] [--image FILE]...
+usage: latency.py RECO FOLDER [--shards 4] [--rows 1000000] [--queries 300] [--repetitions 3] [--index exact]
+                  [--image FILE]...
 
 FOLDER needs room for 6 GB; everything in it is made in a folder of its own and removed at the
 end. Memories of made-up rows: 10,000 and 1,000,000 of the embedded model's dimension, in
@@ -54,7 +55,7 @@ def make_memories(arguments, folder, space, where):
 
 def ask(arguments, where, *flags):
     """The repetition with the middle total, with the totals of all."""
-    command = [arguments.reco, "bench", "search", "--refine", "--json", "--quiet", "--queries", str(arguments.queries),
+    command = [arguments.reco, "bench", "search", "--refine", "--json", "--quiet", "--index", arguments.index, "--queries", str(arguments.queries),
                "--repetitions", str(arguments.repetitions), *where, *flags]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     runs = sorted(map(json.loads, lines), key=lambda run: run["steps_ms"]["total"]["median"])
@@ -69,9 +70,10 @@ def measure(arguments, title, where, columns):
                         (large + " x 512, embeddings", ["--synthetic", str(arguments.rows), "--dimension", "512"])):
         run, totals = ask(arguments, where, *flags)
         columns.append(("%s, %s" % (title, name), run))
-        print("# %s, %s: total %s ms; scan %.1f GB/s, a plain sum %.1f GB/s" % (
-            title, name, " ".join("%.2f" % total for total in totals), run["scan_gb_per_second"],
-            run["machine_gb_per_second"]), flush=True)
+        scan = run["scan_gb_per_second"]
+        how = "by an index" if scan is None else "scan %.1f GB/s, a plain sum %.1f GB/s" % (
+            scan, run["machine_gb_per_second"])
+        print("# %s, %s: total %s ms; %s" % (title, name, " ".join("%.2f" % total for total in totals), how), flush=True)
 
 
 def print_table(columns):
@@ -95,6 +97,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1000000, help="of the large memories")
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--index", default="exact", choices=("auto", "exact", "ivf"))
     parser.add_argument("--image", action="append", required=True)
     arguments = parser.parse_args()
 

@@ -14,6 +14,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "proto/base/thread.h"
+#include "proto/wire/api_json.h"
 #include "tools/answers.h"
 #include "tools/measure.h"
 #include "tools/memories.h"
@@ -42,6 +43,7 @@ struct sample {
     float steps[STEP_COUNT];
     float shard[NODES_MAX];
     float wall; // as the caller sees it
+    struct api_work work;
 };
 
 struct bench {
@@ -219,6 +221,7 @@ static enum status ask_one(struct worker *worker, uint64_t number, struct buffer
                             "a node did not answer: coverage %.3f", (double)answer.coverage);
     if (!status)
         take_timings(bench, &answer.timings, sample);
+    sample->work = answer.work;
     arena_destroy(&arena);
     return status;
 }
@@ -294,7 +297,24 @@ static double shard_quantile(struct bench *bench, size_t shard, double share)
     return measure_quantile(bench->sorted, count, share);
 }
 
-// Bytes a second of the scan: every row of one modality is read once, by all nodes at a time.
+// Means of a query; exact only when every query was.
+static struct api_work mean_work(const struct bench *bench)
+{
+    const uint64_t count = bench->options->queries;
+    struct api_work sum = {.exact = true};
+    for (uint64_t i = 0; i < count; i++) {
+        const struct api_work *work = &bench->samples[i].work;
+        sum.exact = sum.exact && work->exact;
+        sum.lists_probed += work->lists_probed;
+        sum.codes_scanned += work->codes_scanned;
+        sum.rows_refined += work->rows_refined;
+        sum.rows_read += work->rows_read;
+    }
+    return (struct api_work){sum.exact, sum.lists_probed / count, sum.codes_scanned / count,
+                             sum.rows_refined / count, sum.rows_read / count};
+}
+
+// Bytes a second of an exact scan: every row of one modality is read once, by all nodes at a time.
 static double scan_rate(struct bench *bench)
 {
     double ms = quantile(bench, STEP_shard, 0.5);
@@ -356,8 +376,15 @@ static enum status print_json(struct bench *bench, size_t concurrency, size_t re
     json_name(&writer, "per_second");
     json_put_double(&writer, (double)bench->options->queries / seconds);
     put_steps(bench, &writer);
-    json_name(&writer, "scan_gb_per_second");
-    json_put_double(&writer, scan_rate(bench) / 1e9);
+    const struct api_work work = mean_work(bench);
+    json_name(&writer, "index");
+    json_put_cstr(&writer, work.exact ? "exact" : "ivf");
+    api_json_put_work(&writer, &work);
+    json_name(&writer, "scan_gb_per_second"); // an index reads no whole side
+    if (work.exact)
+        json_put_double(&writer, scan_rate(bench) / 1e9);
+    else
+        json_put_null(&writer);
     json_name(&writer, "machine_gb_per_second");
     json_put_double(&writer, bench->bandwidth / 1e9);
     json_end_object(&writer);
@@ -388,8 +415,15 @@ static void print_text(struct bench *bench, size_t concurrency, size_t repetitio
         output_cell(&table, "%.3f", shard_quantile(bench, shard, 0.99));
     }
     output_table_end(&table, 2);
-    printf("  %.1f queries a second; the scan reads %.2f GB/s, a plain sum %.2f GB/s: %.0f %%\n",
-           (double)bench->options->queries / seconds, scan_rate(bench) / 1e9,
+    const struct api_work work = mean_work(bench);
+    printf("  %.1f queries a second; ", (double)bench->options->queries / seconds);
+    if (!work.exact) {
+        printf("by an index: %" PRIu64 " lists, %" PRIu64 " codes, %" PRIu64 " refined, %" PRIu64
+               " rows a query\n",
+               work.lists_probed, work.codes_scanned, work.rows_refined, work.rows_read);
+        return;
+    }
+    printf("the scan reads %.2f GB/s, a plain sum %.2f GB/s: %.0f %%\n", scan_rate(bench) / 1e9,
            bench->bandwidth / 1e9, scan_rate(bench) / bench->bandwidth * 100);
     if ((double)bench->records * bench->dimension * 2 < CACHE_BYTES)
         puts("  (so few rows may lie in the CPU's caches: no measure of its memory)");
@@ -502,8 +536,8 @@ const struct verb verb_bench_search = {
              "{\"bench\",\"memory\",\"records\",\"dimension\",\"k\",\n"
              "\"concurrency\",\"repetition\",\"queries\",\"seconds\",\"per_second\",\"steps_ms\":{"
              "STEP:\n"
-             "{\"median\",\"p99\"}},\"shards_ms\":[],\"scan_gb_per_second\",\"machine_gb_per_"
-             "second\"}",
+             "{\"median\",\"p99\"}},\"shards_ms\":[],\"index\",\"work\":{means of a query},\n"
+             "\"scan_gb_per_second\" (null by an index),\"machine_gb_per_second\"}",
          .groups = {bench_flags, options_input, options_fusion, options_query, options_profile,
                     options_memory, options_data, options_model, options_server, options_common}},
     .chapter = "measuring",
