@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the icon corpus: some 370,000 drawings with their names, from npm packages.
+"""Builds the icon corpus: some 375,000 drawings with their names, from npm packages.
 
 usage: icons.py OUT [--program DRAW_SVG] [--packages NODE_MODULES] [--size PIXELS] [--limit N]
 
