@@ -62,6 +62,9 @@ static enum status start_threads(struct node *node, const struct node_params *gi
         scan_pool_create(given->search_threads, cpu_best(), shelf_epoch(node->shelf), &node->pool);
     if (status == STATUS_OK)
         status = indexer_start(&indexer, &node->indexer);
+    const struct audit_params audit = {.shelf = node->shelf, .side = node->side};
+    if (status == STATUS_OK)
+        status = audit_start(&audit, &node->audit);
     if (status == STATUS_OK)
         status = thread_start("writer", node_write_body, node, &node->writer);
     if (status == STATUS_OK)
@@ -127,6 +130,7 @@ static void stop_threads(struct node *node)
     for (size_t r = 0; r < NODE_READERS; r++)
         thread_join(&node->readers[r]);
     scan_pool_destroy(&node->pool);
+    audit_stop(&node->audit); // after who offers it answers
     queue_destroy(&node->writes);
     queue_destroy(&node->reads);
     queue_destroy(&node->exports);

@@ -6,6 +6,7 @@
 //                               \--> readers, two threads     node_read.c
 //                               \--> exporter, one thread     node_export.c
 //   writer --notice--> indexer, one thread                      indexer.c
+//   search threads --answers--> audit, one thread               audit.c
 //
 // Every part ends a request by itself with one of the node_reply functions.
 
@@ -18,6 +19,7 @@
 #include "proto/base/queue.h"
 #include "proto/base/thread.h"
 #include "proto/bus/router.h"
+#include "shard_node/audit.h"
 #include "shard_node/indexer.h"
 #include "shard_node/ingest.h"
 #include "shard_node/node.h"
@@ -39,6 +41,7 @@ struct node {
     struct ingest *ingest; // the writer's
     struct scan_pool *pool;
     struct indexer *indexer;
+    struct audit *audit;
     struct queue *writes; // of struct router_request
     struct queue *reads;
     struct queue *exports;

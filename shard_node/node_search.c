@@ -221,6 +221,20 @@ static uint32_t to_u32(int64_t us)
     return us < 0 ? 0 : us > (int64_t)UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
+// Answers by the index to whom every record counts.
+static void offer_audit(const struct search *search, const struct scan_lists *lists)
+{
+    if (!search->lease || has_filter(&search->asked))
+        return;
+    struct audit_offer offer = {.generation = search->asked.generation,
+                                .modality = search->asked.modality,
+                                .dimension = search->asked.dimension,
+                                .query = search->asked.rows,
+                                .k = search->asked.k};
+    offer.count = scan_lists_get(lists, 0, &offer.hits);
+    audit_offer(search->node->audit, &offer);
+}
+
 static void answer(struct search *search, const struct scan_lists *lists)
 {
     struct hits hits = {0};
@@ -230,6 +244,7 @@ static void answer(struct search *search, const struct scan_lists *lists)
         return;
     }
     gather(search, lists, &hits);
+    offer_audit(search, lists);
     const struct shard_search_reply reply = {
         .counts = hits.counts,
         .row_count = search->asked.row_count,

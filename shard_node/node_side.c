@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
@@ -55,6 +56,8 @@ static const struct {
                                        "Bytes of blob files that nothing refers to."},
 };
 
+#define RECALL_GENERATIONS 2048 // whose numbers have a metric of their own
+
 struct node_side {
     struct metrics *metrics;
     struct http_server *http;
@@ -69,6 +72,7 @@ struct node_side {
     struct metric *searches;
     struct metric *training_seconds;
     struct metric *upkeep;
+    struct metric *recall;
     // Measured when somebody scrapes:
     struct metric *rows;
     struct metric *index_rows;
@@ -158,8 +162,29 @@ static void add_counted(struct node_side *side)
             "Time of each synced write to the database's log, its fsync included.");
 }
 
+// Labels of metrics are fixed when these are made; generations have numbers.
+static void add_recall(struct node_side *side)
+{
+    static char text[RECALL_GENERATIONS][12];
+    static const char *numbers[RECALL_GENERATIONS];
+    static const char *const modalities[] = {"image", "text"};
+    for (size_t i = 0; i < RECALL_GENERATIONS; i++) {
+        (void)snprintf(text[i], sizeof(text[i]), "%zu", i);
+        numbers[i] = text[i];
+    }
+    side->recall = metrics_add(
+        side->metrics,
+        &(struct metric_params){
+            .name = "reco_shard_index_recall_estimate",
+            .help = "Recall@10 of searches by the index: a running mean of searches that were "
+                    "repeated exactly.",
+            .kind = METRIC_GAUGE,
+            .labels = {{"generation", numbers, RECALL_GENERATIONS}, {"modality", modalities, 2}}});
+}
+
 static void add_indexes(struct node_side *side)
 {
+    add_recall(side);
     side->searches = metrics_add(
         side->metrics, &(struct metric_params){.name = "reco_shard_searches_total",
                                                .help = "Searches that were answered, by path.",
@@ -207,6 +232,13 @@ static void add_measured(struct node_side *side)
                                .help = rocksdb[i].help,
                                .kind = METRIC_GAUGE,
                                .labels = {{"cf", store_stats_families, STORE_STATS_FAMILIES}}});
+}
+
+void node_side_audited(struct node_side *side, uint32_t generation, enum modality modality,
+                       float recall)
+{
+    if (side && generation < RECALL_GENERATIONS)
+        metric_set(side->recall, 2 * (size_t)generation + modality, (double)recall);
 }
 
 void node_side_asked(struct node_side *side, enum shard_type type)

@@ -49,6 +49,9 @@ void node_side_searched(struct node_side *side, int64_t queue_us, int64_t search
 void node_side_wrote(struct node_side *side, enum node_side_rows kind, uint64_t rows);
 void node_side_committed(struct node_side *side, int64_t took_us);
 void node_side_trained(struct node_side *side, int64_t took_us);
+// `recall` 0..1 of searches by the index, as audited.
+void node_side_audited(struct node_side *side, uint32_t generation, enum modality modality,
+                       float recall);
 void node_side_mended(struct node_side *side, const struct index_upkeep *upkeep);
 
 #endif

@@ -58,6 +58,8 @@ static inline bool is_up(const struct world *world)
     return info.up;
 }
 
+static const char *node_listens_at; // NULL: no side port
+
 static inline struct world open_world(uint32_t search_threads)
 {
     struct world world = {0};
@@ -72,6 +74,7 @@ static inline struct world open_world(uint32_t search_threads)
                                        .directory = directory,
                                        .query_endpoint = query,
                                        .bulk_endpoint = bulk,
+                                       .http = node_listens_at,
                                        .search_threads = search_threads};
     cr_assert(eq(int, node_start(&params, &world.node, &why), STATUS_OK), "%s", why.text);
     cr_assert(eq(int, dealer_create(world.bus, NULL, NULL, &world.dealer, &why), STATUS_OK));

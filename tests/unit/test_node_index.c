@@ -6,8 +6,11 @@
 // nearest to; the exact search of the same node beside it.
 
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -141,6 +144,47 @@ Test(node_index, answers_by_an_index_what_an_exact_search_answers)
     wait_for_index(&world);
     const struct found found = search_for(&world, 11, (struct shard_search_request){0});
     cr_expect(eq(u64, found.ids[0], id_of(11)));
+    close_world(&world);
+}
+
+// The estimate for images as the metrics tell it; -1 when they do not.
+static double estimated_recall(const struct world *world)
+{
+    static const char question[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+                                   "Connection: close\r\n\r\n";
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons((uint16_t)node_http_port(world->node)),
+                                        .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    double recall = -1;
+    char line[512];
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(eq(int, connect(fd, (const struct sockaddr *)&address, sizeof(address)), 0));
+    cr_assert(eq(sz, (size_t)send(fd, question, sizeof(question) - 1, MSG_NOSIGNAL),
+                 sizeof(question) - 1));
+    FILE *answer = fdopen(fd, "r");
+    while (fgets(line, sizeof(line), answer)) {
+        const char *end = strchr(line, '}');
+        if (end && strncmp(line, "reco_shard_index_recall_estimate{", 33) == 0 &&
+            strstr(line, "modality=\"image\""))
+            recall = strtod(end + 1, NULL);
+    }
+    (void)fclose(answer);
+    return recall;
+}
+
+// Every list is looked into, so that nearly nothing is missed.
+Test(node_index, recall_is_estimated_by_searching_again_exactly)
+{
+    node_listens_at = "127.0.0.1:0";
+    struct world world = open_world(2);
+    create(&world, GENERATION);
+    load(&world, 0, RECORDS);
+    wait_for_index(&world);
+    const int64_t until_us = clock_deadline_in_us(INDEX_PATIENCE_US);
+    double recall;
+    while ((recall = estimated_recall(&world)) < 0 && !clock_passed(until_us))
+        (void)search_for(&world, 5, (struct shard_search_request){.probes = PROBES_MAX});
+    cr_expect(recall > 0.6 && recall <= 1, "%g", recall);
     close_world(&world);
 }
 
