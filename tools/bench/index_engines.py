@@ -4,8 +4,8 @@
 An entry is a name like "faiss l2 IVF4096,SQ8", "hnswlib M16" or "usearch f32". One engine is one built entry.
 grid() lists what its settings are swept over; search() gives the ids of all queries.
 
-Faiss' own callers would pass arrays; here the pointers are made before the clock starts, since of a single
-query Python's part would be a tenth. Its coarse k-means is shared by entries with the same number of lists:
+Faiss' own callers would pass arrays; here the pointers are made before the clock starts, which saves half of
+what Python costs a single query. Its coarse k-means is shared by entries with the same number of lists:
 its time counts for each. hnswlib and usearch are asked as their packages are.
 """
 import json
