@@ -5,6 +5,9 @@
 // looked at, until nothing came. A record would have to be replaced in each of the ROUNDS_MAX rounds to
 // slip through, and each takes microseconds.
 //
+// A view with bits of its own shows what was there when it was taken. The index may have dropped what has died
+// since from its lists, so those slots are looked at one by one.
+//
 // A record may be seen in two slots, the old one before it was replaced and the new one; the new one stays. If
 // that leaves too few, they are looked for as if lists had been missed.
 
@@ -53,7 +56,17 @@ struct job {
     struct scan_request request; // of this query alone
     const _Atomic uint64_t *live;
     struct probe_counts *counts;
+    size_t found; // hits of the index, in probe->hits
 };
+
+static bool is_found(const struct job *job, uint32_t slot)
+{
+    for (size_t i = 0; i < job->found; i++) {
+        if (job->probe->hits[i].slot == slot)
+            return true;
+    }
+    return false;
+}
 
 static void scan(const struct job *job, uint32_t first, uint32_t end)
 {
@@ -61,12 +74,30 @@ static void scan(const struct job *job, uint32_t first, uint32_t end)
     scan_slots(job->probe->level, &job->request, job->live, first, end, job->probe->list);
 }
 
+// Slots of the view below `end` that have died since.
+static void scan_dead(const struct job *job, uint32_t end)
+{
+    const struct rows_view *view = job->request.view;
+    const _Atomic uint64_t *live = rows_live(job->plan->rows);
+    for (uint32_t first = 0; first < end; first += 64) {
+        uint64_t dead = view->live[first / 64] & ~atomic_load(&live[first / 64]);
+        for (; dead != 0; dead &= dead - 1) {
+            const uint32_t slot = first + (uint32_t)__builtin_ctzll(dead);
+            if (slot < end && !is_found(job, slot))
+                scan(job, slot, slot + 1);
+        }
+    }
+}
+
 // Slots from `first` on, with those that are appended meanwhile.
 static void scan_behind(const struct job *job, uint32_t first)
 {
-    if (job->request.view->live) { // as they were
-        if (first < job->request.view->slot_count)
-            scan(job, first, job->request.view->slot_count);
+    const struct rows_view *view = job->request.view;
+    if (view->live) { // as they were
+        if (first < view->slot_count)
+            scan(job, first, view->slot_count);
+        if (rows_dead_count(job->plan->rows) != view->dead_count)
+            scan_dead(job, first < view->slot_count ? first : view->slot_count);
         return;
     }
     for (int round = 0; round < ROUNDS_MAX; round++) {
@@ -126,7 +157,7 @@ static size_t scan_all(struct job *job, size_t found)
 
 // Looks into so many lists and behind the index. Returns the number of hits; *all tells whether there
 // are no more lists.
-static size_t look(const struct job *job, uint32_t probes, bool *all)
+static size_t look(struct job *job, uint32_t probes, bool *all)
 {
     struct probe *probe = job->probe;
     const size_t k = job->request.k;
@@ -136,14 +167,13 @@ static size_t look(const struct job *job, uint32_t probes, bool *all)
                                       .live = job->live,
                                       .end = job->plan->end};
     struct index_counts counts;
-    const size_t found =
-        index_search(job->plan->index, probe->scratch, &query, probe->hits, &counts);
+    job->found = index_search(job->plan->index, probe->scratch, &query, probe->hits, &counts);
     job->counts->lists += counts.probes;
     job->counts->codes += counts.codes;
     job->counts->refined += counts.refined;
     job->counts->rows += counts.rows;
     scan_lists_begin(probe->list, 1, k);
-    for (size_t i = 0; i < found; i++)
+    for (size_t i = 0; i < job->found; i++)
         scan_lists_offer(probe->list, 0, &probe->hits[i]);
     scan_behind(job, counts.end);
     *all = counts.probes < probes || probes == PROBES_MAX;

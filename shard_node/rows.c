@@ -453,6 +453,14 @@ uint64_t rows_live_count(struct rows *rows)
     return count;
 }
 
+uint64_t rows_dead_count(struct rows *rows)
+{
+    pthread_mutex_lock(&rows->lock);
+    const uint64_t count = slot_count(rows) - rows->live_count;
+    pthread_mutex_unlock(&rows->lock);
+    return count;
+}
+
 uint32_t rows_slot_count(const struct rows *rows)
 {
     return slot_count(rows);
@@ -510,6 +518,7 @@ static struct rows_view view_of(const struct rows *rows)
     return (struct rows_view){.dimension = rows->dimension,
                               .slot_count = slot_count(rows),
                               .live_count = rows->live_count - rows->hidden_count,
+                              .dead_count = slot_count(rows) - rows->live_count,
                               .rows = {rows->file[ROWS_IMAGE].map, rows->file[ROWS_TEXT].map},
                               .slots = slots_of(rows)};
 }

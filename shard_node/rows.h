@@ -95,6 +95,7 @@ const uint16_t *rows_row(const struct rows *rows, enum modality modality, uint32
 const struct rows_slot *rows_slot(const struct rows *rows, uint32_t slot);
 
 uint64_t rows_live_count(struct rows *rows);
+uint64_t rows_dead_count(struct rows *rows);  // slots of what was removed or replaced
 uint64_t rows_bytes(const struct rows *rows); // of the files
 uint64_t rows_heap_bytes(struct rows *rows);  // of what stands beside them in memory
 
@@ -112,7 +113,8 @@ struct rows_view {
     uint32_t slot_count;
     uint64_t
         live_count; // records that are not hidden; those not chosen too, until rows_view_recount()
-    uint64_t *live; // one bit for each slot, the view's own
+    uint64_t dead_count;           // rows_dead_count() at that moment
+    uint64_t *live;                // one bit for each slot, the view's own
     const uint16_t *rows[2];       // by enum modality: [slot_count][dimension]
     const struct rows_slot *slots; // [slot_count]
 };

@@ -310,6 +310,8 @@ class SidePort(unittest.TestCase):
                              - value(shards[i], "reco_shard_queue_wait_seconds_count"), 11)
             self.assertEqual(value(node, "reco_shard_requests_total", type="search")
                              - value(shards[i], "reco_shard_requests_total", type="search"), 11)
+            self.assertEqual(value(node, "reco_shard_searches_total", path="exact")
+                             - value(shards[i], "reco_shard_searches_total", path="exact"), 11)
             self.assertEqual(value(after, "reco_node_up", node=str(i)), 1)
             self.assertGreater(value(after, "reco_credits_available", node=str(i)), 0)
         self.assertEqual(grew("reco_search_degraded_total", reason="node_down"), 0)
@@ -323,6 +325,12 @@ class SidePort(unittest.TestCase):
         for one in shards:
             self.assertEqual(value(one, "reco_readonly"), 0)
             self.assertEqual(value(one, "reco_crc_errors_total"), 0)
+            # Too few records for an index.
+            self.assertEqual(value(one, "reco_shard_searches_total", path="ivf"), 0)
+            self.assertEqual(value(one, "reco_shard_index_training_seconds_count"), 0)
+            self.assertEqual(value(one, "reco_shard_index_upkeep_total", work="split"), 0)
+            for of in ("rows", "waiting_rows", "lists", "bytes"):
+                self.assertEqual(value(one, "reco_shard_index_" + of), 0)
             self.assertGreater(value(one, "reco_fsync_seconds_count"), 0)
             self.assertGreater(value(one, "reco_write_commit_seconds_count"), 0)
             self.assertIn(("reco_rocksdb_sst_bytes", (("cf", "vec"),)), one)

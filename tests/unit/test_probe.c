@@ -258,6 +258,35 @@ Test(probe, looks_into_more_lists_until_it_has_k)
     rows_view_end(&view);
 }
 
+Test(probe, finds_what_a_view_has_though_the_index_has_dropped_it)
+{
+    uint64_t only[HOT / 2];
+    for (size_t i = 0; i < HOT / 2; i++)
+        only[i] = 2 * i;
+    struct rows_view view;
+    const uint32_t end_before = index_end(world.index);
+    const struct rows_choice choice = {.only = only, .only_count = HOT / 2, .has_only = true};
+    cr_assert(eq(int, rows_view_begin(world.rows, &choice, &view), STATUS_OK));
+    rows_view_recount(&view);
+    put(0, HOT, 1);
+    extend();
+    struct index_upkeep upkeep = {0};
+    while (index_maintain(world.index, rows_live(world.rows), 1000, &upkeep))
+        ;
+    cr_expect(gt(u64, upkeep.rewrites + upkeep.merges, 0));
+
+    float query[DIMENSION];
+    const struct scan_hit *hits;
+    query_of(0, 0, query);
+    const size_t count = search_in(&view, end_before, query, 20, 4, &hits);
+    cr_expect(eq(sz, count, 20));
+    cr_expect(eq(u64, hits[0].neighbour.id, 0)); // the row that it was
+    for (size_t i = 0; i < count; i++)
+        cr_expect(lt(u32, hits[i].slot, HOT));
+    cr_expect(lt(u64, world.counts.rows, 200)); // not all rows were compared
+    rows_view_end(&view);
+}
+
 static atomic_bool is_over;
 static atomic_int rounds;
 
@@ -284,13 +313,17 @@ static void *search_on(void *context)
 
 Test(probe, finds_every_record_once_while_all_are_replaced)
 {
+    struct index_upkeep upkeep = {0};
     pthread_t thread;
     cr_assert(eq(int, pthread_create(&thread, NULL, search_on, NULL), 0));
     for (uint32_t version = 1; version < 3000 || atomic_load(&rounds) < 20; version++) {
         put(version * 7 % HOT, 1, version);
         if (version % 40 == 0)
             extend();
+        if (version % 100 == 0) // lists full of replaced rows are written anew
+            (void)index_maintain(world.index, rows_live(world.rows), 100, &upkeep);
     }
     atomic_store(&is_over, true);
     pthread_join(thread, NULL);
+    cr_expect(gt(u64, upkeep.rewrites + upkeep.splits, 0));
 }
