@@ -127,6 +127,50 @@ static void expect_same_as_exactly(struct world *world)
     cr_expect(ge(sz, same, 20 * K * 8 / 10)); // random rows are the hardest there are
 }
 
+#define BATCH 37
+
+// Many queries in one request, which the pool's threads share.
+static void expect_batch(struct world *world)
+{
+    static float queries[BATCH * DIMENSION];
+    for (size_t q = 0; q < BATCH; q++) {
+        uint16_t rows[2 * DIMENSION];
+        fill_rows(500 * q, 1, rows);
+        half_to_floats(rows, queries + q * DIMENSION, DIMENSION);
+    }
+    const struct shard_search_request request = {.generation = GENERATION,
+                                                 .modality = MODALITY_IMAGE,
+                                                 .dimension = DIMENSION,
+                                                 .row_count = BATCH,
+                                                 .k = K,
+                                                 .want_payload = true,
+                                                 .probes = 30};
+    struct buffer body = {0};
+    cr_assert(eq(int, shard_encode_search_request(&request, &body), STATUS_OK));
+    struct answer answer = ask(world, SHARD_SEARCH, &body, queries, sizeof(queries));
+    cr_assert(eq(int, answer.status, STATUS_OK), "%s", answer.text);
+    struct shard_search_reply reply;
+    struct reason why = {0};
+    cr_assert(eq(
+        int,
+        shard_decode_search_reply(body_of(&answer), rows_of(&answer), answer.arena, &reply, &why),
+        STATUS_OK));
+    cr_expect(not(reply.exact));
+    cr_expect(eq(u64, reply.lists_probed, BATCH * 30));
+    cr_assert(eq(sz, reply.hit_count, BATCH * K));
+    for (size_t q = 0; q < BATCH; q++) {
+        uint16_t rows[2 * DIMENSION];
+        fill_rows(500 * q, 1, rows);
+        cr_expect(eq(u32, reply.counts[q], K));
+        cr_expect(eq(u64, reply.ids[q * K], id_of(500 * q)));
+        cr_expect(eq(
+            int,
+            memcmp(reply.payload + q * K * DIMENSION, rows + DIMENSION, DIMENSION * sizeof(*rows)),
+            0));
+    }
+    end_answer(&answer);
+}
+
 Test(node_index, answers_by_an_index_what_an_exact_search_answers)
 {
     struct world world = open_world(2);
@@ -137,6 +181,7 @@ Test(node_index, answers_by_an_index_what_an_exact_search_answers)
     load(&world, INDEX_RECORDS_FROM - 100, RECORDS);
     wait_for_index(&world);
     expect_same_as_exactly(&world);
+    expect_batch(&world);
 
     // After a restart it is there again.
     close_world(&world);
