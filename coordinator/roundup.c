@@ -31,6 +31,11 @@ static enum status take_figures(struct roundup *roundup, const struct fanout_rep
     roundup->records += stats.records;
     roundup->bytes += stats.bytes;
     roundup->hidden += stats.hidden;
+    roundup->index.bytes += stats.index_bytes;
+    roundup->index.lists += stats.index_lists;
+    roundup->index.vectors += stats.index_vectors;
+    if (stats.index_list_max > roundup->index.list_max)
+        roundup->index.list_max = stats.index_list_max;
     roundup->stored[reply->node] = commit.stored;
     return STATUS_OK;
 }
@@ -87,6 +92,7 @@ bool roundup_begin(struct roundup *roundup, int64_t deadline_us, const struct tr
     roundup->records = 0;
     roundup->bytes = 0;
     roundup->hidden = 0;
+    roundup->index = (struct api_memory_index){0};
     for (uint32_t node = 0; node < placement.nodes; node++) {
         if (placement_own(&placement, node, NULL) == 0)
             continue;

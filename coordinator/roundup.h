@@ -32,7 +32,8 @@ struct roundup {
     uint64_t records; // sums over the nodes that answered
     uint64_t bytes;
     uint64_t hidden;
-    uint64_t stored[NODES_MAX]; // records that a BULK_COMMIT made durable
+    struct api_memory_index index; // STATS; the longest list of all
+    uint64_t stored[NODES_MAX];    // records that a BULK_COMMIT made durable
 };
 
 // Begins with a zero-initialised or ended roundup, which stays where it is until the end. True:

@@ -146,6 +146,7 @@ static void on_counted(void *context)
     info->records = listing->roundup.records;
     info->bytes = listing->roundup.bytes;
     info->hidden = listing->roundup.hidden;
+    info->indexes = listing->roundup.index;
     if (info->records - info->hidden >= INDEX_RECORDS_FROM)
         info->index = text_of("ivf");
     if (roundup_status(&listing->roundup, STATUS_OK, NULL) != STATUS_OK)

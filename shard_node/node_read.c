@@ -248,6 +248,18 @@ static void answer_has(struct node *node, struct router_request *request, struct
     node_reply_body(&request, status, &body, NULL, 0);
 }
 
+static void add_indexes(struct shelf_generation *generation, struct shard_stats_reply *reply)
+{
+    for (size_t i = 0; i < sizeof(generation->index) / sizeof(generation->index[0]); i++) {
+        struct shelf_index *side = &generation->index[i];
+        const uint64_t longest = atomic_load(&side->longest);
+        reply->index_bytes += atomic_load(&side->bytes);
+        reply->index_lists += atomic_load(&side->lists);
+        reply->index_vectors += atomic_load(&side->vectors);
+        reply->index_list_max = longest > reply->index_list_max ? longest : reply->index_list_max;
+    }
+}
+
 static void answer_stats(struct node *node, struct router_request *request, struct arena *arena)
 {
     struct reason why = {0};
@@ -271,6 +283,7 @@ static void answer_stats(struct node *node, struct router_request *request, stru
             const uint64_t least = reply.records * (4ull * reply.dimension + 18);
             const uint64_t files = store_generation_bytes(node->store, asked.generation);
             reply.bytes = files > least ? files : least;
+            add_indexes(generation, &reply);
         }
         shelf_release(node->shelf, &generation);
     }

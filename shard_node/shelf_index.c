@@ -71,5 +71,7 @@ void shelf_index_note(struct shelf_index *side)
     index_describe(side->current->index, &about); // only the indexer changes `current`
     atomic_store(&side->bytes, about.bytes);
     atomic_store(&side->lists, about.lists);
+    atomic_store(&side->vectors, about.vectors);
+    atomic_store(&side->longest, about.longest);
     atomic_store(&side->end, index_end(side->current->index));
 }

@@ -41,6 +41,8 @@ struct shelf_index {
     // As of the last shelf_index_note(); 0 without an index.
     atomic_uint_least64_t bytes;
     atomic_uint_least32_t lists;
+    atomic_uint_least64_t vectors; // in the lists, dead ones too
+    atomic_uint_least32_t longest; // list
     atomic_uint_least32_t end;
 };
 

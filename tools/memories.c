@@ -214,6 +214,14 @@ void memories_put(struct json_writer *writer, const struct api_memory_info *info
     json_put_uint(writer, info->hidden);
     json_name(writer, "index");
     json_put_text(writer, info->index);
+    json_name(writer, "index_bytes");
+    json_put_uint(writer, info->indexes.bytes);
+    json_name(writer, "index_lists");
+    json_put_uint(writer, info->indexes.lists);
+    json_name(writer, "index_vectors");
+    json_put_uint(writer, info->indexes.vectors);
+    json_name(writer, "index_list_max");
+    json_put_uint(writer, info->indexes.list_max);
     json_name(writer, "aliases");
     json_begin_array(writer);
     for (size_t i = 0; i < info->alias_count; i++)

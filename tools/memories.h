@@ -56,7 +56,7 @@ enum status memories_export(struct client *client, const struct api_export_reque
 void memories_pin(const struct api_memory_info *info, char out[MEMORIES_PIN_BYTES]);
 
 // "memory","generation","state","space","dimension","vshards","records","bytes","hidden","index",
-// "aliases","degraded"
+// "index_bytes","index_lists","index_vectors","index_list_max","aliases","degraded"
 void memories_put(struct json_writer *writer, const struct api_memory_info *info);
 
 // The table that people read: a line for each generation.

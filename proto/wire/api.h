@@ -471,6 +471,13 @@ struct api_tokenize_reply {
     size_t id_count;
 };
 
+struct api_memory_index { // of both sides and all nodes; zero while there is none
+    uint64_t bytes;       // of memory
+    uint64_t lists;
+    uint64_t vectors;
+    uint64_t list_max; // vectors of the longest list
+};
+
 struct api_memory_info {
     struct text name;
     uint32_t generation;
@@ -487,6 +494,7 @@ struct api_memory_info {
     const struct text *aliases;
     size_t alias_count;
     struct text content_hash;
+    struct api_memory_index indexes;
 };
 
 struct api_memory_list {

@@ -118,6 +118,10 @@ static void write_info(struct wire_memory *memory, const struct api_memory_info 
     raw->degraded = wire_put_texts(memory, info->degraded, info->degraded_count);
     raw->n_degraded = info->degraded_count;
     raw->hidden = info->hidden;
+    raw->index_bytes = info->indexes.bytes;
+    raw->index_lists = info->indexes.lists;
+    raw->index_vectors = info->indexes.vectors;
+    raw->index_list_max = info->indexes.list_max;
     raw->aliases = wire_put_texts(memory, info->aliases, info->alias_count);
     raw->n_aliases = info->alias_count;
     raw->content_hash = wire_put_text(memory, info->content_hash);
@@ -138,6 +142,7 @@ static struct api_memory_info read_info(struct wire_memory *memory, const Reco__
         .degraded = wire_texts(memory, raw->degraded, raw->n_degraded),
         .degraded_count = raw->n_degraded,
         .hidden = raw->hidden,
+        .indexes = {raw->index_bytes, raw->index_lists, raw->index_vectors, raw->index_list_max},
         .aliases = wire_texts(memory, raw->aliases, raw->n_aliases),
         .alias_count = raw->n_aliases,
         .content_hash = wire_text(raw->content_hash),

@@ -204,6 +204,10 @@ enum status shard_encode_stats_reply(const struct shard_stats_reply *message, st
     raw.read_only = message->read_only;
     raw.dimension = message->dimension;
     raw.hidden = message->hidden;
+    raw.index_bytes = message->index_bytes;
+    raw.index_lists = message->index_lists;
+    raw.index_vectors = message->index_vectors;
+    raw.index_list_max = message->index_list_max;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -229,6 +233,10 @@ enum status shard_decode_stats_reply(struct bytes body, struct bytes rows, struc
             .read_only = raw->read_only,
             .dimension = raw->dimension,
             .hidden = raw->hidden,
+            .index_bytes = raw->index_bytes,
+            .index_lists = raw->index_lists,
+            .index_vectors = raw->index_vectors,
+            .index_list_max = raw->index_list_max,
         };
     return status;
 }

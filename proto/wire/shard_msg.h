@@ -233,6 +233,10 @@ struct shard_stats_reply {
     bool read_only;
     uint32_t dimension;
     uint64_t hidden;
+    uint64_t index_bytes;
+    uint64_t index_lists;
+    uint64_t index_vectors;
+    uint64_t index_list_max;
 };
 
 struct shard_export_request { // EXPORT_BEGIN, EXPORT_NEXT, EXPORT_END

@@ -16,7 +16,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
-#define WIRE_LIMITS_FIELDS_MAX 16 // fields of one message
+#define WIRE_LIMITS_FIELDS_MAX 17 // fields of one message
 #define WIRE_LIMITS_DEPTH_MAX 4   // messages inside messages, the outermost counted
 
 struct wire_limit {

@@ -114,6 +114,13 @@ void index_describe(struct index *index, struct index_about *out)
                  (uint64_t)tree->cell_count *
                      (tree->dimensions * 2 + tree->dimensions / 8 + sizeof(struct list)) +
                  index->vectors / CODES_BLOCK * sizeof(struct list_block)};
+    for (uint32_t i = 0; i < tree->group_count; i++) {
+        for (uint32_t j = 0; j < tree->groups[i]->count; j++) {
+            const struct list *list = atomic_load(&tree->groups[i]->cells[j]->list);
+            if (list && list->count > out->longest)
+                out->longest = list->count;
+        }
+    }
 }
 
 enum status index_extend(struct index *index, uint32_t end, const _Atomic uint64_t *live,

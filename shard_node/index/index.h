@@ -126,6 +126,7 @@ struct index_about {
     uint32_t lists;
     uint64_t vectors; // in lists, dead ones too
     uint64_t bytes;   // of memory
+    uint32_t longest; // vectors of the longest list
 };
 void index_describe(struct index *index, struct index_about *out);
 

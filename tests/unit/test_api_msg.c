@@ -212,8 +212,22 @@ Test(api_msg, replies_survive_the_wire)
     static const uint32_t counts[] = {1, 2};
     static const uint32_t tokens[] = {49406, 7, 49407};
     static const struct api_memory_info infos[] = {
-        {T("birds"), 3, T("serving"), T("tiny:64"), 64, 16, 1000, 1u << 30, T("exact"), words, 2, 5,
-         words, 3, T("00112233445566778899aabbccddeeff")},
+        {T("birds"),
+         3,
+         T("serving"),
+         T("tiny:64"),
+         64,
+         16,
+         1000,
+         1u << 30,
+         T("exact"),
+         words,
+         2,
+         5,
+         words,
+         3,
+         T("00112233445566778899aabbccddeeff"),
+         {6, 7, 8, 9}},
         {.name = T("empty")},
     };
     static const struct api_node_info nodes[] = {

@@ -242,7 +242,7 @@ Test(shard_msg, bodies_survive_the_wire)
     struct shard_flags_reply flags = {numbers, 3};
     struct shard_create_request create = {3, 512, 64, own, 3};
     struct shard_generation_request generation = {3};
-    struct shard_stats_reply stats = {1, 2, 3, 4, true, 512, 5};
+    struct shard_stats_reply stats = {1, 2, 3, 4, true, 512, 5, 6, 7, 8, 9};
 
     ROUND_TRIP(hello, hello, &hello, none);
     ROUND_TRIP(hello_reply, hello_reply, &hello_reply, none);

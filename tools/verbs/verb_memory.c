@@ -151,7 +151,8 @@ static int run_drop(const struct options *options)
 #define INFO_JSON                                                                                  \
     "JSON line: "                                                                                  \
     "{\"memory\",\"generation\",\"state\",\"space\",\"dimension\",\"vshards\",\"records\","        \
-    "\n\"bytes\",\"hidden\",\"index\",\"aliases\":[],\"degraded\":[]}"
+    "\n\"bytes\",\"hidden\",\"index\",\"index_bytes\",\"index_lists\",\"index_vectors\","          \
+    "\n\"index_list_max\",\"aliases\":[],\"degraded\":[]}"
 
 static const struct args_flag info_flags[] = {
     {.name = "--hash",

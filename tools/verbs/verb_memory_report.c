@@ -75,6 +75,10 @@ static int show_json(const struct report *report)
     json_begin_object(&writer);
     memories_put(&writer, &report->info);
     put_figure(&writer, "bytes_per_record", bytes_per_record(report));
+    put_figure(&writer, "index_bytes_per_record",
+               report->info.records > 0
+                   ? (double)report->info.indexes.bytes / (double)report->info.records
+                   : 0);
     json_name(&writer, "searched");
     json_put_cstr(&writer, is_exact(report) ? "exact" : "ivf");
     json_name(&writer, "sample");
@@ -123,6 +127,21 @@ static void print_table(const struct report *report)
     output_table_end(&table, 2);
 }
 
+// How the nodes' indexes are made, both sides together.
+static void print_indexes(const struct api_memory_info *info)
+{
+    const struct api_memory_index *index = &info->indexes;
+    char lists[OUTPUT_FIGURE_BYTES];
+    char longest[OUTPUT_FIGURE_BYTES];
+    if (index->lists == 0 || info->records == 0)
+        return;
+    printf(
+        "its indexes take %.0f bytes a record of memory; %s lists of %.0f on average, the longest "
+        "of %s\n",
+        (double)index->bytes / (double)info->records, output_count(index->lists, lists),
+        (double)index->vectors / (double)index->lists, output_count(index->list_max, longest));
+}
+
 static int show(const struct report *report)
 {
     const struct api_memory_info *info = &report->info;
@@ -140,6 +159,7 @@ static int show(const struct report *report)
                output_count(INDEX_RECORDS_FROM, figure));
         return VERBS_DONE;
     }
+    print_indexes(info);
     printf("%s records ask; of the exact search's first %d by the index, means of a question:\n",
            output_count(report->asked, figure), RECALL_K);
     print_table(report);
@@ -194,7 +214,11 @@ static enum status look(struct report *report, struct client *client, const char
     report->wait_us = shown >= (uint64_t)INDEX_RECORDS_FROM * nodes ? WAIT_US : 0;
     for (int way = 0; way < RECALL_WAYS; way++)
         report->figures[way] = (struct recall_figures){.recall = 1, .lowest = 1, .is_exact = true};
-    return report->is_large ? measure(report, client, why) : STATUS_OK;
+    if (!report->is_large)
+        return STATUS_OK;
+    status = measure(report, client, why);
+    // By now there is an index to tell of.
+    return status ? status : memories_describe(client, name, arena, &report->info, why);
 }
 
 static int run_report(const struct options *options)
@@ -246,8 +270,8 @@ const struct verb verb_memory_report = {
              "fewer than 20,000 records are searched exactly: recall is 1, and nothing is asked. "
              "An\n"
              "index that is still being made is waited for, at most two minutes.\n\n"
-             "JSON line: that of memory info, with \"bytes_per_record\",\"searched\" (exact, "
-             "ivf),\n"
+             "JSON line: that of memory info, with \"bytes_per_record\",\n"
+             "\"index_bytes_per_record\",\"searched\" (exact, ivf),\n"
              "\"sample\",\"recall_at_10\":{\"image\",\"text\",\"image_over_text\",\n"
              "\"text_over_image\"},\"questions\":{the same four: {\"recall_at_10\",\"lowest\","
              "\"exact\",\n"
