@@ -5,6 +5,7 @@
 // Requests are made before the clock starts. Each thread has a client of its own and
 // takes the next query until all are done.
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -301,6 +302,7 @@ static double shard_quantile(struct bench *bench, size_t shard, double share)
 static struct api_work mean_work(const struct bench *bench)
 {
     const uint64_t count = bench->options->queries;
+    assert(count > 0);
     struct api_work sum = {.exact = true};
     for (uint64_t i = 0; i < count; i++) {
         const struct api_work *work = &bench->samples[i].work;
