@@ -19,8 +19,9 @@
 #include "proto/base/log.h"
 #include "proto/base/machine.h"
 
-#define KEPT_SHARE 8 // of the files for everything else: an eighth,
-#define KEPT_MAX 64  // at most so many
+#define KEPT_SHARE 8    // of the files for everything else: an eighth,
+#define KEPT_MAX 64     // at most so many
+#define NUMBER_MAX 4096 // of a connection, however many files there may be
 #define LOG_EVERY_US 1000000
 
 // Not POSIX, so no header of ours declares it; the C library's header has an argument that is a union.
@@ -40,7 +41,7 @@ void rpc_accept_prepare(void)
 {
     const uint64_t files = machine_files();
     const uint64_t kept = files / KEPT_SHARE < KEPT_MAX ? files / KEPT_SHARE : KEPT_MAX;
-    atomic_store(&numbers_max, files - kept < INT32_MAX ? (int)(files - kept) : -1);
+    atomic_store(&numbers_max, files - kept < NUMBER_MAX ? (int)(files - kept) : NUMBER_MAX);
     pthread_mutex_lock(&lock);
     if (spare < 0)
         spare = open_spare();
@@ -53,7 +54,7 @@ static void tell(void)
     if (now - atomic_load(&logged_us) < LOG_EVERY_US)
         return;
     atomic_store(&logged_us, now);
-    log_warn("connection_refused", "reason=\"too many open files\" limit=%d",
+    log_warn("connection_refused", "reason=\"too many connections\" limit=%d",
              atomic_load(&numbers_max));
 }
 

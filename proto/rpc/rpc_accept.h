@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// rpc_accept.h - keeps a listener alive when files run out.
+// rpc_accept.h - keeps a listener alive when files run out, and connections below 4,096.
 //
 // gRPC 1.51 stops listening for good when accept4() fails with EMFILE. So accept4() of this program is
 // ours: a connection that would take one of the last files is taken and closed at once, and

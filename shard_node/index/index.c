@@ -36,6 +36,7 @@ void index_destroy(struct index **at)
     struct index *index = *at;
     if (!index)
         return;
+    index_scratches_destroy(index);
     epoch_wait(index->params.epoch);
     index_free_tree(index, atomic_load(&index->tree));
     blocks_destroy(&index->lists.codes);

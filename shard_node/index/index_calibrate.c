@@ -126,7 +126,7 @@ enum status index_calibrate(struct index *index, const _Atomic uint64_t *live)
     calibration->index = index;
     calibration->live = live;
     calibration->end = index_end(index);
-    calibration->scratches = index_scratches_create(index);
+    calibration->scratches = index_scratches(index);
     const bool has_room = calibration->scratches != NULL;
     if (has_room) {
         if (calibration->end > 0)
@@ -141,7 +141,6 @@ enum status index_calibrate(struct index *index, const _Atomic uint64_t *live)
             atomic_store(&index->recall[step], best);
         }
     }
-    index_scratches_destroy(index, &calibration->scratches);
     mem_free(calibration);
     return has_room ? STATUS_OK : STATUS_NO_MEMORY;
 }

@@ -363,6 +363,8 @@ static bool mend(struct change *change)
     if (!gather(change, list, live))
         return false;
     enum status status = STATUS_OK;
+    if (is_long && change->slot_count < 2)
+        return false; // they were removed meanwhile
     if (is_long)
         status = divide(change);
     else if (!is_short)

@@ -41,26 +41,27 @@ void index_scratch_destroy(struct index_scratch **scratch)
     *scratch = NULL;
 }
 
-struct index_scratch **index_scratches_create(const struct index *index)
+struct index_scratch **index_scratches(struct index *index)
 {
-    struct index_scratch **scratches =
-        mem_alloc_array(index->params.threads, sizeof(struct index_scratch *));
+    if (index->scratches)
+        return index->scratches;
+    index->scratches = mem_alloc_array(index->params.threads, sizeof(struct index_scratch *));
     for (uint32_t i = 0; i < index->params.threads; i++) {
-        scratches[i] = index_scratch_create(index->params.epoch);
-        if (!scratches[i]) {
-            index_scratches_destroy(index, &scratches);
+        index->scratches[i] = index_scratch_create(index->params.epoch);
+        if (!index->scratches[i]) {
+            index_scratches_destroy(index);
             return NULL;
         }
     }
-    return scratches;
+    return index->scratches;
 }
 
-void index_scratches_destroy(const struct index *index, struct index_scratch ***scratches)
+void index_scratches_destroy(struct index *index)
 {
-    for (uint32_t i = 0; *scratches && i < index->params.threads; i++)
-        index_scratch_destroy(&(*scratches)[i]);
-    mem_free(*scratches);
-    *scratches = NULL;
+    for (uint32_t i = 0; index->scratches && i < index->params.threads; i++)
+        index_scratch_destroy(&index->scratches[i]);
+    mem_free(index->scratches);
+    index->scratches = NULL;
 }
 
 void index_look_up(const struct index *index, struct index_scratch *scratch, const float *query)
