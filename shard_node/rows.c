@@ -196,6 +196,7 @@ static enum status take_over(struct rows *rows, struct rows_opened *opened, stru
         return status == STATUS_NOT_FOUND ? STATUS_CORRUPT : status; // a head without its files
 
     atomic_init(&rows->slot_count, (uint32_t)head.count);
+    atomic_init(&rows->covered, (uint32_t)head.count);
     rows->slots_crc = head.slots_crc;
     if (hash_crc32c(0, slots_of(rows), head.count * sizeof(struct rows_slot)) != head.slots_crc)
         return reason_set(why, STATUS_CORRUPT, "rows", "%s/slots fails its checksum",
@@ -266,7 +267,11 @@ enum status rows_checkpoint(struct rows *rows, uint64_t sequence, struct reason 
     enum status status = STATUS_OK;
     for (int f = 0; f < ROWS_FILES && status == STATUS_OK; f++)
         status = rows_file_sync(rows, (enum rows_file_kind)f, why);
-    return status == STATUS_OK ? rows_head_write(rows, sequence, why) : status;
+    if (status == STATUS_OK)
+        status = rows_head_write(rows, sequence, why);
+    if (status == STATUS_OK)
+        atomic_store(&rows->covered, slot_count(rows));
+    return status;
 }
 
 // --- writing
@@ -464,6 +469,11 @@ uint64_t rows_dead_count(struct rows *rows)
 uint32_t rows_slot_count(const struct rows *rows)
 {
     return slot_count(rows);
+}
+
+uint32_t rows_covered(const struct rows *rows)
+{
+    return (uint32_t)atomic_load(&rows->covered);
 }
 
 const _Atomic uint64_t *rows_visible(const struct rows *rows)

@@ -104,6 +104,8 @@ uint64_t rows_heap_bytes(struct rows *rows);  // of what stands beside them in m
 // count is raised, and its old one cleared afterwards: whoever finds a bit cleared and reads the count then
 // finds the new slot below it.
 uint32_t rows_slot_count(const struct rows *rows); // removed and replaced ones too
+uint32_t
+rows_covered(const struct rows *rows); // slots that a checkpoint has: no crash gives them anew
 const _Atomic uint64_t *rows_visible(const struct rows *rows);
 const _Atomic uint64_t *rows_live(const struct rows *rows);
 

@@ -40,6 +40,7 @@ struct rows {
 
     // Read by anyone, changed by the writer under the lock.
     atomic_uint_least32_t slot_count;
+    atomic_uint_least32_t covered; // slots of the last checkpoint
     void *bits_map;
     size_t bits_bytes;
     _Atomic uint64_t *live;    // [words of slots_max], in the mapping

@@ -201,8 +201,10 @@ Test(rows, come_back_as_of_the_last_checkpoint)
     put_many(rows, 1000, 3000);
     put(rows, 1001, 9);
     cr_assert(rows_remove(rows, 1002));
+    cr_expect(eq(u32, rows_covered(rows), 0));
     checkpoint(rows, 55);
     put(rows, 1003, 4); // behind the checkpoint: forgotten
+    cr_expect(eq(u32, rows_covered(rows), 3001));
     put_many(rows, 9000, 10);
     cr_assert(rows_remove(rows, 1004));
 
@@ -211,6 +213,7 @@ Test(rows, come_back_as_of_the_last_checkpoint)
     cr_expect(eq(u64, opened.sequence, 55));
     cr_expect(eq(sz, opened.damaged_count, 0));
     cr_expect(eq(u64, rows_live_count(rows), 2999));
+    cr_expect(eq(u32, rows_covered(rows), 3001));
     expect_record(rows, 1000, 0);
     expect_record(rows, 1001, 9);
     cr_expect(eq(u32, rows_find(rows, 1002), ROWS_NONE));
