@@ -18,6 +18,7 @@
 #include "proto/base/queue.h"
 #include "proto/base/thread.h"
 #include "shard_node/index/seed.h"
+#include "shard_node/keeper.h"
 
 #define SEED 0x7265636fu
 #define UPKEEP_LISTS 64 // looked at in one turn
@@ -189,6 +190,7 @@ static void make(struct work *work, uint64_t records)
     shelf_index_publish(work->side, &index);
     work->side->notes =
         (struct shelf_index_notes){.trained_for = records, .waits_from_us = clock_now_us()};
+    work->side->kept = (struct shelf_index_kept){0};
     begin_upkeep(work);
     node_side_trained(work->indexer->params.side, trained_us - began_us);
     log_info("index_made",
@@ -197,6 +199,31 @@ static void make(struct work *work, uint64_t records)
              work->generation->about.number, (int)work->modality, records,
              (uint32_t)atomic_load(&work->side->lists), (double)(trained_us - began_us) / 1e6,
              (double)(clock_now_us() - trained_us) / 1e6);
+}
+
+static struct keeper keeper_of(const struct work *work)
+{
+    const struct indexer_params *params = &work->indexer->params;
+    return (struct keeper){.shelf = params->shelf, .store = params->store};
+}
+
+// What an earlier process has made. False when there is nothing of use.
+static bool open_kept(struct work *work, uint64_t records)
+{
+    const struct keeper keeper = keeper_of(work);
+    const struct index_params params = params_of(work);
+    struct index *index = NULL;
+    if (!has_memory(work, records) ||
+        !keeper_open(&keeper, work->generation, work->modality, &params, &index))
+        return false;
+    shelf_index_publish(work->side, &index);
+    work->side->notes = (struct shelf_index_notes){
+        .trained_for = (uint64_t)atomic_load(&work->side->lists) * INDEX_LIST_VECTORS,
+        .waits_from_us = clock_now_us(),
+        .is_calibrated = true, // else it would not have been saved
+    };
+    begin_upkeep(work);
+    return true;
 }
 
 // --- keeping it up
@@ -245,6 +272,7 @@ static int64_t mend(struct work *work, struct index *index)
     struct index_upkeep upkeep = {0};
     const int64_t began_us = clock_now_us();
     if (index_maintain(index, rows_live(rows), UPKEEP_LISTS, &upkeep)) {
+        work->side->kept.has_changed = true;
         shelf_index_note(work->side);
         notes->upkeep_left = atomic_load(&work->side->lists);
     } else {
@@ -270,6 +298,18 @@ static void calibrate(struct work *work, struct index *index)
              (double)(clock_now_us() - began_us) / 1e6);
 }
 
+// Saves the index when that is due; first it takes in what it has to cover, and nothing behind that.
+static void keep(struct work *work, struct index *index)
+{
+    const uint32_t until = keeper_due(work->generation, work->modality);
+    struct reason why = {0};
+    if (until == 0 || take_in(work, index, until, &why) != STATUS_OK)
+        return; // without memory: catch_up() says so
+    shelf_index_note(work->side);
+    const struct keeper keeper = keeper_of(work);
+    keeper_save(&keeper, work->generation, work->modality, index);
+}
+
 static int64_t tend(struct work *work)
 {
     struct rows *rows = work->generation->rows;
@@ -278,15 +318,17 @@ static int64_t tend(struct work *work)
     if (is_unwanted(work))
         return DEADLINE_NONE;
     if (records >= INDEX_RECORDS_FROM && records >= INDEXER_GROWTH * notes->trained_for &&
-        clock_passed(notes->train_from_us))
+        clock_passed(notes->train_from_us) && (notes->trained_for > 0 || !open_kept(work, records)))
         make(work, records);
 
     struct shelf_lease *lease = shelf_index_lease(work->side);
     if (!lease)
         return notes->train_from_us > 0 ? notes->train_from_us : DEADLINE_NONE;
+    keep(work, lease->index);
     int64_t next_us = catch_up(work, lease->index);
     if (next_us == DEADLINE_NONE && !notes->is_calibrated && !is_unwanted(work))
         calibrate(work, lease->index);
+    keep(work, lease->index);
     next_us = sooner(next_us, mend(work, lease->index));
     shelf_index_end(work->side, &lease);
     return next_us;

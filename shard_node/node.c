@@ -15,6 +15,7 @@
 #include "proto/base/machine.h"
 #include "proto/base/mem.h"
 #include "shard_node/dispatch.h"
+#include "shard_node/keeper.h"
 #include "shard_node/node_parts.h"
 
 #define PATH_BYTES 4096
@@ -139,8 +140,12 @@ static void stop_threads(struct node *node)
 static void checkpoint(struct node *node)
 {
     struct reason why = {0};
-    if (store_is_read_only(node->store) || shelf_checkpoint_all(node->shelf, &why) == STATUS_OK)
+    if (store_is_read_only(node->store))
         return;
+    if (shelf_checkpoint_all(node->shelf, &why) == STATUS_OK) {
+        keeper_save_all(&(struct keeper){.shelf = node->shelf, .store = node->store});
+        return;
+    }
     char quoted[LOG_QUOTE_BYTES];
     log_warn("no_checkpoint", "node=%" PRIu32 " reason=%s", node->index,
              log_quote(why.text, quoted)); // the next start looks up what is missing

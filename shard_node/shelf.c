@@ -34,6 +34,12 @@ static void path_of(const struct shelf *shelf, uint32_t number, char path[PATH_B
     (void)snprintf(path, PATH_BYTES + 16, "%s/%" PRIu32, shelf->directory, number);
 }
 
+void shelf_path(const struct shelf *shelf, uint32_t number, const char *name,
+                char path[SHELF_PATH_BYTES])
+{
+    (void)snprintf(path, SHELF_PATH_BYTES, "%s/%" PRIu32 "/%s", shelf->directory, number, name);
+}
+
 // --- opening
 
 struct opening {
@@ -410,7 +416,8 @@ void shelf_totals(struct shelf *shelf, uint64_t *records, uint64_t *bytes)
     pthread_mutex_lock(&shelf->lock);
     for (struct shelf_generation *at = shelf->first; at; at = at->next) {
         *records += rows_live_count(at->rows);
-        *bytes += rows_bytes(at->rows);
+        *bytes += rows_bytes(at->rows) + atomic_load(&at->index[0].file_bytes) +
+                  atomic_load(&at->index[1].file_bytes);
     }
     pthread_mutex_unlock(&shelf->lock);
 }

@@ -28,6 +28,8 @@
 #define SHELF_TOUCHED_MAX 1000000u
 #define SHELF_CHECKPOINT_RECORDS 50000u // written or deleted between two checkpoints
 
+#define SHELF_PATH_BYTES 4160
+
 struct shelf;
 
 // What a bulk load has come to since its last commit.
@@ -57,6 +59,10 @@ enum status shelf_open(struct store *store, const char *directory, struct shelf 
 
 // Everything acquired must have been released. Sets *shelf to NULL; NULL is allowed.
 void shelf_close(struct shelf **shelf);
+
+// Writes the path of a file beside the rows of a generation.
+void shelf_path(const struct shelf *shelf, uint32_t number, const char *name,
+                char path[SHELF_PATH_BYTES]);
 
 // NULL when there is no such generation (any more).
 struct shelf_generation *shelf_acquire(struct shelf *shelf, uint32_t number);

@@ -12,9 +12,11 @@ void shelf_index_init(struct shelf_index *side)
     (void)pthread_mutex_init(&side->lock, NULL);
     side->current = NULL;
     side->notes = (struct shelf_index_notes){0};
+    side->kept = (struct shelf_index_kept){0};
     atomic_init(&side->bytes, 0);
     atomic_init(&side->lists, 0);
     atomic_init(&side->end, 0);
+    atomic_init(&side->file_bytes, 0);
 }
 
 void shelf_index_deinit(struct shelf_index *side)

@@ -34,16 +34,25 @@ struct shelf_index_notes {
     uint64_t dead_seen; // slots that were dead when all lists were last to be looked at
 };
 
+// What the keeper remembers of a side: its file on the disk.
+struct shelf_index_kept {
+    uint32_t end;          // slots in the file of the published index; 0: it has none
+    bool has_changed;      // other than by rows that were appended
+    int64_t not_before_us; // after a failure
+};
+
 struct shelf_index {
     pthread_mutex_t lock;
     struct shelf_lease *current; // NULL: there is none yet
     struct shelf_index_notes notes;
+    struct shelf_index_kept kept;
     // As of the last shelf_index_note(); 0 without an index.
     atomic_uint_least64_t bytes;
     atomic_uint_least32_t lists;
     atomic_uint_least64_t vectors; // in the lists, dead ones too
     atomic_uint_least32_t longest; // list
     atomic_uint_least32_t end;
+    atomic_uint_least64_t file_bytes; // on the disk
 };
 
 void shelf_index_init(struct shelf_index *side);
