@@ -281,10 +281,11 @@ def main():
             send_raw(cluster.address, chance, frames, count)
 
         files = open_files(coordinator)
-        # What gRPC holds for 4,096 connections at once, 46 KiB each, it keeps: a long run reaches that first.
-        attack(WARM_MESSAGES if messages < 20000 else 5 * WARM_MESSAGES)
+        # gRPC keeps what it once held for 4,096 connections at once, 46 KiB each; half of a long run reaches that.
+        is_long = messages >= 2 * WARM_MESSAGES
+        attack(messages // 2 if is_long else WARM_MESSAGES)
         rss = rss_bytes(coordinator)
-        attack(messages)
+        attack(messages - messages // 2 if is_long else messages)
         deep = expect_cheap(front, coordinator, "nesting of 100,000", nested(100000))
         empty = expect_cheap(front, coordinator, "4 MiB of empty messages", b"\x22\x00" * (2 << 20))
         grown = rss_bytes(coordinator) - rss
