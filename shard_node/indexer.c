@@ -287,9 +287,13 @@ static int64_t mend(struct work *work, struct index *index)
 static void calibrate(struct work *work, struct index *index)
 {
     const int64_t began_us = clock_now_us();
+    const enum status status = index_calibrate(index, rows_live(work->generation->rows));
+    if (status != STATUS_OK) { // probes go by what such vectors usually need
+        if (status != STATUS_CANCELLED)
+            work->side->notes.calibrate_from_us = clock_deadline_in_us(INDEXER_RETRY_US);
+        return;
+    }
     work->side->notes.is_calibrated = true;
-    if (index_calibrate(index, rows_live(work->generation->rows)) != STATUS_OK)
-        return; // probes go by what such vectors usually need
     log_info("index_calibrated",
              "generation=%" PRIu32 " modality=%d probes_90=%" PRIu32 " probes_95=%" PRIu32
              " probes_99=%" PRIu32 " seconds=%.3f",
@@ -303,7 +307,7 @@ static void keep(struct work *work, struct index *index)
 {
     const uint32_t until = keeper_due(work->generation, work->modality);
     struct reason why = {0};
-    if (until == 0 || take_in(work, index, until, &why) != STATUS_OK)
+    if (until == 0 || is_unwanted(work) || take_in(work, index, until, &why) != STATUS_OK)
         return; // without memory: catch_up() says so
     shelf_index_note(work->side);
     const struct keeper keeper = keeper_of(work);
@@ -323,10 +327,11 @@ static int64_t tend(struct work *work)
 
     struct shelf_lease *lease = shelf_index_lease(work->side);
     if (!lease)
-        return notes->train_from_us > 0 ? notes->train_from_us : DEADLINE_NONE;
+        return clock_passed(notes->train_from_us) ? DEADLINE_NONE : notes->train_from_us;
     keep(work, lease->index);
     int64_t next_us = catch_up(work, lease->index);
-    if (next_us == DEADLINE_NONE && !notes->is_calibrated && !is_unwanted(work))
+    if (next_us == DEADLINE_NONE && !notes->is_calibrated && !is_unwanted(work) &&
+        clock_passed(notes->calibrate_from_us))
         calibrate(work, lease->index);
     keep(work, lease->index);
     next_us = sooner(next_us, mend(work, lease->index));

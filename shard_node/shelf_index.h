@@ -29,7 +29,8 @@ struct shelf_index_notes {
     int64_t waits_from_us; // rows are waiting; 0: none are
     int64_t train_from_us; // not before, after a failure
     bool is_calibrated;
-    uint64_t upkeep_left; // lists to look at
+    int64_t calibrate_from_us; // not before, after a failure
+    uint64_t upkeep_left;      // lists to look at
     int64_t upkeep_from_us;
     uint64_t dead_seen; // slots that were dead when all lists were last to be looked at
 };

@@ -37,6 +37,7 @@ struct epoch {
     struct retired *first;
     struct retired **last;
     size_t count;
+    size_t freeing; // taken off the list, not yet freed
 };
 
 struct epoch *epoch_create(void)
@@ -53,6 +54,7 @@ struct epoch *epoch_create(void)
     epoch->first = NULL;
     epoch->last = &epoch->first;
     epoch->count = 0;
+    epoch->freeing = 0;
     return epoch;
 }
 
@@ -126,6 +128,7 @@ size_t epoch_collect(struct epoch *epoch)
 {
     struct retired *freeable = NULL;
     struct retired **end = &freeable;
+    size_t taken = 0;
 
     (void)pthread_mutex_lock(&epoch->lock);
     const uint64_t limit = epoch->first ? oldest(epoch) : 0;
@@ -135,8 +138,10 @@ size_t epoch_collect(struct epoch *epoch)
         item->next = NULL;
         *end = item;
         end = &item->next;
-        epoch->count--;
+        taken++;
     }
+    epoch->count -= taken;
+    epoch->freeing += taken;
     if (!epoch->first)
         epoch->last = &epoch->first;
     const size_t waiting = epoch->count;
@@ -148,6 +153,9 @@ size_t epoch_collect(struct epoch *epoch)
         item->free_it(item->owner, item->memory);
         mem_free(item);
     }
+    (void)pthread_mutex_lock(&epoch->lock);
+    epoch->freeing -= taken;
+    (void)pthread_mutex_unlock(&epoch->lock);
     return waiting;
 }
 
@@ -157,7 +165,9 @@ void epoch_wait(struct epoch *epoch)
     for (;;) {
         (void)epoch_collect(epoch);
         (void)pthread_mutex_lock(&epoch->lock);
-        const bool is_done = !epoch->first || epoch->first->number > until;
+        // Others may be freeing, and a reader may be inside whom nothing retired has held back.
+        const bool is_done = epoch->freeing == 0 && oldest(epoch) > until &&
+                             (!epoch->first || epoch->first->number > until);
         (void)pthread_mutex_unlock(&epoch->lock);
         if (is_done)
             return;

@@ -39,7 +39,8 @@ void epoch_retire(struct epoch *epoch, epoch_free free_it, void *owner, void *me
 // Frees what can be freed. Returns how much still waits.
 size_t epoch_collect(struct epoch *epoch);
 
-// Waits until everything that was retired before is freed.
+// Waits until everything that was retired before is freed, by whomever, and everybody who was inside has
+// left. Not inside.
 void epoch_wait(struct epoch *epoch);
 
 #endif

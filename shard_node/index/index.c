@@ -14,6 +14,8 @@
 #include "shard_node/index/index_internal.h"
 #include "shard_node/index/parallel.h"
 
+#define LONGEST_EVERY 64 // descriptions
+
 void index_free_tree(struct index *index, struct tree *tree)
 {
     if (!tree)
@@ -36,7 +38,6 @@ void index_destroy(struct index **at)
     struct index *index = *at;
     if (!index)
         return;
-    index_scratches_destroy(index);
     epoch_wait(index->params.epoch);
     index_free_tree(index, atomic_load(&index->tree));
     blocks_destroy(&index->lists.codes);
@@ -104,9 +105,25 @@ uint32_t index_end(const struct index *index)
     return (uint32_t)atomic_load_explicit(&index->end, memory_order_acquire);
 }
 
+static uint32_t longest_of(const struct tree *tree)
+{
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < tree->group_count; i++) {
+        for (uint32_t j = 0; j < tree->groups[i]->count; j++) {
+            const struct list *list = atomic_load(&tree->groups[i]->cells[j]->list);
+            if (list && list->count > longest)
+                longest = list->count;
+        }
+    }
+    return longest;
+}
+
 void index_describe(struct index *index, struct index_about *out)
 {
     const struct tree *tree = atomic_load(&index->tree);
+    // Looking at every list takes longer than taking in a few rows.
+    if (index->described++ % LONGEST_EVERY == 0)
+        index->longest = longest_of(tree);
     *out = (struct index_about){
         .lists = tree->cell_count,
         .vectors = index->vectors,
@@ -114,14 +131,8 @@ void index_describe(struct index *index, struct index_about *out)
                  index->map_bytes +
                  (uint64_t)tree->cell_count *
                      (tree->dimensions * 2 + tree->dimensions / 8 + sizeof(struct list)) +
-                 index->vectors / CODES_BLOCK * sizeof(struct list_block)};
-    for (uint32_t i = 0; i < tree->group_count; i++) {
-        for (uint32_t j = 0; j < tree->groups[i]->count; j++) {
-            const struct list *list = atomic_load(&tree->groups[i]->cells[j]->list);
-            if (list && list->count > out->longest)
-                out->longest = list->count;
-        }
-    }
+                 index->vectors / CODES_BLOCK * sizeof(struct list_block),
+        .longest = index->longest};
 }
 
 enum status index_extend(struct index *index, uint32_t end, const _Atomic uint64_t *live,

@@ -87,7 +87,8 @@ bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t 
                     struct index_upkeep *upkeep);
 
 // Measures, on a sample of its rows, what recall@10 how many probes give. `live` as above. Until then
-// index_probes() goes by what CLIP-like vectors need. STATUS_NO_MEMORY, and it goes on as before.
+// index_probes() goes by what CLIP-like vectors need. STATUS_NO_MEMORY, STATUS_CANCELLED when given up: it goes
+// on as before.
 enum status index_calibrate(struct index *index, const _Atomic uint64_t *live) MUST_CHECK;
 
 // How many probes are expected to find this share (above 0, below 1) of the true ten best, for queries
@@ -126,7 +127,7 @@ struct index_about {
     uint32_t lists;
     uint64_t vectors; // in lists, dead ones too
     uint64_t bytes;   // of memory
-    uint32_t longest; // vectors of the longest list
+    uint32_t longest; // vectors of the longest list, up to 64 calls ago
 };
 void index_describe(struct index *index, struct index_about *out);
 

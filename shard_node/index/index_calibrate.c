@@ -67,7 +67,7 @@ static void find_truth(void *context, uint32_t worker, size_t piece)
         half_to_floats(index_row(index, calibration->slots[first + q]),
                        queries + (size_t)q * dimension, dimension);
     }
-    for (uint32_t row = 0; row < calibration->end; row += CHUNK) {
+    for (uint32_t row = 0; row < calibration->end && !index_is_cancelled(index); row += CHUNK) {
         const uint32_t rest = calibration->end - row;
         const struct distance_block block = {.queries = queries,
                                              .query_count = together,
@@ -120,29 +120,42 @@ static float recall_of(struct calibration *calibration)
     return all == 0 ? 1 : (float)atomic_load(&calibration->found) / (float)all;
 }
 
+// Measures all steps; nothing is kept when it is given up.
+static enum status measure(struct calibration *calibration)
+{
+    struct index *index = calibration->index;
+    float recalls[INDEX_STEPS];
+    float best = 0; // recall does not fall with more probes but for chance
+    parallel_run(index->params.threads, (calibration->count + TOGETHER - 1) / TOGETHER, find_truth,
+                 calibration);
+    for (uint32_t step = 0; step < INDEX_STEPS && !index_is_cancelled(index); step++) {
+        calibration->probes = 1u << step;
+        const float recall = recall_of(calibration);
+        best = recall > best ? recall : best;
+        recalls[step] = best;
+    }
+    if (index_is_cancelled(index))
+        return STATUS_CANCELLED;
+    for (uint32_t step = 0; step < INDEX_STEPS; step++)
+        atomic_store(&index->recall[step], recalls[step]);
+    return STATUS_OK;
+}
+
 enum status index_calibrate(struct index *index, const _Atomic uint64_t *live)
 {
     struct calibration *calibration = mem_alloc(sizeof(*calibration));
     calibration->index = index;
     calibration->live = live;
     calibration->end = index_end(index);
-    calibration->scratches = index_scratches(index);
-    const bool has_room = calibration->scratches != NULL;
-    if (has_room) {
-        if (calibration->end > 0)
-            choose(calibration);
-        parallel_run(index->params.threads, (calibration->count + TOGETHER - 1) / TOGETHER,
-                     find_truth, calibration);
-        float best = 0; // recall does not fall with more probes but for chance
-        for (uint32_t step = 0; step < INDEX_STEPS && !index_is_cancelled(index); step++) {
-            calibration->probes = 1u << step;
-            const float recall = recall_of(calibration);
-            best = recall > best ? recall : best;
-            atomic_store(&index->recall[step], best);
-        }
-    }
+    calibration->scratches = index_scratches_create(index, index->params.epoch);
+    enum status status = calibration->scratches ? STATUS_OK : STATUS_NO_MEMORY;
+    if (status == STATUS_OK && calibration->end > 0)
+        choose(calibration);
+    if (status == STATUS_OK && calibration->count > 0) // else it says what is usual
+        status = measure(calibration);
+    index_scratches_destroy(index, &calibration->scratches);
     mem_free(calibration);
-    return has_room ? STATUS_OK : STATUS_NO_MEMORY;
+    return status;
 }
 
 uint32_t index_probes(const struct index *index, float target_recall)

@@ -141,13 +141,14 @@ enum status index_take_in(struct index *index, const struct tree *tree, const ui
     struct intake intake = {.index = index, .tree = tree, .count = count};
     intake.rows = mem_try_alloc_array(count, sizeof(*intake.rows));
     intake.runs = mem_try_alloc_array(count, sizeof(*intake.runs));
-    intake.scratches = index_scratches(index);
+    intake.scratches = index_scratches_create(index, NULL);
     enum status status = STATUS_NO_MEMORY;
     if (intake.rows && intake.runs && intake.scratches) {
         for (uint32_t i = 0; i < count; i++)
             intake.rows[i].slot = slots[i];
         status = take_in(&intake);
     }
+    index_scratches_destroy(index, &intake.scratches);
     mem_free(intake.runs);
     mem_free(intake.rows);
     return status;

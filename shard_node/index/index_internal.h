@@ -29,7 +29,8 @@ struct index {
     atomic_uint_least32_t end;
     _Atomic float recall[INDEX_STEPS]; // of 1 << i probes, never falling with i
     uint64_t vectors;                  // the writer's, as what follows
-    struct index_scratch **scratches;  // [threads], or NULL
+    uint32_t described;                // how often
+    uint32_t longest;                  // list, as it was seen last
     uint32_t upkeep_group;             // the next list that is looked at
     uint32_t upkeep_place;
     void *map; // the checkpoint that lists may still be in, or NULL
@@ -80,10 +81,10 @@ static inline const uint16_t *index_row(const struct index *index, uint32_t slot
     return index->params.rows.rows + (size_t)slot * index->params.rows.dimension;
 }
 
-// One scratch for each of the index's threads, made at the first call, for the thread that changes
-// the index. NULL when there is no memory.
-struct index_scratch **index_scratches(struct index *index);
-void index_scratches_destroy(struct index *index);
+// One scratch for each of the index's threads; NULL when there is no memory. Without an epoch they have no
+// place in one, and do for index_route() alone.
+struct index_scratch **index_scratches_create(const struct index *index, struct epoch *epoch);
+void index_scratches_destroy(const struct index *index, struct index_scratch ***scratches);
 
 // An index without a tree.
 struct index *index_create(const struct index_params *params);

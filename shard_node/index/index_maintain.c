@@ -71,7 +71,7 @@ static bool gather(struct change *change, const struct list *list, uint32_t live
     return true;
 }
 
-// Two centres for the vectors of the list.
+// Two centres for the vectors of the list. STATUS_INVALID: it is better left whole until it has doubled.
 static enum status divide(struct change *change)
 {
     const struct index *index = change->index;
@@ -92,9 +92,19 @@ static enum status divide(struct change *change)
     if (!nearest)
         return STATUS_NO_MEMORY;
     const enum status status = kmeans_run(&params, centres, nearest);
+    uint32_t second = 0;
+    for (uint32_t i = 0; status == STATUS_OK && i < change->slot_count; i++)
+        second += nearest[i];
     mem_free(nearest);
     if (status != STATUS_OK)
         return status;
+    // Equal vectors, or a few beside many: a part too short would be dissolved again.
+    const uint32_t shorter =
+        second < change->slot_count - second ? second : change->slot_count - second;
+    if (shorter < index->params.list_vectors / MERGE_PART) {
+        cell_of(change)->undivided = change->slot_count;
+        return STATUS_INVALID;
+    }
     for (size_t i = 0; i < 2; i++)
         index->simd->rotate(&index->rotation, centres + i * dimension,
                             change->centres + i * index->rotation.dimensions);
@@ -355,7 +365,7 @@ static bool mend(struct change *change)
     const uint32_t count = list ? list->count : 0;
     const uint32_t live = count_live(index, list, change->live);
     const uint32_t wanted = index->params.list_vectors;
-    const bool is_long = live > SPLIT_TIMES * wanted;
+    const bool is_long = live > SPLIT_TIMES * wanted && live / 2 >= cell_of(change)->undivided;
     const bool is_short = live < wanted / MERGE_PART && tree->groups[change->group]->count > 1;
     const bool is_dead = (count - live) * DEAD_PART > count;
     if (!is_long && !is_short && !is_dead)

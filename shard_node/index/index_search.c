@@ -15,18 +15,24 @@
 #include "shard_node/distance.h"
 #include "shard_node/index/index_internal.h"
 
+static struct index_scratch *new_scratch(struct epoch *epoch, int place)
+{
+    struct index_scratch *scratch = mem_try_alloc_aligned(CODES_ALIGNMENT, sizeof(*scratch));
+    if (scratch) {
+        scratch->epoch = epoch;
+        scratch->place = place;
+    }
+    return scratch;
+}
+
 struct index_scratch *index_scratch_create(struct epoch *epoch)
 {
     const int place = epoch_take_place(epoch);
     if (place < 0)
         return NULL;
-    struct index_scratch *scratch = mem_try_alloc_aligned(CODES_ALIGNMENT, sizeof(*scratch));
-    if (!scratch) {
+    struct index_scratch *scratch = new_scratch(epoch, place);
+    if (!scratch)
         epoch_give_back(epoch, place);
-        return NULL;
-    }
-    scratch->epoch = epoch;
-    scratch->place = place;
     return scratch;
 }
 
@@ -36,32 +42,32 @@ void index_scratch_destroy(struct index_scratch **scratch)
 
     if (!*scratch)
         return;
-    epoch_give_back((*scratch)->epoch, (*scratch)->place);
+    if ((*scratch)->epoch)
+        epoch_give_back((*scratch)->epoch, (*scratch)->place);
     mem_free(*scratch);
     *scratch = NULL;
 }
 
-struct index_scratch **index_scratches(struct index *index)
+struct index_scratch **index_scratches_create(const struct index *index, struct epoch *epoch)
 {
-    if (index->scratches)
-        return index->scratches;
-    index->scratches = mem_alloc_array(index->params.threads, sizeof(struct index_scratch *));
+    struct index_scratch **scratches =
+        mem_alloc_array(index->params.threads, sizeof(struct index_scratch *));
     for (uint32_t i = 0; i < index->params.threads; i++) {
-        index->scratches[i] = index_scratch_create(index->params.epoch);
-        if (!index->scratches[i]) {
-            index_scratches_destroy(index);
+        scratches[i] = epoch ? index_scratch_create(epoch) : new_scratch(NULL, -1);
+        if (!scratches[i]) {
+            index_scratches_destroy(index, &scratches);
             return NULL;
         }
     }
-    return index->scratches;
+    return scratches;
 }
 
-void index_scratches_destroy(struct index *index)
+void index_scratches_destroy(const struct index *index, struct index_scratch ***scratches)
 {
-    for (uint32_t i = 0; index->scratches && i < index->params.threads; i++)
-        index_scratch_destroy(&index->scratches[i]);
-    mem_free(index->scratches);
-    index->scratches = NULL;
+    for (uint32_t i = 0; *scratches && i < index->params.threads; i++)
+        index_scratch_destroy(&(*scratches)[i]);
+    mem_free(*scratches);
+    *scratches = NULL;
 }
 
 void index_look_up(const struct index *index, struct index_scratch *scratch, const float *query)

@@ -312,7 +312,7 @@ static bool allocate(struct training *training)
     index->group_centres =
         mem_try_alloc_aligned(CODES_ALIGNMENT, groups * dimensions * sizeof(uint16_t));
     index->group_norms = mem_alloc_array(groups, sizeof(float));
-    training->scratches = index_scratches(index);
+    training->scratches = index_scratches_create(index, NULL);
     if (!training->centres || !training->rotated || !training->halves || !training->nearest ||
         !training->sorted || !training->numbers || !index->group_centres || !training->scratches)
         return false;
@@ -323,6 +323,7 @@ static bool allocate(struct training *training)
 
 static void deinit(struct training *training)
 {
+    index_scratches_destroy(training->index, &training->scratches);
     mem_free(training->centres);
     mem_free(training->rotated);
     mem_free(training->halves);

@@ -33,7 +33,8 @@ struct list {
 // Where a leaf of the tree keeps its list. NULL is an empty one.
 struct list_cell {
     _Atomic(struct list *) list;
-    uint32_t number; // of the list, for whoever made the tree
+    uint32_t number;    // of the list, for whoever made the tree
+    uint32_t undivided; // live vectors it had when it could not be split; the writer's
 };
 
 // What the lists of one index are made of.

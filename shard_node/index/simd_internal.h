@@ -15,6 +15,7 @@
 #include "shard_node/index/simd.h"
 
 #define SIMD_LANES 32
+#define SIMD_TINY 1e-30F // what is below has no reciprocal worth having
 #define SIMD_EPSILON                                                                               \
     1.4F // of a normal distribution: the bound holds for all but 8 of 100; see README.md
 #define SIMD_STEP_3 0.335F  // of a uniform code with 16 levels, in standard deviations (Max 1960)
@@ -119,7 +120,7 @@ static inline void simd_look_up_bytes(uint32_t dimensions, struct lookup *lookup
     for (size_t j = 0; j < SIMD_LANES; j++)
         largest = most[j] > largest ? most[j] : largest;
 
-    const float scale = largest > 0 ? 127.0F / largest : 0;
+    const float scale = largest > SIMD_TINY ? 127.0F / largest : 0;
     lookup->byte_step = largest / 127.0F;
     for (size_t i = 0; i < dimensions; i++) {
         const float scaled = lookup->query[i] * scale + 127.5F; // all above zero: cut is round
@@ -161,7 +162,7 @@ static inline void simd_look_up(uint32_t dimensions, struct lookup *lookup)
         lookup->total += low + high;
     }
 
-    const float scale = range > 0 ? entry_max / range : 0;
+    const float scale = range > SIMD_TINY ? entry_max / range : 0;
     lookup->step = range / entry_max;
     for (size_t m = 0; m < tables; m++) {
         float entries[16];

@@ -403,3 +403,21 @@ Test(index, equal_rows_are_no_trouble)
     index_destroy(&index);
     close_world();
 }
+
+// A list of many equal rows cannot be split, and is not tried again and again.
+Test(index, upkeep_comes_to_rest_with_equal_rows)
+{
+    open_world();
+    for (size_t i = ROWS - 1000; i < ROWS; i++)
+        memcpy(world.rows + i * DIMENSION, world.rows, DIMENSION * sizeof(uint16_t));
+    const struct index_params params = params_of(cpu_best(), 1);
+    struct index *index = build(&params);
+    struct index_upkeep upkeep = {0};
+    int turns = 0;
+    for (int quiet = 0; quiet < 20 && turns < 3000; turns++)
+        quiet = index_maintain(index, NULL, 64, &upkeep) ? 0 : quiet + 1;
+    cr_expect(lt(i32, turns, 1500), "%lu splits, %lu merges in %d turns",
+              (unsigned long)upkeep.splits, (unsigned long)upkeep.merges, turns);
+    index_destroy(&index);
+    close_world();
+}

@@ -4,7 +4,9 @@
 // Method: readers follow one pointer that a writer keeps replacing; freeing poisons what was
 // pointed to, so that a reader that still sees it fails. Meant for ThreadSanitizer too.
 
+#include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include <criterion/criterion.h>
@@ -93,6 +95,70 @@ Test(epoch, a_reader_inside_holds_back_what_was_retired_since)
     cr_expect(eq(sz, epoch_collect(epoch), 0));
     cr_expect(eq(u32, atomic_load(&freed), 1));
     epoch_leave(epoch, place);
+    epoch_give_back(epoch, place);
+    epoch_destroy(&epoch);
+}
+
+static atomic_bool may_free;
+
+static void free_slowly(void *owner, void *memory)
+{
+    while (!atomic_load(&may_free))
+        (void)sched_yield();
+    poison(owner, memory);
+}
+
+static void collect_on(struct thread *self, void *context)
+{
+    (void)context;
+    thread_ready(self, STATUS_OK);
+    while (epoch_collect(epoch) > 0)
+        ;
+}
+
+static void wait_on(struct thread *self, void *context)
+{
+    atomic_bool *has_waited = context;
+    thread_ready(self, STATUS_OK);
+    epoch_wait(epoch);
+    atomic_store(has_waited, true);
+}
+
+// What another thread is freeing is not freed yet.
+Test(epoch, waiting_is_also_for_what_others_free)
+{
+    epoch = epoch_create();
+    epoch_retire(epoch, free_slowly, NULL, new_thing());
+    struct thread *collector;
+    struct thread *waiter;
+    atomic_bool has_waited = false;
+    cr_assert(eq(int, thread_start("collector", collect_on, NULL, &collector), STATUS_OK));
+    cr_assert(eq(int, thread_start("waiter", wait_on, &has_waited, &waiter), STATUS_OK));
+    for (int i = 0; i < 1000; i++) // enough for one that does not wait
+        (void)sched_yield();
+    cr_expect(not(atomic_load(&has_waited)));
+    cr_expect(eq(u32, atomic_load(&freed), 0));
+    atomic_store(&may_free, true);
+    thread_join(&collector);
+    thread_join(&waiter);
+    cr_expect(eq(u32, atomic_load(&freed), 1));
+    epoch_destroy(&epoch);
+}
+
+// A reader who is inside may have seen what was before, also when nothing was retired since.
+Test(epoch, waiting_is_for_everybody_who_is_inside)
+{
+    epoch = epoch_create();
+    const int place = epoch_take_place(epoch);
+    struct thread *waiter;
+    atomic_bool has_waited = false;
+    epoch_enter(epoch, place);
+    cr_assert(eq(int, thread_start("waiter", wait_on, &has_waited, &waiter), STATUS_OK));
+    for (int i = 0; i < 1000; i++)
+        (void)sched_yield();
+    cr_expect(not(atomic_load(&has_waited)));
+    epoch_leave(epoch, place);
+    thread_join(&waiter);
     epoch_give_back(epoch, place);
     epoch_destroy(&epoch);
 }

@@ -340,5 +340,9 @@ Test(index_simd, nothing_left_of_a_vector_is_no_division_by_zero)
     centre.dot = 0;
     trial.simd->estimate(&trial.shape, &lookups[0], &block, &centre, estimates);
     cr_expect(eq(flt, estimates[3], 0.0F));
+    // Numbers that have no reciprocal.
+    lookups[0].query[5] = 1e-38F;
+    trial.simd->look_up(trial.shape.dimensions, &lookups[0]);
+    cr_expect(lookups[0].bytes[5] == 0);
     end_trial();
 }
