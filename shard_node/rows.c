@@ -39,12 +39,13 @@
 
 // --- opening
 
-// Two bits for each slot that there may be; only what is written takes memory.
+// Two bits for each slot that there may be; only what is written takes memory. Shared, with nobody, since
+// a private mapping counts as a whole against a limit of data (RLIMIT_DATA).
 static bool reserve_bits(struct rows *rows)
 {
     const size_t bytes = 2 * rows_words_of(rows->slots_max) * sizeof(*rows->live);
     void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return false;
     rows->bits_map = map;
