@@ -653,9 +653,10 @@ static void begin_discover(struct service_call *call)
     if (status == STATUS_OK)
         status = resolve(classify, &request.options, &why);
     if (status == STATUS_OK && classify->question.memory.number == 0)
-        status =
-            reason_set(&why, STATUS_NOT_FOUND, "memory",
-                       "there is no memory '%s', and labels come from captions", META_NAME_DEFAULT);
+        status = reason_set(&why, STATUS_NOT_FOUND, "memory",
+                            "there is no memory '%s', which is asked unless options.memory names "
+                            "another, and labels come from captions",
+                            META_NAME_DEFAULT);
     if (status == STATUS_OK)
         status = plan_query(classify, &request, &why);
     classify->question.fields |= 1u << API_FIELD_CAPTION;

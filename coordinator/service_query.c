@@ -169,8 +169,8 @@ static void begin(struct service_call *call)
         asked->question.fuser.fusion.mode = FUSION_NONE;
         if (asked->question.memory.number == 0)
             status = reason_set(&why, STATUS_NOT_FOUND, "memory",
-                                "there is no memory '%s', which is asked unless --memory names "
-                                "another; `reco memory list` shows those that are",
+                                "there is no memory '%s', which is asked unless "
+                                "options.memory names another; Memory.List tells those that are",
                                 META_NAME_DEFAULT);
     }
     if (status == STATUS_OK)

@@ -198,7 +198,8 @@ static enum status check_name(struct restore *restore, struct reason *why)
     if (!restore->request.replace &&
         meta_find(meta, name, META_FOR_DESCRIBE, &found, NULL) == STATUS_OK)
         return reason_set(why, STATUS_ALREADY_EXISTS, "memory",
-                          "memory '%s' exists (generation %u); replace it, or name another",
+                          "memory '%s' exists (generation %u); replace it (--replace), or "
+                          "give another name",
                           found.memory, found.number);
     return STATUS_OK;
 }

@@ -152,7 +152,7 @@ static void begin_upkeep(struct work *work)
 {
     struct shelf_index_notes *notes = &work->side->notes;
     struct rows *rows = work->generation->rows;
-    notes->dead_seen = rows_slot_count(rows) - rows_live_count(rows);
+    notes->dead_seen = rows_dead_count(rows);
     notes->upkeep_left = atomic_load(&work->side->lists);
 }
 
@@ -165,6 +165,22 @@ static void put_off(struct work *work, enum status status, const struct reason *
              work->generation->about.number, (int)work->modality, status_text(status),
              log_quote(why->text, quoted));
     work->side->notes.train_from_us = clock_deadline_in_us(INDEXER_RETRY_US);
+}
+
+// Until then nobody knows how many lists a search must look into, so nobody is shown the index.
+static enum status calibrate(struct work *work, struct index *index, struct reason *why)
+{
+    const int64_t began_us = clock_now_us();
+    const enum status status = index_calibrate(index, rows_live(work->generation->rows));
+    if (status != STATUS_OK)
+        return reason_set(why, status, "", "no memory to measure its recall");
+    log_info("index_calibrated",
+             "generation=%" PRIu32 " modality=%d probes_90=%" PRIu32 " probes_95=%" PRIu32
+             " probes_99=%" PRIu32 " seconds=%.3f",
+             work->generation->about.number, (int)work->modality, index_probes(index, 0.90F),
+             index_probes(index, 0.95F), index_probes(index, 0.99F),
+             (double)(clock_now_us() - began_us) / 1e6);
+    return STATUS_OK;
 }
 
 static void make(struct work *work, uint64_t records)
@@ -182,6 +198,9 @@ static void make(struct work *work, uint64_t records)
     const int64_t trained_us = clock_now_us();
     if (status == STATUS_OK)
         status = fill(work, index, &why);
+    const int64_t filled_us = clock_now_us();
+    if (status == STATUS_OK)
+        status = calibrate(work, index, &why);
     if (status != STATUS_OK) {
         index_destroy(&index);
         put_off(work, status, &why);
@@ -198,7 +217,7 @@ static void make(struct work *work, uint64_t records)
              " train_seconds=%.3f fill_seconds=%.3f",
              work->generation->about.number, (int)work->modality, records,
              (uint32_t)atomic_load(&work->side->lists), (double)(trained_us - began_us) / 1e6,
-             (double)(clock_now_us() - trained_us) / 1e6);
+             (double)(filled_us - trained_us) / 1e6);
 }
 
 static struct keeper keeper_of(const struct work *work)
@@ -220,7 +239,6 @@ static bool open_kept(struct work *work, uint64_t records)
     work->side->notes = (struct shelf_index_notes){
         .trained_for = (uint64_t)atomic_load(&work->side->lists) * INDEX_LIST_VECTORS,
         .waits_from_us = clock_now_us(),
-        .is_calibrated = true, // else it would not have been saved
     };
     begin_upkeep(work);
     return true;
@@ -262,7 +280,7 @@ static int64_t mend(struct work *work, struct index *index)
 {
     struct shelf_index_notes *notes = &work->side->notes;
     struct rows *rows = work->generation->rows;
-    if (notes->dead_seen != rows_slot_count(rows) - rows_live_count(rows))
+    if (notes->dead_seen != rows_dead_count(rows))
         begin_upkeep(work);
     if (notes->upkeep_left == 0)
         return DEADLINE_NONE;
@@ -284,24 +302,6 @@ static int64_t mend(struct work *work, struct index *index)
     return notes->upkeep_left == 0 ? DEADLINE_NONE : notes->upkeep_from_us;
 }
 
-static void calibrate(struct work *work, struct index *index)
-{
-    const int64_t began_us = clock_now_us();
-    const enum status status = index_calibrate(index, rows_live(work->generation->rows));
-    if (status != STATUS_OK) { // probes go by what such vectors usually need
-        if (status != STATUS_CANCELLED)
-            work->side->notes.calibrate_from_us = clock_deadline_in_us(INDEXER_RETRY_US);
-        return;
-    }
-    work->side->notes.is_calibrated = true;
-    log_info("index_calibrated",
-             "generation=%" PRIu32 " modality=%d probes_90=%" PRIu32 " probes_95=%" PRIu32
-             " probes_99=%" PRIu32 " seconds=%.3f",
-             work->generation->about.number, (int)work->modality, index_probes(index, 0.90F),
-             index_probes(index, 0.95F), index_probes(index, 0.99F),
-             (double)(clock_now_us() - began_us) / 1e6);
-}
-
 // Saves the index when that is due; first it takes in what it has to cover, and nothing behind that.
 static void keep(struct work *work, struct index *index)
 {
@@ -318,7 +318,9 @@ static int64_t tend(struct work *work)
 {
     struct rows *rows = work->generation->rows;
     struct shelf_index_notes *notes = &work->side->notes;
-    const uint64_t records = rows_live_count(rows) - rows_hidden_count(rows);
+    const uint64_t hidden = rows_hidden_count(rows); // counts of two moments
+    const uint64_t live = rows_live_count(rows);
+    const uint64_t records = live > hidden ? live - hidden : 0;
     if (is_unwanted(work))
         return DEADLINE_NONE;
     if (records >= INDEX_RECORDS_FROM && records >= INDEXER_GROWTH * notes->trained_for &&
@@ -330,10 +332,6 @@ static int64_t tend(struct work *work)
         return clock_passed(notes->train_from_us) ? DEADLINE_NONE : notes->train_from_us;
     keep(work, lease->index);
     int64_t next_us = catch_up(work, lease->index);
-    if (next_us == DEADLINE_NONE && !notes->is_calibrated && !is_unwanted(work) &&
-        clock_passed(notes->calibrate_from_us))
-        calibrate(work, lease->index);
-    keep(work, lease->index);
     next_us = sooner(next_us, mend(work, lease->index));
     shelf_index_end(work->side, &lease);
     return next_us;

@@ -70,8 +70,7 @@ uint32_t keeper_due(const struct shelf_generation *generation, enum modality mod
 {
     const struct shelf_index *side = &generation->index[modality];
     const uint32_t covered = rows_covered(generation->rows);
-    if (!side->notes.is_calibrated || covered < atomic_load(&side->end) ||
-        !clock_passed(side->kept.not_before_us))
+    if (covered < atomic_load(&side->end) || !clock_passed(side->kept.not_before_us))
         return 0;
     const uint64_t more = covered - side->kept.end;
     return side->kept.end == 0 || more * KEEPER_PART >= side->kept.end ? covered : 0;
@@ -110,8 +109,7 @@ static void save_at_the_end(const struct keeper *keeper, struct shelf_generation
 {
     struct shelf_index *side = &generation->index[modality];
     struct shelf_lease *lease = shelf_index_lease(side);
-    if (lease && side->notes.is_calibrated &&
-        index_end(lease->index) <= rows_covered(generation->rows) &&
+    if (lease && index_end(lease->index) <= rows_covered(generation->rows) &&
         (index_end(lease->index) != side->kept.end || side->kept.has_changed))
         keeper_save(keeper, generation, modality, lease->index);
     shelf_index_end(side, &lease);

@@ -28,9 +28,7 @@ struct shelf_index_notes {
     uint64_t trained_for;  // records, by the published index; 0: none is
     int64_t waits_from_us; // rows are waiting; 0: none are
     int64_t train_from_us; // not before, after a failure
-    bool is_calibrated;
-    int64_t calibrate_from_us; // not before, after a failure
-    uint64_t upkeep_left;      // lists to look at
+    uint64_t upkeep_left;  // lists to look at
     int64_t upkeep_from_us;
     uint64_t dead_seen; // slots that were dead when all lists were last to be looked at
 };

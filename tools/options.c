@@ -193,7 +193,7 @@ const struct args_flag options_query[] = {
      .argument = "KIND",
      .fallback = "auto",
      .help = "how the memory is searched: exact compares every record, ivf uses the index where "
-             "there is one, auto is exact below 20,000 records",
+             "there is one, auto is exact where a node has fewer than 20,000 records",
      .offset = MEMBER(index),
      .choices = "auto|exact|ivf"},
     OPTIONS_EFFORT_FLAGS,

@@ -97,6 +97,10 @@ static enum status open_rows(struct queries *queries, const char *path, struct r
         return reason_set(why, STATUS_INVALID, NULL, "rows of %llu numbers: at most %d are allowed",
                           (unsigned long long)columns, DIMENSION_MAX);
     }
+    if (npyfile_info(queries->rows)->rows == 0) {
+        npyfile_close(&queries->rows);
+        return reason_set(why, STATUS_INVALID, NULL, "it has no rows; each row is one question");
+    }
     queries->embedding = mem_alloc_array((size_t)columns, sizeof(float));
     queries->rows_path = path;
     queries->row = 0;

@@ -66,6 +66,10 @@ class Asking(Case):
         shape, values = read_npy(self.top / "r.npy")
         self.assertEqual(shape, (1, 128))
         self.assertEqual(values, as_floats(lines[0]["embedding"]))
+        nothing = self.top / "nothing.npy"
+        header = "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 128), }".ljust(117) + "\n"
+        nothing.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+        self.refused(1, "nothing.npy: it has no rows", "refine", "--embedding", nothing, "--data", self.local)
 
     def test_classify_answers_alike_here_and_there(self):
         for extra in ((), ("--explain",), ("--fusion", "none"), ("--fusion", "mean", "--top", "2"),

@@ -89,7 +89,8 @@ static enum status check_space(const struct build *build, struct reason *why)
                           "is for arrays; pictures are encoded by the model, into its space");
     if (dimension && !options->space && !options->model && !options->server)
         return reason_set(why, STATUS_INVALID, "--space",
-                          "arrays need --space NAME:%u, or --model DIR if that model made them",
+                          "arrays need --space NAME:%u (that of a memory: reco memory info), or "
+                          "--model DIR if that model made them",
                           dimension);
     return STATUS_OK;
 }
