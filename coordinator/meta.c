@@ -456,13 +456,25 @@ void meta_close(struct meta **meta)
 
 #define SHOWN "; `reco memory list` shows those that are, `reco memory build NAME SOURCE` makes one"
 
-static enum status not_found(struct text name, uint32_t number, struct reason *why)
+static enum status not_found(struct text name, struct reason *why)
 {
-    if (number != 0)
-        return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory %.*s@%u" SHOWN,
-                          (int)name.bytes, name.data, number);
     return reason_set(why, STATUS_NOT_FOUND, "memory", "there is no memory '%.*s'" SHOWN,
                       (int)name.bytes, name.data);
+}
+
+static enum status generation_not_found(const struct meta *meta, struct text name, uint32_t number,
+                                        struct reason *why)
+{
+    char there[REASON_TEXT_BYTES / 2] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < meta->table.count && used < sizeof(there); i++)
+        if (text_equal(text_of(meta->table.generations[i].memory), name))
+            used += (size_t)snprintf(there + used, sizeof(there) - used, "%s@%u", used ? ", " : "",
+                                     meta->table.generations[i].number);
+    if (!used)
+        return not_found(name, why);
+    return reason_set(why, STATUS_NOT_FOUND, "memory", "'%.*s' has no generation @%u; it has %s",
+                      (int)name.bytes, name.data, number, there);
 }
 
 // NAME@GENERATION.
@@ -472,7 +484,7 @@ static enum status find_pinned(const struct meta *meta, struct text name, uint32
 {
     const struct meta_generation *found = meta_table_at(&meta->table, number);
     if (!found || !text_equal(text_of(found->memory), name))
-        return not_found(name, number, why);
+        return generation_not_found(meta, name, number, why);
     bool fits = found->state == META_SERVING || use == META_FOR_DESCRIBE ||
                 (use == META_FOR_WRITE && found->state == META_BUILDING) ||
                 (use == META_FOR_RESTORE && found->state == META_RESTORING);
@@ -513,7 +525,7 @@ enum status meta_find(const struct meta *meta, struct text name, enum meta_use u
         found = &building;
     }
     if (!found)
-        return not_found(memory, 0, why);
+        return not_found(memory, why);
     *out = *found;
     return STATUS_OK;
 }
@@ -557,7 +569,7 @@ enum status meta_find_drop(const struct meta *meta, struct text name, uint32_t *
                           "drop what it points at",
                           (int)memory.bytes, memory.data, (int)memory.bytes, memory.data);
     if (found == 0)
-        return not_found(memory, number, why);
+        return number ? generation_not_found(meta, memory, number, why) : not_found(memory, why);
     *count = found;
     return meta_check_drop(meta, memory, number, why);
 }

@@ -97,10 +97,7 @@ void answers_print_state(const struct api_answer *answer, int indent)
 enum status answers_end_line(struct json_writer *writer)
 {
     enum status status = json_write_line(writer, stdout);
-    if (status) {
-        struct reason why = {.text = ""};
-        (void)reason_set(&why, status, "stdout", "cannot be written: %s", status_text(status));
-        output_error(NULL, &why);
-    }
+    if (status)
+        (void)output_stdout_failed(status_text(status));
     return status;
 }

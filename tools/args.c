@@ -214,6 +214,11 @@ static enum status check_items(const struct args_verb *verb, const struct args_l
         return reason_set(why, STATUS_INVALID, NULL, "%s: reco %s %s",
                           items->count ? "something is missing" : "nothing given", verb->name,
                           verb->items);
+    if (items->count && !verb->items_max && find_flag(verb, "--image", strlen("--image")))
+        return reason_set(why, STATUS_INVALID, NULL,
+                          "'%s' is one too many: only flags are allowed, as --image %s or "
+                          "--text '%s'; see `reco help %s`",
+                          items->items[0], items->items[0], items->items[0], verb->name);
     if (items->count && !verb->items_max)
         return reason_set(why, STATUS_INVALID, NULL,
                           "'%s' is one too many: only flags are allowed; see `reco help %s`",

@@ -36,7 +36,14 @@ static void clear_batch(struct feed_batch *batch)
 {
     for (size_t i = 0; i < batch->bad_count; i++)
         mem_free(batch->bad[i].name);
+    for (size_t i = 0; i < batch->item_count; i++) {
+        mem_free(batch->items[i].key);
+        mem_free(batch->items[i].name);
+    }
+    mem_free(batch->items);
     mem_free(batch->bad);
+    batch->items = NULL;
+    batch->item_count = 0;
     batch->bad = NULL;
     batch->bad_count = 0;
     batch->message.count = 0;
@@ -50,6 +57,18 @@ static void add_bad(struct feed_batch *batch, const char *name, const struct rea
     struct feed_bad *bad = &batch->bad[batch->bad_count++];
     bad->name = mem_copy_text(name ? name : "?");
     bad->why = *why;
+}
+
+static void add_item(struct feed_batch *batch, const struct dataset_item *item)
+{
+    const struct text key = item->record.key;
+    if (!batch->items)
+        batch->items = mem_alloc_array(FEED_PICTURES_MAX, sizeof(batch->items[0]));
+    struct feed_item *added = &batch->items[batch->item_count++];
+    added->name = mem_copy_text(item->name);
+    added->key = mem_alloc(key.bytes + 1);
+    for (size_t i = 0; i < key.bytes; i++)
+        added->key[i] = key.data[i];
 }
 
 // Encodes what was read. A batch that cannot be encoded becomes bad as a whole.
@@ -102,6 +121,8 @@ static void fill_batch(struct feed *feed, struct feed_batch *batch)
             continue;
         }
         bytes += item.record.image.count;
+        if (!dataset_dimension(feed->dataset))
+            add_item(batch, &item);
         feed->records[batch->count++] = item.record;
     }
     encode_batch(feed, batch);

@@ -28,10 +28,18 @@ struct feed_bad {
     struct reason why;
 };
 
+// What a picture is called, beside its key.
+struct feed_item {
+    char *key;
+    char *name;
+};
+
 struct feed_batch {
-    struct buffer message; // an encoded IngestRequest; empty when no record was good
-    size_t count;          // records in it
-    struct feed_bad *bad;  // items left out while it was filled
+    struct buffer message;   // an encoded IngestRequest; empty when no record was good
+    size_t count;            // records in it
+    struct feed_item *items; // those, when they are pictures
+    size_t item_count;
+    struct feed_bad *bad; // items left out while it was filled
     size_t bad_count;
     bool last; // nothing comes after this one
 };

@@ -79,6 +79,21 @@ static int run(const struct verb *verb, int argc, const char *const *argv)
     return exit_status;
 }
 
+// Behind the last word on stdout. Without a reader the process ends in silence, as filters do.
+static int finish(int exit_status)
+{
+    bool flushed = fflush(stdout) == 0;
+    const char *cause = SYSTEM_ERROR(errno);
+    if (flushed && !ferror(stdout))
+        return exit_status;
+    // Of a write that failed earlier, errno is long gone.
+    if (output_stdout_failed(flushed ? "is its disk full?" : cause)) {
+        (void)signal(SIGPIPE, SIG_DFL);
+        (void)raise(SIGPIPE);
+    }
+    return exit_status ? exit_status : VERBS_FAILED;
+}
+
 int main(int argc, char **argv)
 {
     const char *const *words = (const char *const *)argv + 1;
@@ -86,7 +101,7 @@ int main(int argc, char **argv)
     const struct verb *verb = NULL;
     int used = 1;
 
-    // A reader that goes away is an error of stdout, not the end of the process.
+    // A reader that goes away does not end what was begun: see finish().
     (void)signal(SIGPIPE, SIG_IGN);
     output_begin("", false, false);
     if (argc < 2) {
@@ -105,15 +120,5 @@ int main(int argc, char **argv)
         return VERBS_USAGE;
     }
 
-    int exit_status = run(verb, argc - 1 - used, words + used);
-    bool flushed = fflush(stdout) == 0;
-    const char *cause = SYSTEM_ERROR(errno);
-    if (!flushed || ferror(stdout)) {
-        // Of a write that failed earlier, errno is long gone.
-        (void)reason_set(&why, STATUS_IO, "stdout", "cannot be written: %s",
-                         flushed ? "its disk is full, or its reader is gone" : cause);
-        output_error(NULL, &why);
-        exit_status = exit_status ? exit_status : VERBS_FAILED;
-    }
-    return exit_status;
+    return finish(run(verb, argc - 1 - used, words + used));
 }

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,17 @@ int output_exit(enum status status)
     return code == status_grpc_code(STATUS_UNAVAILABLE) || code == status_grpc_code(STATUS_DEADLINE)
                ? 3
                : 1;
+}
+
+bool output_stdout_failed(const char *cause)
+{
+    struct pollfd reader = {.fd = STDOUT_FILENO};
+    struct reason why = {.text = ""};
+    if (poll(&reader, 1, 0) == 1 && reader.revents & (POLLERR | POLLHUP))
+        return true;
+    (void)reason_set(&why, STATUS_IO, "stdout", "cannot be written: %s", cause);
+    output_error(NULL, &why);
+    return false;
 }
 
 enum status output_make_folder(const char *folder, struct reason *why)

@@ -31,6 +31,10 @@ void output_step(const char *format, ...) PRINTF_LIKE(1, 2);
 // as gRPC counts it, so that a server's answer and this process' own count alike; else 1.
 int output_exit(enum status status);
 
+// Says that stdout cannot be written and why, unless its reader has gone, as head does behind its last
+// line: true then.
+bool output_stdout_failed(const char *cause);
+
 // Makes the folder of --out unless it is there. STATUS_INVALID when that is a file, STATUS_IO.
 enum status output_make_folder(const char *folder, struct reason *why) MUST_CHECK;
 

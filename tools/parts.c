@@ -111,9 +111,12 @@ static enum status read_part(const struct options *options, size_t index, struct
         part->embedding_modality = options->modality == 1 ? API_MODALITY_TEXT : API_MODALITY_IMAGE;
         status = read_row(value, part, &out->embeddings[index], &inner);
     }
-    return status ? reason_set(why, status, "--part", "%s%s: %s", prefixes[spoken.input], value,
-                               inner.text)
-                  : STATUS_OK;
+    if (!status)
+        return STATUS_OK;
+    const char *at = status == STATUS_NOT_FOUND ? strrchr(value, '@') : NULL;
+    return reason_set(why, status, "--part", "%s%s: %s%s%s%s", prefixes[spoken.input], value,
+                      inner.text, at ? "; a weight is a number, '" : "", at ? at + 1 : "",
+                      at ? "' is none" : "");
 }
 
 enum status parts_read(const struct options *options, struct parts *out, struct reason *why)

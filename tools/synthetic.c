@@ -32,10 +32,10 @@ void synthetic_name(uint64_t records, uint32_t dimension, char out[SYNTHETIC_NAM
     (void)snprintf(out, SYNTHETIC_NAME_BYTES, "synthetic-%" PRIu64 "x%u", records, dimension);
 }
 
-static void refused(void *context, struct text key, struct text reason)
+static void refused(void *context, struct text item, struct text reason)
 {
     (void)context;
-    output_note("record %.*s: %.*s", (int)key.bytes, key.data, (int)reason.bytes, reason.data);
+    output_note("record %.*s: %.*s", (int)item.bytes, item.data, (int)reason.bytes, reason.data);
 }
 
 static enum status fill_message(struct rows *rows, const char *memory, uint64_t first, size_t count,

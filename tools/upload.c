@@ -4,9 +4,39 @@
 #include "tools/upload.h"
 
 #include "proto/base/arena.h"
+#include "proto/base/mem.h"
 #include "proto/wire/api.h"
 
 #define REPLY_ARENA_BYTES ((size_t)16 << 20)
+
+void upload_name(struct upload *upload, const char *key, const char *item)
+{
+    const size_t count = upload->name_count;
+    if ((count & (count - 1)) == 0)
+        upload->names = mem_grow(upload->names, count ? 2 * count : 1, sizeof(upload->names[0]));
+    upload->names[count] = (struct upload_name){mem_copy_text(key), mem_copy_text(item)};
+    upload->name_count++;
+}
+
+static void forget_names(struct upload *upload)
+{
+    for (size_t i = 0; i < upload->name_count; i++) {
+        mem_free(upload->names[i].key);
+        mem_free(upload->names[i].item);
+    }
+    mem_free(upload->names);
+    upload->names = NULL;
+    upload->name_count = 0;
+}
+
+// The last of that key: the one that would have stayed.
+static struct text item_of(const struct upload *upload, struct text key)
+{
+    for (size_t i = upload->name_count; i > 0; i--)
+        if (text_equal(text_of(upload->names[i - 1].key), key))
+            return text_of(upload->names[i - 1].item);
+    return key;
+}
 
 static enum status take_reply(struct upload *upload, struct reason *why)
 {
@@ -22,7 +52,8 @@ static enum status take_reply(struct upload *upload, struct reason *why)
         upload->skipped += reply.skipped;
         upload->failed += reply.failed;
         for (size_t i = 0; i < reply.failed_listed; i++)
-            upload->failed_one(upload->context, reply.failed_keys[i], reply.failed_reasons[i]);
+            upload->failed_one(upload->context, item_of(upload, reply.failed_keys[i]),
+                               reply.failed_reasons[i]);
         if (reply.failed > reply.failed_listed)
             upload->failed_one(upload->context, text_of("others"),
                                text_of("more records failed than an answer lists"));
@@ -38,6 +69,7 @@ enum status upload_flush(struct upload *upload, struct reason *why)
     enum status status = client_stream_finish(&upload->stream, &upload->reply, why);
     if (!status)
         status = take_reply(upload, why);
+    forget_names(upload);
     upload->in_stream = 0;
     return status;
 }
@@ -66,5 +98,6 @@ void upload_deinit(struct upload *upload)
     struct reason ignored;
     if (upload->stream)
         (void)!client_stream_finish(&upload->stream, &upload->reply, &ignored);
+    forget_names(upload);
     buffer_deinit(&upload->reply);
 }

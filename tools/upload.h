@@ -21,8 +21,13 @@
 #define UPLOAD_PICTURES_PER_STREAM 1024
 #define UPLOAD_ROWS_PER_STREAM 65536
 
-// Told once for every record that the memory refused.
-typedef void (*upload_failed)(void *context, struct text key, struct text reason);
+// Told once for every record that the memory refused: what upload_name() called it, else its key.
+typedef void (*upload_failed)(void *context, struct text item, struct text reason);
+
+struct upload_name {
+    char *key;
+    char *item;
+};
 
 struct upload {
     struct client *client;
@@ -31,10 +36,15 @@ struct upload {
     void *context;
     struct client_stream *stream; // NULL between streams
     size_t in_stream;             // records sent on it
+    struct upload_name *names;    // of those
+    size_t name_count;
     struct buffer reply;
     // sums of all streams that have ended
     uint64_t sent, stored, duplicates, skipped, failed;
 };
+
+// What to call a record of the next message, for people who do not know its key.
+void upload_name(struct upload *upload, const char *key, const char *item);
 
 // Sends one encoded IngestRequest of `count` records, which names its memory; ends the stream when it
 // is long enough. Fails as the stream does; nothing is open then.

@@ -254,8 +254,11 @@ static enum status read_base64(struct reader *reader, const struct json *value, 
     for (size_t i = 0; i < digits; i++) {
         int digit = base64_digit(text.data[i]);
         if (digit < 0)
-            return reason_set(reader->why, STATUS_INVALID, field,
-                              "character %zu is none of base64; allowed: %s", i, allowed);
+            return reason_set(
+                reader->why, STATUS_INVALID, field,
+                "character %zu is none of base64; allowed: the bytes of a picture, not "
+                "its path, as %s",
+                i, allowed);
         bits = bits << 6 | (uint32_t)digit;
         if (i % 4 != 0)
             bytes[count++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));

@@ -113,6 +113,7 @@ class Up(Case):
             self.refused(1, f"127.0.0.1:{port} is taken", "up", "--port", min(port, 65423) if port <= 65423
                          else port - 10, "--data", self.data)
             self.refused(1, f"127.0.0.1:{port} is taken", "up", "--port", port - 10, "--data", self.data)
+            self.assertFalse(self.data.exists(), "it would fix the number of shards")
 
     def test_a_start_that_cannot_succeed_ends(self):
         self.refused(1, "reco-coordinator ended", "up", "--port", "0", "--data", self.data, "--model",

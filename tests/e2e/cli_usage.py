@@ -14,6 +14,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -113,7 +114,6 @@ class Usage(Case):
         self.refused(2, "more than one kind of input", "search", "--text", "x", "--image", "y")
         self.refused(2, "--labels: is needed", "classify", "x.png")
         self.refused(2, "--out: is needed", "preprocess", "x.png")
-        self.refused(2, "'extra' is one too many", "status", "extra")
         self.refused(2, "excludes --server", "search", "--text", "x", "--server", "h:1", "--data", "d")
         self.refused(2, "excludes --server", "embed", "text", "x", "--server", "h:1", "--model", "d")
         for flag in ("--tls-ca", "--tls-cert", "--tls-key", "--tls-name"):
@@ -122,7 +122,11 @@ class Usage(Case):
         self.refused(2, "--server: ", "embed", "text", "x", "--server", "nonsense")
         self.refused(2, "RECO_LOG", "version", env={"RECO_LOG": "loud"})
         self.refused(2, "'-k' is no verb; the verb comes first", "-k", "3", "search")
-        self.refused(2, "'extra' is one too many: only flags are allowed", "search", "extra", "--text", "x")
+        self.refused(2, "'extra' is one too many: only flags are allowed, as --image extra or", "search", "extra",
+                     "--text", "x")
+        self.refused(2, "only flags are allowed; see `reco help status`", "status", "extra")
+        self.refused(2, "image=none.png@x: no such file; a weight is a number, 'x' is none", "search", "--part",
+                     "image=none.png@x", "--data", self.data)
 
     def test_values_that_no_server_takes_are_wrong_usage(self):
         ask = ["search", "--text", "x", "--data", self.data]
@@ -275,6 +279,15 @@ class Usage(Case):
                                   stderr=subprocess.PIPE, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("stdout", done.stderr)
+
+    def test_a_reader_that_has_enough_is_no_error(self):
+        for arguments in (["help"], ["tokenize", "--json", *["word"] * 2000]):
+            ends = os.pipe()
+            os.close(ends[0])
+            done = subprocess.run([str(cli.PROGRAMS / "reco"), *arguments], stdout=ends[1], text=True,
+                                  stderr=subprocess.PIPE, check=False)
+            os.close(ends[1])
+            self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, ""))
 
     def test_version_and_doctor_speak(self):
         self.assertRegex(self.run_ok("version").stdout, r"^reco \d+\.\d+\.\d+\n$")

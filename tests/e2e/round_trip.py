@@ -101,6 +101,9 @@ class Exports(Case):
         plain = [{**line, "hidden": line.get("hidden", False)} for line in written]
         self.assertEqual(sorted(plain, key=lambda line: line["key"]), sorted(lines, key=lambda line: line["key"]))
         self.refused(1, "not empty", "memory", "export", "one", "--out", out, *data)
+        nothing = reco("memory", "export", "one", "--out", self.top / "none", "--only", "nope", *data)
+        self.assertEqual((nothing.returncode, nothing.stdout), (0, f"one@1: 0 records in {self.top / 'none'}\n"))
+        self.assertIn("no record matches --filter and --only; no file was written", nothing.stderr)
         flat = self.top / "flat"
         self.assertEqual(reco("memory", "export", "one", "--out", flat, "--format", "jsonl", "--shard-rows", "20",
                               *data).returncode, 0)

@@ -479,7 +479,7 @@ Test(program, a_frozen_shard_costs_its_part_and_not_the_deadline)
     cr_expect(eq(flt, answer.coverage, 1));
 
     (void)kill(cluster.shards[1].pid, SIGSTOP);
-    cr_assert(eq(int, refine(&cluster, 300000, &answer, arena, &why), STATUS_OK), "%s", why.text);
+    cr_assert(eq(int, refine(&cluster, 1000000, &answer, arena, &why), STATUS_OK), "%s", why.text);
     cr_expect(eq(flt, answer.coverage, 0.5f));
     cr_assert(eq(sz, answer.degraded_count, 1));
     cr_expect(ne(ptr, strstr(answer.degraded[0].data, "node 1"), NULL));
@@ -488,7 +488,7 @@ Test(program, a_frozen_shard_costs_its_part_and_not_the_deadline)
     wait_node(&cluster, 1, false); // then nobody waits for it
     int64_t begun_us = clock_now_us();
     cr_assert(eq(int, refine(&cluster, 10000000, &answer, arena, &why), STATUS_OK));
-    cr_expect(lt(i64, clock_now_us() - begun_us, 1000000));
+    cr_expect(lt(i64, clock_now_us() - begun_us, 5000000)); // half of the deadline
     cr_expect(ne(ptr, strstr(answer.degraded[0].data, "node 1 is down"), NULL));
 
     (void)kill(cluster.shards[1].pid, SIGCONT);

@@ -68,13 +68,13 @@ static void name_item(struct build *build, const char *item, const struct reason
     json_writer_deinit(&writer);
 }
 
-static void refused(void *context, struct text key, struct text reason)
+static void refused(void *context, struct text item, struct text reason)
 {
-    char item[KEY_BYTES_MAX + 1];
+    char name[DATASET_PATH_BYTES];
     struct reason why = {.text = ""};
-    (void)snprintf(item, sizeof(item), "%.*s", (int)key.bytes, key.data);
+    (void)snprintf(name, sizeof(name), "%.*s", (int)item.bytes, item.data);
     (void)snprintf(why.text, sizeof(why.text), "%.*s", (int)reason.bytes, reason.data);
-    name_item(context, item, &why);
+    name_item(context, name, &why);
 }
 
 // --- before the first record
@@ -200,6 +200,8 @@ static enum status send_batches(struct build *build, struct feed *feed, struct r
         build->bad += batch->bad_count;
         for (size_t i = 0; i < batch->bad_count; i++)
             name_item(build, batch->bad[i].name, &batch->bad[i].why);
+        for (size_t i = 0; i < batch->item_count; i++)
+            upload_name(&build->upload, batch->items[i].key, batch->items[i].name);
         if (batch->count)
             status = upload_send(&build->upload,
                                  (struct bytes){batch->message.data, batch->message.count},

@@ -335,8 +335,14 @@ static int show(const struct export *export)
     if (!export->options->json) {
         printf("%s: %s records in %s\n", export->pin, output_count(export->records, figure),
                export->options->out);
-        output_note("back into a memory: reco memory build NAME %s --space %s",
-                    export->options->out, export->space);
+        if (!export->records)
+            output_note("%s; no file was written",
+                        export->options->filters.count + export->options->only.count
+                            ? "no record matches --filter and --only"
+                            : "it has no record");
+        else
+            output_note("back into a memory: reco memory build NAME %s --space %s",
+                        export->options->out, export->space);
         return VERBS_DONE;
     }
     struct json_writer writer = {.failed = false};

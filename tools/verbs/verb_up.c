@@ -174,34 +174,6 @@ static enum status find_programs(struct up *up, struct reason *why)
     return STATUS_OK;
 }
 
-static enum status open_data(struct up *up, struct reason *why)
-{
-    struct bus_keys keys;
-    struct options where = *up->options;
-    if (!where.data_given && up->server.data)
-        where.data = up->server.data;
-    enum status status = client_data_path(&where, up->path, why);
-    if (status)
-        return status;
-    const struct datadir_params params = {
-        .path = up->path,
-        .create = true,
-        .nodes = (uint32_t)(up->options->shards ? up->options->shards : up->server.node_count),
-    };
-    status = datadir_open(&params, &up->datadir, why);
-    if (status && !where.data_given)
-        config_blame(up->configs[0], why);
-    if (status)
-        return status;
-
-    up->nodes = datadir_nodes(up->datadir);
-    (void)snprintf(up->path, sizeof(up->path), "%s", datadir_path(up->datadir));
-    datadir_keys_path(up->datadir, up->keys);
-    for (uint32_t i = 0; i < up->nodes; i++)
-        datadir_node_path(up->datadir, i, up->directories[i]);
-    return bus_keys_load(up->keys, true, &keys, why);
-}
-
 static enum status choose_ports(struct up *up, struct reason *why)
 {
     uint64_t first = up->port;
@@ -234,6 +206,40 @@ static enum status choose_ports(struct up *up, struct reason *why)
     if (up->has_side)
         (void)address_text(&up->side, side_ports(up)[0], up->http);
     return status;
+}
+
+static enum status open_data(struct up *up, struct reason *why)
+{
+    struct bus_keys keys;
+    struct options where = *up->options;
+    if (!where.data_given && up->server.data)
+        where.data = up->server.data;
+    enum status status = client_data_path(&where, up->path, why);
+    if (status)
+        return status;
+    const struct datadir_params params = {
+        .path = up->path,
+        .create = true,
+        .nodes = (uint32_t)(up->options->shards ? up->options->shards : up->server.node_count),
+    };
+    // A new folder fixes the number of shards for good: it is not made when the ports are taken.
+    up->nodes = params.nodes ? params.nodes : 1;
+    if (access(up->path, F_OK) != 0)
+        status = choose_ports(up, why);
+    if (status)
+        return status;
+    status = datadir_open(&params, &up->datadir, why);
+    if (status && !where.data_given)
+        config_blame(up->configs[0], why);
+    if (status)
+        return status;
+
+    up->nodes = datadir_nodes(up->datadir);
+    (void)snprintf(up->path, sizeof(up->path), "%s", datadir_path(up->datadir));
+    datadir_keys_path(up->datadir, up->keys);
+    for (uint32_t i = 0; i < up->nodes; i++)
+        datadir_node_path(up->datadir, i, up->directories[i]);
+    return bus_keys_load(up->keys, true, &keys, why);
 }
 
 // --- children
