@@ -52,7 +52,7 @@ class Load:
                    self.hide, self.turn, self.filtered, self.records_by_key, self.metrics, self.ask_json, self.snapshot]
         self.names = [action.__name__ for action in actions]
         for number, action in enumerate(actions):
-            thread = threading.Thread(target=self.repeat, args=(action, number))
+            thread = threading.Thread(target=self.repeat, args=(action, number), daemon=True)
             thread.start()
             self.threads.append(thread)
 
@@ -249,8 +249,15 @@ def handles(pid, number):
     return any(mask >> (number - 1) & 1 for mask in masks)
 
 
+def is_shard(pid):
+    try:
+        return "reco-shard" in Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:  # it ended meanwhile
+        return False
+
+
 def shards(cluster):
-    return [pid for pid in children(cluster.process.pid) if "reco-shard" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [pid for pid in children(cluster.process.pid) if is_shard(pid)]
 
 
 def sides(cluster):
