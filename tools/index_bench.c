@@ -13,21 +13,18 @@
 #include <stdbool.h>
 
 #include "proto/base/clock.h"
-#include "proto/base/half.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "proto/base/queue.h"
 #include "proto/base/thread.h"
 #include "shard_node/index/index.h"
-#include "shard_node/index/parallel.h"
-#include "shard_node/rows.h"
+#include "tools/exact_least.h"
 #include "tools/npyfile.h"
+#include "tools/unit_rows.h"
 
 #define PASS_SECONDS 0.3
 #define PASSES_MIN 2
-#define UNIT_TOLERANCE 2e-3 // rows of halves are that far off
-#define CLOSE 1e-6          // scores nearer than this are a tie
-#define SCAN_QUERIES 32     // at a time, when truths are searched for
+#define CLOSE 1e-6 // scores nearer than this are a tie
 
 struct set {
     float *queries; // [count][dimension]
@@ -48,8 +45,7 @@ struct index_bench {
     struct index_bench_params params;
     struct index_bench_about about;
     struct npyfile *file;
-    uint16_t *halves;        // [rows][dimension]
-    struct rows_slot *slots; // [rows]
+    struct unit_rows rows;
     struct epoch *epoch;
     struct index *index;
     struct set sets[INDEX_BENCH_SETS_MAX];
@@ -67,61 +63,6 @@ struct index_bench {
     size_t room;           // queries that both have room for
 };
 
-// --- rows
-
-static double length_of(const float *row, size_t dimension)
-{
-    double sum = 0;
-    for (size_t i = 0; i < dimension; i++)
-        sum += (double)row[i] * (double)row[i];
-    return sqrt(sum);
-}
-
-static enum status check_unit(const char *path, uint64_t number, const float *row, size_t dimension,
-                              struct reason *why)
-{
-    double length = length_of(row, dimension);
-    if (fabs(length - 1) <= UNIT_TOLERANCE) // false for NaN
-        return STATUS_OK;
-    return reason_set(why, STATUS_INVALID, path, "row %llu has length %.4g: 1 is allowed",
-                      (unsigned long long)number, length);
-}
-
-static enum status open_rows(const char *path, struct npyfile **file, struct reason *why)
-{
-    struct reason inner = {.text = ""};
-    enum status status = npyfile_open(path, file, &inner);
-    if (status)
-        return reason_set(why, status, path, "%s", inner.text);
-    const struct npyfile_info *info = npyfile_info(*file);
-    if (info->rows < 1 || info->rows >= UINT32_MAX || info->columns > DIMENSION_MAX)
-        return reason_set(why, STATUS_INVALID, path,
-                          "%llu rows of %llu numbers: fewer than 2^32 of at most %d are allowed",
-                          (unsigned long long)info->rows, (unsigned long long)info->columns,
-                          DIMENSION_MAX);
-    return STATUS_OK;
-}
-
-static enum status read_rows(struct index_bench *bench, struct reason *why)
-{
-    size_t dimension = bench->about.dimension;
-    bench->halves = mem_try_alloc_array(bench->about.rows * dimension, sizeof(uint16_t));
-    bench->slots = mem_try_alloc_array(bench->about.rows, sizeof(struct rows_slot));
-    if (!bench->halves || !bench->slots)
-        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for the rows");
-
-    float *row = mem_alloc_array(dimension, sizeof(*row));
-    enum status status = STATUS_OK;
-    for (uint64_t i = 0; i < bench->about.rows && !status; i++) {
-        npyfile_read_row(bench->file, i, row);
-        status = check_unit(bench->params.base, i, row, dimension, why);
-        half_from_floats(row, bench->halves + i * dimension, dimension);
-        bench->slots[i] = (struct rows_slot){.id = i};
-    }
-    mem_free(row);
-    return status;
-}
-
 // --- the index
 
 // Rows at equal distances: the file's order may be anything.
@@ -137,8 +78,8 @@ static enum status build(struct index_bench *bench, struct reason *why)
 {
     const struct index_params params = {
         .rows = {.dimension = (uint32_t)bench->about.dimension,
-                 .rows = bench->halves,
-                 .slots = bench->slots},
+                 .rows = bench->rows.halves,
+                 .slots = bench->rows.slots},
         .epoch = bench->epoch,
         .level = cpu_best(),
         .list_vectors = bench->params.list_vectors,
@@ -253,73 +194,17 @@ static void answer(struct index_bench *bench, size_t first, size_t last, uint32_
 
 // --- what is true
 
-struct finding {
-    struct index_bench *bench;
-    struct set *set;
-    struct rows_view view;
-    struct scan_lists *lists[PARALLEL_THREADS_MAX];
-};
-
-static void find_piece(void *context, uint32_t worker, size_t piece)
-{
-    struct finding *finding = context;
-    struct set *set = finding->set;
-    size_t dimension = finding->bench->about.dimension;
-    size_t k = finding->bench->params.k;
-    size_t first = piece * SCAN_QUERIES;
-    size_t count = set->count - first < SCAN_QUERIES ? set->count - first : SCAN_QUERIES;
-    const struct scan_request request = {
-        .view = &finding->view,
-        .modality = MODALITY_IMAGE,
-        .queries = set->queries + first * dimension,
-        .query_count = count,
-        .k = k,
-    };
-    if (!finding->lists[worker])
-        return; // told by the one who asked
-    scan_lists_begin(finding->lists[worker], count, k);
-    for (size_t block = 0; block < scan_block_count(&request); block++)
-        scan_block(cpu_best(), &request, block, finding->lists[worker]);
-    scan_lists_sort(finding->lists[worker]);
-    for (size_t i = 0; i < count; i++) {
-        const struct scan_hit *hits = NULL;
-        size_t found = scan_lists_get(finding->lists[worker], i, &hits);
-        set->least[first + i] = (double)hits[found - 1].neighbour.score;
-    }
-}
-
 // By an exact scan of the halves.
 static enum status find_truth(struct index_bench *bench, struct set *set, struct reason *why)
 {
-    uint64_t rows = bench->about.rows;
-    uint64_t *live = mem_alloc_array((size_t)rows / 64 + 1, sizeof(*live));
-    for (uint64_t i = 0; i < rows; i++)
-        live[i / 64] |= UINT64_C(1) << (i % 64);
-    struct finding *finding = mem_alloc(sizeof(*finding));
-    finding->bench = bench;
-    finding->set = set;
-    finding->view = (struct rows_view){
-        .dimension = (uint32_t)bench->about.dimension,
-        .slot_count = (uint32_t)rows,
-        .live_count = rows,
-        .live = live,
-        .rows = {bench->halves, bench->halves},
-        .slots = bench->slots,
+    const struct exact_least_params params = {
+        .rows = &bench->rows,
+        .queries = set->queries,
+        .query_count = set->count,
+        .k = bench->params.k,
+        .threads = bench->params.threads,
     };
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < bench->params.threads && !status; i++) {
-        finding->lists[i] = scan_lists_create(SCAN_QUERIES, bench->params.k);
-        if (!finding->lists[i])
-            status = reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for an exact search");
-    }
-    if (!status)
-        parallel_run(bench->params.threads, (set->count + SCAN_QUERIES - 1) / SCAN_QUERIES,
-                     find_piece, finding);
-    for (size_t i = 0; i < bench->params.threads; i++)
-        scan_lists_destroy(&finding->lists[i]);
-    mem_free(finding);
-    mem_free(live);
-    return status;
+    return exact_least_find(&params, set->least, why);
 }
 
 static double exact_score(const struct index_bench *bench, const float *query, uint64_t row,
@@ -366,26 +251,13 @@ static enum status read_truth(struct index_bench *bench, struct set *set, const 
 static enum status read_queries(struct index_bench *bench, struct set *set, const char *path,
                                 struct reason *why)
 {
-    struct npyfile *file = NULL;
-    size_t dimension = bench->about.dimension;
-    enum status status = open_rows(path, &file, why);
-    if (!status && npyfile_info(file)->columns != dimension)
-        status = reason_set(why, STATUS_INVALID, path, "rows of %llu numbers; the base has %zu",
-                            (unsigned long long)npyfile_info(file)->columns, dimension);
-    if (!status) {
-        set->count = (size_t)npyfile_info(file)->rows;
-        set->queries = mem_try_alloc_array(set->count * dimension, sizeof(float));
-        set->least = mem_try_alloc_array(set->count, sizeof(double));
-        if (!set->queries || !set->least)
-            status = reason_set(why, STATUS_NO_MEMORY, path, "no memory for the queries");
-    }
-    for (size_t i = 0; !status && i < set->count; i++) {
-        float *query = set->queries + i * dimension;
-        npyfile_read_row(file, i, query);
-        status = check_unit(path, i, query, dimension, why);
-    }
-    npyfile_close(&file);
-    return status;
+    enum status status =
+        unit_rows_read_floats(path, bench->rows.dimension, &set->queries, &set->count, why);
+    if (status)
+        return status;
+    set->least = mem_try_alloc_array(set->count, sizeof(double));
+    return set->least ? STATUS_OK
+                      : reason_set(why, STATUS_NO_MEMORY, path, "no memory for the queries");
 }
 
 // Room for the hits of so many queries.
@@ -436,14 +308,14 @@ enum status index_bench_create(const struct index_bench_params *params, struct i
     struct index_bench *bench = mem_alloc(sizeof(*bench));
     bench->params = *params;
     bench->epoch = epoch_create();
-    enum status status = open_rows(params->base, &bench->file, why);
+    enum status status = unit_rows_open(params->base, &bench->file, why);
     if (!status && npyfile_info(bench->file)->rows < params->k)
         status =
             reason_set(why, STATUS_INVALID, params->base, "has fewer rows than k, %u", params->k);
     if (!status) {
         bench->about.rows = npyfile_info(bench->file)->rows;
         bench->about.dimension = (size_t)npyfile_info(bench->file)->columns;
-        status = read_rows(bench, why);
+        status = unit_rows_read(params->base, bench->file, NULL, &bench->rows, why);
     }
     if (!status)
         status = build(bench, why);
@@ -472,8 +344,7 @@ void index_bench_destroy(struct index_bench **bench)
     }
     mem_free(ending->hits);
     mem_free(ending->hit_counts);
-    mem_free(ending->halves);
-    mem_free(ending->slots);
+    unit_rows_deinit(&ending->rows);
     npyfile_close(&ending->file);
     mem_free(ending);
     *bench = NULL;
