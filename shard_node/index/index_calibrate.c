@@ -18,10 +18,13 @@
 #include "shard_node/index/parallel.h"
 #include "shard_node/index/seed.h"
 
-#define QUERIES 200
-#define TOGETHER 4 // queries that share a pass over the rows
-#define K 10       // recall@10
-#define CHUNK 1024 // rows of one block of products
+#define QUERIES_MIN 200
+#define QUERIES 2000                  // of these recall is known to some 0.3 points
+#define PRODUCTS UINT64_C(1000000000) // of a query and a row: fewer ask when there are many rows
+#define ENOUGH 0.9995F                // more lists are not measured
+#define TOGETHER 8                    // queries that share a pass over the rows
+#define K 10                          // recall@10
+#define CHUNK 1024                    // rows of one block of products
 
 struct calibration {
     struct index *index;
@@ -39,7 +42,11 @@ struct calibration {
 static void choose(struct calibration *calibration)
 {
     uint64_t seed = calibration->index->params.seed ^ 0xca11b7a7eu;
-    for (int tries = 0; tries < 4 * QUERIES && calibration->count < QUERIES; tries++) {
+    const uint64_t few = PRODUCTS / calibration->end;
+    const uint32_t wanted = few < QUERIES_MIN ? QUERIES_MIN
+                            : few > QUERIES   ? QUERIES
+                                              : (uint32_t)few;
+    for (uint32_t tries = 0; tries < 4 * wanted && calibration->count < wanted; tries++) {
         const uint32_t slot = (uint32_t)seed_below(&seed, calibration->end);
         if (index_is_live(calibration->live, slot))
             calibration->slots[calibration->count++] = slot;
@@ -130,7 +137,7 @@ static enum status measure(struct calibration *calibration)
                  calibration);
     for (uint32_t step = 0; step < INDEX_STEPS && !index_is_cancelled(index); step++) {
         calibration->probes = 1u << step;
-        const float recall = recall_of(calibration);
+        const float recall = best < ENOUGH ? recall_of(calibration) : best;
         best = recall > best ? recall : best;
         recalls[step] = best;
     }

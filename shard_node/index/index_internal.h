@@ -14,7 +14,7 @@
 
 #define INDEX_CANDIDATES_MAX (2 * K_WIRE_MAX)
 #define INDEX_GROUPED_LISTS                                                                        \
-    6144 // whose centres a query is compared with at least, where there are so many
+    2400 // whose centres a query is compared with at least, where there are so many
 
 #define INDEX_STEPS 11 // 1, 2, 4 .. 1,024 probes are tried
 

@@ -7,6 +7,8 @@
 
 #include <immintrin.h>
 
+#define SIMD_COARSE_BYTES (32 * SIMD_COARSE_TABLES)
+
 // 16-bit sums of a block: 32 bytes of codes hold two tables' worth. Adding whole 16-bit words adds the odd
 // bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.
 struct pair {
@@ -57,20 +59,45 @@ static inline void sum(const struct codes_shape *shape, const struct lookup *loo
     store(high, sums + 16);
 }
 
+// The same for entries of 5 bits: those of eight tables are added up as bytes first.
+static inline void sum_coarse(const struct codes_shape *shape, const struct lookup *lookup,
+                              const uint8_t *signs, uint16_t sums[CODES_BLOCK])
+{
+    const __m256i low_half = _mm256_set1_epi8(15);
+    struct pair low = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    struct pair high = low;
+    const size_t bytes = (size_t)shape->dimensions * 4;
+    for (size_t i = 0; i < bytes; i += SIMD_COARSE_BYTES) { // 64 dimensions
+        __m256i low_bytes = _mm256_setzero_si256();
+        __m256i high_bytes = low_bytes;
+        for (size_t j = i; j < i + SIMD_COARSE_BYTES; j += 32) {
+            const __m256i codes = load(signs + j);
+            const __m256i table = load(lookup->coarse + j);
+            const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(codes, 4), low_half);
+            low_bytes = _mm256_add_epi8(
+                low_bytes, _mm256_shuffle_epi8(table, _mm256_and_si256(codes, low_half)));
+            high_bytes = _mm256_add_epi8(high_bytes, _mm256_shuffle_epi8(table, upper));
+        }
+        add(&low, low_bytes);
+        add(&high, high_bytes);
+    }
+    store(low, sums);
+    store(high, sums + 16);
+}
+
 static inline __m256 halves(const uint16_t *at)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
 }
 
-// Estimates of 8 vectors, from place `at` on.
-static inline __m256 estimate_of(const struct lookup *lookup, float dot,
+// Estimates of 8 vectors, from place `at` on; <s,q> is step * sum + offset.
+static inline __m256 estimate_of(float step, float offset, float dot,
                                  const struct codes_block *block, size_t at, const uint16_t *sums)
 {
-    const __m256 step = _mm256_set1_ps(2 * lookup->step);
-    const __m256 offset = _mm256_set1_ps(2 * lookup->lowest - lookup->total);
     const __m128i words = _mm_loadu_si128((const __m128i *)(const void *)(sums + at));
     const __m256 count = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(words));
-    const __m256 product = _mm256_add_ps(_mm256_mul_ps(count, step), offset);
+    const __m256 product =
+        _mm256_add_ps(_mm256_mul_ps(count, _mm256_set1_ps(step)), _mm256_set1_ps(offset));
     const __m256 along = _mm256_mul_ps(product, halves(block->factor + at));
     const __m256 rest = _mm256_add_ps(_mm256_set1_ps(dot), _mm256_loadu_ps(block->add + at));
     return _mm256_add_ps(along, rest);
@@ -85,7 +112,8 @@ static uint32_t scan(const struct codes_shape *shape, const struct lookup *looku
     const __m256 threshold = _mm256_set1_ps(centre->threshold);
     uint32_t mask = 0;
     for (size_t at = 0; at < CODES_BLOCK; at += 8) {
-        const __m256 value = estimate_of(lookup, centre->dot, block, at, sums);
+        const __m256 value = estimate_of(2 * lookup->step, 2 * lookup->lowest - lookup->total,
+                                         centre->dot, block, at, sums);
         const __m256 upper = _mm256_add_ps(value, _mm256_mul_ps(reach, halves(block->error + at)));
         const int above = _mm256_movemask_ps(_mm256_cmp_ps(upper, threshold, _CMP_GE_OQ));
         mask |= (uint32_t)above << at;
@@ -98,11 +126,12 @@ static uint32_t estimate(const struct codes_shape *shape, const struct lookup *l
                          float estimates[CODES_BLOCK])
 {
     uint16_t sums[CODES_BLOCK];
-    sum(shape, lookup, block->signs, sums);
+    sum_coarse(shape, lookup, block->signs, sums);
     const __m256 threshold = _mm256_set1_ps(centre->threshold);
     uint32_t mask = 0;
     for (size_t at = 0; at < CODES_BLOCK; at += 8) {
-        const __m256 value = estimate_of(lookup, centre->dot, block, at, sums);
+        const __m256 value =
+            estimate_of(lookup->coarse_step, lookup->coarse_offset, centre->dot, block, at, sums);
         const int above = _mm256_movemask_ps(_mm256_cmp_ps(value, threshold, _CMP_GE_OQ));
         _mm256_storeu_ps(estimates + at, value);
         mask |= (uint32_t)above << at;

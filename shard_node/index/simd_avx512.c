@@ -7,6 +7,8 @@
 
 #include <immintrin.h>
 
+#define SIMD_COARSE_BYTES (64 * SIMD_COARSE_TABLES)
+
 // 16-bit sums of a block: 64 bytes of codes hold four tables' worth. Adding whole 16-bit words adds the odd
 // bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.
 struct pair {
@@ -53,19 +55,45 @@ static inline void sum(const struct codes_shape *shape, const struct lookup *loo
     *second = sums_of(high);
 }
 
+// The same for entries of 5 bits: those of eight tables are added up as bytes first.
+static inline void sum_coarse(const struct codes_shape *shape, const struct lookup *lookup,
+                              const uint8_t *signs, __m256i *first, __m256i *second)
+{
+    const __m512i low_half = _mm512_set1_epi8(15);
+    struct pair low = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    struct pair high = low;
+    const size_t bytes = (size_t)shape->dimensions * 4;
+    for (size_t i = 0; i < bytes;) {
+        const size_t end = bytes - i < SIMD_COARSE_BYTES ? bytes : i + SIMD_COARSE_BYTES;
+        __m512i low_bytes = _mm512_setzero_si512();
+        __m512i high_bytes = low_bytes;
+        for (; i < end; i += 64) {
+            const __m512i codes = _mm512_load_si512(signs + i);
+            const __m512i table = _mm512_load_si512(lookup->coarse + i);
+            const __m512i upper = _mm512_and_si512(_mm512_srli_epi16(codes, 4), low_half);
+            low_bytes = _mm512_add_epi8(
+                low_bytes, _mm512_shuffle_epi8(table, _mm512_and_si512(codes, low_half)));
+            high_bytes = _mm512_add_epi8(high_bytes, _mm512_shuffle_epi8(table, upper));
+        }
+        add(&low, low_bytes);
+        add(&high, high_bytes);
+    }
+    *first = sums_of(low);
+    *second = sums_of(high);
+}
+
 static inline __m512 halves(const uint16_t *at)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)at));
 }
 
-// Estimates of 16 vectors, from place `at` on.
-static inline __m512 estimate_of(const struct lookup *lookup, float dot,
+// Estimates of 16 vectors, from place `at` on; <s,q> is step * sum + offset.
+static inline __m512 estimate_of(float step, float offset, float dot,
                                  const struct codes_block *block, size_t at, __m256i sums)
 {
-    const __m512 step = _mm512_set1_ps(2 * lookup->step);
-    const __m512 offset = _mm512_set1_ps(2 * lookup->lowest - lookup->total);
     const __m512 count = _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums));
-    const __m512 product = _mm512_add_ps(_mm512_mul_ps(count, step), offset);
+    const __m512 product =
+        _mm512_add_ps(_mm512_mul_ps(count, _mm512_set1_ps(step)), _mm512_set1_ps(offset));
     const __m512 along = _mm512_mul_ps(product, halves(block->factor + at));
     const __m512 rest = _mm512_add_ps(_mm512_set1_ps(dot), _mm512_loadu_ps(block->add + at));
     return _mm512_add_ps(along, rest);
@@ -74,7 +102,8 @@ static inline __m512 estimate_of(const struct lookup *lookup, float dot,
 static inline uint32_t above(const struct lookup *lookup, const struct simd_centre *centre,
                              const struct codes_block *block, size_t at, __m256i sums)
 {
-    const __m512 value = estimate_of(lookup, centre->dot, block, at, sums);
+    const __m512 value = estimate_of(2 * lookup->step, 2 * lookup->lowest - lookup->total,
+                                     centre->dot, block, at, sums);
     const __m512 error = _mm512_mul_ps(_mm512_set1_ps(centre->reach), halves(block->error + at));
     return _mm512_cmp_ps_mask(_mm512_add_ps(value, error), _mm512_set1_ps(centre->threshold),
                               _CMP_GE_OQ);
@@ -98,10 +127,12 @@ static uint32_t estimate(const struct codes_shape *shape, const struct lookup *l
 {
     __m256i first;
     __m256i second;
-    sum(shape, lookup, block->signs, &first, &second);
+    sum_coarse(shape, lookup, block->signs, &first, &second);
+    const float step = lookup->coarse_step;
+    const float offset = lookup->coarse_offset;
     const __m512 threshold = _mm512_set1_ps(centre->threshold);
-    const __m512 low = estimate_of(lookup, centre->dot, block, 0, first);
-    const __m512 high = estimate_of(lookup, centre->dot, block, 16, second);
+    const __m512 low = estimate_of(step, offset, centre->dot, block, 0, first);
+    const __m512 high = estimate_of(step, offset, centre->dot, block, 16, second);
     _mm512_storeu_ps(estimates, low);
     _mm512_storeu_ps(estimates + 16, high);
     const uint32_t above = _mm512_cmp_ps_mask(high, threshold, _CMP_GE_OQ);

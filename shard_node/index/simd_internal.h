@@ -15,7 +15,9 @@
 #include "shard_node/index/simd.h"
 
 #define SIMD_LANES 32
-#define SIMD_TINY 1e-30F // what is below has no reciprocal worth having
+#define SIMD_COARSE_SHIFT 3  // entries of 5 bits
+#define SIMD_COARSE_TABLES 8 // whose entries add up to less than 256
+#define SIMD_TINY 1e-30F     // what is below has no reciprocal worth having
 #define SIMD_EPSILON                                                                               \
     1.4F // of a normal distribution: the bound holds for all but 8 of 100; see README.md
 #define SIMD_STEP_3 0.335F  // of a uniform code with 16 levels, in standard deviations (Max 1960)
@@ -139,29 +141,55 @@ static inline void simd_look_up_entries(const float *four, float entries[16])
         entries[b] = four[0] * bit0[b] + four[1] * bit1[b] + four[2] * bit2[b] + four[3] * bit3[b];
 }
 
+// What the sums of signed query elements come to, at least and at most, in each table and in all.
+static inline float simd_look_up_ranges(size_t tables, struct lookup *lookup, float *lowest)
+{
+    float lows[SIMD_LANES / 2] = {0};
+    float totals[SIMD_LANES / 2] = {0};
+    float ranges[SIMD_LANES / 2] = {0};
+    for (size_t m = 0; m < tables; m += SIMD_LANES / 2) {
+        for (size_t j = 0; j < SIMD_LANES / 2; j++) {
+            const float *const four = lookup->query + (m + j) * 4;
+            float low = 0;
+            float high = 0;
+            for (size_t k = 0; k < 4; k++) {
+                low += four[k] < 0 ? four[k] : 0;
+                high += four[k] < 0 ? 0 : four[k];
+            }
+            lowest[m + j] = low;
+            lows[j] += low;
+            totals[j] += low + high;
+            ranges[j] = high - low > ranges[j] ? high - low : ranges[j];
+        }
+    }
+    float range = 0;
+    lookup->lowest = 0;
+    lookup->total = 0;
+    for (size_t j = 0; j < SIMD_LANES / 2; j++) {
+        lookup->lowest += lows[j];
+        lookup->total += totals[j];
+        range = ranges[j] > range ? ranges[j] : range;
+    }
+    return range;
+}
+
+static inline void simd_look_up_coarse(size_t tables, struct lookup *lookup)
+{
+    for (size_t i = 0; i < tables * 16; i++)
+        lookup->coarse[i] = lookup->table[i] >> SIMD_COARSE_SHIFT;
+    // What was cut off is half of it on average.
+    const float cut = 0.5F * (float)((1 << SIMD_COARSE_SHIFT) - 1) * (float)tables;
+    lookup->coarse_step = 2 * lookup->step * (float)(1 << SIMD_COARSE_SHIFT);
+    lookup->coarse_offset = 2 * (lookup->lowest + lookup->step * cut) - lookup->total;
+}
+
 static inline void simd_look_up(uint32_t dimensions, struct lookup *lookup)
 {
     const size_t tables = dimensions / 4;
     // Sums have 16 bits, so tables of more than 1,024 dimensions are coarser.
     const float entry_max = tables <= 257 ? 255.0F : (float)(uint32_t)(65535 / tables);
     float lowest[CODES_DIMENSIONS_MAX / 4];
-    float range = 0;
-    lookup->lowest = 0;
-    lookup->total = 0;
-    for (size_t m = 0; m < tables; m++) {
-        const float *const four = lookup->query + m * 4;
-        float low = 0;
-        float high = 0;
-        for (size_t k = 0; k < 4; k++) {
-            low += four[k] < 0 ? four[k] : 0;
-            high += four[k] < 0 ? 0 : four[k];
-        }
-        lowest[m] = low;
-        range = high - low > range ? high - low : range;
-        lookup->lowest += low;
-        lookup->total += low + high;
-    }
-
+    const float range = simd_look_up_ranges(tables, lookup, lowest);
     const float scale = range > SIMD_TINY ? entry_max / range : 0;
     lookup->step = range / entry_max;
     for (size_t m = 0; m < tables; m++) {
@@ -171,6 +199,7 @@ static inline void simd_look_up(uint32_t dimensions, struct lookup *lookup)
         for (size_t b = 0; b < 16; b++)
             table[b] = (uint8_t)(int32_t)((entries[b] - lowest[m]) * scale + 0.5F);
     }
+    simd_look_up_coarse(tables, lookup);
     simd_look_up_bytes(dimensions, lookup);
 }
 

@@ -3,12 +3,12 @@
 
 #include "shard_node/index/simd_internal.h"
 
-static void sum(const struct codes_shape *shape, const struct lookup *lookup, const uint8_t *signs,
+static void sum(const struct codes_shape *shape, const uint8_t *tables, const uint8_t *signs,
                 uint16_t sums[CODES_BLOCK])
 {
     memset(sums, 0, CODES_BLOCK * sizeof(*sums));
     for (size_t m = 0; m < shape->dimensions / 4; m++) {
-        const uint8_t *const table = lookup->table + m * 16;
+        const uint8_t *const table = tables + m * 16;
         const uint8_t *const codes = signs + m * 16;
         for (size_t j = 0; j < 16; j++) {
             sums[j] = (uint16_t)(sums[j] + table[codes[j] & 15]);
@@ -27,7 +27,7 @@ static uint32_t scan(const struct codes_shape *shape, const struct lookup *looku
                      const struct simd_centre *centre, const struct codes_block *block,
                      uint16_t sums[CODES_BLOCK])
 {
-    sum(shape, lookup, block->signs, sums);
+    sum(shape, lookup->table, block->signs, sums);
     uint32_t mask = 0;
     for (uint32_t j = 0; j < CODES_BLOCK; j++) {
         const float along = signed_sum(lookup, sums[j]) * half_to_float(block->factor[j]);
@@ -44,10 +44,11 @@ static uint32_t estimate(const struct codes_shape *shape, const struct lookup *l
                          float estimates[CODES_BLOCK])
 {
     uint16_t sums[CODES_BLOCK];
-    sum(shape, lookup, block->signs, sums);
+    sum(shape, lookup->coarse, block->signs, sums);
     uint32_t mask = 0;
     for (uint32_t j = 0; j < CODES_BLOCK; j++) {
-        const float along = signed_sum(lookup, sums[j]) * half_to_float(block->factor[j]);
+        const float product = (float)sums[j] * lookup->coarse_step + lookup->coarse_offset;
+        const float along = product * half_to_float(block->factor[j]);
         estimates[j] = along + (centre->dot + block->add[j]);
         if (estimates[j] >= centre->threshold)
             mask |= 1u << j;

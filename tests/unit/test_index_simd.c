@@ -261,6 +261,7 @@ static void compare(uint32_t dimension, uint32_t extra_bits, enum cpu_level leve
     cr_expect(memcmp(lookups[0].query, lookups[1].query, shape->dimensions * sizeof(float)) == 0);
     cr_expect(memcmp(lookups[0].table, lookups[1].table, (size_t)shape->dimensions * 4) == 0,
               "%s, %u: table", name, dimension);
+    cr_expect(memcmp(lookups[0].coarse, lookups[1].coarse, (size_t)shape->dimensions * 4) == 0);
     cr_expect(memcmp(lookups[0].bytes, lookups[1].bytes, shape->dimensions) == 0);
 
     const struct codes_block block = codes_block_at(shape, trial.block);
