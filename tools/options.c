@@ -36,6 +36,8 @@ void options_init(struct options *options)
         .recall = "0.95,0.99",
         .threads = 1,
         .batch = 1,
+        .chunk = 1024,
+        .seconds = 15,
         .extra_bits = 3,
     };
 }

@@ -79,6 +79,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct args_numbers probes;
     uint64_t threads, batch, extra_bits, list_vectors;
     bool rounds;
+    uint64_t chunk, seconds; // bench live
     bool refine;
     // what is no flag
     struct args_list items;

@@ -72,8 +72,8 @@ class Bench(Case):
         self.refused(2, "--dimension", "bench", "vectors", "--out", out, "--dimension", "8")
         self.refused(1, "is a file", "bench", "vectors", "--out", out / "base.npy", "--count", "1")
 
-    def make_vectors(self):
-        self.run_ok("bench", "vectors", "--out", self.top, "--count", "3000", "--dimension", "32", "-n", "60")
+    def make_vectors(self, count=3000):
+        self.run_ok("bench", "vectors", "--out", self.top, "--count", count, "--dimension", "32", "-n", "60")
         return ["bench", "index", "--base", self.top / "base.npy", "--queries", self.top / "queries-id.npy"]
 
     def test_index_tells_the_speed_at_a_recall(self):
@@ -152,6 +152,81 @@ class Bench(Case):
         self.refused(1, "length", *asked[:3], self.top / "long.npy", *asked[4:])
         self.refused(1, "the base has 32", *asked[:5], self.top / "narrow.npy")
         self.refused(1, "cannot be opened", *asked[:5], self.top / "none.npy")
+
+    def make_live(self):
+        return ["bench", "live", *self.make_vectors(6000)[2:], "--queries", self.top / "queries-ood.npy", "--nprobe",
+                "4,4096", "--chunk", "200", "--seconds", "2", "--out", self.top / "kept"]
+
+    def test_live_tells_what_became_of_an_index(self):
+        asked = self.make_live()
+        *lines, restart = self.lines(*asked)
+        self.assertEqual([(line["step"], line["rows"], line["live"]) for line in lines],
+                         [("built", 3300, 3300), ("insert", 2100, 5400), ("delete", 2700, 2700), ("replace", 600, 2700),
+                          ("fresh", 2700, 2700)])
+        for line in lines:
+            self.assertEqual([(Path(found["queries"]).name, found["nprobe"]) for found in line["found"]],
+                             [(f"queries-{kind}.npy", nprobe) for kind in ("id", "ood") for nprobe in (4, 4096)])
+            for few, everywhere in (line["found"][:2], line["found"][2:]):
+                self.assertGreater(everywhere["recall"], 0.99)  # what is live is found; what is dead counts for nothing
+                self.assertEqual(everywhere["codes"], line["vectors"])
+                self.assertTrue(0.3 < few["recall"] < 1, few)
+                self.assertLess(few["codes"], everywhere["codes"])
+            self.assertGreaterEqual(line["vectors"], line["live"])
+            self.assertGreater(line["index_bytes_per_vector"], 0)
+            self.assertGreater(line["lists"], 1)
+        built, insert, delete, replace, fresh = lines
+        for line in (insert, replace):
+            self.assertGreaterEqual(line["per_second_unmended"], line["per_second"])
+            self.assertGreater(min(line["per_second"], line["qps"], line["qps_before"]), 0)
+        self.assertGreater(min(insert["upkeep"][what] for what in ("splits", "moves")), 0)  # they crowd
+        self.assertGreater(delete["upkeep"]["rewrites"] + delete["upkeep"]["merges"], 0)
+        self.assertLess(delete["microseconds_each"], 1000)
+        self.assertGreater(min(built["seconds"], fresh["seconds"]), 0)
+        self.check_losses(replace, fresh)
+        self.check_restart(restart)
+        self.assertEqual(list((self.top / "kept").iterdir()), [])
+
+        shown = self.run_ok(*asked, "--threads", "2").stdout  # figures do not depend on who computes them when
+        for line in lines:
+            for found in line["found"]:
+                self.assertRegex(shown, rf"(?m)^{line['step']} +{found['nprobe']} +{found['recall']:.4f} "
+                                        rf".*{Path(found['queries']).name}$")
+        self.assertRegex(shown, r"(?m)^restart  .* saved in .*, first answer after")
+
+    def check_losses(self, churned, fresh):
+        self.assertAlmostEqual(fresh["bytes_ratio"],
+                               churned["index_bytes_per_vector"] / fresh["index_bytes_per_vector"], places=3)
+        self.assertTrue(0.5 < fresh["bytes_ratio"] < 2)
+        for before, after in zip(churned["found"], fresh["found"]):
+            self.assertAlmostEqual(after["points_lost"], 100 * (after["recall"] - before["recall"]), places=3)
+            self.assertLess(after["points_lost"], 15)  # of a few lists, asked 60 times
+            at_codes = after["points_lost_at_codes"]
+            if at_codes is not None:  # between the two numbers of lists
+                self.assertTrue(100 * (after["recall"] - 1) <= at_codes < 30)
+
+    def check_restart(self, restart):
+        self.assertEqual(restart["step"], "restart")
+        self.assertGreater(restart["bytes"], 2700 * (32 // 8 + 4))
+        self.assertGreater(min(restart["save_seconds"], restart["open_seconds"], restart["qps_before"]), 0)
+        self.assertGreaterEqual(restart["first_answer_ms"], 999 * restart["open_seconds"])
+        self.assertEqual([qps >= 0.949 * restart["qps_before"] for qps in restart["qps"][:-1]],
+                         [False] * (len(restart["qps"]) - 1))
+        self.assertTrue(restart["full_speed"] or len(restart["qps"]) == 2)
+
+    def test_live_refuses_what_it_cannot_measure(self):
+        asked = self.make_live()
+        self.refused(2, "--base: is needed", "bench", "live")
+        self.refused(2, "--queries: is needed", *asked[:4])
+        for flag, value in (("--nprobe", "0"), ("--nprobe", "4097"), ("--chunk", "0"), ("--seconds", "0"), ("--threads", "65"),
+                            ("-k", "0")):
+            self.refused(2, flag, *asked, flag, value)
+        self.refused(2, "at most 8 files", *asked, *["--queries", "x"] * 7)
+        self.refused(1, "is a file", *asked[:-1], self.top / "base.npy")  # --out
+        cli.write_npy(self.top / "few.npy", [[1.0] + [0.0] * 31] * 999)
+        cli.write_npy(self.top / "narrow.npy", [[1.0]] * 300)
+        self.refused(1, "at least 1000", *asked[:3], self.top / "few.npy", *asked[4:])
+        self.refused(1, "the base has 32", *asked, "--queries", self.top / "narrow.npy")
+        self.refused(1, "cannot be opened", *asked, "--queries", self.top / "none.npy")
 
     def test_search_needs_a_memory_with_records(self):
         self.refused(1, "reco memory build", "bench", "search", "--data", self.data)
