@@ -451,6 +451,7 @@ static void search(struct query *query)
         .index_mode = index_mode(query),
         .probes = query->question.probes,
         .target_recall = query->question.target_recall,
+        .nodes = (uint32_t)fanout_count(fanout),
         .rows = query->plain,
     };
     filter_fill(query->question.filter, &message);

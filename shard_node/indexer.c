@@ -177,8 +177,8 @@ static enum status calibrate(struct work *work, struct index *index, struct reas
     log_info("index_calibrated",
              "generation=%" PRIu32 " modality=%d probes_90=%" PRIu32 " probes_95=%" PRIu32
              " probes_99=%" PRIu32 " seconds=%.3f",
-             work->generation->about.number, (int)work->modality, index_probes(index, 0.90F),
-             index_probes(index, 0.95F), index_probes(index, 0.99F),
+             work->generation->about.number, (int)work->modality, index_probes(index, 0.90F, 10),
+             index_probes(index, 0.95F, 10), index_probes(index, 0.99F, 10),
              (double)(clock_now_us() - began_us) / 1e6);
     return STATUS_OK;
 }
@@ -235,9 +235,11 @@ static bool open_kept(struct work *work, uint64_t records)
     if (!has_memory(work, records) ||
         !keeper_open(&keeper, work->generation, work->modality, &params, &index))
         return false;
+    struct index_about about;
+    index_describe(index, &about);
     shelf_index_publish(work->side, &index);
     work->side->notes = (struct shelf_index_notes){
-        .trained_for = (uint64_t)atomic_load(&work->side->lists) * INDEX_LIST_VECTORS,
+        .trained_for = (uint64_t)about.lists * about.list_vectors,
         .waits_from_us = clock_now_us(),
     };
     begin_upkeep(work);

@@ -119,7 +119,10 @@ static enum status plan_search(struct search *search)
         rows_view_share(search->generation->rows, &search->view);
     }
     const float recall = asked->target_recall > 0 ? asked->target_recall : TARGET_RECALL_DEFAULT;
-    plan.probes = asked->probes > 0 ? asked->probes : index_probes(index, recall);
+    // Of a query's ten best this node has its part.
+    const float part = asked->nodes > 1 ? 10.0F / (float)asked->nodes : 10.0F;
+    plan.probes =
+        asked->probes > 0 ? asked->probes : index_probes(index, recall, part < 1 ? 1 : part);
     search->task.plan = plan;
     return STATUS_OK;
 }

@@ -123,6 +123,7 @@ struct shard_search_request {
     enum shard_index index_mode;
     uint32_t probes;     // 0: by target_recall
     float target_recall; // 0: TARGET_RECALL_DEFAULT
+    uint32_t nodes;      // among which the rows are divided; 0: 1
     const float *rows;   // frame 2: [row_count][dimension]; aligned copy in the arena
 };
 

@@ -39,6 +39,7 @@ enum status shard_encode_search_request(const struct shard_search_request *messa
     raw.index_mode = (uint32_t)message->index_mode;
     raw.probes = message->probes;
     raw.target_recall = message->target_recall;
+    raw.nodes = message->nodes;
     return wire_pack(&memory, &raw.base, out);
 }
 
@@ -60,6 +61,8 @@ static enum status check_search(const Reco__Shard__V1__SearchRequest *raw, struc
         status = wire_check_uint("probes", raw->probes, 0, PROBES_MAX, why);
     if (status == STATUS_OK)
         status = wire_check_recall("target_recall", raw->target_recall, why);
+    if (status == STATUS_OK)
+        status = wire_check_uint("nodes", raw->nodes, 0, NODES_MAX, why);
     if (status != STATUS_OK)
         return status;
 
@@ -121,6 +124,7 @@ enum status shard_decode_search_request(struct bytes body, struct bytes rows, st
         .index_mode = (enum shard_index)raw->index_mode,
         .probes = raw->probes,
         .target_recall = raw->target_recall,
+        .nodes = raw->nodes,
         .rows = values,
     };
     return STATUS_OK;

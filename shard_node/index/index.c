@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -58,8 +59,6 @@ struct index *index_create(const struct index_params *params)
 {
     struct index *index = mem_alloc(sizeof(*index));
     index->params = *params;
-    if (index->params.list_vectors == 0)
-        index->params.list_vectors = INDEX_LIST_VECTORS;
     if (index->params.extra_bits == 0)
         index->params.extra_bits = CODES_EXTRA_BITS;
     if (index->params.threads == 0)
@@ -68,7 +67,8 @@ struct index *index_create(const struct index_params *params)
         index->params.threads = PARALLEL_THREADS_MAX;
     index->simd = simd_for(params->level);
     for (size_t i = 0; i < INDEX_STEPS; i++)
-        atomic_init(&index->recall[i], usual_recall[i]);
+        for (size_t curve = 0; curve < INDEX_CURVES; curve++)
+            atomic_init(&index->recall[curve][i], usual_recall[i]);
     rotation_init(&index->rotation, params->rows.dimension, params->seed);
     index->lists.shape = (struct codes_shape){.dimensions = index->rotation.dimensions,
                                               .extra_bits = index->params.extra_bits};
@@ -76,6 +76,14 @@ struct index *index_create(const struct index_params *params)
     index->lists.codes = blocks_create(codes_block_bytes(&index->lists.shape));
     index->lists.extras = blocks_create(codes_extra_bytes(&index->lists.shape));
     return index;
+}
+
+uint32_t index_list_vectors(uint64_t records)
+{
+    const uint32_t root = (uint32_t)(sqrt((double)records) / 4);
+    return root < INDEX_LIST_VECTORS_MIN   ? INDEX_LIST_VECTORS_MIN
+           : root > INDEX_LIST_VECTORS_MAX ? INDEX_LIST_VECTORS_MAX
+                                           : root;
 }
 
 enum status index_train(const struct index_params *params, const uint32_t *sample,
@@ -87,6 +95,8 @@ enum status index_train(const struct index_params *params, const uint32_t *sampl
                           "%" PRIu32 " rows; an index is trained on at least %d", sample_count,
                           INDEX_RECORDS_MIN);
     struct index *index = index_create(params);
+    if (index->params.list_vectors == 0)
+        index->params.list_vectors = index_list_vectors(records);
     const uint64_t lists = (records + index->params.list_vectors - 1) / index->params.list_vectors;
     const uint64_t most = (uint64_t)TREE_GROUPS_MAX * TREE_GROUPS_MAX;
     const uint32_t wanted = (uint32_t)(lists < 1 ? 1 : lists > most ? most : lists);
@@ -126,6 +136,7 @@ void index_describe(struct index *index, struct index_about *out)
         index->longest = longest_of(tree);
     *out = (struct index_about){
         .lists = tree->cell_count,
+        .list_vectors = index->params.list_vectors,
         .vectors = index->vectors,
         .bytes = blocks_bytes(index->lists.codes) + blocks_bytes(index->lists.extras) +
                  index->map_bytes +

@@ -30,8 +30,9 @@
 #include "shard_node/rows_map.h"
 #include "shard_node/scan.h"
 
-#define INDEX_LIST_VECTORS 256 // of a list, on average
-#define INDEX_RECORDS_MIN 256  // fewer cannot be trained on
+#define INDEX_LIST_VECTORS_MIN 64  // of a list, on average
+#define INDEX_LIST_VECTORS_MAX 256 //
+#define INDEX_RECORDS_MIN 256      // fewer cannot be trained on
 
 struct index;
 
@@ -46,13 +47,17 @@ struct index_params {
     struct index_rows rows;
     struct epoch *epoch; // outlives the index
     enum cpu_level level;
-    uint32_t list_vectors; // 0: INDEX_LIST_VECTORS
+    uint32_t list_vectors; // 0: index_list_vectors(); index_open(): as it was made
     uint32_t extra_bits;   // 0: 3; else 3 or 7
     uint32_t threads;      // for training and extending; 0: 1
     uint64_t seed;
     // Training and calibrating give up when one of them is true; nothing else reads them. NULL: never.
     const atomic_bool *given_up[2];
 };
+
+// How many vectors a list has on average with so many records: a quarter of their root, within
+// INDEX_LIST_VECTORS_MIN and _MAX. README.md has the figures.
+uint32_t index_list_vectors(uint64_t records);
 
 // Learns centres from `sample`, slots of live rows, for `records` vectors in all. The index is empty.
 // STATUS_NO_MEMORY, STATUS_CANCELLED, STATUS_INVALID with fewer than INDEX_RECORDS_MIN in the sample.
@@ -92,8 +97,10 @@ bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t 
 enum status index_calibrate(struct index *index, const _Atomic uint64_t *live) MUST_CHECK;
 
 // How many probes are expected to find this share (above 0, below 1) of the true ten best, for queries
-// that are like the rows; as many as were tried when none is enough. Any thread.
-uint32_t index_probes(const struct index *index, float target_recall);
+// that are like the rows; as many as were tried when none is enough. `wanted`, 1 to 10: how many of the ten
+// are among these rows; fewer where they are a part of a memory, and the nearer ones are found by
+// fewer probes. Any thread.
+uint32_t index_probes(const struct index *index, float target_recall, float wanted);
 
 // The rows that a checkpoint belongs to.
 struct index_origin {
@@ -125,9 +132,10 @@ uint32_t index_end(const struct index *index);
 
 struct index_about {
     uint32_t lists;
-    uint64_t vectors; // in lists, dead ones too
-    uint64_t bytes;   // of memory
-    uint32_t longest; // vectors of the longest list, up to 64 calls ago
+    uint64_t vectors;      // in lists, dead ones too
+    uint64_t bytes;        // of memory
+    uint32_t longest;      // vectors of the longest list, up to 64 calls ago
+    uint32_t list_vectors; // of a list, as they should be
 };
 void index_describe(struct index *index, struct index_about *out);
 

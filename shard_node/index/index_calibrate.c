@@ -23,7 +23,7 @@
 #define PRODUCTS UINT64_C(1000000000) // of a query and a row: fewer ask when there are many rows
 #define ENOUGH 0.9995F                // more lists are not measured
 #define TOGETHER 8                    // queries that share a pass over the rows
-#define K 10                          // recall@10
+#define K INDEX_TEN                   // recall@10
 #define CHUNK 1024                    // rows of one block of products
 
 struct calibration {
@@ -36,7 +36,7 @@ struct calibration {
     uint32_t truth_count[QUERIES];
     uint32_t probes;
     struct index_scratch **scratches;
-    atomic_uint found;
+    atomic_uint found[INDEX_CURVES];
 };
 
 static void choose(struct calibration *calibration)
@@ -92,6 +92,7 @@ static void find_truth(void *context, uint32_t worker, size_t piece)
         }
     }
     for (uint32_t q = 0; q < together; q++) {
+        best_sort(&best[q]);
         calibration->truth_count[first + q] = best[q].count;
         for (uint32_t i = 0; i < best[q].count; i++)
             calibration->truth[first + q][i] = best[q].items[i].number;
@@ -109,42 +110,57 @@ static void ask(void *context, uint32_t worker, size_t number)
     const struct index_query asked = {
         .query = query, .k = K + 1, .probes = calibration->probes, .live = calibration->live};
     const size_t count = index_search(index, calibration->scratches[worker], &asked, hits, NULL);
-    uint32_t found = 0;
+    uint32_t found[INDEX_CURVES] = {0};
     for (size_t i = 0; i < count; i++) {
-        for (uint32_t j = 0; j < calibration->truth_count[number]; j++)
-            found += hits[i].slot == calibration->truth[number][j];
+        for (uint32_t j = 0; j < calibration->truth_count[number]; j++) {
+            const bool is_found = hits[i].slot == calibration->truth[number][j];
+            found[INDEX_OF_TEN] += is_found;
+            found[INDEX_OF_FIRST] += is_found && j == 0;
+        }
     }
-    (void)atomic_fetch_add(&calibration->found, found);
+    for (size_t curve = 0; curve < INDEX_CURVES; curve++)
+        (void)atomic_fetch_add(&calibration->found[curve], found[curve]);
 }
 
-static float recall_of(struct calibration *calibration)
+// Asks with calibration->probes.
+static void find_recalls(struct calibration *calibration, float recalls[INDEX_CURVES])
 {
-    uint32_t all = 0;
-    for (uint32_t q = 0; q < calibration->count; q++)
-        all += calibration->truth_count[q];
-    atomic_store(&calibration->found, 0);
+    uint32_t all[INDEX_CURVES] = {0};
+    for (uint32_t q = 0; q < calibration->count; q++) {
+        all[INDEX_OF_TEN] += calibration->truth_count[q];
+        all[INDEX_OF_FIRST] += calibration->truth_count[q] > 0;
+    }
+    for (size_t curve = 0; curve < INDEX_CURVES; curve++)
+        atomic_store(&calibration->found[curve], 0);
     parallel_run(calibration->index->params.threads, calibration->count, ask, calibration);
-    return all == 0 ? 1 : (float)atomic_load(&calibration->found) / (float)all;
+    for (size_t curve = 0; curve < INDEX_CURVES; curve++) {
+        const float found = (float)atomic_load(&calibration->found[curve]);
+        recalls[curve] = all[curve] == 0 ? 1 : found / (float)all[curve];
+    }
 }
 
 // Measures all steps; nothing is kept when it is given up.
 static enum status measure(struct calibration *calibration)
 {
     struct index *index = calibration->index;
-    float recalls[INDEX_STEPS];
-    float best = 0; // recall does not fall with more probes but for chance
+    float recalls[INDEX_STEPS][INDEX_CURVES] = {{0}};
+    float best[INDEX_CURVES] = {0}; // recall does not fall with more probes but for chance
     parallel_run(index->params.threads, (calibration->count + TOGETHER - 1) / TOGETHER, find_truth,
                  calibration);
     for (uint32_t step = 0; step < INDEX_STEPS && !index_is_cancelled(index); step++) {
         calibration->probes = 1u << step;
-        const float recall = best < ENOUGH ? recall_of(calibration) : best;
-        best = recall > best ? recall : best;
-        recalls[step] = best;
+        if (best[INDEX_OF_TEN] < ENOUGH)
+            find_recalls(calibration, recalls[step]);
+        for (size_t curve = 0; curve < INDEX_CURVES; curve++) {
+            best[curve] = recalls[step][curve] > best[curve] ? recalls[step][curve] : best[curve];
+            recalls[step][curve] = best[curve];
+        }
     }
     if (index_is_cancelled(index))
         return STATUS_CANCELLED;
     for (uint32_t step = 0; step < INDEX_STEPS; step++)
-        atomic_store(&index->recall[step], recalls[step]);
+        for (size_t curve = 0; curve < INDEX_CURVES; curve++)
+            atomic_store(&index->recall[curve][step], recalls[step][curve]);
     return STATUS_OK;
 }
 
@@ -165,21 +181,29 @@ enum status index_calibrate(struct index *index, const _Atomic uint64_t *live)
     return status;
 }
 
-uint32_t index_probes(const struct index *index, float target_recall)
+// The logarithm of the probes that a curve reaches the target with; as it is between two numbers that were
+// measured, recall is taken to grow with it.
+static double log_probes(const _Atomic float recall[INDEX_STEPS], float target_recall)
+{
+    float before = atomic_load(&recall[0]);
+    if (before >= target_recall)
+        return 0;
+    for (uint32_t step = 1; step < INDEX_STEPS; step++) {
+        const float now = atomic_load(&recall[step]);
+        if (now >= target_recall)
+            return step - 1 + (double)((target_recall - before) / (now - before));
+        before = now;
+    }
+    return INDEX_STEPS - 1;
+}
+
+uint32_t index_probes(const struct index *index, float target_recall, float wanted)
 {
     assert(target_recall > 0 && target_recall < 1);
+    assert(wanted >= 1 && wanted <= INDEX_TEN);
 
-    float before = atomic_load(&index->recall[0]);
-    if (before >= target_recall)
-        return 1;
-    for (uint32_t step = 1; step < INDEX_STEPS; step++) {
-        const float recall = atomic_load(&index->recall[step]);
-        if (recall >= target_recall) {
-            // Between two measured numbers, recall is taken to grow with the logarithm.
-            const float share = (target_recall - before) / (recall - before);
-            return (uint32_t)ceil((double)(1u << (step - 1)) * exp2((double)share));
-        }
-        before = recall;
-    }
-    return 1u << (INDEX_STEPS - 1);
+    const double ten = log_probes(index->recall[INDEX_OF_TEN], target_recall);
+    const double first = log_probes(index->recall[INDEX_OF_FIRST], target_recall);
+    const double share = log2((double)wanted) / log2(INDEX_TEN);
+    return (uint32_t)ceil(exp2(first + (ten - first) * share));
 }

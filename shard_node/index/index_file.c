@@ -64,8 +64,8 @@ struct head {
     uint32_t group_count;
     uint32_t list_count;
     uint32_t tables_crc; // of what is between the head and the blocks
-    float recall[INDEX_STEPS];
-    uint8_t reserved[52];
+    float recall[INDEX_CURVES][INDEX_STEPS];
+    uint8_t reserved[8];
     uint32_t crc; // of all before
 };
 
@@ -258,7 +258,8 @@ static void fill_head(const struct sink *sink, const struct index *index,
     };
     memcpy(head.magic, magic, sizeof(magic));
     for (size_t i = 0; i < INDEX_STEPS; i++)
-        head.recall[i] = atomic_load(&index->recall[i]);
+        for (size_t curve = 0; curve < INDEX_CURVES; curve++)
+            head.recall[curve][i] = atomic_load(&index->recall[curve][i]);
     head.crc = hash_crc32c(0, &head, offsetof(struct head, crc));
     memcpy(front, &head, sizeof(head));
 }
@@ -378,7 +379,8 @@ static enum status check_origin(const struct source *source)
     const struct index_params *params = &source->index->params;
     const struct index_origin *origin = source->origin;
     if (head->dimension != params->rows.dimension || head->extra_bits != params->extra_bits ||
-        head->list_vectors != params->list_vectors || head->seed != params->seed)
+        (params->list_vectors != 0 && head->list_vectors != params->list_vectors) ||
+        head->seed != params->seed)
         return useless(source, "it was made with other parameters");
     if (head->store != origin->store || head->generation != origin->generation ||
         head->modality != (uint32_t)origin->modality)
@@ -389,6 +391,9 @@ static enum status check_origin(const struct source *source)
                           origin->slot_count);
     if (head->slots_hash != hash_slots(source->index, head->end))
         return useless(source, "it was made of other rows");
+    if (head->list_vectors == 0)
+        return useless(source, "its lists have no vectors");
+    source->index->params.list_vectors = head->list_vectors;
     return STATUS_OK;
 }
 
@@ -536,13 +541,15 @@ static enum status read_tree(struct source *source)
 
 static enum status take_recall(const struct source *source)
 {
-    float before = 0;
-    for (size_t i = 0; i < INDEX_STEPS; i++) {
-        const float recall = source->head.recall[i];
-        if (!(recall >= before && recall <= 1))
-            return useless(source, "its recall is no share, or falls with more probes");
-        atomic_store(&source->index->recall[i], recall);
-        before = recall;
+    for (size_t curve = 0; curve < INDEX_CURVES; curve++) {
+        float before = 0;
+        for (size_t i = 0; i < INDEX_STEPS; i++) {
+            const float recall = source->head.recall[curve][i];
+            if (!(recall >= before && recall <= 1))
+                return useless(source, "its recall is no share, or falls with more probes");
+            atomic_store(&source->index->recall[curve][i], recall);
+            before = recall;
+        }
     }
     return STATUS_OK;
 }

@@ -16,6 +16,10 @@
 #define INDEX_GROUPED_LISTS                                                                        \
     2400 // whose centres a query is compared with at least, where there are so many
 
+// What recall is known of: the ten nearest, and the nearest alone.
+enum { INDEX_OF_TEN, INDEX_OF_FIRST, INDEX_CURVES };
+#define INDEX_TEN 10
+
 #define INDEX_STEPS 11 // 1, 2, 4 .. 1,024 probes are tried
 
 struct index {
@@ -27,11 +31,11 @@ struct index {
     uint16_t *group_centres; // of every tree
     float *group_norms;
     atomic_uint_least32_t end;
-    _Atomic float recall[INDEX_STEPS]; // of 1 << i probes, never falling with i
-    uint64_t vectors;                  // the writer's, as what follows
-    uint32_t described;                // how often
-    uint32_t longest;                  // list, as it was seen last
-    uint32_t upkeep_group;             // the next list that is looked at
+    _Atomic float recall[INDEX_CURVES][INDEX_STEPS]; // of 1 << i probes, never falling with i
+    uint64_t vectors;                                // the writer's, as what follows
+    uint32_t described;                              // how often
+    uint32_t longest;                                // list, as it was seen last
+    uint32_t upkeep_group;                           // the next list that is looked at
     uint32_t upkeep_place;
     void *map; // the checkpoint that lists may still be in, or NULL
     size_t map_bytes;

@@ -47,7 +47,8 @@ struct training {
 
 uint32_t index_sample_count(const struct index_params *params, uint64_t records)
 {
-    const uint64_t vectors = params->list_vectors ? params->list_vectors : INDEX_LIST_VECTORS;
+    const uint64_t vectors =
+        params->list_vectors ? params->list_vectors : index_list_vectors(records);
     const uint64_t points = (records / vectors + 1) * LIST_POINTS;
     const uint64_t most = 1u << 26;
     const uint64_t count = points < records ? points : records;

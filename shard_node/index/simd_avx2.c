@@ -7,7 +7,7 @@
 
 #include <immintrin.h>
 
-#define SIMD_COARSE_BYTES (32 * SIMD_COARSE_TABLES)
+#define SIMD_COARSE_BYTES ((size_t)32 * SIMD_COARSE_TABLES)
 
 // 16-bit sums of a block: 32 bytes of codes hold two tables' worth. Adding whole 16-bit words adds the odd
 // bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.

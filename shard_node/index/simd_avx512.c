@@ -7,7 +7,7 @@
 
 #include <immintrin.h>
 
-#define SIMD_COARSE_BYTES (64 * SIMD_COARSE_TABLES)
+#define SIMD_COARSE_BYTES ((size_t)64 * SIMD_COARSE_TABLES)
 
 // 16-bit sums of a block: 64 bytes of codes hold four tables' worth. Adding whole 16-bit words adds the odd
 // bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.

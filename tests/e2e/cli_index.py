@@ -124,9 +124,9 @@ class Index(Case):
         self.assertGreaterEqual(search("--approx", "accurate")["work"]["lists_probed"],
                                 answer["work"]["lists_probed"])
         self.assertEqual(search("--nprobe", 4096)["work"]["codes_scanned"], RECORDS, "all lists are everything")
-        for found in (answer, search("--approx", "accurate")):
+        for found, least in ((answer, 6), (search("--approx", "accurate"), 8)):  # of one question
             keys = [{one["key"] for one in some["neighbours"]} for some in (found, exact)]
-            self.assertGreaterEqual(len(keys[0] & keys[1]), 8)
+            self.assertGreaterEqual(len(keys[0] & keys[1]), least)
 
         # The side port takes and gives the same.
         body = {"input": f"{one}[0]", "embedding": self.row(7),

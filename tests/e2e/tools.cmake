@@ -8,6 +8,11 @@ endforeach()
 reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
     ${CMAKE_BINARY_DIR}/share)
 
+# How much an index finds: numbers of the product, not of a build with sanitizers, where it takes minutes.
+if(NOT RECO_SANITIZE)
+    reco_script(e2e_recall ${Python3_EXECUTABLE} recall.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+endif()
+
 # What is read off measurements, and the corpus that is drawn for them.
 reco_script(e2e_bench_front ${Python3_EXECUTABLE} bench_front.py)
 reco_script(e2e_corpora ${Python3_EXECUTABLE} corpora.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})

@@ -100,13 +100,16 @@ Test(index, knows_how_many_lists_a_recall_takes)
     uint32_t before = 1;
     const float targets[] = {0.5F, 0.8F, 0.9F, 0.95F, 0.97F};
     for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
-        const uint32_t probes = index_probes(index, targets[i]);
+        const uint32_t probes = index_probes(index, targets[i], 10);
         cr_expect(probes >= before, "%g: %u probes, less took %u", (double)targets[i], probes,
                   before);
         // The queries are as the rows are; 60 of them say it to within a few points.
         const double found = recall(index, probes, ROWS, NULL);
         cr_expect(found > (double)targets[i] - 0.04, "%g: %u probes find %g", (double)targets[i],
                   probes, found);
+        // The nearest of the ten lie in nearer lists.
+        cr_expect(le(u32, index_probes(index, targets[i], 1), index_probes(index, targets[i], 3)));
+        cr_expect(le(u32, index_probes(index, targets[i], 3), probes));
         before = probes;
     }
     index_destroy(&index);

@@ -111,8 +111,8 @@ Test(index_file, answers_as_what_was_saved_also_after_more_rows)
         cr_expect(eq(u64, about[1].vectors, about[0].vectors));
         cr_expect(eq(u32, about[1].lists, about[0].lists));
         for (int percent = 50; percent < 100; percent += 7)
-            cr_expect(eq(u32, index_probes(again, (float)percent / 100),
-                         index_probes(index, (float)percent / 100)));
+            cr_expect(eq(u32, index_probes(again, (float)percent / 100, 3),
+                         index_probes(index, (float)percent / 100, 3)));
         expect_same_answers(index, again);
         for (uint32_t to = ROWS / 2 + 6; to < ROWS; to += 977) {
             extend(index, to);
@@ -367,6 +367,7 @@ Test(index_file, wrong_numbers_under_right_checksums_are_refused)
         {SEAL_AT_RECALL, 0xbf800000, "recall"},                         // -1
         {SEAL_AT_RECALL + 4 * (INDEX_STEPS - 1), 0x3f8147ae, "recall"}, // 1.01
         {SEAL_AT_RECALL + 4, 0, "recall"},
+        {SEAL_AT_RECALL + 4 * (2 * INDEX_STEPS - 1), 0x3f8147ae, "recall"}, // of the nearest alone
         {counts + 64, 0x7c00, "finite"},
         {counts + 64 + (size_t)2 * DIMENSION, 0x7e007e00, "finite"},
     };

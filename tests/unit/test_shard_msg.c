@@ -203,6 +203,7 @@ static const struct shard_search_request search = {
     .index_mode = SHARD_INDEX_IVF,
     .probes = PROBES_MAX,
     .target_recall = TARGET_RECALL_MAX,
+    .nodes = NODES_MAX,
     .rows = floats,
 };
 
@@ -365,6 +366,9 @@ Test(shard_msg, searches_out_of_range_are_refused)
     bad = search;
     bad.probes = PROBES_MAX + 1;
     EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "probes");
+    bad = search;
+    bad.nodes = NODES_MAX + 1;
+    EXPECT_REFUSED(search_request, &bad, rows_of(floats, 24), "nodes");
     static const float recalls[] = {-0.5f, 0.499f, 0.9991f, 1};
     for (size_t i = 0; i < sizeof(recalls) / sizeof(recalls[0]); i++) {
         bad = search;
