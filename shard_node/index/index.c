@@ -45,6 +45,7 @@ void index_destroy(struct index **at)
     blocks_destroy(&index->lists.extras);
     mem_free(index->group_centres);
     mem_free(index->group_norms);
+    index_scratches_destroy(index, &index->scratches);
     if (index->map)
         (void)munmap(index->map, index->map_bytes);
     mem_free(index);

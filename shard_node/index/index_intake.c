@@ -32,7 +32,6 @@ struct intake {
     uint32_t count;
     struct run *runs;
     uint32_t run_count;
-    struct index_scratch **scratches; // [threads]
     atomic_bool has_failed;
 };
 
@@ -54,7 +53,7 @@ const struct list_cell *index_route(const struct index *index, struct index_scra
 static void route_piece(void *context, uint32_t worker, size_t piece)
 {
     struct intake *intake = context;
-    struct index_scratch *scratch = intake->scratches[worker];
+    struct index_scratch *scratch = intake->index->scratches[worker];
     for (size_t i = piece * PIECE_ROWS; i < (piece + 1) * PIECE_ROWS && i < intake->count; i++) {
         (void)index_route(intake->index, scratch, intake->tree, intake->rows[i].slot);
         intake->rows[i].cell = scratch->tree.probes[0].cell;
@@ -141,14 +140,12 @@ enum status index_take_in(struct index *index, const struct tree *tree, const ui
     struct intake intake = {.index = index, .tree = tree, .count = count};
     intake.rows = mem_try_alloc_array(count, sizeof(*intake.rows));
     intake.runs = mem_try_alloc_array(count, sizeof(*intake.runs));
-    intake.scratches = index_scratches_create(index, NULL);
     enum status status = STATUS_NO_MEMORY;
-    if (intake.rows && intake.runs && intake.scratches) {
+    if (intake.rows && intake.runs && index_has_scratches(index)) {
         for (uint32_t i = 0; i < count; i++)
             intake.rows[i].slot = slots[i];
         status = take_in(&intake);
     }
-    index_scratches_destroy(index, &intake.scratches);
     mem_free(intake.runs);
     mem_free(intake.rows);
     return status;

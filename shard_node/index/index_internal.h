@@ -37,7 +37,8 @@ struct index {
     uint32_t longest;                                // list, as it was seen last
     uint32_t upkeep_group;                           // the next list that is looked at
     uint32_t upkeep_place;
-    void *map; // the checkpoint that lists may still be in, or NULL
+    struct index_scratch **scratches; // the writer's, for each thread; NULL until they are needed
+    void *map;                        // the checkpoint that lists may still be in, or NULL
     size_t map_bytes;
 };
 
@@ -84,6 +85,9 @@ static inline const uint16_t *index_row(const struct index *index, uint32_t slot
 {
     return index->params.rows.rows + (size_t)slot * index->params.rows.dimension;
 }
+
+// Makes index->scratches unless they are there. False when there is no memory.
+bool index_has_scratches(struct index *index);
 
 // One scratch for each of the index's threads; NULL when there is no memory. Without an epoch they have no
 // place in one, and do for index_route() alone.

@@ -3,12 +3,13 @@
 // short one is dissolved, one with many dead vectors is written anew, and vectors near a split move
 // to the new lists where these are nearer.
 //
-// Every one of these takes one list out of the tree and puts none, one or two in its place. Readers take no
+// Splitting and dissolving take one list out of the tree and put two or none in its place. Readers take no
 // lock, so the order is what keeps them right: the vectors are put into their new lists first, then
 // the new tree is published, and only when nobody reads the old one are they taken out of the lists
 // where they were. Meanwhile a reader may see a vector twice, which index_search() mends, but
 // never not at all.
 
+#include <math.h>
 #include <string.h>
 
 #include "proto/base/half.h"
@@ -30,9 +31,10 @@ struct change {
     struct index_upkeep *upkeep;
     uint32_t group;
     uint32_t place;
-    uint32_t *slots; // live ones of the list
+    uint32_t *slots; // live ones of the list: of the first new list, of the second, and the others
     uint32_t slot_count;
-    uint32_t new_count; // lists, 0..2
+    uint32_t put[2];    // how many of them go into the new lists; the others are at home elsewhere
+    uint32_t new_count; // lists, 0 or 2
     float *centres;     // [2][D], rotated
     struct list_cell *cells[2];
 };
@@ -71,6 +73,62 @@ static bool gather(struct change *change, const struct list *list, uint32_t live
     return true;
 }
 
+// |x-c|^2 less |x|^2.
+static float far(const struct index *index, const float *rotated, const uint16_t *centre,
+                 float norm)
+{
+    const struct distance_block block = {.queries = rotated,
+                                         .query_count = 1,
+                                         .rows = centre,
+                                         .row_count = 1,
+                                         .dimension = index->rotation.dimensions};
+    float dot = 0;
+    distance_scores(index->params.level, &block, &dot);
+    return norm - 2 * dot;
+}
+
+static void rotated_row(const struct index *index, uint32_t slot, float *rotated)
+{
+    float row[DIMENSION_MAX];
+    half_to_floats(index_row(index, slot), row, index->params.rows.dimension);
+    index->simd->rotate(&index->rotation, row, rotated);
+}
+
+// Puts the slots in order. What is farther from its new centre than from the old one may be nearer to another
+// list; the rest need not be compared with all.
+static void sort_out(struct change *change, const uint32_t *nearest, uint32_t *sorted)
+{
+    const struct index *index = change->index;
+    const struct tree *tree = atomic_load(&index->tree);
+    const struct tree_group *group = tree->groups[change->group];
+    const uint16_t *const old = group->centres + (size_t)change->place * tree->dimensions;
+    uint16_t centres[2][CODES_DIMENSIONS_MAX];
+    float norms[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        half_from_floats(change->centres + (size_t)i * tree->dimensions, centres[i],
+                         tree->dimensions);
+        norms[i] = tree_norm(centres[i], tree->dimensions);
+    }
+    uint32_t others = 0;
+    uint32_t filled = 0;
+    for (uint32_t which = 0; which < 2; which++) {
+        for (uint32_t i = 0; i < change->slot_count; i++) {
+            float rotated[CODES_DIMENSIONS_MAX];
+            if (nearest[i] != which)
+                continue;
+            rotated_row(index, change->slots[i], rotated);
+            if (far(index, rotated, centres[which], norms[which]) <=
+                far(index, rotated, old, group->norms[change->place])) {
+                sorted[filled++] = change->slots[i];
+                change->put[which]++;
+            } else {
+                sorted[change->slot_count - ++others] = change->slots[i];
+            }
+        }
+    }
+    memcpy(change->slots, sorted, change->slot_count * sizeof(*sorted));
+}
+
 // Two centres for the vectors of the list. STATUS_INVALID: it is better left whole until it has doubled.
 static enum status divide(struct change *change)
 {
@@ -88,37 +146,28 @@ static enum status divide(struct change *change)
         .seed = index->params.seed + change->slots[0],
     };
     float centres[(size_t)2 * DIMENSION_MAX];
-    uint32_t *nearest = mem_try_alloc_array(change->slot_count, sizeof(uint32_t));
+    uint32_t *nearest = mem_try_alloc_array((size_t)2 * change->slot_count, sizeof(uint32_t));
     if (!nearest)
         return STATUS_NO_MEMORY;
-    const enum status status = kmeans_run(&params, centres, nearest);
+    enum status status = kmeans_run(&params, centres, nearest);
     uint32_t second = 0;
     for (uint32_t i = 0; status == STATUS_OK && i < change->slot_count; i++)
         second += nearest[i];
-    mem_free(nearest);
-    if (status != STATUS_OK)
-        return status;
     // Equal vectors, or a few beside many: a part too short would be dissolved again.
     const uint32_t shorter =
         second < change->slot_count - second ? second : change->slot_count - second;
-    if (shorter < index->params.list_vectors / MERGE_PART) {
+    if (status == STATUS_OK && shorter < index->params.list_vectors / MERGE_PART) {
         cell_of(change)->undivided = change->slot_count;
-        return STATUS_INVALID;
+        status = STATUS_INVALID;
     }
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 2 && status == STATUS_OK; i++)
         index->simd->rotate(&index->rotation, centres + i * dimension,
                             change->centres + i * index->rotation.dimensions);
+    if (status == STATUS_OK)
+        sort_out(change, nearest, nearest + change->slot_count);
+    mem_free(nearest);
     change->new_count = 2;
-    return STATUS_OK;
-}
-
-static void keep_centre(struct change *change)
-{
-    const struct tree *tree = atomic_load(&change->index->tree);
-    const struct tree_group *group = tree->groups[change->group];
-    half_to_floats(group->centres + (size_t)change->place * tree->dimensions, change->centres,
-                   tree->dimensions);
-    change->new_count = 1;
+    return status;
 }
 
 // The group with the change made.
@@ -190,25 +239,66 @@ static void publish(struct change *change, struct tree *tree)
     epoch_retire(index->params.epoch, free_memory, NULL, old);
 }
 
+static const uint16_t *new_centre(const struct change *change, const struct tree *tree,
+                                  uint32_t which)
+{
+    const struct tree_group *group = tree->groups[change->group];
+    return group->centres + (size_t)(group->count - 2 + which) * tree->dimensions;
+}
+
+// Puts the vectors of the list into those of a tree that nobody sees yet.
+static enum status put_all(struct change *change, const struct tree *tree)
+{
+    const uint32_t *slots = change->slots;
+    enum status status = STATUS_OK;
+    for (uint32_t i = 0; i < change->new_count && status == STATUS_OK; i++) {
+        status = index_put(change->index, change->cells[i], new_centre(change, tree, i), slots,
+                           change->put[i]);
+        slots += change->put[i];
+    }
+    const uint32_t others = change->slot_count - change->put[0] - change->put[1];
+    return status == STATUS_OK ? index_take_in(change->index, tree, slots, others) : status;
+}
+
 static enum status replace(struct change *change)
 {
+    struct index *index = change->index;
     const struct list *list = atomic_load(&cell_of(change)->list);
     const uint32_t before = list ? list->count : 0;
     for (uint32_t i = 0; i < change->new_count; i++)
         change->cells[i] = mem_alloc(sizeof(*change->cells[i]));
     struct tree *tree = changed_tree(change);
-    if (tree &&
-        index_take_in(change->index, tree, change->slots, change->slot_count) == STATUS_OK) {
+    if (tree && put_all(change, tree) == STATUS_OK) {
         publish(change, tree);
-        change->index->vectors -= before - change->slot_count;
+        index->vectors -= before - change->slot_count;
         return STATUS_OK;
     }
     if (tree)
         tree_group_free(tree->groups[change->group]);
     mem_free(tree);
-    for (uint32_t i = 0; i < change->new_count; i++)
+    for (uint32_t i = 0; i < change->new_count; i++) {
+        lists_free(&index->lists, atomic_load(&change->cells[i]->list));
         mem_free(change->cells[i]);
+    }
     return STATUS_NO_MEMORY;
+}
+
+// Writes a list anew with the vectors that `stays` says, in their order. False when there is no memory.
+static bool rewrite(struct index *index, struct list_cell *cell, const uint8_t *stays)
+{
+    struct list *old = atomic_load(&cell->list);
+    struct list *list = lists_grow(&index->lists, NULL, old->count);
+    if (!list)
+        return false;
+    for (uint32_t i = 0; i < old->count; i++) {
+        if (stays[i])
+            lists_copy(&index->lists, old, i, list);
+    }
+    lists_trim(&index->lists, list);
+    index->vectors -= old->count - list->count;
+    atomic_store(&cell->list, list);
+    lists_retire(&index->lists, old);
+    return true;
 }
 
 // --- vectors near a split
@@ -216,100 +306,114 @@ static enum status replace(struct change *change)
 // What leaves one list for the new ones.
 struct move {
     struct list_cell *from;
+    uint8_t *stays;     // each place of the list
     uint32_t *slots[2]; // for each new list
     uint32_t count[2];
 };
 
-static const uint16_t *new_centre(const struct change *change, uint32_t which)
+// A new centre that the vectors of lists are held against, by their codes: it is asked for as a query.
+struct pull {
+    struct lookup lookup;
+    const uint16_t *centre;
+    float norm;
+};
+
+static void begin_pull(const struct index *index, const uint16_t *centre, float norm,
+                       struct pull *pull)
 {
-    const struct tree *tree = atomic_load(&change->index->tree);
-    const struct tree_group *group = tree->groups[change->group];
-    return group->centres + (size_t)(group->count - 2 + which) * tree->dimensions;
+    pull->centre = centre;
+    pull->norm = norm;
+    half_to_floats(centre, pull->lookup.query, index->rotation.dimensions);
+    index->simd->look_up(index->rotation.dimensions, &pull->lookup);
 }
 
-// |x-c|^2 less |x|^2.
-static float far(const struct index *index, const float *rotated, const uint16_t *centre,
-                 float norm)
+// |x-q|^2 less |x|^2 for the vectors of a block around centre c, at least but for a few: <q,x> by the
+// codes, with their bound. With the list's own centre as q there is no error.
+static void least_far(const struct index *index, const struct pull *pull, float dot, float reach,
+                      const struct codes_block *block, float out[CODES_BLOCK])
 {
-    const struct distance_block block = {.queries = rotated,
-                                         .query_count = 1,
-                                         .rows = centre,
-                                         .row_count = 1,
-                                         .dimension = index->rotation.dimensions};
-    float dot = 0;
-    distance_scores(index->params.level, &block, &dot);
-    return norm - 2 * dot;
+    const struct lookup *lookup = &pull->lookup;
+    const struct simd_centre centre = {.dot = dot, .threshold = 0};
+    const float offset = 2 * lookup->lowest - lookup->total;
+    uint16_t sums[CODES_BLOCK];
+    (void)index->simd->scan(&index->lists.shape, lookup, &centre, block, sums);
+    for (uint32_t i = 0; i < CODES_BLOCK; i++) {
+        const float along = (float)sums[i] * (2 * lookup->step) + offset;
+        const float product = dot + block->add[i] + along * half_to_float(block->factor[i]);
+        out[i] = pull->norm - 2 * (product + reach * half_to_float(block->error[i]));
+    }
+}
+
+// Marks the vectors of a list that may be nearer to one of the new centres; `pulls` are those, then the list's.
+static void find_likely(const struct index *index, const struct list *list,
+                        const struct pull pulls[3], uint8_t *is_likely)
+{
+    float dots[3];
+    float reaches[3];
+    for (uint32_t p = 0; p < 3; p++) {
+        const float away =
+            far(index, pulls[2].lookup.query, pulls[p].centre, pulls[p].norm) + pulls[2].norm;
+        dots[p] = (pulls[p].norm + pulls[2].norm - away) / 2;
+        reaches[p] = p < 2 && away > 0 ? sqrtf(away) : 0;
+    }
+    for (uint32_t b = 0; b < list->block_count; b++) {
+        const struct codes_block block = codes_block_at(&index->lists.shape, list->blocks[b].codes);
+        float fars[3][CODES_BLOCK];
+        for (uint32_t p = 0; p < 3; p++)
+            least_far(index, &pulls[p], dots[p], reaches[p], &block, fars[p]);
+        for (uint32_t i = 0; i < CODES_BLOCK && b * CODES_BLOCK + i < list->count; i++)
+            is_likely[b * CODES_BLOCK + i] = fars[0][i] < fars[2][i] || fars[1][i] < fars[2][i];
+    }
 }
 
 // Those of a list that are nearer to one of the new ones. False when there is no memory.
-static bool find_movers(const struct change *change, const struct tree_probe *probe,
-                        struct move *move)
+static bool find_movers(const struct change *change, struct pull pulls[3],
+                        const struct tree_probe *probe, struct move *move)
 {
     const struct index *index = change->index;
-    const struct tree *tree = atomic_load(&index->tree);
-    const struct tree_group *group = tree->groups[change->group];
-    const float *const norms = group->norms + group->count - 2;
     const struct list *list = atomic_load(&probe->cell->list);
     const uint32_t count = list ? list->count : 0;
-    *move = (struct move){.from = probe->cell};
-    for (uint32_t i = 0; i < 2; i++) {
+    *move = (struct move){.from = probe->cell, .stays = mem_try_alloc_array((size_t)count + 1, 1)};
+    for (uint32_t i = 0; i < 2; i++)
         move->slots[i] = mem_try_alloc_array((size_t)count + 1, sizeof(uint32_t));
-        if (!move->slots[i])
-            return false;
-    }
+    if (!move->stays || !move->slots[0] || !move->slots[1])
+        return false;
+    begin_pull(index, probe->centre, probe->norm, &pulls[2]);
+    if (count > 0)
+        find_likely(index, list, pulls, move->stays);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t slot = slot_in(index, list, i);
-        if (!index_is_live(change->live, slot))
-            continue;
-        float row[DIMENSION_MAX];
+        const bool is_likely = move->stays[i];
         float rotated[CODES_DIMENSIONS_MAX];
-        half_to_floats(index_row(index, slot), row, index->params.rows.dimension);
-        index->simd->rotate(&index->rotation, row, rotated);
-        const float first = far(index, rotated, new_centre(change, 0), norms[0]);
-        const float second = far(index, rotated, new_centre(change, 1), norms[1]);
+        move->stays[i] = 1;
+        if (!is_likely || !index_is_live(change->live, slot))
+            continue;
+        rotated_row(index, slot, rotated);
+        const float first = far(index, rotated, pulls[0].centre, pulls[0].norm);
+        const float second = far(index, rotated, pulls[1].centre, pulls[1].norm);
         const uint32_t nearer = second < first;
-        if ((nearer ? second : first) < far(index, rotated, probe->centre, probe->norm))
-            move->slots[nearer][move->count[nearer]++] = slot;
+        if ((nearer ? second : first) >= far(index, rotated, probe->centre, probe->norm))
+            continue;
+        move->slots[nearer][move->count[nearer]++] = slot;
+        move->stays[i] = 0;
     }
     return true;
 }
 
-static bool is_moving(const struct move *move, uint32_t slot)
-{
-    for (uint32_t which = 0; which < 2; which++) {
-        for (uint32_t i = 0; i < move->count[which]; i++) {
-            if (move->slots[which][i] == slot)
-                return true;
-        }
-    }
-    return false;
-}
-
-// Writes the list anew without what has moved.
-static void take_out(struct index *index, const struct move *move)
-{
-    struct list *old = atomic_load(&move->from->list);
-    struct list *list = lists_grow(&index->lists, NULL, old->count);
-    if (!list)
-        return; // what has moved is in both lists, and once in every answer
-    for (uint32_t i = 0; i < old->count; i++) {
-        if (!is_moving(move, slot_in(index, old, i)))
-            lists_copy(&index->lists, old, i, list);
-    }
-    lists_trim(&index->lists, list);
-    index->vectors -= old->count - list->count;
-    atomic_store(&move->from->list, list);
-    lists_retire(&index->lists, old);
-}
-
-static void do_moves(struct change *change, struct move *moves, uint32_t count)
+// What has got into no new list stays where it was; else, without memory to take it out there, it is in
+// both, and once in every answer.
+static void do_moves(struct change *change, const struct pull *pulls, struct move *moves,
+                     uint32_t count)
 {
     struct index *index = change->index;
+    bool has_failed[NEIGHBOURS] = {false};
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t which = 0; which < 2; which++) {
-            if (index_put(index, change->cells[which], new_centre(change, which),
-                          moves[i].slots[which], moves[i].count[which]) != STATUS_OK)
+            if (index_put(index, change->cells[which], pulls[which].centre, moves[i].slots[which],
+                          moves[i].count[which]) != STATUS_OK) {
                 moves[i].count[which] = 0;
+                has_failed[i] = true;
+            }
             index->vectors += moves[i].count[which];
             change->upkeep->moves += moves[i].count[which];
         }
@@ -317,44 +421,64 @@ static void do_moves(struct change *change, struct move *moves, uint32_t count)
     // Whoever has seen the old tree has not seen them in their new lists.
     epoch_wait(index->params.epoch);
     for (uint32_t i = 0; i < count; i++) {
-        if (moves[i].count[0] + moves[i].count[1] > 0)
-            take_out(index, &moves[i]);
+        if (!has_failed[i] && moves[i].count[0] + moves[i].count[1] > 0)
+            (void)rewrite(index, moves[i].from, moves[i].stays);
     }
 }
 
 static void move_neighbours(struct change *change)
 {
     struct index *index = change->index;
-    struct index_scratch *scratch = index_scratch_create(index->params.epoch);
-    if (!scratch)
+    struct pull *pulls = mem_try_alloc_aligned(CODES_ALIGNMENT, 3 * sizeof(*pulls));
+    if (!pulls || !index_has_scratches(index)) {
+        mem_free(pulls);
         return;
+    }
+    struct tree_scratch *scratch = &index->scratches[0]->tree;
     const struct tree *tree = atomic_load(&index->tree);
+    const struct tree_group *group = tree->groups[change->group];
+    for (uint32_t i = 0; i < 2; i++)
+        begin_pull(index, new_centre(change, tree, i), group->norms[group->count - 2 + i],
+                   &pulls[i]);
     const struct tree_query query = {.simd = index->simd,
                                      .level = index->params.level,
-                                     .lookup = &scratch->lookup,
+                                     .lookup = &pulls[0].lookup,
                                      .groups = index_groups(tree, NEIGHBOURS + 2),
                                      .probes = NEIGHBOURS + 2};
-    memcpy(scratch->lookup.query, change->centres, tree->dimensions * sizeof(float));
-    index->simd->look_up(tree->dimensions, &scratch->lookup);
-    const uint32_t found = tree_search(tree, &query, &scratch->tree);
+    const uint32_t found = tree_search(tree, &query, scratch);
     struct move moves[NEIGHBOURS];
     uint32_t count = 0;
     bool has_memory = true;
     for (uint32_t i = 0; i < found && count < NEIGHBOURS && has_memory; i++) {
-        const struct tree_probe *probe = &scratch->tree.probes[i];
+        const struct tree_probe *probe = &scratch->probes[i];
         if (probe->cell != change->cells[0] && probe->cell != change->cells[1])
-            has_memory = find_movers(change, probe, &moves[count++]);
+            has_memory = find_movers(change, pulls, probe, &moves[count++]);
     }
     if (has_memory)
-        do_moves(change, moves, count);
+        do_moves(change, pulls, moves, count);
     for (uint32_t i = 0; i < count; i++) {
+        mem_free(moves[i].stays);
         mem_free(moves[i].slots[0]);
         mem_free(moves[i].slots[1]);
     }
-    index_scratch_destroy(&scratch);
+    mem_free(pulls);
 }
 
 // --- which list needs it
+
+static bool drop_dead(struct change *change, const struct list *list)
+{
+    const struct index *index = change->index;
+    uint8_t *stays = mem_try_alloc_array(list->count, 1);
+    if (!stays)
+        return false;
+    for (uint32_t i = 0; i < list->count; i++)
+        stays[i] = index_is_live(change->live, slot_in(index, list, i));
+    const bool is_done = rewrite(change->index, cell_of(change), stays);
+    mem_free(stays);
+    change->upkeep->rewrites += is_done;
+    return is_done;
+}
 
 // False when the list is well as it is, or there was no memory.
 static bool mend(struct change *change)
@@ -368,27 +492,20 @@ static bool mend(struct change *change)
     const bool is_long = live > SPLIT_TIMES * wanted && live / 2 >= cell_of(change)->undivided;
     const bool is_short = live < wanted / MERGE_PART && tree->groups[change->group]->count > 1;
     const bool is_dead = (count - live) * DEAD_PART > count;
-    if (!is_long && !is_short && !is_dead)
+    if (is_dead && !is_long && !is_short)
+        return drop_dead(change, list);
+    if ((!is_long && !is_short) || !gather(change, list, live))
         return false;
-    if (!gather(change, list, live))
-        return false;
-    enum status status = STATUS_OK;
     if (is_long && change->slot_count < 2)
         return false; // they were removed meanwhile
-    if (is_long)
-        status = divide(change);
-    else if (!is_short)
-        keep_centre(change);
-    if (status != STATUS_OK || replace(change) != STATUS_OK)
+    if (is_long && divide(change) != STATUS_OK)
         return false;
-    if (is_long) {
-        change->upkeep->splits++;
+    if (replace(change) != STATUS_OK)
+        return false;
+    change->upkeep->splits += is_long;
+    change->upkeep->merges += is_short;
+    if (is_long)
         move_neighbours(change);
-    } else if (is_short) {
-        change->upkeep->merges++;
-    } else {
-        change->upkeep->rewrites++;
-    }
     return true;
 }
 

@@ -70,6 +70,13 @@ void index_scratches_destroy(const struct index *index, struct index_scratch ***
     *scratches = NULL;
 }
 
+bool index_has_scratches(struct index *index)
+{
+    if (!index->scratches)
+        index->scratches = index_scratches_create(index, NULL);
+    return index->scratches != NULL;
+}
+
 void index_look_up(const struct index *index, struct index_scratch *scratch, const float *query)
 {
     index->simd->rotate(&index->rotation, query, scratch->lookup.query);

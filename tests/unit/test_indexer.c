@@ -88,7 +88,7 @@ Test(indexer, makes_an_index_takes_in_what_comes_and_makes_a_larger_one)
     // Who holds the old one may still use it.
     struct index_about about;
     index_describe(old->index, &about);
-    cr_expect(eq(u64, about.vectors, INDEX_RECORDS_FROM + 503));
+    cr_expect(ge(u64, about.vectors, INDEX_RECORDS_FROM + 503)); // it took some more in, or none
     shelf_index_end(&generation->index[0], &old);
     shelf_release(place.shelf, &generation);
     indexer_stop(&indexer);
