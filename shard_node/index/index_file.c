@@ -336,9 +336,8 @@ struct source {
     size_t bytes;
     struct head head;
     struct layout layout;
-    uint64_t *seen;      // a bit for each slot below the end
-    uint64_t lists_left; // entries that are not used yet
-    uint64_t at;         // the next block
+    uint64_t *seen; // a bit for each slot below the end
+    uint64_t at;    // the next block
     uint64_t vectors;
     struct reason *why;
 };

@@ -38,7 +38,7 @@ struct training {
     uint16_t *halves;                 // [list_count][dimension]
     uint32_t *nearest;                // [sample_count] centre of each point
     uint32_t *sorted;                 // [sample_count] slots, part by part of the first level
-    uint32_t *numbers;                // [max(list_count, sample_count)] 0, 1, 2 ...
+    uint32_t *numbers;                // [list_count] 0, 1, 2 ...
     uint32_t *part_begins;            // [group_count + 1] in `sorted`
     uint32_t *list_begins;            // [group_count + 1] in `centres`
     struct index_scratch **scratches; // [threads]
@@ -73,6 +73,7 @@ static struct kmeans_params kmeans_of(const struct training *training, const uin
         .rounds = FIRST_ROUNDS,
         .threads = 1,
         .seed = training->index->params.seed,
+        .given_up = training->index->params.given_up,
     };
 }
 
@@ -132,7 +133,7 @@ static void train_part(void *context, uint32_t worker, size_t part)
                                             training->part_begins[part + 1] - begin, lists);
     params.seed += part + 1;
     if (kmeans_run(&params, training->centres + (size_t)first * dimension_of(training),
-                   training->nearest + begin) != STATUS_OK)
+                   training->nearest + begin) == STATUS_NO_MEMORY)
         atomic_store(&training->has_failed, true);
 }
 
@@ -258,28 +259,13 @@ static void assign_piece(void *context, uint32_t worker, size_t piece)
         training->nearest[i] = index_route(index, scratch, tree, training->sample[i])->number;
 }
 
-static void add_up(struct training *training, uint32_t *sizes)
+static void move_centres(struct training *training, uint32_t *sizes)
 {
-    const size_t dimension = dimension_of(training);
-    const struct index_rows *rows = &training->index->params.rows;
-    float row[DIMENSION_MAX];
+    const struct kmeans_params params =
+        kmeans_of(training, training->sample, training->sample_count, training->list_count);
     for (uint32_t i = 0; i < training->sample_count; i++)
         sizes[training->nearest[i]]++;
-    for (uint32_t c = 0; c < training->list_count; c++) {
-        if (sizes[c] > 0)
-            memset(training->centres + c * dimension, 0, dimension * sizeof(float));
-    }
-    for (uint32_t i = 0; i < training->sample_count; i++) {
-        float *const centre = training->centres + training->nearest[i] * dimension;
-        half_to_floats(rows->rows + training->sample[i] * dimension, row, dimension);
-        for (size_t d = 0; d < dimension; d++)
-            centre[d] += row[d];
-    }
-    for (uint32_t c = 0; c < training->list_count; c++) {
-        const float share = sizes[c] > 0 ? 1 / (float)sizes[c] : 1;
-        for (size_t d = 0; d < dimension; d++)
-            training->centres[c * dimension + d] *= share;
-    }
+    kmeans_move(&params, training->nearest, sizes, training->centres);
 }
 
 static enum status heal(struct training *training)
@@ -289,7 +275,7 @@ static enum status heal(struct training *training)
     parallel_run(training->index->params.threads, pieces, assign_piece, training);
     const bool is_cancelled = index_is_cancelled(training->index);
     if (!is_cancelled)
-        add_up(training, sizes);
+        move_centres(training, sizes);
     mem_free(sizes);
     return is_cancelled ? STATUS_CANCELLED : make_tree(training);
 }

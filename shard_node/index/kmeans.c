@@ -27,6 +27,13 @@ struct kmeans {
     uint32_t *sizes;   // [clusters]
 };
 
+static bool is_given_up(const struct kmeans_params *params)
+{
+    const atomic_bool *const *given_up = params->given_up;
+    return given_up &&
+           ((given_up[0] && atomic_load(given_up[0])) || (given_up[1] && atomic_load(given_up[1])));
+}
+
 static const uint16_t *row_of(const struct kmeans_params *params, uint32_t point)
 {
     return params->rows + (size_t)params->points[point] * params->dimension;
@@ -96,6 +103,8 @@ static void assign_piece(void *context, uint32_t worker, size_t piece)
     struct kmeans *kmeans = context;
     float packed[(size_t)DIMENSION_MAX * SIMD_POINTS];
     const size_t begin = piece * PIECE_POINTS;
+    if (is_given_up(kmeans->params))
+        return;
     for (size_t i = begin; i < begin + PIECE_POINTS && i < kmeans->params->count;
          i += SIMD_POINTS) {
         pack(kmeans->params, (uint32_t)i, packed);
@@ -134,23 +143,23 @@ static void count_sizes(struct kmeans *kmeans)
         kmeans->sizes[kmeans->nearest[i]]++;
 }
 
-static void move_centres(const struct kmeans *kmeans, float *centres)
+void kmeans_move(const struct kmeans_params *params, const uint32_t *nearest, const uint32_t *sizes,
+                 float *centres)
 {
-    const struct kmeans_params *params = kmeans->params;
     const size_t dimension = params->dimension;
     float row[DIMENSION_MAX];
     for (uint32_t c = 0; c < params->clusters; c++) {
-        if (kmeans->sizes[c] > 0)
+        if (sizes[c] > 0)
             memset(centres + c * dimension, 0, dimension * sizeof(float));
     }
     for (uint32_t i = 0; i < params->count; i++) {
-        float *const centre = centres + kmeans->nearest[i] * dimension;
+        float *const centre = centres + nearest[i] * dimension;
         half_to_floats(row_of(params, i), row, dimension);
         for (size_t d = 0; d < dimension; d++)
             centre[d] += row[d];
     }
     for (uint32_t c = 0; c < params->clusters; c++) {
-        const float share = kmeans->sizes[c] > 0 ? 1 / (float)kmeans->sizes[c] : 1;
+        const float share = sizes[c] > 0 ? 1 / (float)sizes[c] : 1;
         for (size_t d = 0; d < dimension; d++)
             centres[c * dimension + d] *= share;
     }
@@ -196,12 +205,13 @@ static enum status init(struct kmeans *kmeans)
     return STATUS_NO_MEMORY;
 }
 
-static void assign(struct kmeans *kmeans)
+static enum status assign(struct kmeans *kmeans)
 {
     const struct kmeans_params *params = kmeans->params;
     const size_t pieces = ((size_t)params->count + PIECE_POINTS - 1) / PIECE_POINTS;
     make_panels(kmeans);
     parallel_run(params->threads, pieces, assign_piece, kmeans);
+    return is_given_up(params) ? STATUS_CANCELLED : STATUS_OK;
 }
 
 enum status kmeans_assign(const struct kmeans_params *params, const float *centres,
@@ -211,9 +221,9 @@ enum status kmeans_assign(const struct kmeans_params *params, const float *centr
     kmeans.nearest = nearest;
     if (init(&kmeans) != STATUS_OK)
         return STATUS_NO_MEMORY;
-    assign(&kmeans);
+    const enum status status = assign(&kmeans);
     deinit(&kmeans);
-    return STATUS_OK;
+    return status;
 }
 
 enum status kmeans_run(const struct kmeans_params *params, float *centres, uint32_t *nearest)
@@ -226,12 +236,15 @@ enum status kmeans_run(const struct kmeans_params *params, float *centres, uint3
         return STATUS_NO_MEMORY;
     uint64_t seed = params->seed;
     choose_first(&kmeans, centres, &seed);
-    for (uint32_t round = 0; round < params->rounds; round++) {
-        assign(&kmeans);
+    enum status status = STATUS_OK;
+    for (uint32_t round = 0; round < params->rounds && status == STATUS_OK; round++) {
+        status = assign(&kmeans);
+        if (status != STATUS_OK)
+            break;
         count_sizes(&kmeans);
         fill_empty(&kmeans, &seed);
-        move_centres(&kmeans, centres);
+        kmeans_move(params, nearest, kmeans.sizes, centres);
     }
     deinit(&kmeans);
-    return STATUS_OK;
+    return status;
 }

@@ -10,6 +10,7 @@
 #ifndef RECO_SHARD_NODE_INDEX_KMEANS_H
 #define RECO_SHARD_NODE_INDEX_KMEANS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,15 +27,21 @@ struct kmeans_params {
     uint32_t rounds;
     uint32_t threads;
     uint64_t seed;
+    const atomic_bool *const *given_up; // [2], as of index_params; NULL: never
 };
 
 // `centres` [clusters][dimension], `nearest` [count]: the cluster of each point in the last round.
-// STATUS_NO_MEMORY.
+// STATUS_NO_MEMORY, STATUS_CANCELLED.
 enum status kmeans_run(const struct kmeans_params *params, float *centres,
                        uint32_t *nearest) MUST_CHECK;
 
-// Only finds the nearest of `centres` for each point. STATUS_NO_MEMORY.
+// Only finds the nearest of `centres` for each point. STATUS_NO_MEMORY, STATUS_CANCELLED.
 enum status kmeans_assign(const struct kmeans_params *params, const float *centres,
                           uint32_t *nearest) MUST_CHECK;
+
+// Only moves each centre to the mean of its points, of which there are `sizes` [clusters]; one without any
+// stays.
+void kmeans_move(const struct kmeans_params *params, const uint32_t *nearest, const uint32_t *sizes,
+                 float *centres);
 
 #endif

@@ -23,7 +23,7 @@
 
 #define TREE_GROUPS_MAX 1024
 #define TREE_GROUP_CELLS_MAX (1u << 22)
-#define TREE_PROBES_MAX 4096
+#define TREE_PROBES_MAX PROBES_MAX
 #define TREE_CANDIDATES_MAX (3 * TREE_PROBES_MAX + 16)
 
 // The lists under one group centre.
