@@ -2,6 +2,7 @@
 reco_test(test_tags test_tags.c reco_shard_node)
 reco_test(test_distance test_distance.c reco_shard_node)
 reco_test(test_index test_index.c reco_shard_node)
+reco_test(test_index_blocks test_index_blocks.c reco_shard_node)
 reco_test(test_index_file test_index_file.c reco_shard_node)
 reco_test(test_index_simd test_index_simd.c reco_shard_node)
 reco_test(test_index_epoch test_index_epoch.c reco_shard_node)
