@@ -82,9 +82,9 @@ static struct slab *slab_at(struct ring *ring)
 
 // --- slabs
 
-static struct slab *slab_of(const void *block)
+static size_t offset_in_slab(const void *block)
 {
-    return (struct slab *)((uintptr_t)block - (uintptr_t)block % BLOCKS_SLAB_BYTES);
+    return (uintptr_t)block % BLOCKS_SLAB_BYTES;
 }
 
 static void unmap(struct slab *slab)
@@ -225,7 +225,7 @@ void *blocks_take(struct blocks *blocks)
 
 void blocks_give_back(struct blocks *blocks, void *block)
 {
-    struct slab *slab = slab_of(block);
+    struct slab *slab = (struct slab *)(void *)((uint8_t *)block - offset_in_slab(block));
     bool is_over = false;
     (void)pthread_mutex_lock(&blocks->lock);
     assert(slab->taken > 0);
@@ -293,7 +293,9 @@ bool blocks_shrink(struct blocks *blocks)
 
 bool blocks_is_leaving(const void *block)
 {
-    return atomic_load_explicit(&slab_of(block)->is_closing, memory_order_relaxed);
+    const void *memory = (const uint8_t *)block - offset_in_slab(block);
+    const struct slab *slab = memory;
+    return atomic_load_explicit(&slab->is_closing, memory_order_relaxed);
 }
 
 size_t blocks_bytes(struct blocks *blocks)

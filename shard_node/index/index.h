@@ -81,13 +81,13 @@ enum status index_extend(struct index *index, uint32_t end, const _Atomic uint64
 struct index_upkeep {
     uint64_t splits;
     uint64_t merges;
-    uint64_t rewrites; // of lists with many dead vectors
+    uint64_t rewrites; // of lists with many dead vectors, or that lie in memory to be given back
     uint64_t moves;    // of vectors to a nearer list
 };
 
 // Looks at the next `lists` lists and mends the first that has become too large, too small or too full of dead
-// vectors; `live` as above. Adds to *upkeep. Returns false when none of them needed it.
-// When there is no memory the index stays as it is.
+// vectors, or that lies where little else does, so that this memory can be given back; `live` as above.
+// Adds to *upkeep. Returns false when none of them needed it. When there is no memory the index stays as it is.
 bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t lists,
                     struct index_upkeep *upkeep);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Upkeep after LIRE (Xu et al., SPFresh, SOSP 2023): a list that has grown too long is split in two, a
-// short one is dissolved, one with many dead vectors is written anew, and vectors near a split move
-// to the new lists where these are nearer.
+// short one is dissolved, one with many dead vectors, or in memory that is to be given back, is written
+// anew, and vectors near a split move to the new lists where these are nearer.
 //
 // Splitting and dissolving take one list out of the tree and put two or none in its place. Readers take no
 // lock, so the order is what keeps them right: the vectors are put into their new lists first, then
@@ -492,7 +492,7 @@ static bool mend(struct change *change)
     const bool is_long = live > SPLIT_TIMES * wanted && live / 2 >= cell_of(change)->undivided;
     const bool is_short = live < wanted / MERGE_PART && tree->groups[change->group]->count > 1;
     const bool is_dead = (count - live) * DEAD_PART > count;
-    if (is_dead && !is_long && !is_short)
+    if (!is_long && !is_short && (is_dead || lists_is_leaving(&index->lists, list)))
         return drop_dead(change, list);
     if ((!is_long && !is_short) || !gather(change, list, live))
         return false;
@@ -513,11 +513,14 @@ bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t 
                     struct index_upkeep *upkeep)
 {
     bool has_mended = false;
+    bool has_closed = false;
     for (uint32_t i = 0; i < lists && !has_mended; i++) {
         const struct tree *tree = atomic_load(&index->tree);
         if (index->upkeep_place >= tree->groups[index->upkeep_group]->count) {
             index->upkeep_place = 0;
             index->upkeep_group = (index->upkeep_group + 1) % tree->group_count;
+            if (index->upkeep_group == 0)
+                has_closed |= lists_shrink(&index->lists);
         }
         if (tree->groups[index->upkeep_group]->count == 0)
             continue;
@@ -532,5 +535,5 @@ bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t 
         mem_free(change.slots);
     }
     (void)epoch_collect(index->params.epoch);
-    return has_mended;
+    return has_mended || has_closed; // lists that were passed may lie in what closes
 }

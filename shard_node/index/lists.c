@@ -4,7 +4,6 @@
 #include "shard_node/index/lists.h"
 
 #include <assert.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "proto/base/mem.h"
@@ -186,6 +185,26 @@ void lists_trim(struct lists *lists, struct list *list)
         give_back(lists, lists->codes, list->blocks[list->block_count].codes);
         give_back(lists, lists->extras, list->blocks[list->block_count].extra);
     }
+}
+
+bool lists_shrink(struct lists *lists)
+{
+    const bool has_closed = blocks_shrink(lists->codes);
+    return (lists->extras && blocks_shrink(lists->extras)) || has_closed;
+}
+
+static bool is_leaving(const struct lists *lists, const void *block)
+{
+    return block && !is_mapped(lists, block) && blocks_is_leaving(block);
+}
+
+bool lists_is_leaving(const struct lists *lists, const struct list *list)
+{
+    for (uint32_t i = 0; list && i < list->block_count; i++) {
+        if (is_leaving(lists, list->blocks[i].codes) || is_leaving(lists, list->blocks[i].extra))
+            return true;
+    }
+    return false;
 }
 
 void lists_free(struct lists *lists, struct list *list)

@@ -12,6 +12,7 @@
 #define RECO_SHARD_NODE_INDEX_LISTS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,6 +67,12 @@ void lists_copy(const struct lists *lists, const struct list *from, uint32_t at,
 
 // Gives back blocks that nothing was put into. For a list that nobody sees yet.
 void lists_trim(struct lists *lists, struct list *list);
+
+// Closes slabs (blocks.h) when much of the pools is free. Returns whether there are more of them now.
+bool lists_shrink(struct lists *lists);
+
+// Whether a list, which may be NULL, has blocks in a closing slab: written anew it has none.
+bool lists_is_leaving(const struct lists *lists, const struct list *list);
 
 // Frees a whole list at once, or when no reader can see it any more.
 void lists_free(struct lists *lists, struct list *list);

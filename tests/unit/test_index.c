@@ -15,6 +15,7 @@
 #include "proto/base/half.h"
 #include "proto/base/thread.h"
 #include "shard_node/distance.h"
+#include "shard_node/index/blocks.h"
 #include "tests/unit/index_fixture.h"
 
 #define TREE_ALL 2000 // more lists than there are
@@ -334,6 +335,89 @@ Test(index, upkeep_keeps_recall_and_loses_nothing)
     struct index_about about;
     index_describe(index, &about);
     cr_expect(about.vectors < ROWS * 3 / 4, "%lu", (unsigned long)about.vectors);
+    index_destroy(&index);
+    close_world();
+}
+
+#define MANY 100000
+
+static void add_rows(void)
+{
+    world.rows = realloc(world.rows, (size_t)MANY * DIMENSION * sizeof(uint16_t));
+    world.slots = realloc(world.slots, MANY * sizeof(struct rows_slot));
+    for (size_t i = ROWS; i < MANY; i++) {
+        float vector[DIMENSION];
+        half_to_floats(world.rows + (i % ROWS) * DIMENSION, vector, DIMENSION);
+        for (size_t d = 0; d < DIMENSION; d++)
+            vector[d] *= 6; // as long as the centres that make_vector() is used with
+        make_vector(vector, vector);
+        half_from_floats(vector, world.rows + i * DIMENSION, DIMENSION);
+        world.slots[i].id = seed_next(&seed);
+    }
+}
+
+static struct index *build_many(uint32_t records, const uint64_t *live)
+{
+    struct index_params params = params_of(cpu_best(), 1);
+    params.list_vectors = 256;
+    params.extra_bits = 7;
+    static uint32_t sample[ROWS];
+    for (uint32_t i = 0; i < ROWS; i++)
+        sample[i] = i;
+    struct index *index = NULL;
+    cr_assert(eq(int, index_train(&params, sample, ROWS, records, &index, NULL), STATUS_OK));
+    cr_assert(eq(int, index_extend(index, MANY, live ? shared(live) : NULL, NULL), STATUS_OK));
+    return index;
+}
+
+// Rows that are live find themselves.
+static void expect_themselves(struct index *index, const uint64_t *live)
+{
+    struct index_scratch *scratch = index_scratch_create(world.epoch);
+    uint32_t found = 0;
+    uint32_t asked = 0;
+    for (uint32_t slot = 0; slot < MANY; slot += 97) {
+        if (!(live[slot / 64] >> (slot % 64) & 1))
+            continue;
+        float row[DIMENSION];
+        half_to_floats(world.rows + (size_t)slot * DIMENSION, row, DIMENSION);
+        const struct index_query query = {.query = row, .k = 1, .probes = 8, .live = shared(live)};
+        struct scan_hit hit = {0};
+        asked++;
+        found += index_search(index, scratch, &query, &hit, NULL) == 1 && hit.slot == slot;
+    }
+    cr_expect(found > asked * 99 / 100, "%u of %u", found, asked);
+    index_scratch_destroy(&scratch);
+}
+
+Test(index, upkeep_gives_back_the_memory_of_what_was_deleted)
+{
+    open_world();
+    add_rows();
+    struct index *index = build_many(MANY, NULL);
+    struct index_about full;
+    index_describe(index, &full);
+    static uint64_t live[MANY / 64 + 1];
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < MANY; slot++) {
+        const uint64_t bit = seed_below(&seed, 2);
+        live[slot / 64] |= bit << (slot % 64);
+        count += (uint32_t)bit;
+    }
+    struct index_upkeep upkeep = {0};
+    while (index_maintain(index, shared(live), full.lists, &upkeep))
+        ;
+    struct index *anew = build_many(count, live);
+    struct index_about shrunk;
+    struct index_about fresh;
+    index_describe(index, &shrunk);
+    index_describe(anew, &fresh);
+    cr_expect(eq(u64, fresh.vectors, count));
+    // There is something to give back.
+    cr_expect(full.bytes > fresh.bytes + 3 * BLOCKS_SLAB_BYTES);
+    cr_expect(le(u64, shrunk.bytes, fresh.bytes + fresh.bytes / 10 + BLOCKS_SLAB_BYTES));
+    expect_themselves(index, live);
+    index_destroy(&anew);
     index_destroy(&index);
     close_world();
 }
