@@ -17,6 +17,8 @@
 
 #include "proto/base/mem.h"
 
+#define SPINS 1000 // some 100 us
+
 struct place {
     _Alignas(64) atomic_uint_least64_t number; // 0: not inside
     atomic_bool is_taken;
@@ -162,7 +164,7 @@ size_t epoch_collect(struct epoch *epoch)
 void epoch_wait(struct epoch *epoch)
 {
     const uint64_t until = atomic_fetch_add(&epoch->number, 1);
-    for (;;) {
+    for (uint32_t turn = 0;; turn++) {
         (void)epoch_collect(epoch);
         (void)pthread_mutex_lock(&epoch->lock);
         // Others may be freeing, and a reader may be inside whom nothing retired has held back.
@@ -171,6 +173,8 @@ void epoch_wait(struct epoch *epoch)
         (void)pthread_mutex_unlock(&epoch->lock);
         if (is_done)
             return;
-        (void)sched_yield();
+        // A search ends soon; whoever else wants the core would keep it for longer.
+        if (turn >= SPINS)
+            (void)sched_yield();
     }
 }

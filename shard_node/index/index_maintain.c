@@ -136,6 +136,7 @@ static enum status divide(struct change *change)
     const uint32_t dimension = index->params.rows.dimension;
     const struct kmeans_params params = {
         .simd = index->simd,
+        .level = index->params.level,
         .dimension = dimension,
         .rows = index->params.rows.rows,
         .points = change->slots,

@@ -65,6 +65,7 @@ static struct kmeans_params kmeans_of(const struct training *training, const uin
 {
     return (struct kmeans_params){
         .simd = training->index->simd,
+        .level = training->index->params.level,
         .dimension = dimension_of(training),
         .rows = training->index->params.rows.rows,
         .points = points,

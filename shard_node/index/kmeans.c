@@ -12,9 +12,11 @@
 
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
+#include "shard_node/distance.h"
 #include "shard_node/index/parallel.h"
 #include "shard_node/index/seed.h"
 
+#define FEW_CLUSTERS 4
 #define PIECE_POINTS ((size_t)SIMD_POINTS * 64) // of one turn of a thread
 
 struct kmeans {
@@ -97,6 +99,25 @@ static void assign_tile(struct kmeans *kmeans, uint32_t first, const float *pack
         kmeans->nearest[first + p] = nearest[p];
 }
 
+// With few centres most of a panel would be empty.
+static void assign_to_few(struct kmeans *kmeans, uint32_t point)
+{
+    const struct kmeans_params *params = kmeans->params;
+    float scores[FEW_CLUSTERS];
+    const struct distance_block block = {.queries = kmeans->centres,
+                                         .query_count = params->clusters,
+                                         .rows = row_of(params, point),
+                                         .row_count = 1,
+                                         .dimension = params->dimension};
+    distance_scores(params->level, &block, scores);
+    uint32_t nearest = 0;
+    for (uint32_t c = 1; c < params->clusters; c++) {
+        if (scores[c] - kmeans->half_norms[c] > scores[nearest] - kmeans->half_norms[nearest])
+            nearest = c;
+    }
+    kmeans->nearest[point] = nearest;
+}
+
 static void assign_piece(void *context, uint32_t worker, size_t piece)
 {
     (void)worker;
@@ -105,8 +126,14 @@ static void assign_piece(void *context, uint32_t worker, size_t piece)
     const size_t begin = piece * PIECE_POINTS;
     if (is_given_up(kmeans->params))
         return;
-    for (size_t i = begin; i < begin + PIECE_POINTS && i < kmeans->params->count;
-         i += SIMD_POINTS) {
+    const size_t count = kmeans->params->count;
+    const size_t end = count - begin < PIECE_POINTS ? count : begin + PIECE_POINTS;
+    if (kmeans->params->clusters <= FEW_CLUSTERS) {
+        for (size_t i = begin; i < end; i++)
+            assign_to_few(kmeans, (uint32_t)i);
+        return;
+    }
+    for (size_t i = begin; i < end; i += SIMD_POINTS) {
         pack(kmeans->params, (uint32_t)i, packed);
         assign_tile(kmeans, (uint32_t)i, packed);
     }

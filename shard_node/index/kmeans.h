@@ -19,6 +19,7 @@
 
 struct kmeans_params {
     const struct simd *simd;
+    enum cpu_level level; // that of `simd`
     uint32_t dimension;
     const uint16_t *rows;   // halves; row r at rows + r * dimension
     const uint32_t *points; // which rows
