@@ -48,6 +48,7 @@ struct blocks {
     size_t slabs;
     size_t closing_slabs;
     size_t taken;
+    size_t most; // that have been taken at once since blocks_shrink()
 };
 
 // --- rings
@@ -119,17 +120,12 @@ static struct slab *map_slab(void)
     return (struct slab *)(void *)memory; // zeroed
 }
 
-static size_t spare(const struct blocks *blocks)
+// How many slabs could be done without when so many blocks are taken.
+static size_t excess(const struct blocks *blocks, size_t taken)
 {
     const size_t part = blocks->slab_blocks / SPARE_SLAB_PART;
-    return (part > SPARE_MIN ? part : SPARE_MIN) + blocks->taken / SPARE_PART;
-}
-
-// How many slabs could be done without.
-static size_t excess(const struct blocks *blocks)
-{
+    const size_t wanted = taken + taken / SPARE_PART + (part > SPARE_MIN ? part : SPARE_MIN);
     const size_t room = (blocks->slabs - blocks->closing_slabs) * blocks->slab_blocks;
-    const size_t wanted = blocks->taken + spare(blocks);
     return room > wanted ? (room - wanted) / blocks->slab_blocks : 0;
 }
 
@@ -213,6 +209,8 @@ void *blocks_take(struct blocks *blocks)
     }
     if (slab) {
         blocks->taken++;
+        if (blocks->taken > blocks->most)
+            blocks->most = blocks->taken;
         slab->taken++;
         if (slab->taken == blocks->slab_blocks) {
             leave(slab);
@@ -238,7 +236,7 @@ void blocks_give_back(struct blocks *blocks, void *block)
     slab->taken--;
     blocks->taken--;
     if (slab->taken == 0) {
-        is_over = blocks_is_leaving(block) || excess(blocks) > 0;
+        is_over = blocks_is_leaving(block) || excess(blocks, blocks->taken) > 0;
         if (is_over)
             drop(blocks, slab);
         // Else the next blocks lie in a row again.
@@ -268,27 +266,28 @@ static bool close_slabs(struct blocks *blocks, size_t count)
         slabs[found++] = slab_at(at);
     assert(found >= count);
     qsort(slabs, found, sizeof(struct slab *), by_taken);
-    size_t closed = 0;
     for (size_t i = 0; i < count; i++) {
         if (slabs[i]->taken == 0) {
             drop(blocks, slabs[i]);
             unmap(slabs[i]);
         } else {
             set_closing(blocks, slabs[i], true);
-            closed++;
         }
     }
     mem_free(slabs);
-    return closed > 0;
+    return true;
 }
 
+// Intake takes up to a block for each list and gives as many back a moment later. What it takes again has to be
+// there, so slabs are closed by the most blocks there were, and whoever has just made room asks again.
 bool blocks_shrink(struct blocks *blocks)
 {
     (void)pthread_mutex_lock(&blocks->lock);
-    const size_t count = excess(blocks);
-    const bool has_closed = count > 0 && close_slabs(blocks, count);
+    const size_t count = excess(blocks, blocks->most);
+    const bool is_due = count > 0 ? close_slabs(blocks, count) : excess(blocks, blocks->taken) > 0;
+    blocks->most = blocks->taken;
     (void)pthread_mutex_unlock(&blocks->lock);
-    return has_closed;
+    return is_due;
 }
 
 bool blocks_is_leaving(const void *block)

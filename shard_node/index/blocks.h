@@ -33,7 +33,8 @@ void blocks_destroy(struct blocks **blocks);
 void *blocks_take(struct blocks *blocks);
 void blocks_give_back(struct blocks *blocks, void *block);
 
-// Closes the emptiest slabs when much is free. Returns whether it has found any: blocks_is_leaving() has changed.
+// To be called now and then. Closes the emptiest slabs when much has been free ever since the last call. Returns
+// whether it has, or would have but for what was taken meanwhile: then it is worth calling again.
 bool blocks_shrink(struct blocks *blocks);
 
 // Whether a block, which is taken, lies in a slab that is closing.

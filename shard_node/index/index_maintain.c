@@ -514,14 +514,14 @@ bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t 
                     struct index_upkeep *upkeep)
 {
     bool has_mended = false;
-    bool has_closed = false;
+    bool is_shrinking = false; // lists that were passed may lie in slabs that close
     for (uint32_t i = 0; i < lists && !has_mended; i++) {
         const struct tree *tree = atomic_load(&index->tree);
         if (index->upkeep_place >= tree->groups[index->upkeep_group]->count) {
             index->upkeep_place = 0;
             index->upkeep_group = (index->upkeep_group + 1) % tree->group_count;
             if (index->upkeep_group == 0)
-                has_closed |= lists_shrink(&index->lists);
+                is_shrinking |= lists_shrink(&index->lists);
         }
         if (tree->groups[index->upkeep_group]->count == 0)
             continue;
@@ -536,5 +536,5 @@ bool index_maintain(struct index *index, const _Atomic uint64_t *live, uint32_t 
         mem_free(change.slots);
     }
     (void)epoch_collect(index->params.epoch);
-    return has_mended || has_closed; // lists that were passed may lie in what closes
+    return has_mended || is_shrinking;
 }

@@ -68,7 +68,7 @@ void lists_copy(const struct lists *lists, const struct list *from, uint32_t at,
 // Gives back blocks that nothing was put into. For a list that nobody sees yet.
 void lists_trim(struct lists *lists, struct list *list);
 
-// Closes slabs (blocks.h) when much of the pools is free. Returns whether there are more of them now.
+// blocks_shrink() of both pools.
 bool lists_shrink(struct lists *lists);
 
 // Whether a list, which may be NULL, has blocks in a closing slab: written anew it has none.

@@ -82,6 +82,14 @@ static void give_back_any(struct holder *holder, size_t count, uint64_t *random)
         cr_assert(give_back(holder, seed_below(random, holder->count)));
 }
 
+// When nothing is taken meanwhile the second call closes what the first would have.
+static bool shrink(struct holder *holder)
+{
+    if (!blocks_shrink(holder->blocks))
+        return false;
+    return blocks_shrink(holder->blocks);
+}
+
 // As upkeep does.
 static size_t move_out(struct holder *holder)
 {
@@ -159,7 +167,7 @@ Test(index_blocks, random_order_gives_nobody_what_another_has)
             else if (holder.count > 0)
                 cr_assert(give_back(&holder, seed_below(&seed, holder.count)));
         }
-        closings += blocks_shrink(holder.blocks);
+        closings += shrink(&holder);
         if (phase % 3 != 0)
             moved += move_out(&holder);
         cr_expect(le(sz, holder.count * BYTES, blocks_bytes(holder.blocks)));
@@ -181,6 +189,9 @@ Test(index_blocks, memory_goes_back_after_half_was_given_back)
     give_back_any(&holder, HELD_MAX / 2, &seed);
     // Alone it does not: what is left lies everywhere.
     cr_expect(eq(sz, blocks_bytes(holder.blocks), 20 * BLOCKS_SLAB_BYTES));
+    // By the most there were, nothing is too much yet.
+    cr_expect(blocks_shrink(holder.blocks));
+    cr_expect(eq(sz, move_out(&holder), 0));
     cr_expect(blocks_shrink(holder.blocks));
     cr_expect(eq(int, blocks_shrink(holder.blocks), false), "what closes already counts");
     void *left = NULL;
@@ -209,7 +220,7 @@ Test(index_blocks, an_empty_slab_goes_at_once)
     cr_expect(eq(int, blocks_shrink(holder.blocks), false));
     // Until others have room.
     give_back_any(&holder, SLAB, &seed);
-    (void)blocks_shrink(holder.blocks);
+    (void)shrink(&holder);
     cr_expect(le(sz, blocks_bytes(holder.blocks), 2 * BLOCKS_SLAB_BYTES));
     expect_unlike(&holder);
     blocks_destroy(&holder.blocks);
@@ -233,12 +244,29 @@ Test(index_blocks, a_little_to_and_fro_maps_nothing)
     blocks_destroy(&holder.blocks);
 }
 
+// Intake takes much for a moment.
+Test(index_blocks, what_is_taken_again_and_again_stays)
+{
+    struct holder holder = {.blocks = blocks_create(BYTES)};
+    take_many(&holder, 8 * SLAB);
+    for (int i = 0; i < 20; i++) {
+        take_many(&holder, 4 * SLAB);
+        give_back_any(&holder, 4 * SLAB, &seed);
+        (void)blocks_shrink(holder.blocks);
+        cr_assert(eq(sz, move_out(&holder), 0));
+    }
+    cr_assert(blocks_shrink(holder.blocks), "until it is not");
+    cr_expect(move_out(&holder) > 0);
+    cr_expect(le(sz, blocks_bytes(holder.blocks), bytes_enough(&holder)));
+    blocks_destroy(&holder.blocks);
+}
+
 Test(index_blocks, what_closes_is_taken_from_before_more_is_mapped)
 {
     struct holder holder = {.blocks = blocks_create(BYTES)};
     take_many(&holder, 8 * SLAB);
     give_back_any(&holder, 4 * SLAB, &seed);
-    cr_assert(blocks_shrink(holder.blocks));
+    cr_assert(shrink(&holder));
     take_many(&holder, 4 * SLAB);
     cr_expect(eq(sz, blocks_bytes(holder.blocks), 8 * BLOCKS_SLAB_BYTES));
     cr_expect(eq(sz, move_out(&holder), 0));
