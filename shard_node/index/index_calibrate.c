@@ -19,12 +19,12 @@
 #include "shard_node/index/seed.h"
 
 #define QUERIES_MIN 200
-#define QUERIES 2000                  // of these recall is known to some 0.3 points
-#define PRODUCTS UINT64_C(1000000000) // of a query and a row: fewer ask when there are many rows
-#define ENOUGH 0.9995F                // more lists are not measured
-#define TOGETHER 8                    // queries that share a pass over the rows
-#define K INDEX_TEN                   // recall@10
-#define CHUNK 1024                    // rows of one block of products
+#define QUERIES 2000                 // of these recall is known to some 0.3 points
+#define PRODUCTS UINT64_C(500000000) // of a query and a row: fewer ask when there are many rows
+#define ENOUGH 0.9995F               // more lists are not measured
+#define TOGETHER 8                   // queries that share a pass over the rows
+#define K INDEX_TEN                  // recall@10
+#define CHUNK 1024                   // rows of one block of products
 
 struct calibration {
     struct index *index;

@@ -21,7 +21,7 @@
 #define SPLIT_ROUNDS 6
 #define SPLIT_TIMES 2 // the wanted length, and a list is split
 #define MERGE_PART 4  // of the wanted length, and a list is dissolved
-#define DEAD_PART 4   // of a list is dead, and it is written anew
+#define DEAD_PART 8   // of a list is dead, and it is written anew
 #define NEIGHBOURS 8  // lists near a split whose vectors may move
 
 // The list that is taken out and what comes in its place.
@@ -481,6 +481,15 @@ static bool drop_dead(struct change *change, const struct list *list)
     return is_done;
 }
 
+// A list is dissolved when it has become very short; or short, and so have all in the middle, as when half of
+// the rows were deleted: blocks that are half full and centres cost memory.
+static bool is_too_short(const struct index *index, const struct tree *tree, uint32_t live)
+{
+    const uint32_t wanted = index->params.list_vectors;
+    const bool are_short = index->vectors * 10 < (uint64_t)tree->cell_count * wanted * 7;
+    return live < wanted / MERGE_PART || (are_short && live < wanted / 2);
+}
+
 // False when the list is well as it is, or there was no memory.
 static bool mend(struct change *change)
 {
@@ -491,7 +500,7 @@ static bool mend(struct change *change)
     const uint32_t live = count_live(index, list, change->live);
     const uint32_t wanted = index->params.list_vectors;
     const bool is_long = live > SPLIT_TIMES * wanted && live / 2 >= cell_of(change)->undivided;
-    const bool is_short = live < wanted / MERGE_PART && tree->groups[change->group]->count > 1;
+    const bool is_short = is_too_short(index, tree, live) && tree->groups[change->group]->count > 1;
     const bool is_dead = (count - live) * DEAD_PART > count;
     if (!is_long && !is_short && (is_dead || lists_is_leaving(&index->lists, list)))
         return drop_dead(change, list);
