@@ -4,7 +4,8 @@
 #
 # usage: tools/check.sh [--long]
 #   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
-#           target, 100,000 damaged messages at each port, 10,000 cancels, ThreadSanitizer
+#           target, 100,000 damaged messages at each port, 10,000 cancels, 50 kills,
+#           ThreadSanitizer
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -14,7 +15,7 @@ long=no
 for argument in "$@"; do
     case $argument in
         --long) long=yes ;;
-        --help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "check.sh: unknown argument '$argument'; allowed: --long, --help" >&2; exit 2 ;;
     esac
 done
@@ -46,6 +47,8 @@ if [ $long = yes ]; then
     build clang
     step "test clang"
     ctest --preset clang -j "$jobs" --progress
+    step "50 kills around an index"
+    (cd build/dev && RECO_KILLS=50 bin/test_node_kill_index --verbose=1)
     step "10,000 cancels and deadlines"
     RECO_CANCELS=10000 build/dev/bin/test_coordinator_cancel --verbose=1
     build fuzz
