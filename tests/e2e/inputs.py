@@ -131,7 +131,7 @@ class Manifests(Inputs):
         for name, words in (("t.csv line 3", "'/dev/zero': is a pipe or device"),
                             ("t.csv line 4", "is a pipe or device: a regular file is allowed"),
                             ("t.csv line 5", "is a folder"),
-                            ("t", "no known format"),
+                            ("t.csv line 6", "no known format"),
                             ("t.csv line 7", "no such file"),
                             ("t.csv line 8", "is a URL: a path is needed"),
                             ("t.csv line 9", "more than 1048576 bytes")):
