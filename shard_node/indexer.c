@@ -21,7 +21,6 @@
 #include "shard_node/keeper.h"
 
 #define SEED 0x7265636fu
-#define UPKEEP_LISTS 64 // looked at in one turn
 #define UPKEEP_REST 19
 
 struct indexer {
@@ -291,12 +290,13 @@ static int64_t mend(struct work *work, struct index *index)
 
     struct index_upkeep upkeep = {0};
     const int64_t began_us = clock_now_us();
-    if (index_maintain(index, rows_live(rows), UPKEEP_LISTS, &upkeep)) {
+    if (index_maintain(index, rows_live(rows), INDEXER_UPKEEP_LISTS, &upkeep)) {
         work->side->kept.has_changed = true;
         shelf_index_note(work->side);
         notes->upkeep_left = atomic_load(&work->side->lists);
     } else {
-        notes->upkeep_left -= notes->upkeep_left < UPKEEP_LISTS ? notes->upkeep_left : UPKEEP_LISTS;
+        notes->upkeep_left -=
+            notes->upkeep_left < INDEXER_UPKEEP_LISTS ? notes->upkeep_left : INDEXER_UPKEEP_LISTS;
     }
     node_side_mended(work->indexer->params.side, &upkeep);
     const int64_t now_us = clock_now_us();

@@ -25,6 +25,7 @@
 #define INDEXER_WAIT_US 100000    // that fewer may wait
 #define INDEXER_CHUNK 65536u      // rows taken in between two looks at whether to stop
 #define INDEXER_COVER_PERCENT 90  // of the slots, and an index is published
+#define INDEXER_UPKEEP_LISTS 64   // looked at in one turn of mending
 #define INDEXER_RETRY_US 60000000 // after memory did not suffice
 
 struct indexer;

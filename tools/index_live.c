@@ -15,6 +15,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "shard_node/index/seed.h"
+#include "shard_node/indexer.h"
 #include "tools/exact_least.h"
 #include "tools/npyfile.h"
 #include "tools/unit_rows.h"
@@ -23,7 +24,6 @@
 #define INSERTED_PERCENT 90
 #define ASK_SECONDS 1.0
 #define FULL_SPEED 0.95
-#define UPKEEP_LISTS 64   // looked at in one turn of mending, as in shard_node/indexer.c
 #define MENDS_PER_LIST 16 // in one step; more, and mending does not end
 
 struct set {
@@ -279,8 +279,8 @@ static enum status mend(struct index_live *live, uint32_t wanted, struct index_l
     uint64_t may = (uint64_t)MENDS_PER_LIST * lists_of(index);
     uint32_t left = wanted ? wanted : lists_of(index);
     while (left > 0) {
-        if (!index_maintain(index, live->live, UPKEEP_LISTS, &out->upkeep))
-            left -= left < UPKEEP_LISTS ? left : UPKEEP_LISTS;
+        if (!index_maintain(index, live->live, INDEXER_UPKEEP_LISTS, &out->upkeep))
+            left -= left < INDEXER_UPKEEP_LISTS ? left : INDEXER_UPKEEP_LISTS;
         else if (may-- > 0)
             left = wanted ? wanted : lists_of(index);
         else
@@ -318,7 +318,7 @@ static enum status take_in(struct index_live *live, uint32_t until, const uint32
         status = index_extend(live->index, next, live->live, why);
         out->extend_seconds += seconds_since(extend_us);
         if (!status)
-            status = mend(live, UPKEEP_LISTS, out, why);
+            status = mend(live, INDEXER_UPKEEP_LISTS, out, why);
     }
     out->seconds = seconds_since(began_us);
     return status;

@@ -129,6 +129,15 @@ static void sort_out(struct change *change, const uint32_t *nearest, uint32_t *s
     memcpy(change->slots, sorted, change->slot_count * sizeof(*sorted));
 }
 
+// A shorter list is dissolved: one that is very short; while all are short, as when half of the rows were deleted,
+// also one below a half, since blocks that are half full and centres cost memory.
+static uint32_t least_of(const struct index *index)
+{
+    const uint32_t wanted = index->params.list_vectors;
+    const uint64_t lists = atomic_load(&index->tree)->cell_count;
+    return index->vectors * 10 < lists * wanted * 7 ? wanted / 2 : wanted / MERGE_PART;
+}
+
 // Two centres for the vectors of the list. STATUS_INVALID: it is better left whole until it has doubled.
 static enum status divide(struct change *change)
 {
@@ -151,22 +160,18 @@ static enum status divide(struct change *change)
     if (!nearest)
         return STATUS_NO_MEMORY;
     enum status status = kmeans_run(&params, centres, nearest);
-    uint32_t second = 0;
-    for (uint32_t i = 0; status == STATUS_OK && i < change->slot_count; i++)
-        second += nearest[i];
-    // Equal vectors, or a few beside many: a part too short would be dissolved again.
-    const uint32_t shorter =
-        second < change->slot_count - second ? second : change->slot_count - second;
-    if (status == STATUS_OK && shorter < index->params.list_vectors / MERGE_PART) {
-        cell_of(change)->undivided = change->slot_count;
-        status = STATUS_INVALID;
-    }
     for (size_t i = 0; i < 2 && status == STATUS_OK; i++)
         index->simd->rotate(&index->rotation, centres + i * dimension,
                             change->centres + i * index->rotation.dimensions);
     if (status == STATUS_OK)
         sort_out(change, nearest, nearest + change->slot_count);
     mem_free(nearest);
+    // Equal vectors, or a few beside many: a part too short would be dissolved again.
+    const uint32_t shorter = change->put[0] < change->put[1] ? change->put[0] : change->put[1];
+    if (status == STATUS_OK && shorter < least_of(index)) {
+        cell_of(change)->undivided = change->slot_count;
+        status = STATUS_INVALID;
+    }
     change->new_count = 2;
     return status;
 }
@@ -481,15 +486,6 @@ static bool drop_dead(struct change *change, const struct list *list)
     return is_done;
 }
 
-// A list is dissolved when it has become very short; or short, and so have all in the middle, as when half of
-// the rows were deleted: blocks that are half full and centres cost memory.
-static bool is_too_short(const struct index *index, const struct tree *tree, uint32_t live)
-{
-    const uint32_t wanted = index->params.list_vectors;
-    const bool are_short = index->vectors * 10 < (uint64_t)tree->cell_count * wanted * 7;
-    return live < wanted / MERGE_PART || (are_short && live < wanted / 2);
-}
-
 // False when the list is well as it is, or there was no memory.
 static bool mend(struct change *change)
 {
@@ -500,7 +496,7 @@ static bool mend(struct change *change)
     const uint32_t live = count_live(index, list, change->live);
     const uint32_t wanted = index->params.list_vectors;
     const bool is_long = live > SPLIT_TIMES * wanted && live / 2 >= cell_of(change)->undivided;
-    const bool is_short = is_too_short(index, tree, live) && tree->groups[change->group]->count > 1;
+    const bool is_short = live < least_of(index) && tree->groups[change->group]->count > 1;
     const bool is_dead = (count - live) * DEAD_PART > count;
     if (!is_long && !is_short && (is_dead || lists_is_leaving(&index->lists, list)))
         return drop_dead(change, list);

@@ -12,12 +12,14 @@ every machine, so each recall is one number; its floor lies 0.2 points below wha
 2026-11-29. Shards: 84,000 rows of 128 numbers and the report of a real cluster, the same 200 records
 asking in all four ways.
 """
+import json
 import shutil
 import tempfile
 from pathlib import Path
 
 import cli
 from cli import Case, Cluster, reco
+from procs import wait_for
 
 ROWS = 100000
 SHARED_ROWS, SHARED_DIMENSION = 84000, 128  # enough that each of four nodes makes an index
@@ -35,19 +37,25 @@ class Recall(Case):
         assert done.returncode == 0, done.stderr
 
     def test_no_recall_is_below_its_floor(self):
-        files = [cls for name in FLOORS for cls in ("--queries", self.vectors / f"queries-{name}.npy")]
+        files = [word for name in FLOORS for word in ("--queries", self.vectors / f"queries-{name}.npy")]
         for line in self.lines("bench", "index", "--base", self.vectors / "base.npy", *files, "--recall", "",
                                "--nprobe", "8,32", "--threads", "2"):
             name = Path(line["queries"]).stem.split("-")[1]
             self.assertGreaterEqual(line["recall"], FLOORS[name][line["settings"]["nprobe"]], line)
+
+    def report(self, cluster):
+        """None while a node counts as down: it may when everything else runs beside it."""
+        done = reco("memory", "report", "m", "--sample", SAMPLE, "--target-recall", TARGET, "--server", cluster.address,
+                    "--json")
+        self.assertIn(done.returncode, (0, 3), done.stderr)
+        return json.loads(done.stdout) if done.returncode == 0 else None
 
     def recall_of(self, shards):
         cluster = Cluster(self.top / str(shards), "--shards", shards)
         try:
             base = self.top / "vectors" / "base.npy"
             self.run_ok("memory", "build", "m", base, base, "--space", f"made:{SHARED_DIMENSION}", "--server", cluster.address)
-            report = self.lines("memory", "report", "m", "--sample", SAMPLE, "--target-recall", TARGET,
-                                "--server", cluster.address)[0]
+            report = wait_for("all nodes answer", lambda: self.report(cluster))
             self.assertEqual(report["searched"], "ivf")
             return sum(report["recall_at_10"].values()) / len(report["recall_at_10"])
         finally:
