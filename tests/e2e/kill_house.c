@@ -125,7 +125,8 @@ static void run_program(int ready)
     (void)snprintf(data, sizeof(data), "%s/data", directory);
     (void)snprintf(keys, sizeof(keys), "%s/keys", directory);
     (void)snprintf(log, sizeof(log), "%s/log", directory);
-    (void)unsetenv("RECO_KILLS"); // which is ours; the program refuses variables that it does not know
+    (void)unsetenv(
+        "RECO_KILLS"); // which is ours; the program refuses variables that it does not know
     dup2(open(log, O_WRONLY | O_CREAT | O_APPEND, 0666), STDERR_FILENO);
     dup2(ready, STDOUT_FILENO);
     execl(RECO_BINARY_DIR "/bin/reco-shard", "reco-shard", "--data", data, "--keys", keys,
