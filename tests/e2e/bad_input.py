@@ -112,9 +112,9 @@ def raw_cases(front):
         ("unknown service", lambda: call("/nobody.v1.None/Do"), "UNIMPLEMENTED"),
         ("compression", lambda: front.channel.unary_unary(search)(
             bytes(4000), timeout=20, compression=grpc.Compression.Gzip), "UNIMPLEMENTED"),
+        ("request id of 65 bytes", lambda: call(search, metadata=[("x-request-id", "r" * 65)]), "INVALID_ARGUMENT"),
         ("20 KB of metadata", lambda: call(search, metadata=[("x-large", "y" * 20000)]),
          ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL")),
-        ("request id of 65 bytes", lambda: call(search, metadata=[("x-request-id", "r" * 65)]), "INVALID_ARGUMENT"),
     ]
 
 
@@ -163,7 +163,9 @@ def main():
             failure = expect_failure(name, lambda: front.call(service, method, **fields))
             judge(name, failure, code, field, words)
             assert answer() == before, f"{name}: another answer afterwards"
-        for name, action, code in raw_cases(front):
+        # gRPC 1.51 drops the connection that brings too much metadata (proto/README.md): others must not see it.
+        stranger = Front(cluster.address, **{"grpc.use_local_subchannel_pool": 1})
+        for name, action, code in raw_cases(stranger):
             try:
                 action()
             except grpc.RpcError as error:
@@ -178,6 +180,7 @@ def main():
         judge("NaN in a record", failure, "INVALID_ARGUMENT", "records[0].image_embedding", "finite")
         assert contents() == had, "the memories are not as they were"
         assert cluster.pids() == pids, "a process was restarted"
+        stranger.close()
         front.close()
     print(f"ok   {len(table) + 6} kinds of bad input: named, refused, nothing changed")
 

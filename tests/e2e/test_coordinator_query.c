@@ -627,6 +627,7 @@ Test(query, a_busy_encoder_costs_the_fusion_and_not_the_deadline)
     struct house house;
     struct thread *thread = NULL;
     int plain = 0;
+    int late = 0;
     house_open(&house, 2, NULL);
     house_fill(&house, "m", RECORDS);
     struct encoder_load load = {.house = &house};
@@ -641,7 +642,7 @@ Test(query, a_busy_encoder_costs_the_fusion_and_not_the_deadline)
         cr_assert(
             eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why), STATUS_OK),
             "%s", why.text);
-        cr_expect(lt(i64, clock_now_us() - begun_us, 200000)); // not the encoder's time
+        late += clock_now_us() - begun_us > 200000; // the encoder's time, or a machine that stalls
         if (answer.gate > 0)
             continue;
         plain++;
@@ -650,6 +651,7 @@ Test(query, a_busy_encoder_costs_the_fusion_and_not_the_deadline)
         cr_expect(eq(int, memcmp(embedding, answer.embedding, sizeof(embedding)), 0));
     }
     cr_expect(gt(int, plain, 0));
+    cr_expect(lt(int, late, 6)); // of 60; those that wait for the encoder would all be late
     atomic_store(&load.stop, true);
     thread_join(&thread);
     house_close(&house);
