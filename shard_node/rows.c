@@ -30,12 +30,14 @@
 #include "proto/base/limits.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/parallel.h"
 #include "shard_node/disk_error.h"
 #include "shard_node/distance.h"
 #include "shard_node/rows_internal.h"
 
-#define CHUNK 256       // records written by one pwritev and published under one lock
-#define DAMAGED_SHARE 8 // more than one row in eight damaged: nothing there is worth keeping
+#define CHUNK 256        // records written by one pwritev and published under one lock
+#define CHECK_SLOTS 4096 // checked by one thread at a time; whole words of bits
+#define DAMAGED_SHARE 8  // more than one row in eight damaged: nothing there is worth keeping
 
 // --- opening
 
@@ -150,19 +152,33 @@ static void note_damaged(struct rows *rows, uint32_t slot, struct rows_opened *o
     opened->damaged[opened->damaged_count++] = id;
 }
 
-// Checks every live row, which also brings it into memory, and enters it into the map.
-static enum status check_rows(struct rows *rows, struct rows_opened *opened, struct reason *why)
+struct check {
+    const struct rows *rows;
+    uint64_t *sound; // a bit for each live slot whose row is
+};
+
+static void check_piece(void *context, uint32_t worker, size_t piece)
+{
+    (void)worker;
+    const struct check *check = context;
+    const struct rows *rows = check->rows;
+    const uint32_t slots = slot_count(rows);
+    const uint32_t first = (uint32_t)piece * CHECK_SLOTS;
+    const uint32_t end = slots - first < CHECK_SLOTS ? slots : first + CHECK_SLOTS;
+    for (uint32_t slot = first; slot < end; slot++) {
+        if (rows_bit(rows->live, slot) && row_is_sound(rows, slot))
+            check->sound[slot / 64] |= 1ull << (slot % 64);
+    }
+}
+
+static enum status enter_sound(struct rows *rows, const uint64_t *sound, struct rows_opened *opened,
+                               struct reason *why)
 {
     const uint32_t slots = slot_count(rows);
-    for (int f = 0; f < ROWS_SLOTS; f++) {
-        if (slots > 0)
-            (void)madvise(rows->file[f].map, slots * rows->file[f].item_bytes,
-                          MADV_WILLNEED); // a hint
-    }
     for (uint32_t slot = 0; slot < slots; slot++) {
         if (!rows_bit(rows->live, slot))
             continue;
-        if (!row_is_sound(rows, slot)) {
+        if ((sound[slot / 64] >> (slot % 64) & 1) == 0) {
             note_damaged(rows, slot, opened);
             if (opened->damaged_count > slots / DAMAGED_SHARE)
                 return reason_set(why, STATUS_CORRUPT, "rows", "%s: %zu rows fail their checksum",
@@ -175,6 +191,28 @@ static enum status check_rows(struct rows *rows, struct rows_opened *opened, str
         rows->live_count++;
     }
     return STATUS_OK;
+}
+
+// Checks every live row with all cores, which also brings it into memory, and enters it into the map.
+static enum status check_rows(struct rows *rows, struct rows_opened *opened, struct reason *why)
+{
+    const uint32_t slots = slot_count(rows);
+    for (int f = 0; f < ROWS_SLOTS; f++) {
+        if (slots > 0)
+            (void)madvise(rows->file[f].map, slots * rows->file[f].item_bytes,
+                          MADV_WILLNEED); // a hint
+    }
+    const size_t words = rows_words_of(slots) + 1;
+    struct check check = {rows, mem_try_alloc_array(words, sizeof(uint64_t))};
+    if (!check.sound)
+        return reason_set(why, STATUS_NO_MEMORY, "rows", "no memory to check %" PRIu32 " slots",
+                          slots);
+    memset(check.sound, 0, words * sizeof(uint64_t));
+    parallel_run((uint32_t)cpu_count(), (slots + CHECK_SLOTS - 1) / CHECK_SLOTS, check_piece,
+                 &check);
+    const enum status status = enter_sound(rows, check.sound, opened, why);
+    mem_free(check.sound);
+    return status;
 }
 
 static enum status take_over(struct rows *rows, struct rows_opened *opened, struct reason *why)

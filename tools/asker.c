@@ -8,8 +8,8 @@
 #include "proto/base/clock.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
+#include "proto/base/parallel.h"
 #include "proto/base/thread.h"
-#include "shard_node/index/parallel.h"
 #include "shard_node/rows.h"
 #include "shard_node/scan.h"
 

@@ -6,7 +6,7 @@
 #include <assert.h>
 
 #include "proto/base/mem.h"
-#include "shard_node/index/parallel.h"
+#include "proto/base/parallel.h"
 #include "shard_node/rows.h"
 #include "shard_node/scan.h"
 

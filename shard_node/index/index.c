@@ -12,8 +12,8 @@
 #include <sys/mman.h>
 
 #include "proto/base/mem.h"
+#include "proto/base/parallel.h"
 #include "shard_node/index/index_internal.h"
-#include "shard_node/index/parallel.h"
 
 #define LONGEST_EVERY 64 // descriptions
 

@@ -13,9 +13,9 @@
 
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
+#include "proto/base/parallel.h"
 #include "shard_node/distance.h"
 #include "shard_node/index/index_internal.h"
-#include "shard_node/index/parallel.h"
 #include "shard_node/index/seed.h"
 
 #define QUERIES_MIN 200

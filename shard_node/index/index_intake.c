@@ -8,8 +8,8 @@
 
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
+#include "proto/base/parallel.h"
 #include "shard_node/index/index_internal.h"
-#include "shard_node/index/parallel.h"
 
 #define PIECE_ROWS 512 // of one turn of a thread
 

@@ -22,6 +22,7 @@
 #define SPLIT_TIMES 2 // the wanted length, and a list is split
 #define MERGE_PART 4  // of the wanted length, and a list is dissolved
 #define DEAD_PART 8   // of a list is dead, and it is written anew
+#define BLOCK_PART 32 // of it is enough when that gives a block back
 #define NEIGHBOURS 8  // lists near a split whose vectors may move
 
 // The list that is taken out and what comes in its place.
@@ -486,6 +487,20 @@ static bool drop_dead(struct change *change, const struct list *list)
     return is_done;
 }
 
+static uint32_t blocks_for(uint32_t count)
+{
+    return (count + CODES_BLOCK - 1) / CODES_BLOCK;
+}
+
+// Whether a list with so many live vectors should be written anew: for the time of those who read it, or for
+// its memory.
+static bool is_wasteful(uint32_t count, uint32_t live)
+{
+    const uint32_t dead = count - live;
+    return dead * DEAD_PART > count ||
+           (dead * BLOCK_PART > count && blocks_for(live) < blocks_for(count));
+}
+
 // False when the list is well as it is, or there was no memory.
 static bool mend(struct change *change)
 {
@@ -497,8 +512,8 @@ static bool mend(struct change *change)
     const uint32_t wanted = index->params.list_vectors;
     const bool is_long = live > SPLIT_TIMES * wanted && live / 2 >= cell_of(change)->undivided;
     const bool is_short = live < least_of(index) && tree->groups[change->group]->count > 1;
-    const bool is_dead = (count - live) * DEAD_PART > count;
-    if (!is_long && !is_short && (is_dead || lists_is_leaving(&index->lists, list)))
+    if (!is_long && !is_short &&
+        (is_wasteful(count, live) || lists_is_leaving(&index->lists, list)))
         return drop_dead(change, list);
     if ((!is_long && !is_short) || !gather(change, list, live))
         return false;

@@ -15,9 +15,9 @@
 
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
+#include "proto/base/parallel.h"
 #include "shard_node/index/index_internal.h"
 #include "shard_node/index/kmeans.h"
-#include "shard_node/index/parallel.h"
 #include "shard_node/index/seed.h"
 
 #define FIRST_ROUNDS 8   // of each level of the first centres

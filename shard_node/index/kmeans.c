@@ -12,8 +12,8 @@
 
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
+#include "proto/base/parallel.h"
 #include "shard_node/distance.h"
-#include "shard_node/index/parallel.h"
 #include "shard_node/index/seed.h"
 
 #define FEW_CLUSTERS 4

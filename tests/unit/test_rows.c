@@ -271,6 +271,28 @@ Test(rows, a_damaged_row_is_out_and_named)
     rows_close(&rows);
 }
 
+// Several threads check; the ends of what each takes, and the order in which it is told.
+Test(rows, damaged_rows_are_found_wherever_they_are)
+{
+    static const uint64_t at[] = {0, 4095, 4096, 8191, 8192, 8999};
+    enum { COUNT = sizeof(at) / sizeof(at[0]) };
+    struct rows *rows = create();
+    put_many(rows, 0, 9000);
+    checkpoint(rows, 1);
+    rows_close(&rows);
+    for (size_t i = 0; i < COUNT; i++)
+        damage(i % 2 ? "text" : "image", (off_t)at[i] * DIMENSION * 2);
+
+    struct rows_opened opened = {0};
+    cr_assert(eq(int, reopen(&rows, &opened), STATUS_OK));
+    cr_assert(eq(sz, opened.damaged_count, COUNT));
+    for (size_t i = 0; i < COUNT; i++)
+        cr_expect(eq(u64, opened.damaged[i], at[i]));
+    cr_expect(eq(u64, rows_live_count(rows), 9000 - COUNT));
+    mem_free(opened.damaged);
+    rows_close(&rows);
+}
+
 Test(rows, a_damaged_row_that_is_dead_does_no_harm)
 {
     struct rows *rows = create();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// parallel.h - does numbered pieces of work with several threads, for building.
+// parallel.h - does numbered pieces of work with several threads, which end with it: for what takes seconds.
 //
 // Thread-safety: any thread may run one of its own.
 
-#ifndef RECO_SHARD_NODE_INDEX_PARALLEL_H
-#define RECO_SHARD_NODE_INDEX_PARALLEL_H
+#ifndef RECO_PROTO_BASE_PARALLEL_H
+#define RECO_PROTO_BASE_PARALLEL_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Threads take the next number from one counter.
 
-#include "shard_node/index/parallel.h"
+#include "proto/base/parallel.h"
 
 #include <stdatomic.h>
 
@@ -35,7 +35,7 @@ void parallel_run(uint32_t threads, size_t pieces, parallel_body body, void *con
     struct thread *others[PARALLEL_THREADS_MAX];
     uint32_t started = 0;
     while (started + 1 < threads && started + 1 < pieces && started < PARALLEL_THREADS_MAX &&
-           thread_start("reco-index", thread_main, &parallel, &others[started]) == STATUS_OK)
+           thread_start("parallel", thread_main, &parallel, &others[started]) == STATUS_OK)
         started++;
     work(&parallel);
     for (uint32_t i = 0; i < started; i++)
