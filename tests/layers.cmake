@@ -27,8 +27,8 @@ set(may_use_shaders/ops "shaders/(ops|kernels|gpu|cpu)|proto/base")
 set(may_use_shaders/models "shaders/(models|ops)|proto/base")
 set(may_use_shard_node/index "shard_node|proto/base") # rows and distances, not the store
 set(may_use_shard_node "shard_node|proto/[a-z]+") # never shaders: a shard needs no GPU
-set(may_use_coordinator "coordinator|shaders/[a-z]+|proto/[a-z]+") # never shard_node: they meet in shard.proto
-set(may_use_tools "tools|coordinator|shard_node|shaders/[a-z]+|proto/[a-z]+")
+set(may_use_coordinator "coordinator|shaders/(models|ops)|proto/[a-z]+") # never shard_node: they meet in shard.proto
+set(may_use_tools "tools|coordinator|shard_node|shaders/(models|ops|gpu)|proto/[a-z]+") # gpu: to list devices
 set(may_use_tests "tests|tools|coordinator|shard_node|shaders/[a-z]+|proto/[a-z]+")
 set(folders
     proto/base proto/wire proto/bus proto/rpc proto/http

@@ -120,6 +120,8 @@ caught(shard_node/store.c layer "#include \"shaders/models/clip.h\"")
 caught(shard_node/store.c layer "#include \"coordinator/query.h\"")
 caught(coordinator/main.c layer "#include \"shard_node/store.h\"")
 caught(coordinator/main.c layer "#include \"tools/verbs/verb_up.h\"")
+caught(coordinator/main.c layer "#include \"shaders/gpu/gpu.h\"")
+caught(tools/verbs/verb_up.c layer "#include \"shaders/kernels/args.h\"")
 caught(tools/verbs/verb_up.c layer "#include \"tests/support/npy.h\"")
 caught(tools/verbs/verb_up.c layer "  #  include  \"tests/support/npy.h\"")
 

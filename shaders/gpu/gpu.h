@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// gpu.h - a compute device behind Vulkan: its memory, its kernels, its queue.
+//
+// libvulkan is looked for when it is first needed; a machine without it has no device.
+// Work is recorded by gpu_upload(), gpu_fill() and gpu_dispatch() and runs in the order of
+// the calls, each seeing all that the earlier ones wrote. It is submitted when enough has
+// come together, and at the latest by gpu_download() and gpu_finish(), which wait.
+//
+// A failure of recording, submitting or waiting loses work that was promised, so the device
+// then refuses everything but gpu_free(), gpu_kernel_destroy() and gpu_close().
+//
+// Thread-safety: none. One thread at a time uses a gpu and what it made.
+
+#ifndef RECO_SHADERS_GPU_GPU_H
+#define RECO_SHADERS_GPU_GPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+
+#define GPU_DEVICES_MAX 16
+#define GPU_UUID_BYTES 37 // "6d657361-3232-2e33-2e36-000000000000" and a NUL
+#define GPU_NAME_BYTES 256
+#define GPU_REASON_BYTES 160
+#define GPU_BINDINGS_MAX 8
+#define GPU_PUSH_BYTES_MAX 128 // what every device has
+#define GPU_CONSTANTS_MAX 16
+#define GPU_ALIGNMENT 256 // bytes; every offset of a view is a multiple
+
+struct gpu;
+struct gpu_buffer;
+struct gpu_kernel;
+
+enum gpu_kind { GPU_OTHER, GPU_INTEGRATED, GPU_DISCRETE, GPU_VIRTUAL, GPU_SOFTWARE };
+
+struct gpu_device {
+    char uuid[GPU_UUID_BYTES];
+    char name[GPU_NAME_BYTES];
+    char driver[2 * GPU_NAME_BYTES];
+    enum gpu_kind kind;
+    uint32_t api_major;
+    uint32_t api_minor;
+    uint64_t memory_bytes;         // its largest heap of its own
+    uint64_t binding_bytes_max;    // what one kernel sees as one array
+    uint64_t allocation_bytes_max; // taken from the driver at once
+    uint32_t shared_bytes_max;     // of a workgroup
+    uint32_t invocations_max;      // of a workgroup
+    uint32_t subgroup;             // invocations
+    bool half_storage;             // 16-bit floats in buffers; every usable device has them
+    bool half_arithmetic;
+    bool usable;                    // gpu_open() takes it when it is named
+    bool automatic;                 // it may also be chosen without being named
+    char why_not[GPU_REASON_BYTES]; // of the first of the two that is false, else ""
+};
+
+// "discrete"
+const char *gpu_kind_name(enum gpu_kind kind);
+
+// Lists the machine's devices, at most `max`, in the driver's order. *count is 0, with the
+// reason in *why, where there is no libvulkan or no driver; that is no failure.
+enum status gpu_list(struct gpu_device *out, size_t max, size_t *count,
+                     struct reason *why) MUST_CHECK;
+
+// Opens the device with this UUID, in either case. STATUS_NOT_FOUND naming those that are
+// there, STATUS_UNSUPPORTED for one that is not usable, STATUS_NO_MEMORY.
+enum status gpu_open(const char *uuid, struct gpu **out, struct reason *why) MUST_CHECK;
+
+// Waits for the device, frees it and sets *gpu to NULL. What it made must be gone. NULL is allowed.
+void gpu_close(struct gpu **gpu);
+
+// Valid until gpu_close().
+const struct gpu_device *gpu_device(const struct gpu *gpu);
+
+// --- memory
+
+// `bytes` of the device's memory, all zero, beginning at a multiple of GPU_ALIGNMENT.
+// STATUS_UNSUPPORTED above binding_bytes_max, STATUS_NO_MEMORY.
+enum status gpu_alloc(struct gpu *gpu, uint64_t bytes, struct gpu_buffer **out,
+                      struct reason *why) MUST_CHECK;
+void gpu_free(struct gpu *gpu, struct gpu_buffer **buffer); // NULL is allowed
+
+// Offset and bytes are multiples of 4. `data` is only read, and only during the call.
+enum status gpu_upload(struct gpu *gpu, struct gpu_buffer *buffer, uint64_t offset,
+                       const void *data, uint64_t bytes, struct reason *why) MUST_CHECK;
+enum status gpu_download(struct gpu *gpu, const struct gpu_buffer *buffer, uint64_t offset,
+                         void *data, uint64_t bytes, struct reason *why) MUST_CHECK;
+enum status gpu_fill(struct gpu *gpu, struct gpu_buffer *buffer, uint64_t offset, uint64_t bytes,
+                     uint32_t value, struct reason *why) MUST_CHECK;
+
+// --- kernels
+
+struct gpu_kernel_params {
+    const char *name;      // for reasons and timings; must outlive the kernel
+    const uint32_t *words; // SPIR-V with the entry point "main"
+    size_t word_count;
+    uint32_t bindings;                     // storage buffers 0 .. bindings - 1 of set 0
+    uint32_t push_bytes;                   // 0..GPU_PUSH_BYTES_MAX, a multiple of 4
+    uint32_t constants[GPU_CONSTANTS_MAX]; // specialisation constants with the ids 0 .. - 1
+    uint32_t constant_count;
+};
+
+// STATUS_NO_MEMORY; STATUS_INTERNAL when the driver refuses it.
+enum status gpu_kernel_create(struct gpu *gpu, const struct gpu_kernel_params *params,
+                              struct gpu_kernel **out, struct reason *why) MUST_CHECK;
+void gpu_kernel_destroy(struct gpu *gpu, struct gpu_kernel **kernel); // waits; NULL is allowed
+
+// --- work
+
+// A part of a buffer as a kernel sees it.
+struct gpu_view {
+    const struct gpu_buffer *buffer;
+    uint64_t offset; // bytes, a multiple of GPU_ALIGNMENT
+    uint64_t bytes;  // more than 0, at most binding_bytes_max
+};
+
+struct gpu_dispatch {
+    const struct gpu_kernel *kernel;
+    struct gpu_view views[GPU_BINDINGS_MAX]; // as many as the kernel has bindings
+    const void *push;                        // push_bytes of the kernel
+    uint32_t groups[3];                      // 1..65535 each
+    double work; // operations on floats, about: decides how much is submitted at a time
+};
+
+enum status gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *dispatch,
+                         struct reason *why) MUST_CHECK;
+
+// Submits what is recorded and waits until all is done. STATUS_UNAVAILABLE when the device is
+// lost or does not answer.
+enum status gpu_finish(struct gpu *gpu, struct reason *why) MUST_CHECK;
+
+#endif

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// gpu_internal.h - what the files of the Vulkan runtime share, and the table of functions
+// through which every call of Vulkan goes: tests replace entries to make calls fail.
+//
+// Thread-safety: as gpu.h.
+
+#ifndef RECO_SHADERS_GPU_GPU_INTERNAL_H
+#define RECO_SHADERS_GPU_GPU_INTERNAL_H
+
+#define VK_NO_PROTOTYPES
+#include <vulkan/vulkan_core.h>
+
+#include "shaders/gpu/gpu.h"
+
+// Every function of Vulkan that is used, by the object that it is asked from.
+#define GPU_API_GLOBAL(X)                                                                          \
+    X(CreateInstance)                                                                              \
+    X(EnumerateInstanceVersion)
+
+#define GPU_API_INSTANCE(X)                                                                        \
+    X(DestroyInstance)                                                                             \
+    X(EnumeratePhysicalDevices)                                                                    \
+    X(GetPhysicalDeviceProperties)                                                                 \
+    X(GetPhysicalDeviceProperties2)                                                                \
+    X(GetPhysicalDeviceFeatures2)                                                                  \
+    X(GetPhysicalDeviceMemoryProperties)                                                           \
+    X(GetPhysicalDeviceQueueFamilyProperties)                                                      \
+    X(CreateDevice)                                                                                \
+    X(GetDeviceProcAddr)
+
+#define GPU_API_DEVICE(X)                                                                          \
+    X(DestroyDevice)                                                                               \
+    X(GetDeviceQueue)                                                                              \
+    X(DeviceWaitIdle)                                                                              \
+    X(AllocateMemory)                                                                              \
+    X(FreeMemory)                                                                                  \
+    X(MapMemory)                                                                                   \
+    X(CreateBuffer)                                                                                \
+    X(DestroyBuffer)                                                                               \
+    X(GetBufferMemoryRequirements)                                                                 \
+    X(BindBufferMemory)                                                                            \
+    X(CreateShaderModule)                                                                          \
+    X(DestroyShaderModule)                                                                         \
+    X(CreateDescriptorSetLayout)                                                                   \
+    X(DestroyDescriptorSetLayout)                                                                  \
+    X(CreatePipelineLayout)                                                                        \
+    X(DestroyPipelineLayout)                                                                       \
+    X(CreateComputePipelines)                                                                      \
+    X(DestroyPipeline)                                                                             \
+    X(CreateDescriptorPool)                                                                        \
+    X(DestroyDescriptorPool)                                                                       \
+    X(ResetDescriptorPool)                                                                         \
+    X(AllocateDescriptorSets)                                                                      \
+    X(UpdateDescriptorSets)                                                                        \
+    X(CreateCommandPool)                                                                           \
+    X(DestroyCommandPool)                                                                          \
+    X(ResetCommandPool)                                                                            \
+    X(AllocateCommandBuffers)                                                                      \
+    X(BeginCommandBuffer)                                                                          \
+    X(EndCommandBuffer)                                                                            \
+    X(CmdBindPipeline)                                                                             \
+    X(CmdBindDescriptorSets)                                                                       \
+    X(CmdPushConstants)                                                                            \
+    X(CmdDispatch)                                                                                 \
+    X(CmdPipelineBarrier)                                                                          \
+    X(CmdCopyBuffer)                                                                               \
+    X(CmdFillBuffer)                                                                               \
+    X(CreateSemaphore)                                                                             \
+    X(DestroySemaphore)                                                                            \
+    X(QueueSubmit)                                                                                 \
+    X(WaitSemaphores)                                                                              \
+    X(GetSemaphoreCounterValue)
+
+struct gpu_api {
+    PFN_vkGetInstanceProcAddr GetInstanceProcAddr;
+#define GPU_API_ENTRY(name) PFN_vk##name name;
+    GPU_API_GLOBAL(GPU_API_ENTRY)
+    GPU_API_INSTANCE(GPU_API_ENTRY)
+    GPU_API_DEVICE(GPU_API_ENTRY)
+#undef GPU_API_ENTRY
+};
+
+#define GPU_BLOCKS_MAX 8 // allocations of device memory; two more are the host's
+#define GPU_SLOTS 3      // command buffers in turn
+#define GPU_SETS_MAX 256 // dispatches of a command buffer
+#define GPU_UPLOAD_BYTES (UINT64_C(8) << 20)
+#define GPU_DOWNLOAD_BYTES (UINT64_C(1) << 20)
+
+// A piece of a block, in use or free; pieces lie in the order of their offsets.
+struct gpu_piece {
+    uint64_t offset;
+    uint64_t bytes;
+    bool used;
+    struct gpu_piece *next;
+};
+
+// One allocation with one buffer over all of it.
+struct gpu_block {
+    VkDeviceMemory memory;
+    VkBuffer buffer;
+    uint64_t bytes;
+    struct gpu_piece *pieces;
+};
+
+struct gpu_buffer {
+    struct gpu_block *block;
+    uint64_t offset; // in the block
+    uint64_t bytes;
+};
+
+// Memory that both sides see, mapped all the time.
+struct gpu_host {
+    VkDeviceMemory memory;
+    VkBuffer buffer;
+    uint8_t *mapped;
+    uint64_t bytes;
+    uint64_t used;
+};
+
+struct gpu_kernel {
+    const char *name;
+    VkPipeline pipeline;
+    uint32_t bindings;
+    uint32_t push_bytes;
+};
+
+// A command buffer with its descriptors; `ticket` is the semaphore's value when it is done.
+struct gpu_slot {
+    VkCommandPool commands;
+    VkCommandBuffer buffer;
+    VkDescriptorPool descriptors;
+    uint64_t ticket;
+};
+
+struct gpu {
+    struct gpu_api vk;
+    struct gpu_device info;
+    VkInstance instance;
+    VkPhysicalDevice physical;
+    VkDevice device;
+    VkQueue queue;
+    uint32_t family;
+    VkPhysicalDeviceMemoryProperties memory;
+
+    struct gpu_block blocks[GPU_BLOCKS_MAX];
+    uint32_t block_count;
+    uint64_t block_bytes; // of all blocks
+    struct gpu_host upload;
+    struct gpu_host download;
+
+    VkDescriptorSetLayout set_layout[GPU_BINDINGS_MAX]; // for 1 .. GPU_BINDINGS_MAX bindings
+    VkPipelineLayout layout[GPU_BINDINGS_MAX];
+
+    VkSemaphore done;   // its value is the last ticket that is finished
+    uint64_t submitted; // last ticket
+    struct gpu_slot slots[GPU_SLOTS];
+    uint32_t slot; // being recorded, or next
+    bool recording;
+    uint32_t sets; // taken in the slot
+    double work;   // recorded in the slot
+    bool failed;   // nothing more is recorded
+};
+
+// --- gpu_api.c
+
+// Set by tests: called with the table after each part of it is filled.
+extern void (*gpu_api_patch)(struct gpu_api *api);
+
+// Opens libvulkan, once in the life of the process, and an instance. STATUS_UNAVAILABLE where
+// there is none.
+enum status gpu_api_open(struct gpu_api *api, VkInstance *instance, struct reason *why) MUST_CHECK;
+enum status gpu_api_load_device(struct gpu_api *api, VkDevice device,
+                                struct reason *why) MUST_CHECK;
+
+// A failed call in our words; nothing is lost by it.
+enum status gpu_api_failed(const char *call, VkResult result, struct reason *why);
+
+// --- gpu_device.c
+
+struct gpu_found {
+    VkPhysicalDevice physical;
+    uint32_t family; // of queues
+    struct gpu_device info;
+};
+
+// What the instance has, with duplicates and what is unusable marked.
+enum status gpu_device_find(const struct gpu_api *api, VkInstance instance,
+                            struct gpu_found found[GPU_DEVICES_MAX], size_t *count,
+                            struct reason *why) MUST_CHECK;
+
+// --- gpu_memory.c
+
+// The two staging buffers; what is there after a failure is freed by gpu_memory_deinit().
+enum status gpu_memory_init(struct gpu *gpu, struct reason *why) MUST_CHECK;
+void gpu_memory_deinit(struct gpu *gpu);
+
+// --- gpu_kernel.c
+
+enum status gpu_kernel_init(struct gpu *gpu, struct reason *why) MUST_CHECK;
+void gpu_kernel_deinit(struct gpu *gpu);
+
+// --- gpu_queue.c
+
+enum status gpu_queue_init(struct gpu *gpu, struct reason *why) MUST_CHECK;
+void gpu_queue_deinit(struct gpu *gpu);
+
+#endif
