@@ -12,7 +12,7 @@ usage() {
 
 build="gcc g++ cmake ninja-build pkg-config libgrpc-dev protobuf-compiler libprotobuf-dev libprotobuf-c-dev
 protobuf-c-compiler libzmq3-dev libsodium-dev librocksdb-dev libdnnl-dev libjpeg-dev libpng-dev libwebp-dev
-libgif-dev libvulkan-dev libmicrohttpd-dev libutf8proc-dev libjansson-dev libinih-dev libxxhash-dev libarchive-dev zlib1g-dev
+libgif-dev libvulkan-dev glslang-tools spirv-tools libmicrohttpd-dev libutf8proc-dev libjansson-dev libinih-dev libxxhash-dev libarchive-dev zlib1g-dev
 python3"
 tests="libcriterion-dev clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 python3-grpcio
 mesa-vulkan-drivers vulkan-validationlayers
