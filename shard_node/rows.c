@@ -472,6 +472,13 @@ uint32_t rows_find(struct rows *rows, uint64_t id)
     return slot;
 }
 
+void rows_find_many(struct rows *rows, const uint64_t *ids, size_t count, uint32_t *slots)
+{
+    pthread_mutex_lock(&rows->lock);
+    rows_map_find_many(&rows->map, ids, count, slots_of(rows), slots);
+    pthread_mutex_unlock(&rows->lock);
+}
+
 bool rows_is_hidden(struct rows *rows, uint64_t id)
 {
     pthread_mutex_lock(&rows->lock);

@@ -93,6 +93,7 @@ enum status rows_checkpoint(struct rows *rows, uint64_t sequence, struct reason 
 
 // The slot of a live record, else ROWS_NONE.
 uint32_t rows_find(struct rows *rows, uint64_t id);
+void rows_find_many(struct rows *rows, const uint64_t *ids, size_t count, uint32_t *slots);
 
 // Valid as long as the rows, also when the record is replaced or removed meanwhile.
 const uint16_t *rows_row(const struct rows *rows, enum modality modality, uint32_t slot);

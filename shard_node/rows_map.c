@@ -75,6 +75,20 @@ uint32_t rows_map_find(const struct rows_map *map, uint64_t id, const struct row
     return stored == 0 ? ROWS_MAP_NONE : stored - 1;
 }
 
+void rows_map_find_many(const struct rows_map *map, const uint64_t *ids, size_t count,
+                        const struct rows_slot *slots, uint32_t *out)
+{
+    for (size_t i = 0; i < count && map->bucket_count > 0; i++)
+        __builtin_prefetch(&map->buckets[bucket_of(map, ids[i])]);
+    for (size_t i = 0; i < count && map->bucket_count > 0; i++) {
+        const uint32_t stored = map->buckets[bucket_of(map, ids[i])];
+        if (stored != 0)
+            __builtin_prefetch(&slots[stored - 1].id);
+    }
+    for (size_t i = 0; i < count; i++)
+        out[i] = rows_map_find(map, ids[i], slots);
+}
+
 uint32_t rows_map_put(struct rows_map *map, uint32_t slot, const struct rows_slot *slots)
 {
     assert(rows_map_has_room(map, 0) && slot < ROWS_MAP_NONE);

@@ -46,6 +46,10 @@ void rows_map_deinit(struct rows_map *map);
 // The slot of an id; ROWS_MAP_NONE.
 uint32_t rows_map_find(const struct rows_map *map, uint64_t id, const struct rows_slot *slots);
 
+// The same for many, sooner: what they need of the memory is asked for together.
+void rows_map_find_many(const struct rows_map *map, const uint64_t *ids, size_t count,
+                        const struct rows_slot *slots, uint32_t *out);
+
 // Puts a slot in place of the one its id had; returns that one or ROWS_MAP_NONE. There must be room.
 uint32_t rows_map_put(struct rows_map *map, uint32_t slot, const struct rows_slot *slots);
 

@@ -238,8 +238,10 @@ enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_r
                               struct reason *why) MUST_CHECK;
 void store_cursor_end(struct store_cursor **cursor);
 
-// The same walk over documents; the texts are valid until the next call.
-struct store_cursor *store_cursor_begin_documents(struct store *store, uint32_t generation);
+// The same walk over the documents of vshards from `first` up to but not including `end`; the texts are valid
+// until the next call.
+struct store_cursor *store_cursor_begin_documents(struct store *store, uint32_t generation,
+                                                  uint32_t first, uint32_t end);
 enum status store_cursor_next_document(struct store_cursor *cursor, uint64_t *id,
                                        struct store_document *document,
                                        struct reason *why) MUST_CHECK;

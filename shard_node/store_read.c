@@ -150,6 +150,7 @@ struct store_cursor {
     rocksdb_readoptions_t *options;
     rocksdb_iterator_t *at; // NULL: the store could not be entered
     uint32_t generation;
+    uint32_t end; // vshards from here on are not walked over
     size_t dimension;
     struct store_place seen; // last place walked over
     bool fresh;              // `at` stands on a record not yet returned
@@ -163,16 +164,17 @@ static void seek(struct store_cursor *cursor, struct store_place place)
     cursor->fresh = true;
 }
 
+// From `begin` on, up to but not including vshard `end` of its generation.
 static struct store_cursor *begin_walk(struct store *store, enum store_family family,
-                                       uint32_t generation, size_t dimension)
+                                       struct store_place begin, uint32_t end)
 {
     struct store_cursor *cursor = mem_alloc(sizeof(*cursor));
     if (store_enter(store, NULL) != STATUS_OK)
         return cursor;
     cursor->store = store;
-    cursor->generation = generation;
-    cursor->dimension = dimension;
-    cursor->seen.generation = generation;
+    cursor->generation = begin.generation;
+    cursor->end = end;
+    cursor->seen = begin;
     cursor->options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(cursor->options, 0);
     rocksdb_readoptions_set_readahead_size(cursor->options, READAHEAD_BYTES);
@@ -183,12 +185,19 @@ static struct store_cursor *begin_walk(struct store *store, enum store_family fa
 
 struct store_cursor *store_cursor_begin(struct store *store, uint32_t generation, size_t dimension)
 {
-    return begin_walk(store, STORE_VEC, generation, dimension);
+    struct store_cursor *cursor =
+        begin_walk(store, STORE_VEC, (struct store_place){.generation = generation}, UINT32_MAX);
+    cursor->dimension = dimension;
+    return cursor;
 }
 
-struct store_cursor *store_cursor_begin_documents(struct store *store, uint32_t generation)
+struct store_cursor *store_cursor_begin_documents(struct store *store, uint32_t generation,
+                                                  uint32_t first, uint32_t end)
 {
-    return begin_walk(store, STORE_DOC, generation, 0);
+    assert(first < end && end <= VSHARDS_MAX);
+
+    const struct store_place begin = {.generation = generation, .vshard = (uint16_t)first};
+    return begin_walk(store, STORE_DOC, begin, end);
 }
 
 void store_cursor_end(struct store_cursor **cursor)
@@ -272,7 +281,7 @@ static enum status advance(struct store_cursor *cursor, struct bytes *value, str
     if (!store_decode_place(key, bytes, &place))
         return reason_set(why, STATUS_CORRUPT, "store", "a key has %zu bytes, not %d", bytes,
                           STORE_PLACE_BYTES);
-    if (place.generation != cursor->generation)
+    if (place.generation != cursor->generation || place.vshard >= cursor->end)
         return STATUS_NOT_FOUND;
 
     cursor->seen = place;

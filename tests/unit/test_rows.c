@@ -271,6 +271,25 @@ Test(rows, a_damaged_row_is_out_and_named)
     rows_close(&rows);
 }
 
+Test(rows, many_are_found_as_one_is)
+{
+    enum { COUNT = 3000 };
+    static uint64_t ids[COUNT];
+    static uint32_t slots[COUNT];
+    struct rows *rows = create();
+    for (uint64_t i = 0; i < COUNT; i++)
+        ids[i] = i * 7 % COUNT;
+    rows_find_many(rows, ids, COUNT, slots); // there is no map yet
+    for (size_t i = 0; i < COUNT; i++)
+        cr_assert(eq(u32, slots[i], ROWS_NONE));
+    put_many(rows, 0, COUNT / 2);
+    cr_assert(rows_remove(rows, 17));
+    rows_find_many(rows, ids, COUNT, slots);
+    for (size_t i = 0; i < COUNT; i++)
+        cr_assert(eq(u32, slots[i], rows_find(rows, ids[i])));
+    rows_close(&rows);
+}
+
 // Several threads check; the ends of what each takes, and the order in which it is told.
 Test(rows, damaged_rows_are_found_wherever_they_are)
 {
