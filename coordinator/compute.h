@@ -3,7 +3,9 @@
 //
 // One thread owns the clip. Jobs of queries go before bulk jobs (of which one comes after every 16
 // of theirs, so that an upload goes on); within a class first come,
-// first served. A job that runs is not stopped but between its pictures and rows, so whoever has much to do
+// first served. When the turn of one that encodes comes, those behind it that encode the same kind go
+// through the model with it, as many as take some 20 ms together; nobody waits for others to
+// come. A job that runs is not stopped but between its pictures and rows, so whoever has much to do
 // makes many jobs of it, of some 20 ms: so it can be cancelled, and others come in between.
 //
 //   compute_submit -> waiting -> running -> compute_collect calls job->done
@@ -105,20 +107,24 @@ struct compute_job {
     enum status status;
     struct reason why;
     int64_t wait_us; // in the queue
-    int64_t run_us;
+    int64_t run_us;  // with those that ran together with it
 
     // Compute's own.
+    struct compute_job *next; // behind it in its line
     int64_t submitted_us;
     atomic_bool cancelled;
 };
 
-// Starts the thread, which opens the model. Errors of clip_open().
-enum status compute_start(const struct clip_params *params, struct compute **out,
+// Starts the thread, which opens the model. Errors of encoder_open().
+enum status compute_start(const struct encoder_params *params, struct compute **out,
                           struct reason *why) MUST_CHECK;
 void compute_stop(struct compute **compute); // NULL is allowed
 
 // What the model is; lives as long as the compute. Read-only: any thread may look.
 const struct clip_info *compute_info(const struct compute *compute);
+
+// Where it encodes at the moment; any thread may ask.
+const char *compute_device(const struct compute *compute);
 
 // STATUS_EXHAUSTED when COMPUTE_JOBS_MAX are on their way; `done` is then never called.
 enum status compute_submit(struct compute *compute, struct compute_job *job,

@@ -379,8 +379,10 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
         status = meta_open(params->data_directory, &backend->meta, why);
     if (status == STATUS_OK)
         status = start_clerk(coordinator, why);
+    const struct encoder_params encoder = {
+        .clip = params->clip, .process = params->encoder, .telemetry = backend->telemetry};
     if (status == STATUS_OK)
-        status = compute_start(&params->clip, &backend->compute, why);
+        status = compute_start(&encoder, &backend->compute, why);
     if (status == STATUS_OK) {
         backend->clip = compute_info(backend->compute);
         backend->labels = labels_create(LABELS_CACHE_BYTES);

@@ -8,6 +8,7 @@
 // does, which starts shards as well), it works under that lock.
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #define GRACE_US 30000000  // for running calls when it drains
 #define HTTP_PORT_ABOVE 80 // the side port, of the gRPC port
 #define SIDE_HOST "127.0.0.1"
+#define ENCODER "/reco-encoder" // beside this program
 
 // What main() owns.
 struct house {
@@ -39,6 +41,7 @@ struct house {
     struct address listen;
     struct address http; // of the side port
     bool has_http;
+    char encoder[PATH_MAX + sizeof(ENCODER)]; // path of reco-encoder
 };
 
 // ---------------------------------------------------------------- settings
@@ -189,6 +192,30 @@ static struct rpc_limits limits_of(const struct settings_coordinator *settings)
                                .memory_bytes = settings->limit_memory_bytes};
 }
 
+static bool wants_encoder(const struct settings_coordinator *settings)
+{
+    if (settings->encoder_process != SETTINGS_PROCESS_AUTO)
+        return settings->encoder_process == SETTINGS_PROCESS_ON;
+    const char *device = settings_device_names[settings->device];
+    return strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0;
+}
+
+static enum status find_encoder(const struct settings_coordinator *settings, struct house *house,
+                                struct reason *why)
+{
+    if (!wants_encoder(settings))
+        return STATUS_OK;
+    ssize_t bytes = readlink("/proc/self/exe", house->encoder, PATH_MAX);
+    char *slash = bytes > 0 ? strrchr(house->encoder, '/') : NULL; // static, so it has an end
+    if (!slash)
+        return reason_set(why, STATUS_IO, NULL, "/proc/self/exe cannot be read");
+    memcpy(slash, ENCODER, sizeof(ENCODER));
+    if (access(house->encoder, X_OK) != 0)
+        return reason_set(why, STATUS_NOT_FOUND, "--encoder-process",
+                          "%s is missing: it belongs beside this program", house->encoder);
+    return STATUS_OK;
+}
+
 static enum status start(void *owned, const void *from, struct reason *why)
 {
     struct house *house = owned;
@@ -202,6 +229,8 @@ static enum status start(void *owned, const void *from, struct reason *why)
         status = name_nodes(settings, house, why);
     if (status == STATUS_OK)
         status = open_bus(settings, house, why);
+    if (status == STATUS_OK)
+        status = find_encoder(settings, house, why);
     const struct rpc_tls_params tls = tls_params(settings);
     if (status == STATUS_OK && wants_tls(settings))
         status = rpc_tls_open(&tls, &house->tls, why);
@@ -218,6 +247,7 @@ static enum status start(void *owned, const void *from, struct reason *why)
         .clip = {.directory = settings->model,
                  .device = settings_device_names[settings->device],
                  .threads = (int)settings->threads},
+        .encoder = house->encoder[0] ? house->encoder : NULL,
         .listen = settings->listen,
         .http = house->has_http ? address_text(&house->http, house->http.port, http) : NULL,
         .tls = house->tls,

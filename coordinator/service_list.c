@@ -332,7 +332,7 @@ static void begin_models(struct service_call *call)
         .dimension = clip->dimension,
         .image_size = clip->image_size,
         .context_length = clip->context,
-        .device = text_of(clip->device),
+        .device = text_of(compute_device(call->backend->compute)),
         .templates = &template,
         .template_count = 1,
     };

@@ -115,11 +115,11 @@ static void on_readyz(void *context, const struct http_request *request, struct 
         http_put(reply, 503, "not ready: not reached yet: node%s\n", names);
     } else if (nodes > 0 && down == all) {
         http_put(reply, 503, "not ready: no node is up\n");
-    } else if (down) {
-        name_down(down, names, sizeof(names));
-        http_put(reply, 200, "ready; down: node%s\n", names);
     } else {
-        http_put(reply, 200, "ready\n");
+        bool no_encoder = telemetry_encoder(port->telemetry) == TELEMETRY_ENCODER_DOWN;
+        name_down(down, names, sizeof(names));
+        http_put(reply, 200, "ready%s%s%s\n", down ? "; down: node" : "", names,
+                 no_encoder ? "; reco-encoder is down, the CPU computes" : "");
     }
 }
 

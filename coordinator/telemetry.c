@@ -4,6 +4,7 @@
 #include "coordinator/telemetry.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "proto/base/limits.h"
@@ -77,6 +78,23 @@ static const char *const result_names[RESULTS] = {
 
 static const double coverages[] = {0, 0.25, 0.5, 0.75, 0.9, 0.99, 1};
 
+static const double batch_items[] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
+static const char *const batch_names[TELEMETRY_BATCH_COUNT] = {
+    [TELEMETRY_BATCH_IMAGES] = "images",
+    [TELEMETRY_BATCH_TEXTS] = "texts",
+};
+
+static const char *const death_names[TELEMETRY_DEATH_COUNT] = {
+    [TELEMETRY_DEATH_START] = "start",   [TELEMETRY_DEATH_EXIT] = "exit",
+    [TELEMETRY_DEATH_HANG] = "hang",     [TELEMETRY_DEATH_DEVICE] = "device",
+    [TELEMETRY_DEATH_ANSWER] = "answer",
+};
+static const char *const encoded_names[TELEMETRY_BY_COUNT] = {
+    [TELEMETRY_BY_PROCESS] = "process",
+    [TELEMETRY_BY_CPU] = "cpu",
+    [TELEMETRY_BY_RETRY] = "cpu_retry",
+};
+
 static const char *const http_paths[] = {
     [API_JSON_SEARCH] = "/v1/search",
     [API_JSON_REFINE] = "/v1/refine",
@@ -100,6 +118,11 @@ struct telemetry {
     struct metric *stage_seconds;
     struct metric *coverage;
     struct metric *degraded;
+    struct metric *batches;
+    struct metric *encoded;
+    struct metric *encoder_up;
+    struct metric *encoder_deaths;
+    atomic_int encoder; // enum telemetry_encoder
     struct metric *http;
     struct metric *fanout_requests; // these four NULL without nodes
     struct metric *fanout_seconds;
@@ -177,6 +200,31 @@ static void add_queries(struct telemetry *telemetry)
             (struct metric_label){"reason", degraded_names, TELEMETRY_DEGRADED_COUNT});
 }
 
+static void add_encoder(struct telemetry *telemetry)
+{
+    telemetry->batches = metrics_add(
+        telemetry->metrics, &(struct metric_params){
+                                .name = "reco_encode_batch_items",
+                                .help = "Pictures or texts that went through the model together.",
+                                .kind = METRIC_HISTOGRAM,
+                                .bounds = batch_items,
+                                .bound_count = sizeof(batch_items) / sizeof(batch_items[0]),
+                                .labels = {{"kind", batch_names, TELEMETRY_BATCH_COUNT}},
+                            });
+    telemetry->encoded =
+        add(telemetry, METRIC_COUNTER, "reco_encode_batches_total",
+            "Batches by who computed them: reco-encoder, this process, or this process after "
+            "reco-encoder had failed with them.",
+            (struct metric_label){"by", encoded_names, TELEMETRY_BY_COUNT});
+    telemetry->encoder_up = add(telemetry, METRIC_GAUGE, "reco_encoder_up",
+                                "Whether reco-encoder computes; 0 also where there is none.",
+                                (struct metric_label){.name = NULL});
+    telemetry->encoder_deaths = add(
+        telemetry, METRIC_COUNTER, "reco_encoder_deaths_total", "Ends of reco-encoder, by cause.",
+        (struct metric_label){"cause", death_names, TELEMETRY_DEATH_COUNT});
+    metric_set(telemetry->encoder_up, 0, 0);
+}
+
 static void add_nodes(struct telemetry *telemetry, uint32_t count)
 {
     char names[NODES_MAX][12];
@@ -213,6 +261,7 @@ struct telemetry *telemetry_create(uint32_t nodes, const char *version)
     metrics_add_process(telemetry->metrics, version);
     add_calls(telemetry);
     add_queries(telemetry);
+    add_encoder(telemetry);
     if (nodes > 0)
         add_nodes(telemetry, nodes);
     return telemetry;
@@ -286,6 +335,42 @@ void telemetry_degraded(struct telemetry *telemetry, enum telemetry_degraded rea
 {
     if (telemetry)
         metric_count(telemetry->degraded, reason, 1);
+}
+
+void telemetry_batch(struct telemetry *telemetry, enum telemetry_batch kind, size_t items)
+{
+    if (telemetry)
+        metric_observe(telemetry->batches, kind, (double)items);
+}
+
+void telemetry_encoder_state(struct telemetry *telemetry, enum telemetry_encoder state)
+{
+    if (!telemetry)
+        return;
+    atomic_store(&telemetry->encoder, state);
+    metric_set(telemetry->encoder_up, 0, state == TELEMETRY_ENCODER_UP ? 1 : 0);
+}
+
+void telemetry_encoder_death(struct telemetry *telemetry, enum telemetry_death cause)
+{
+    if (telemetry)
+        metric_count(telemetry->encoder_deaths, cause, 1);
+}
+
+enum telemetry_encoder telemetry_encoder(const struct telemetry *telemetry)
+{
+    return (enum telemetry_encoder)atomic_load(&telemetry->encoder);
+}
+
+const char *telemetry_death_name(enum telemetry_death cause)
+{
+    return death_names[cause];
+}
+
+void telemetry_encoded(struct telemetry *telemetry, enum telemetry_encoded by)
+{
+    if (telemetry)
+        metric_count(telemetry->encoded, by, 1);
 }
 
 void telemetry_node(struct telemetry *telemetry, uint32_t node, enum status status, int64_t took_us)

@@ -66,6 +66,42 @@ void telemetry_query(struct telemetry *telemetry, const struct api_timings *timi
                      float coverage);
 void telemetry_degraded(struct telemetry *telemetry, enum telemetry_degraded reason);
 
+// Pictures or texts went through the model together, whoever asked for them.
+enum telemetry_batch {
+    TELEMETRY_BATCH_IMAGES,
+    TELEMETRY_BATCH_TEXTS,
+    TELEMETRY_BATCH_COUNT,
+};
+void telemetry_batch(struct telemetry *telemetry, enum telemetry_batch kind, size_t items);
+
+// reco-encoder, where there is to be one.
+enum telemetry_encoder {
+    TELEMETRY_ENCODER_NONE, // all is computed in this process
+    TELEMETRY_ENCODER_DOWN,
+    TELEMETRY_ENCODER_UP,
+};
+enum telemetry_death {
+    TELEMETRY_DEATH_START,  // it could not open its model
+    TELEMETRY_DEATH_EXIT,   // it ended, or was killed from outside
+    TELEMETRY_DEATH_HANG,   // no answer in time
+    TELEMETRY_DEATH_DEVICE, // its device failed
+    TELEMETRY_DEATH_ANSWER, // an answer that cannot be right
+    TELEMETRY_DEATH_COUNT,
+};
+void telemetry_encoder_state(struct telemetry *telemetry, enum telemetry_encoder state);
+void telemetry_encoder_death(struct telemetry *telemetry, enum telemetry_death cause);
+enum telemetry_encoder telemetry_encoder(const struct telemetry *telemetry);
+const char *telemetry_death_name(enum telemetry_death cause);
+
+// Who computed a batch.
+enum telemetry_encoded {
+    TELEMETRY_BY_PROCESS, // reco-encoder
+    TELEMETRY_BY_CPU,     // this process
+    TELEMETRY_BY_RETRY,   // this process, after reco-encoder had failed with it
+    TELEMETRY_BY_COUNT,
+};
+void telemetry_encoded(struct telemetry *telemetry, enum telemetry_encoded by);
+
 // A request to a node ended after `took_us`, or could not be sent (`took_us` below 0).
 void telemetry_node(struct telemetry *telemetry, uint32_t node, enum status status,
                     int64_t took_us);

@@ -118,6 +118,12 @@ static const struct config_key coordinator_keys[] = {
      .help = "how near to the true best a search by an index comes when the client does not say: "
              "of the best ten fast aims at 90 %, normal at 95 %, accurate at 99 %",
      .danger = "another word gives other answers from memories that are searched by an index"},
+    {KEY(encoder, process, CHOICE, encoder_process), FLAG("--encoder-process", "HOW"),
+     .choices = SETTINGS_PROCESSES, .fallback = "auto",
+     .help = "whether encoding runs in a process of its own, reco-encoder, which lies beside this "
+             "program: when a driver crashes or hangs, this process computes on its CPU until the "
+             "other is back. auto: for a device that is not the CPU",
+     .danger = "on: the model is in memory twice. off: a driver that crashes ends this process"},
     {KEY(snapshots, directory, TEXT, snapshots), FLAG("--snapshots", "DIR"),
      .help = "the folder in which clients may make snapshots of memories and restore them; without "
              "it DATA/snapshots",

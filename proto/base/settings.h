@@ -29,6 +29,14 @@ extern const char *const settings_device_names[];
 // Words of [search] approx.
 #define SETTINGS_APPROX "fast|normal|accurate"
 
+// Words of [encoder] process.
+#define SETTINGS_PROCESSES "auto|on|off"
+enum settings_process {
+    SETTINGS_PROCESS_AUTO, // on for a device that is not the CPU
+    SETTINGS_PROCESS_ON,
+    SETTINGS_PROCESS_OFF,
+};
+
 // Words of [tls] client_auth.
 #define SETTINGS_CLIENT_AUTHS "auto|optional|required"
 enum settings_client_auth {
@@ -60,6 +68,8 @@ struct settings_coordinator {
     uint64_t limit_deadline_ms; // 0: none
     // [search]
     int search_approx; // place in SETTINGS_APPROX
+    // [encoder]
+    int encoder_process; // enum settings_process
     // [snapshots]
     const char *snapshots; // NULL: DATA/snapshots
     // [log]

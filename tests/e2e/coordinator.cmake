@@ -17,3 +17,10 @@ reco_test(test_coordinator_stream test_coordinator_stream.c reco_coordinator_hou
 target_link_options(test_coordinator_stream PRIVATE -Wl,--wrap=dispatch_request,--wrap=clip_encode_texts)
 reco_test(test_coordinator_export test_coordinator_export.c reco_coordinator_house reco_rpc)
 reco_test(test_coordinator_cancel test_coordinator_cancel.c reco_coordinator_house reco_rpc)
+
+# reco-encoder, and one that plays a driver that fails.
+reco_program(spoiled_encoder spoiled_encoder.c)
+target_link_libraries(spoiled_encoder PRIVATE reco_encoder_worker)
+reco_test(test_encoder_process test_encoder_process.c reco_coordinator)
+add_dependencies(test_encoder_process spoiled_encoder reco-encoder)
+reco_script(e2e_encoder_process ${Python3_EXECUTABLE} encoder_process.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})

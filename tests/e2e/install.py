@@ -25,7 +25,7 @@ CMAKE = BUILD = None  # set by main()
 SOURCE = Path(__file__).resolve().parents[2]
 EXPOSURE_MAX = 20  # tenths; systemd-analyze security tells 1.2 and 1.3
 EXPECTED = """
-    bin/reco bin/reco-coordinator bin/reco-shard
+    bin/reco bin/reco-coordinator bin/reco-encoder bin/reco-shard
     etc/reco/reco.example.ini etc/reco/reco-coordinator.example.ini etc/reco/reco-shard.example.ini
     lib/systemd/system/reco.service lib/systemd/system/reco-coordinator.service
     lib/systemd/system/reco-shard@.service
