@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -220,6 +221,21 @@ static void check_model(struct doctor *doctor)
     clip_close(&clip);
 }
 
+// What a coordinator starts where the device is not the CPU ([encoder] process).
+static void check_encoder(struct doctor *doctor)
+{
+    char path[PATH_MAX + 32];
+    ssize_t bytes = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    path[bytes > 0 ? bytes : 0] = '\0';
+    char *slash = strrchr(path, '/');
+    (void)snprintf(slash ? slash : path, 32, "/reco-encoder");
+    bool is_there = access(path, X_OK) == 0;
+    find(doctor, "encoder", is_there ? FINDING_OK : FINDING_NOTE,
+         is_there ? "%s is there for `[encoder] process`"
+                  : "%s is missing: it belongs beside this program, for `[encoder] process`",
+         path);
+}
+
 static int run_doctor(const struct options *options)
 {
     struct doctor doctor = {.options = options};
@@ -230,6 +246,7 @@ static int run_doctor(const struct options *options)
     check_data(&doctor);
     check_ports(&doctor);
     check_model(&doctor);
+    check_encoder(&doctor);
     return doctor.problem ? VERBS_FAILED : VERBS_DONE;
 }
 

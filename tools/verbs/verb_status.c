@@ -12,25 +12,41 @@
 
 #define STATUS_ARENA_BYTES ((size_t)16 << 20)
 
-static enum status list_nodes(struct client *client, struct arena *arena, struct api_node_list *out,
-                              struct reason *why)
+// What a call without a question is answered, in the arena.
+static enum status ask(struct client *client, enum api_method method, struct arena *arena,
+                       struct bytes *out, struct reason *why)
 {
     struct buffer bytes = {0};
-    enum status status =
-        client_call(client, API_CLUSTER_LIST_NODES, (struct bytes){NULL, 0}, &bytes, why);
+    enum status status = client_call(client, method, (struct bytes){NULL, 0}, &bytes, why);
     const char *copy = NULL;
     if (!status)
         copy = arena_copy_text(arena, bytes.count ? (const char *)bytes.data : "", bytes.count);
     if (!status && !copy)
         status = reason_set(why, STATUS_NO_MEMORY, NULL, "the answer is too large");
     if (!status)
-        status = api_decode_node_list((struct bytes){(const uint8_t *)copy, bytes.count}, arena,
-                                      out, why);
+        *out = (struct bytes){(const uint8_t *)copy, bytes.count};
     buffer_deinit(&bytes);
     return status;
 }
 
-static enum status print_json(const char *server, const struct api_node_list *nodes,
+static enum status list_nodes(struct client *client, struct arena *arena, struct api_node_list *out,
+                              struct reason *why)
+{
+    struct bytes answer;
+    enum status status = ask(client, API_CLUSTER_LIST_NODES, arena, &answer, why);
+    return status ? status : api_decode_node_list(answer, arena, out, why);
+}
+
+static enum status list_models(struct client *client, struct arena *arena,
+                               struct api_model_list *out, struct reason *why)
+{
+    struct bytes answer;
+    enum status status = ask(client, API_LIST_MODELS, arena, &answer, why);
+    return status ? status : api_decode_model_list(answer, arena, out, why);
+}
+
+static enum status print_json(const char *server, const struct api_model_list *models,
+                              const struct api_node_list *nodes,
                               const struct api_memory_list *memories)
 {
     struct json_writer writer = {.failed = false};
@@ -41,6 +57,17 @@ static enum status print_json(const char *server, const struct api_node_list *no
     json_put_text(&writer, nodes->version);
     json_name(&writer, "space");
     json_put_text(&writer, nodes->space);
+    json_name(&writer, "models");
+    json_begin_array(&writer);
+    for (size_t i = 0; i < models->count; i++) {
+        json_begin_object(&writer);
+        json_name(&writer, "name");
+        json_put_text(&writer, models->models[i].name);
+        json_name(&writer, "device");
+        json_put_text(&writer, models->models[i].device);
+        json_end_object(&writer);
+    }
+    json_end_array(&writer);
     json_name(&writer, "nodes");
     json_begin_array(&writer);
     for (size_t i = 0; i < nodes->count; i++) {
@@ -83,8 +110,8 @@ static enum status print_json(const char *server, const struct api_node_list *no
     return status;
 }
 
-static void print_text(const char *server, const struct api_node_list *nodes,
-                       const struct api_memory_list *memories)
+static void print_text(const char *server, const struct api_model_list *models,
+                       const struct api_node_list *nodes, const struct api_memory_list *memories)
 {
     static const char *const node_header[] = {"node",     "state",    ">records", ">size",  ">load",
                                               ">ping ms", ">vshards", "",         "address"};
@@ -95,7 +122,15 @@ static void print_text(const char *server, const struct api_node_list *nodes,
     output_text(nodes->version);
     printf("\nspace ");
     output_text(nodes->space);
-    printf("\n\n");
+    putchar('\n');
+    for (size_t i = 0; i < models->count; i++) {
+        printf("model ");
+        output_text(models->models[i].name);
+        printf(" on ");
+        output_text(models->models[i].device);
+        putchar('\n');
+    }
+    putchar('\n');
     output_table_begin(&table, node_header, 9);
     for (size_t i = 0; i < nodes->count; i++) {
         const struct api_node_info *node = &nodes->nodes[i];
@@ -125,19 +160,23 @@ static int ask_server(const struct options *options)
         return exit_status;
 
     struct arena *arena = arena_create(STATUS_ARENA_BYTES);
+    struct api_model_list models = {.count = 0};
     struct api_node_list nodes = {.count = 0};
     struct api_memory_list memories = {.count = 0};
     struct reason why = {.text = ""};
     enum status status = list_nodes(client, arena, &nodes, &why);
+    if (!status)
+        status = list_models(client, arena, &models, &why);
     if (!status)
         status = memories_list(client, arena, &memories, &why);
     exit_status = output_exit(status);
     if (status) // which names the server
         output_error(NULL, &why);
     else if (options->json)
-        exit_status = print_json(options->server, &nodes, &memories) ? VERBS_FAILED : VERBS_DONE;
+        exit_status =
+            print_json(options->server, &models, &nodes, &memories) ? VERBS_FAILED : VERBS_DONE;
     else
-        print_text(options->server, &nodes, &memories);
+        print_text(options->server, &models, &nodes, &memories);
     arena_destroy(&arena);
     client_close(&client);
     return exit_status;
@@ -207,7 +246,8 @@ const struct verb verb_status = {
          .summary = "nodes and memories of a server; without one, who holds the data directory",
          .details =
              "JSON line with --server: "
-             "{\"server\",\"version\",\"space\",\"nodes\":[{\"index\",\"address\",\n"
+             "{\"server\",\"version\",\"space\",\"models\":[{\"name\",\"device\"}],\n"
+             "\"nodes\":[{\"index\",\"address\",\n"
              "\"state\",\"records\",\"bytes\",\"in_flight\",\"ping_ms\",\"read_only\",\n"
              "\"vshards\",\"queue_depth\"}],"
              "\"memories\":[...]};\n"
