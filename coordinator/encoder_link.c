@@ -350,11 +350,10 @@ static enum status wait_for_reply(struct encoder_link *link, const struct encode
         return give_up(link, TELEMETRY_DEATH_ANSWER, STATUS_CORRUPT,
                        "an answer to another question");
     enum status status = (enum status)reply.status;
-    // These are about what was asked, or will pass; a device that failed in another way is not used on.
-    if (status == STATUS_OK || status == STATUS_INVALID || status == STATUS_UNSUPPORTED ||
-        status == STATUS_NO_MEMORY)
+    // The last two are about what was asked. A device that failed in any other way is not mended in place.
+    if (status == STATUS_OK || status == STATUS_INVALID || status == STATUS_UNSUPPORTED)
         return status;
-    return give_up(link, TELEMETRY_DEATH_DEVICE, status, reply.why.text);
+    return give_up(link, TELEMETRY_DEATH_DEVICE, STATUS_IO, reply.why.text);
 }
 
 // Copies the embeddings out and looks at the copy.

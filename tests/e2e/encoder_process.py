@@ -23,7 +23,7 @@ import time
 import unittest
 from pathlib import Path
 
-from procs import is_alive, program_of, wait_for
+from procs import is_alive, program_of, rss_bytes, wait_for
 
 PROGRAMS = Path(sys.argv.pop(1)) if len(sys.argv) > 1 else None
 PATIENCE = 60
@@ -132,6 +132,18 @@ class EncoderProcess(unittest.TestCase):
         self.assertEqual(coordinator.metric('reco_encoder_deaths_total{cause="exit"}'), 4)
         self.assertGreater(coordinator.metric('reco_encode_batches_total{by="cpu"}'), 0)
         self.assertEqual(coordinator.end(), 0)
+
+    def test_its_memory_does_not_grow_with_what_it_is_asked(self):
+        coordinator = self.start("--encoder-process", "on")
+        pid = coordinator.wait_up()
+        sizes = []
+        for _ in range(2):
+            for i in range(100):
+                self.assertEqual(coordinator.embed("an anchor, " * (i * 50 + 1))[0], 200)
+            sizes.append(rss_bytes(pid))
+        self.assertEqual(coordinator.encoder(), pid)
+        self.assertLess(sizes[1] - sizes[0], 4 << 20)
+        self.assertLess(sizes[1], 256 << 20)
 
     def test_one_that_freezes_is_found_and_replaced(self):
         coordinator = self.start("--encoder-process", "on")

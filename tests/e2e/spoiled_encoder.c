@@ -41,9 +41,11 @@ static void spoil(const struct encoder_msg *question, struct encoder_msg *reply,
         reply->kind = ENCODER_MSG_HELLO;
     if (is("version"))
         reply->version = 99;
-    if (is("lost") || is("memory")) {
-        reply->status = is("lost") ? STATUS_IO : STATUS_NO_MEMORY;
-        (void)reason_set(&reply->why, (enum status)reply->status, NULL, "the device is %s", how);
+    if (is("lost") || is("memory") || is("refuse")) {
+        reply->status = is("lost")     ? STATUS_UNAVAILABLE
+                        : is("memory") ? STATUS_NO_MEMORY
+                                       : STATUS_INVALID;
+        (void)reason_set(&reply->why, (enum status)reply->status, NULL, "the driver says %s", how);
     }
 }
 

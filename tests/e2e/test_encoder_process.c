@@ -195,7 +195,7 @@ ParameterizedTestParameters(encoder_process, costs_a_retry_when_it_fails_and_com
     static struct fault faults[] = {
         {"die:3", "exit"},    {"close:4", "exit"},    {"hang:5", "hang"},      {"nan:3", "answer"},
         {"zero:4", "answer"}, {"number:5", "answer"}, {"version:3", "answer"}, {"kind:4", "answer"},
-        {"lost:4", "device"}, {"memory:4", ""},
+        {"lost:4", "device"}, {"memory:4", "device"}, {"refuse:4", ""},
     };
     return cr_make_param_array(struct fault, faults, sizeof(faults) / sizeof(faults[0]));
 }
