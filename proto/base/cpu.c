@@ -24,6 +24,7 @@
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct {
     enum cpu_level level;
+    enum cpu_level hardware;
     bool has_bf16;
     bool has_sse42;
     char model[MODEL_BYTES];
@@ -116,6 +117,7 @@ static void look(void)
 {
     memcpy(found.model, "unknown", sizeof("unknown"));
     look_at_cpu();
+    found.hardware = found.level;
 
     // Nothing in this program changes its environment.
     const char *wish = getenv("RECO_CPU"); // NOLINT(concurrency-mt-unsafe)
@@ -132,6 +134,12 @@ enum cpu_level cpu_best(void)
 {
     (void)pthread_once(&once, look);
     return found.level;
+}
+
+enum cpu_level cpu_hardware(void)
+{
+    (void)pthread_once(&once, look);
+    return found.hardware;
 }
 
 const char *cpu_level_name(enum cpu_level level)

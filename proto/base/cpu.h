@@ -25,6 +25,7 @@ enum cpu_level {
 // The best level of this CPU and operating system, lowered by the environment
 // variable RECO_CPU (scalar, avx2, avx512) when it names a lower one.
 enum cpu_level cpu_best(void);
+enum cpu_level cpu_hardware(void);                // likewise, whatever RECO_CPU says
 const char *cpu_level_name(enum cpu_level level); // "scalar", "avx2", "avx512"
 bool cpu_has_bf16(void);
 bool cpu_has_sse42(void);    // false also under RECO_CPU=scalar

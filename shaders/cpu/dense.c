@@ -1,207 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
-// A matrix is a row of blocks of about BLOCK_COLUMNS columns, each with its weights
-// in oneDNN's layout. Shapes (tile rows, depth, columns, stride, epilogue) are shared
-// between all matrices that have them, so a tower of any number of layers needs about
-// ten. A job is one block and up to GROUP tiles: the block's weights and the tiles'
-// rows stay in the second-level cache, and a single row of text still gives every
-// worker a block.
-//
-// Measured on one core of an AMD EPYC of family 26 (Zen 5) with oneDNN 2.6: 16 x 128
-// tiles reach 245 to 260 GFLOP/s at depths of 768 and 3,072, 190 to 220 at 192.
+// Checks what is asked for and picks who multiplies.
 
 #include "shaders/cpu/dense.h"
 
 #include <assert.h>
-#include <stdatomic.h>
-#include <string.h>
 
+#include "proto/base/cpu.h"
 #include "proto/base/mem.h"
+#include "shaders/cpu/dense_fma.h"
 #include "shaders/cpu/dense_internal.h"
 
-#define BLOCK_COLUMNS 128u
-#define GROUP 8u         // tiles of DENSE_ROWS rows in a job
-#define SHAPES_MAX 256u  // distinct shapes of one dense
-#define BLOCKS_MAX 1024u // of a matrix: DENSE_SIZE_MAX / BLOCK_COLUMNS and more
-
 struct dense {
+    const struct dense_kind *kind;
+    void *state; // the kind's
     struct team *team;
-    struct dense_engine *engine;
-    uint32_t shapes;
-    struct dense_shape shape[SHAPES_MAX]; // as asked for: rows = DENSE_ROWS
-    uint32_t tile[SHAPES_MAX];            // rows that the product below really takes
-    struct dense_product *product[SHAPES_MAX];
-};
-
-struct part {
-    uint32_t first_column;
-    uint32_t tile;
-    struct dense_product *product;
-    struct dense_block *block;
 };
 
 struct dense_matrix {
+    const struct dense *dense;
+    void *prepared; // the kind's
     uint32_t columns;
     uint32_t depth;
-    uint32_t parts;
-    struct part part[];
 };
 
-enum status dense_open(struct team *team, struct dense **out, struct reason *why)
+const struct dense_fma *dense_fma_best(void)
 {
+#if defined(__x86_64__)
+    if (cpu_hardware() >= CPU_AVX512)
+        return &dense_fma_avx512;
+    if (cpu_hardware() >= CPU_AVX2)
+        return &dense_fma_avx2;
+#endif
+    return NULL;
+}
+
+enum status dense_open_kind(const struct dense_kind *kind, struct team *team, struct dense **out,
+                            struct reason *why)
+{
+    assert(kind);
     assert(team);
     assert(out);
 
     struct dense *dense = mem_alloc(sizeof(*dense));
+    dense->kind = kind;
     dense->team = team;
-    enum status status = dense_engine_create(team_workers(team), &dense->engine);
+    enum status status = kind->open(team, &dense->state);
     if (status != STATUS_OK) {
         mem_free(dense);
-        return reason_set(why, status, "device", "oneDNN does not start on this CPU");
+        return reason_set(why, status, "device", "matrix products do not start on this CPU: %s",
+                          status_text(status));
     }
     *out = dense;
     return STATUS_OK;
 }
 
-void dense_close(struct dense **dense_in)
+enum status dense_open(struct team *team, struct dense **out, struct reason *why)
 {
-    assert(dense_in);
+    return dense_open_kind(dense_fma_best() ? &dense_panels_kind : &dense_tiles_kind, team, out,
+                           why);
+}
 
-    struct dense *dense = *dense_in;
-    if (!dense)
+void dense_close(struct dense **dense)
+{
+    assert(dense);
+
+    if (!*dense)
         return;
-    for (uint32_t i = 0; i < dense->shapes; i++)
-        dense_product_destroy(&dense->product[i]);
-    dense_engine_destroy(&dense->engine);
-    mem_free(dense);
-    *dense_in = NULL;
-}
-
-// --- shapes
-
-// Fills `count` floats with numbers that have all bits of their mantissa in use.
-static void fill(float *values, size_t count)
-{
-    uint32_t state = 2463534242u;
-    for (size_t i = 0; i < count; i++) {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        values[i] = (float)(int32_t)state * 4.656612873077393e-10f;
-    }
-}
-
-// Whether `product` treats the rows of a tile alike: the same row in every place of
-// the tile must give the same bits in every place.
-static enum status rows_are_alike(struct dense *dense, struct dense_product *product,
-                                  const struct dense_shape *shape, bool *alike)
-{
-    size_t source_count = (size_t)shape->rows * shape->depth;
-    size_t weights_count = (size_t)shape->columns * shape->depth;
-    size_t target_count = (size_t)shape->rows * shape->stride;
-    float *memory = mem_try_alloc_aligned(
-        64, (source_count + weights_count + target_count + shape->columns + 64) * sizeof(float));
-    if (!memory)
-        return STATUS_NO_MEMORY;
-    float *source = memory;
-    float *target = source + (source_count + 15) / 16 * 16;
-    float *weights = target + (target_count + 15) / 16 * 16;
-    float *bias = weights + weights_count;
-    fill(source, shape->depth);
-    fill(weights, weights_count + shape->columns);
-    for (uint32_t row = 1; row < shape->rows; row++)
-        memcpy(source + (size_t)row * shape->depth, source, shape->depth * sizeof(float));
-    for (size_t i = 0; i < target_count; i++)
-        target[i] = 0.1f;
-
-    struct dense_block *block = NULL;
-    enum status status =
-        dense_block_create(dense->engine, product, weights, shape->has_bias ? bias : NULL, &block);
-    if (status == STATUS_OK && !dense_product_run(dense->engine, product, block, source, target, 0))
-        status = STATUS_INTERNAL;
-    dense_block_destroy(&block);
-    *alike = true;
-    for (uint32_t row = 1; row < shape->rows; row++) {
-        if (memcmp(target + (size_t)row * shape->stride, target, shape->columns * sizeof(float)) !=
-            0)
-            *alike = false;
-    }
-    mem_free(memory);
-    return status;
-}
-
-// Prepares the product for `wanted` with the largest tile whose rows are alike.
-static enum status make_shape(struct dense *dense, const struct dense_shape *wanted,
-                              uint32_t *index)
-{
-    if (dense->shapes == SHAPES_MAX)
-        return STATUS_UNSUPPORTED;
-    struct dense_shape shape = *wanted;
-    struct dense_product *product = NULL;
-    for (;;) {
-        enum status status = dense_product_create(dense->engine, &shape, &product);
-        bool alike = true;
-        if (status == STATUS_OK && shape.rows > 1)
-            status = rows_are_alike(dense, product, &shape, &alike);
-        if (status != STATUS_OK) {
-            dense_product_destroy(&product);
-            return status;
-        }
-        if (alike)
-            break;
-        dense_product_destroy(&product);
-        shape.rows /= 2;
-    }
-    *index = dense->shapes++;
-    dense->shape[*index] = *wanted;
-    dense->tile[*index] = shape.rows;
-    dense->product[*index] = product;
-    return STATUS_OK;
-}
-
-static bool shapes_equal(const struct dense_shape *a, const struct dense_shape *b)
-{
-    return a->rows == b->rows && a->depth == b->depth && a->columns == b->columns &&
-           a->stride == b->stride && a->epilogue == b->epilogue && a->has_bias == b->has_bias;
-}
-
-static enum status find_shape(struct dense *dense, const struct dense_shape *wanted,
-                              uint32_t *index)
-{
-    for (uint32_t i = 0; i < dense->shapes; i++) {
-        if (shapes_equal(&dense->shape[i], wanted)) {
-            *index = i;
-            return STATUS_OK;
-        }
-    }
-    return make_shape(dense, wanted, index);
-}
-
-// --- matrices
-
-static enum status add_part(struct dense *dense, const struct dense_params *params,
-                            struct dense_matrix *matrix, uint32_t columns)
-{
-    struct part *part = &matrix->part[matrix->parts];
-    struct dense_shape shape = {
-        .rows = DENSE_ROWS,
-        .depth = params->depth,
-        .columns = columns,
-        .stride = params->columns,
-        .epilogue = params->epilogue,
-        .has_bias = params->bias != NULL,
-    };
-    uint32_t index = 0;
-    enum status status = find_shape(dense, &shape, &index);
-    if (status != STATUS_OK)
-        return status;
-    part->product = dense->product[index];
-    part->tile = dense->tile[index];
-    status = dense_block_create(
-        dense->engine, part->product, params->weights + (size_t)part->first_column * params->depth,
-        params->bias ? params->bias + part->first_column : NULL, &part->block);
-    if (status == STATUS_OK)
-        matrix->parts++;
-    return status;
+    (*dense)->kind->close((*dense)->state);
+    mem_free(*dense);
+    *dense = NULL;
 }
 
 enum status dense_prepare(struct dense *dense, const struct dense_params *params,
@@ -216,22 +83,13 @@ enum status dense_prepare(struct dense *dense, const struct dense_params *params
         return reason_set(why, STATUS_INVALID, "shape", "a matrix of %u x %u: 1..%u are possible",
                           params->columns, params->depth, DENSE_SIZE_MAX);
 
-    // Equal blocks of a multiple of 16 columns; the last one may be smaller.
-    uint32_t parts = (params->columns + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
-    uint32_t width = ((params->columns + parts - 1) / parts + 15) / 16 * 16;
-    struct dense_matrix *matrix = mem_alloc(sizeof(*matrix) + BLOCKS_MAX * sizeof(struct part));
-    matrix->columns = params->columns;
-    matrix->depth = params->depth;
-    for (uint32_t at = 0; at < params->columns; at += width) {
-        assert(matrix->parts < BLOCKS_MAX);
-        uint32_t left = params->columns - at;
-        matrix->part[matrix->parts].first_column = at;
-        enum status status = add_part(dense, params, matrix, left < width ? left : width);
-        if (status != STATUS_OK) {
-            dense_free(&matrix);
-            return reason_set(why, status, "shape", "a matrix of %u x %u cannot be prepared: %s",
-                              params->columns, params->depth, status_text(status));
-        }
+    struct dense_matrix *matrix = mem_alloc(sizeof(*matrix));
+    *matrix = (struct dense_matrix){dense, NULL, params->columns, params->depth};
+    enum status status = dense->kind->prepare(dense->state, params, &matrix->prepared);
+    if (status != STATUS_OK) {
+        mem_free(matrix);
+        return reason_set(why, status, "shape", "a matrix of %u x %u cannot be prepared: %s",
+                          params->columns, params->depth, status_text(status));
     }
     *out = matrix;
     return STATUS_OK;
@@ -243,67 +101,23 @@ void dense_free(struct dense_matrix **matrix)
 
     if (!*matrix)
         return;
-    for (uint32_t i = 0; i < (*matrix)->parts; i++)
-        dense_block_destroy(&(*matrix)->part[i].block);
+    (*matrix)->dense->kind->free((*matrix)->dense->state, (*matrix)->prepared);
     mem_free(*matrix);
     *matrix = NULL;
-}
-
-// --- running
-
-struct run {
-    struct dense *dense;
-    const struct dense_matrix *matrix;
-    const float *source;
-    float *target;
-    size_t rows; // a multiple of DENSE_ROWS
-    uint32_t groups;
-    atomic_bool failed;
-};
-
-static void run_job(void *context, uint32_t job, uint32_t worker)
-{
-    struct run *run = context;
-    const struct dense_matrix *matrix = run->matrix;
-    const struct part *part = &matrix->part[job / run->groups];
-    size_t first = (size_t)(job % run->groups) * GROUP * DENSE_ROWS;
-    size_t end = first + (size_t)GROUP * DENSE_ROWS;
-    if (end > run->rows)
-        end = run->rows;
-
-    dense_engine_enter();
-    for (size_t row = first; row < end; row += part->tile) {
-        if (!dense_product_run(run->dense->engine, part->product, part->block,
-                               run->source + row * matrix->depth,
-                               run->target + row * matrix->columns + part->first_column, worker))
-            atomic_store(&run->failed, true);
-    }
 }
 
 enum status dense_run(struct dense *dense, const struct dense_matrix *matrix, const float *source,
                       size_t rows, float *target, struct reason *why)
 {
     assert(dense);
-    assert(matrix);
+    assert(matrix && matrix->dense == dense);
     assert((source && target) || rows == 0);
 
     if (rows == 0)
         return STATUS_OK;
-    struct run run = {
-        .dense = dense,
-        .matrix = matrix,
-        .source = source,
-        .rows = (rows + DENSE_ROWS - 1) / DENSE_ROWS * DENSE_ROWS,
-    };
-    run.target = target;
-    atomic_init(&run.failed, false);
-    size_t tiles = run.rows / DENSE_ROWS;
-    size_t groups = (tiles + GROUP - 1) / GROUP;
-    assert(groups <= UINT32_MAX / BLOCKS_MAX);
-    run.groups = (uint32_t)groups;
-    team_run(dense->team, matrix->parts * run.groups, run_job, &run);
-    if (atomic_load(&run.failed))
-        return reason_set(why, STATUS_INTERNAL, "device", "oneDNN failed in a product of %u x %u",
-                          matrix->columns, matrix->depth);
+    enum status status = dense->kind->run(dense->state, matrix->prepared, source, rows, target);
+    if (status != STATUS_OK)
+        return reason_set(why, status, "device", "a product of %u x %u failed: %s", matrix->columns,
+                          matrix->depth, status_text(status));
     return STATUS_OK;
 }

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // dense.h - matrix products with prepared weights: target = f(source * weights^T + bias).
 //
-// A product is cut into tiles of DENSE_ROWS rows and blocks of columns, and each
-// tile of a block is one call of oneDNN with one fixed shape on one thread. So a
-// row's bits depend neither on the other rows of its batch, nor on its place among
-// them, nor on the number of threads. That all rows of a tile are treated alike is
-// checked for every shape when it is first prepared; where oneDNN's choice for this
-// CPU does not hold to it, smaller tiles are taken.
+// Promise: a row's bits depend neither on the other rows of its batch, nor on its place among
+// them, nor on the number of threads, nor on RECO_CPU. Where the CPU has fused multiply-adds products are our own
+// (dense_panels.c), elsewhere oneDNN's (dense_tiles.c); the two differ in the last bits.
 //
 // Thread-safety: none. One thread at a time uses a dense and its matrices; the team
 // may be shared with the other operations of that thread.
@@ -59,5 +56,9 @@ void dense_free(struct dense_matrix **matrix);
 // source: [rows][depth], target: [rows][columns]; they must not overlap.
 enum status dense_run(struct dense *dense, const struct dense_matrix *matrix, const float *source,
                       size_t rows, float *target, struct reason *why) MUST_CHECK;
+
+// Operations a second (a multiply-add is two) that all workers together reach on independent chains of
+// multiply-adds in registers, which no product can exceed: the best of a few tries of some milliseconds.
+double dense_peak(struct team *team);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dense_internal.h - one shape of product in oneDNN, whose interface differs by version.
+// dense_internal.h - the two kinds of products: our own loop, and oneDNN's.
 //
 // Thread-safety: a product may run on all workers at once; each worker passes its
 // own number.
@@ -13,6 +13,26 @@
 
 #include "proto/base/status.h"
 #include "shaders/cpu/dense.h"
+
+// What a kind provides; dense.c has checked sizes and pointers.
+struct dense_kind {
+    enum status (*open)(struct team *team, void **state);
+    void (*close)(void *state);
+    enum status (*prepare)(void *state, const struct dense_params *params, void **matrix);
+    void (*free)(void *state, void *matrix);
+    enum status (*run)(void *state, const void *matrix, const float *source, size_t rows,
+                       float *target); // rows >= 1
+};
+
+extern const struct dense_kind dense_panels_kind;      // where dense_fma_best() is there
+extern const struct dense_kind dense_panels_avx2_kind; // likewise, with AVX2's registers: for tests
+extern const struct dense_kind dense_tiles_kind;
+
+// Opens with that kind instead of the best for this CPU: for tests.
+enum status dense_open_kind(const struct dense_kind *kind, struct team *team, struct dense **out,
+                            struct reason *why) MUST_CHECK;
+
+// --- one shape of product in oneDNN, whose interface differs by version (dense_dnnl.c)
 
 struct dense_engine;  // oneDNN's engine and one stream for each worker
 struct dense_product; // one shape, ready to run

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// dense_fma.h - the inner loop of matrix products, one table for each kind of vector register.
+//
+// An element of a product is a chain of fused multiply-adds over each chunk of the depth, the chunks
+// added one by one, whatever the tile around it; bias and activation follow in one order. So an
+// element's bits depend neither on its tile nor on the kind of register.
+//
+// Thread-safety: pure.
+
+#ifndef RECO_SHADERS_CPU_DENSE_FMA_H
+#define RECO_SHADERS_CPU_DENSE_FMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shaders/cpu/dense.h"
+
+#define DENSE_FMA_DEPTH 1024u                           // of a chunk at most
+#define DENSE_FMA_STRIDE ((size_t)DENSE_FMA_DEPTH + 16) // floats from one source row to the next
+#define DENSE_FMA_PANEL_MAX 32u
+
+// Some rows of one panel of columns, over one chunk of the depth.
+struct dense_fma_tile {
+    const float *source; // [rows][DENSE_FMA_STRIDE]
+    const float *panel;  // [depth][panel columns], aligned to 64 bytes
+    const float *fetch;  // memory of 64 bytes * depth that is needed soon; only fetched
+    uint32_t depth;      // of the chunk
+    uint32_t rows;       // 1..rows of the table
+    uint32_t columns;    // live ones, 1..panel columns
+    bool first;          // of the chunks; otherwise `sums` holds those of the chunks before
+    bool last;           // sums are finished into `target`, otherwise left in `sums`
+    enum dense_epilogue epilogue;
+    float *sums;       // [rows][panel columns], aligned to 64 bytes
+    const float *bias; // [panel columns]
+    float *target;     // its first element
+    size_t stride;     // floats from one target row to the next
+};
+
+struct dense_fma {
+    uint32_t panel; // columns of a panel
+    uint32_t rows;  // of a tile at most
+    void (*run)(const struct dense_fma_tile *tile);
+
+    // DENSE_FMA_CHAINS chains of `rounds` multiply-adds on whole registers, panel / 2 numbers each, and nothing else.
+    float (*chains)(size_t rounds);
+};
+
+#define DENSE_FMA_CHAINS 12u
+
+// The table for this CPU, or NULL when it has no fused multiply-add that this project writes for.
+// RECO_CPU does not lower it: it must not change bits, and without them there is no other way to the same ones.
+const struct dense_fma *dense_fma_best(void);
+
+#if defined(__x86_64__)
+extern const struct dense_fma dense_fma_avx2;
+extern const struct dense_fma dense_fma_avx512;
+#endif
+
+#endif

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: both kinds of products are right and give a row the same bits everywhere; our own gives them
+// with every kind of register.
+//
+// Method: seeded numbers of odd sizes, also around the chunks of the depth, the panels and the groups of
+// rows; double precision; then bit for bit. What all backends promise is in test_ops.c.
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "proto/base/cpu.h"
+#include "proto/base/mem.h"
+#include "shaders/cpu/dense_fma.h"
+#include "shaders/cpu/dense_internal.h"
+#include "tests/reference/reference.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define ERROR_MAX                                                                                  \
+    1e-12 // normalised squared: single precision stays below, a wrong index is far above
+
+struct shape {
+    uint32_t columns;
+    uint32_t depth;
+    enum dense_epilogue epilogue;
+};
+
+// Depths of one chunk and of several, equal and unequal; columns that end anywhere in a panel.
+static const struct shape shapes[] = {
+    {1, 1, DENSE_PLAIN},    {31, 3, DENSE_ADD},     {33, 1023, DENSE_QUICK_GELU},
+    {16, 1024, DENSE_GELU}, {65, 1025, DENSE_ADD},  {17, 2049, DENSE_PLAIN},
+    {300, 64, DENSE_ADD},   {513, 130, DENSE_GELU}, {7, 3100, DENSE_QUICK_GELU},
+};
+
+// A kind that this CPU can run.
+struct choice {
+    const char *name;
+    const struct dense_kind *kind;
+};
+
+static size_t choices(struct choice out[3])
+{
+    size_t count = 0;
+    out[count++] = (struct choice){"oneDNN", &dense_tiles_kind};
+    if (dense_fma_best()) {
+        out[count++] = (struct choice){"panels", &dense_panels_kind};
+        out[count++] = (struct choice){"panels of AVX2", &dense_panels_avx2_kind};
+    }
+    return count;
+}
+
+struct fixture {
+    struct team *team;
+    struct dense *dense;
+};
+
+static struct fixture open_kind(const struct dense_kind *kind, uint32_t threads)
+{
+    struct fixture fixture = {NULL, NULL};
+    struct reason why = {0};
+    cr_assert(eq(int, team_create(threads, &fixture.team, &why), STATUS_OK), "%s", why.text);
+    cr_assert(eq(int, dense_open_kind(kind, fixture.team, &fixture.dense, &why), STATUS_OK), "%s",
+              why.text);
+    return fixture;
+}
+
+static void end(struct fixture *fixture)
+{
+    dense_close(&fixture->dense);
+    team_destroy(&fixture->team);
+}
+
+// Numbers of -1..1 that use all bits of their mantissa; equal for equal seeds.
+static float *random_floats(size_t count, uint64_t seed)
+{
+    float *values = aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64);
+    cr_assert(values != NULL);
+    uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
+    for (size_t i = 0; i < count; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        values[i] = (float)((double)(int64_t)state / 9223372036854775808.0);
+    }
+    return values;
+}
+
+static struct dense_matrix *prepare(struct fixture *fixture, const struct shape *shape)
+{
+    float *weights = random_floats((size_t)shape->columns * shape->depth, 1);
+    float *bias = random_floats(shape->columns, 2);
+    struct dense_matrix *matrix = NULL;
+    struct reason why = {0};
+    const struct dense_params params = {weights, bias, shape->columns, shape->depth,
+                                        shape->epilogue};
+    cr_assert(eq(int, dense_prepare(fixture->dense, &params, &matrix, &why), STATUS_OK), "%s",
+              why.text);
+    free(bias);
+    free(weights);
+    return matrix;
+}
+
+// Runs `rows` rows of a long source from its row `first` on; the caller frees the target.
+static float *multiply(struct fixture *fixture, const struct dense_matrix *matrix,
+                       const struct shape *shape, size_t first, size_t rows)
+{
+    size_t padded = (rows + DENSE_ROWS - 1) / DENSE_ROWS * DENSE_ROWS;
+    float *source = random_floats((first + padded) * shape->depth, 3);
+    float *target = random_floats((first + padded) * shape->columns, 4);
+    struct reason why = {0};
+    cr_assert(eq(int,
+                 dense_run(fixture->dense, matrix, source + first * shape->depth, rows,
+                           target + first * shape->columns, &why),
+                 STATUS_OK),
+              "%s", why.text);
+    memmove(target, target + first * shape->columns, rows * shape->columns * sizeof(float));
+    free(source);
+    return target;
+}
+
+static double *widen(float *values, size_t count)
+{
+    double *wide = calloc(count + 1, sizeof(double));
+    cr_assert(wide != NULL);
+    for (size_t i = 0; i < count; i++)
+        wide[i] = (double)values[i];
+    free(values);
+    return wide;
+}
+
+static double *expected(const struct shape *shape, size_t rows)
+{
+    double *source = widen(random_floats(rows * shape->depth, 3), rows * shape->depth);
+    double *target = widen(random_floats(rows * shape->columns, 4), rows * shape->columns);
+    double *weights = widen(random_floats((size_t)shape->columns * shape->depth, 1),
+                            (size_t)shape->columns * shape->depth);
+    double *bias = widen(random_floats(shape->columns, 2), shape->columns);
+    double *product = calloc(rows * shape->columns, sizeof(double));
+    cr_assert(product != NULL);
+    reference_product(&(struct reference_product){source, weights, bias, rows, shape->columns,
+                                                  shape->depth, product});
+    for (size_t i = 0; i < rows * shape->columns; i++) {
+        if (shape->epilogue == DENSE_ADD)
+            target[i] += product[i];
+        else if (shape->epilogue == DENSE_QUICK_GELU)
+            target[i] = reference_quick_gelu(product[i]);
+        else
+            target[i] = shape->epilogue == DENSE_GELU ? reference_gelu(product[i]) : product[i];
+    }
+    free(product);
+    free(bias);
+    free(weights);
+    free(source);
+    return target;
+}
+
+Test(dense, every_kind_multiplies)
+{
+    struct choice kinds[3];
+    size_t count = choices(kinds);
+    for (size_t k = 0; k < count; k++) {
+        struct fixture fixture = open_kind(kinds[k].kind, 2);
+        for (size_t s = 0; s < COUNT(shapes); s++) {
+            const size_t rows = 115; // two groups
+            struct dense_matrix *matrix = prepare(&fixture, &shapes[s]);
+            float *got = multiply(&fixture, matrix, &shapes[s], 0, rows);
+            double *wanted = expected(&shapes[s], rows);
+            double error = reference_squared_error(got, wanted, rows * shapes[s].columns);
+            cr_expect(error < ERROR_MAX, "%s, %u x %u: %g", kinds[k].name, shapes[s].columns,
+                      shapes[s].depth, error);
+            free(wanted);
+            free(got);
+            dense_free(&matrix);
+        }
+        end(&fixture);
+    }
+}
+
+Test(dense, a_row_has_the_same_bits_in_every_batch_place_and_thread_count)
+{
+    static const size_t batches[] = {2, 5, 6, 7, 13, 14, 15, 50, 111, 113, 230};
+    struct choice kinds[3];
+    size_t count = choices(kinds);
+    for (size_t k = 0; k < count; k++) {
+        struct fixture one = open_kind(kinds[k].kind, 1);
+        struct fixture two = open_kind(kinds[k].kind, 2);
+        for (size_t s = 0; s < COUNT(shapes); s++) {
+            const struct shape *shape = &shapes[s];
+            struct dense_matrix *matrix = prepare(&one, shape);
+            struct dense_matrix *other = prepare(&two, shape);
+            float *all = multiply(&one, matrix, shape, 0, 240);
+            for (size_t b = 0; b < COUNT(batches); b++) {
+                size_t first = 240 - batches[b];
+                float *some =
+                    multiply(b % 2 ? &one : &two, b % 2 ? matrix : other, shape, first, batches[b]);
+                cr_expect(memcmp(some, all + first * shape->columns,
+                                 batches[b] * shape->columns * sizeof(float)) == 0,
+                          "%s, %u x %u, %zu rows", kinds[k].name, shape->columns, shape->depth,
+                          batches[b]);
+                free(some);
+            }
+            free(all);
+            dense_free(&matrix);
+            dense_free(&other);
+        }
+        end(&two);
+        end(&one);
+    }
+}
+
+Test(dense, our_own_products_have_the_same_bits_with_every_register)
+{
+    if (!dense_fma_best())
+        cr_skip("this CPU has no fused multiply-add");
+    struct fixture best = open_kind(&dense_panels_kind, 2);
+    struct fixture avx2 = open_kind(&dense_panels_avx2_kind, 2);
+    for (size_t s = 0; s < COUNT(shapes); s++) {
+        struct dense_matrix *matrix = prepare(&best, &shapes[s]);
+        struct dense_matrix *other = prepare(&avx2, &shapes[s]);
+        float *a = multiply(&best, matrix, &shapes[s], 0, 40);
+        float *b = multiply(&avx2, other, &shapes[s], 0, 40);
+        cr_expect(memcmp(a, b, (size_t)40 * shapes[s].columns * sizeof(float)) == 0, "%u x %u",
+                  shapes[s].columns, shapes[s].depth);
+        free(b);
+        free(a);
+        dense_free(&other);
+        dense_free(&matrix);
+    }
+    end(&avx2);
+    end(&best);
+}
+
+Test(dense, only_rows_and_columns_of_the_product_are_written)
+{
+    if (!dense_fma_best())
+        cr_skip("oneDNN writes the rows behind");
+    const struct shape shape = {33, 40, DENSE_PLAIN};
+    struct fixture fixture = open_kind(&dense_panels_kind, 2);
+    struct dense_matrix *matrix = prepare(&fixture, &shape);
+    float *before = random_floats((size_t)64 * shape.columns, 4);
+    float *source = random_floats((size_t)64 * shape.depth, 3);
+    float *target = random_floats((size_t)64 * shape.columns, 4);
+    cr_assert(eq(int, dense_run(fixture.dense, matrix, source, 50, target, NULL), STATUS_OK));
+    cr_expect(memcmp(target + 50 * shape.columns, before + 50 * shape.columns,
+                     14 * shape.columns * sizeof(float)) == 0);
+    free(target);
+    free(source);
+    free(before);
+    dense_free(&matrix);
+    end(&fixture);
+}
+
+Test(dense, says_when_memory_is_out)
+{
+    struct choice kinds[3];
+    size_t count = choices(kinds);
+    for (size_t k = 0; k < count; k++) {
+        struct fixture fixture = open_kind(kinds[k].kind, 2);
+        const float weight = 1.0f;
+        const struct dense_params params = {&weight, NULL, 1, 1, DENSE_PLAIN};
+        struct dense_matrix *matrix = NULL;
+        struct reason why = {0};
+        mem_fail_after(1);
+        cr_expect(eq(int, dense_prepare(fixture.dense, &params, &matrix, &why), STATUS_NO_MEMORY),
+                  "%s", kinds[k].name);
+        mem_fail_after(0);
+        cr_expect(eq(ptr, matrix, NULL));
+        cr_expect(strstr(why.text, "1 x 1") != NULL, "%s", why.text);
+        end(&fixture);
+
+        struct dense *dense = NULL;
+        struct team *team = NULL;
+        cr_assert(eq(int, team_create(2, &team, &why), STATUS_OK));
+        if (kinds[k].kind != &dense_tiles_kind) {
+            mem_fail_after(2); // the second worker's memory
+            cr_expect(
+                eq(int, dense_open_kind(kinds[k].kind, team, &dense, &why), STATUS_NO_MEMORY));
+            mem_fail_after(0);
+        }
+        team_destroy(&team);
+    }
+}
+
+Test(dense, the_peak_is_a_rate_that_a_product_stays_below)
+{
+    struct team *team = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, team_create(1, &team, &why), STATUS_OK));
+    double peak = dense_peak(team);
+    cr_expect(peak > 1e8 && peak < 1e13, "%g", peak); // a tenth of a GFLOP/s: under valgrind
+    team_destroy(&team);
+}
