@@ -79,6 +79,10 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct args_numbers probes;
     uint64_t threads, batch, extra_bits, list_vectors;
     bool rounds;
+    // bench encode
+    int what;               // 0 images, 1 texts
+    const char *texts_file; // NULL: captions of its own
+    bool profile_operations;
     uint64_t chunk, seconds; // bench live
     bool refine;
     // what is no flag

@@ -27,6 +27,7 @@
 #define CLIP_TEMPLATE_BYTES 256 // including the final NUL
 
 struct clip;
+struct ops;          // shaders/ops/ops.h
 struct image_params; // shaders/models/image.h
 struct tokenizer;    // shaders/models/tokenizer.h
 
@@ -60,9 +61,10 @@ enum status clip_open(const struct clip_params *params, struct clip **out,
 // Frees *clip and sets it to NULL. NULL is allowed.
 void clip_close(struct clip **clip);
 
-// Both live as long as the clip.
+// All live as long as the clip.
 const struct clip_info *clip_info(const struct clip *clip);
 const struct tokenizer *clip_tokenizer(const struct clip *clip);
+struct ops *clip_ops(struct clip *clip); // for its profile (shaders/ops/ops_profile.h)
 
 // Encodes `count` texts (any number) into unit vectors [count][dimension]. An over-long
 // text is cut as tokenizer_encode() says. After a failure the embeddings are undefined.

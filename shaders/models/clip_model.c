@@ -248,3 +248,10 @@ const struct tokenizer *clip_tokenizer(const struct clip *clip)
 
     return clip->tokenizer;
 }
+
+struct ops *clip_ops(struct clip *clip)
+{
+    assert(clip);
+
+    return clip->ops;
+}

@@ -9,11 +9,6 @@
 #include "proto/base/mem.h"
 #include "shaders/ops/ops_internal.h"
 
-struct ops {
-    const struct ops_backend *backend;
-    void *state; // the backend's
-};
-
 enum status ops_open(const char *device, uint32_t threads, struct ops **out, struct reason *why)
 {
     assert(device);
@@ -42,6 +37,7 @@ void ops_close(struct ops **ops)
     if (!*ops)
         return;
     (*ops)->backend->close((*ops)->state);
+    ops_profile_destroy(&(*ops)->profile);
     mem_free(*ops);
     *ops = NULL;
 }
@@ -130,6 +126,7 @@ enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *p
     struct ops_matrix *matrix = mem_alloc(sizeof(*matrix));
     matrix->columns = params->columns;
     matrix->depth = params->depth;
+    matrix->epilogue = params->epilogue;
     enum status status = ops->backend->matrix_create(ops->state, params, &matrix->prepared, why);
     if (status != STATUS_OK) {
         mem_free(matrix);
@@ -158,6 +155,29 @@ uint32_t ops_matrix_columns(const struct ops_matrix *matrix)
 }
 
 // --- operations
+
+// Around each operation: the clock, when a profile is on.
+static double begin(const struct ops *ops)
+{
+    return ops_profile_is_on(ops->profile) ? ops_profile_now() : 0;
+}
+
+static enum status end(struct ops *ops, double begun, const struct ops_work *work,
+                       enum status status, struct reason *why)
+{
+    if (!ops_profile_is_on(ops->profile) || status != STATUS_OK)
+        return status;
+    if (ops->backend->wait)
+        status = ops->backend->wait(ops->state, why);
+    ops_profile_add(ops->profile, work, ops_profile_now() - begun);
+    return status;
+}
+
+// Bytes of a view's elements.
+static double view_bytes(const struct ops_view *view)
+{
+    return 4.0 * (double)view->rows * (double)view->columns;
+}
 
 // Whether the view, with `rows` rows, lies inside its buffer.
 static bool fits_rows(const struct ops_view *view, size_t rows)
@@ -188,7 +208,26 @@ enum status ops_product(struct ops *ops, const struct ops_matrix *matrix, struct
     assert(fits_rows(&target, ops_rows_padded(ops, target.rows)));
     assert(source.buffer != target.buffer);
 
-    return ops->backend->product(ops->state, matrix->prepared, &source, &target, why);
+    static const char *const variants[] = {
+        [OPS_PLAIN] = "",
+        [OPS_QUICK_GELU] = ", quick-GELU",
+        [OPS_GELU] = ", GELU",
+        [OPS_ADD] = ", residual",
+    };
+    double weights = (double)matrix->columns * matrix->depth;
+    const struct ops_work work = {
+        .kind = "product",
+        .columns = matrix->columns,
+        .depth = matrix->depth,
+        .variant = variants[matrix->epilogue],
+        .rows = source.rows,
+        .operations = 2 * weights * (double)source.rows,
+        .bytes = 4 * weights + view_bytes(&source) +
+                 view_bytes(&target) * (matrix->epilogue == OPS_ADD ? 2 : 1),
+    };
+    double begun = begin(ops);
+    enum status status = ops->backend->product(ops->state, matrix->prepared, &source, &target, why);
+    return end(ops, begun, &work, status, why);
 }
 
 enum status ops_layernorm(struct ops *ops, const struct ops_layernorm *args, struct reason *why)
@@ -199,7 +238,16 @@ enum status ops_layernorm(struct ops *ops, const struct ops_layernorm *args, str
     assert(args->source.rows == args->target.rows);
     assert(is_row(&args->gain, args->source.columns) && is_row(&args->bias, args->source.columns));
 
-    return ops->backend->layernorm(ops->state, args, why);
+    const struct ops_work work = {
+        .kind = "layernorm",
+        .columns = args->target.columns,
+        .variant = "",
+        .rows = args->target.rows,
+        .operations = 8 * view_bytes(&args->source) / 4,
+        .bytes = 2 * view_bytes(&args->source),
+    };
+    double begun = begin(ops);
+    return end(ops, begun, &work, ops->backend->layernorm(ops->state, args, why), why);
 }
 
 enum status ops_attention(struct ops *ops, const struct ops_attention *args, struct reason *why)
@@ -212,7 +260,18 @@ enum status ops_attention(struct ops *ops, const struct ops_attention *args, str
     assert(args->heads > 0 && args->target.columns > 0 && args->target.columns % args->heads == 0);
     assert(args->source.buffer != args->target.buffer);
 
-    return ops->backend->attention(ops->state, args, why);
+    // Of sequences of unequal length the profile knows the longest only: an upper bound.
+    double pairs = (double)args->source.rows * args->longest;
+    const struct ops_work work = {
+        .kind = "attention",
+        .columns = args->target.columns,
+        .variant = args->causal ? ", causal" : "",
+        .rows = args->target.rows,
+        .operations = 4 * pairs * (double)args->target.columns * (args->causal ? 0.5 : 1),
+        .bytes = view_bytes(&args->source) + view_bytes(&args->target),
+    };
+    double begun = begin(ops);
+    return end(ops, begun, &work, ops->backend->attention(ops->state, args, why), why);
 }
 
 enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *args,
@@ -224,7 +283,16 @@ enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *arg
     assert(args->positions.columns == args->target.columns);
     assert(is_row(&args->ids, args->target.rows) && is_row(&args->places, args->target.rows));
 
-    return ops->backend->embed_tokens(ops->state, args, why);
+    const struct ops_work work = {
+        .kind = "embed tokens",
+        .columns = args->target.columns,
+        .variant = "",
+        .rows = args->target.rows,
+        .operations = view_bytes(&args->target) / 4,
+        .bytes = 3 * view_bytes(&args->target),
+    };
+    double begun = begin(ops);
+    return end(ops, begun, &work, ops->backend->embed_tokens(ops->state, args, why), why);
 }
 
 enum status ops_patchify(struct ops *ops, const struct ops_patchify *args, struct reason *why)
@@ -237,7 +305,16 @@ enum status ops_patchify(struct ops *ops, const struct ops_patchify *args, struc
     assert(args->pixels.rows % (3 * args->pixels.columns) == 0);
     assert(args->target.rows == args->pixels.rows / (3 * args->pixels.columns) * side * side);
 
-    return ops->backend->patchify(ops->state, args, why);
+    const struct ops_work work = {
+        .kind = "patchify",
+        .columns = args->target.columns,
+        .variant = "",
+        .rows = args->target.rows,
+        .operations = 0,
+        .bytes = 2 * view_bytes(&args->target),
+    };
+    double begun = begin(ops);
+    return end(ops, begun, &work, ops->backend->patchify(ops->state, args, why), why);
 }
 
 enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *args,
@@ -252,7 +329,16 @@ enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *a
     assert(args->target.rows % (grid + 1) == 0);
     assert(args->patches.rows == args->target.rows / (grid + 1) * grid);
 
-    return ops->backend->embed_patches(ops->state, args, why);
+    const struct ops_work work = {
+        .kind = "embed patches",
+        .columns = args->target.columns,
+        .variant = "",
+        .rows = args->target.rows,
+        .operations = view_bytes(&args->target) / 4,
+        .bytes = 3 * view_bytes(&args->target),
+    };
+    double begun = begin(ops);
+    return end(ops, begun, &work, ops->backend->embed_patches(ops->state, args, why), why);
 }
 
 enum status ops_gather(struct ops *ops, const struct ops_gather *args, struct reason *why)
@@ -262,7 +348,16 @@ enum status ops_gather(struct ops *ops, const struct ops_gather *args, struct re
     assert(args->source.columns == args->target.columns);
     assert(is_row(&args->rows, args->target.rows));
 
-    return ops->backend->gather(ops->state, args, why);
+    const struct ops_work work = {
+        .kind = "gather",
+        .columns = args->target.columns,
+        .variant = "",
+        .rows = args->target.rows,
+        .operations = 0,
+        .bytes = 2 * view_bytes(&args->target),
+    };
+    double begun = begin(ops);
+    return end(ops, begun, &work, ops->backend->gather(ops->state, args, why), why);
 }
 
 enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *why)
@@ -270,5 +365,14 @@ enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *
     assert(ops);
     assert(fits(&rows) && rows.columns > 0);
 
-    return ops->backend->normalise(ops->state, &rows, why);
+    const struct ops_work work = {
+        .kind = "normalise",
+        .columns = rows.columns,
+        .variant = "",
+        .rows = rows.rows,
+        .operations = 3 * view_bytes(&rows) / 4,
+        .bytes = 2 * view_bytes(&rows),
+    };
+    double begun = begin(ops);
+    return end(ops, begun, &work, ops->backend->normalise(ops->state, &rows, why), why);
 }

@@ -248,6 +248,12 @@ static enum status cpu_normalise(void *state, const struct ops_view *rows, struc
     return STATUS_OK;
 }
 
+static double cpu_peak(void *opaque)
+{
+    struct cpu_state *state = opaque;
+    return dense_peak(state->team);
+}
+
 const struct ops_backend ops_cpu_backend = {
     .name = "cpu",
     .row_tile = DENSE_ROWS,
@@ -267,4 +273,5 @@ const struct ops_backend ops_cpu_backend = {
     .embed_patches = cpu_embed_patches,
     .gather = cpu_gather,
     .normalise = cpu_normalise,
+    .peak = cpu_peak,
 };

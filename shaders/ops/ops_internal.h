@@ -39,17 +39,45 @@ struct ops_backend {
                                  struct reason *why);
     enum status (*gather)(void *state, const struct ops_gather *args, struct reason *why);
     enum status (*normalise)(void *state, const struct ops_view *rows, struct reason *why);
+
+    // Both may be NULL. `wait` returns when all operations so far have ended; NULL: they run at once.
+    enum status (*wait)(void *state, struct reason *why);
+    double (*peak)(void *state); // see ops_peak()
 };
+
+// What an operation is and does, for the profile.
+struct ops_work {
+    const char *kind;
+    size_t columns;
+    size_t depth;        // 0: no such
+    const char *variant; // "" or what follows a comma
+    size_t rows;
+    double operations;
+    double bytes;
+};
+
+struct ops_profile; // counts, ops_profile.c
+void ops_profile_destroy(struct ops_profile **profile);
+bool ops_profile_is_on(const struct ops_profile *profile); // NULL is off
+void ops_profile_add(struct ops_profile *profile, const struct ops_work *work, double seconds);
+double ops_profile_now(void); // seconds
 
 struct ops_buffer {
     void *memory; // the backend's
     size_t count; // elements
 };
 
+struct ops {
+    const struct ops_backend *backend;
+    void *state;                 // the backend's
+    struct ops_profile *profile; // NULL until one was asked for
+};
+
 struct ops_matrix {
     void *prepared; // the backend's
     uint32_t columns;
     uint32_t depth;
+    enum ops_epilogue epilogue;
 };
 
 extern const struct ops_backend ops_cpu_backend;

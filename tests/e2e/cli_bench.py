@@ -27,15 +27,38 @@ def write_ids(path, rows):
 
 
 class Bench(Case):
-    def test_encode_tells_every_repetition(self):
-        lines = self.lines("bench", "encode", "--batch", "1,4", "--repetitions", "2")
-        self.assertEqual([(line["what"], line["batch"], line["repetition"]) for line in lines],
-                         [(what, batch, i) for what in ("image", "text") for batch in (1, 4) for i in (0, 1)])
-        for line in lines:
-            self.assertGreater(line["per_second"], 0)
-            self.assertGreater(line["timings_ms"]["encode"], 0)
+    def test_encode_measures_batches_and_operations(self):
+        for what in ("image", "text"):
+            lines = self.lines("bench", "encode", "--what", what, "--batch", "1,4", "--repetitions", "1", "--threads",
+                               "2", "--profile")
+            rows = [line for line in lines if line["bench"] == "encode"]
+            self.assertEqual([(row["what"], row["batch"], row["threads"], row["device"]) for row in rows],
+                             [(what, batch, 2, "cpu") for batch in (1, 4)])
+            for row in rows:
+                self.assertGreater(row["items_per_second"], 0)
+                self.assertGreater(row["first_answer_seconds"], 0)
+                self.assertGreater(row["peak_rss_bytes"], 1 << 20)
+            operations = [line for line in lines if line["bench"] == "operation"]
+            self.assertIn("attention", " ".join(line["operation"] for line in operations))
+            self.assertAlmostEqual(sum(line["share"] for line in operations), 2, places=5)  # of two batches
+            for line in operations:
+                self.assertLess(line["peak_share"], 1.5, line)  # what else runs may lower the measured peak
         self.assertIn("per second", self.run_ok("bench", "encode", IMAGES[0], "--batch", "2", "--repetitions",
                                                 "1").stdout)
+
+    def test_encode_reads_texts_and_takes_turns(self):
+        texts = Path(self.data) / "texts.txt"
+        texts.parent.mkdir(parents=True, exist_ok=True)
+        texts.write_text("a cat\n\nan otter in a river", encoding="utf-8")
+        done = self.run_ok("bench", "encode", "--what", "text", "--texts", str(texts), "--rounds", "--json",
+                           stdin="2\n1\n")
+        self.assertEqual([json.loads(line)["batch"] for line in done.stdout.splitlines()], [1, 2, 1])
+        refused = cli.reco("bench", "encode", "--rounds", stdin="99\n")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("'99'", refused.stderr)
+        texts.write_text("\n", encoding="utf-8")
+        refused = cli.reco("bench", "encode", "--what", "text", "--texts", str(texts))
+        self.assertIn("has no line", refused.stderr)
 
     def test_search_measures_a_synthetic_memory_that_it_builds_once(self):
         asked = ("bench", "search", "--synthetic", "3000", "--dimension", "24", "-n", "20", "--repetitions", "2",

@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-// reco bench encode: pictures and texts a second, by batch.
+// reco bench encode: pictures or texts a second by batch, and where the time goes.
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 
 #include "proto/base/clock.h"
+#include "proto/base/cpu.h"
 #include "proto/base/limits.h"
 #include "proto/base/mem.h"
-#include "proto/wire/api_json.h"
+#include "shaders/models/clip.h"
+#include "shaders/models/image.h"
+#include "shaders/ops/ops_profile.h"
 #include "tools/answers.h"
 #include "tools/inputs.h"
 #include "tools/measure.h"
-#include "tools/memories.h"
 #include "tools/output.h"
 #include "tools/sample_picture.h"
 #include "tools/verbs.h"
 
-#define ITEMS_PER_REPETITION 64 // or one batch, if that is more
-#define PICTURES 16             // test cards without pictures of one's own
+#define REPETITION_US 250000 // calls are repeated until so long is measured
 #define REPETITIONS_MAX 1000
-#define REPLY_ARENA_BYTES ((size_t)64 << 20)
+#define THREADS_MAX 64
+#define TEXTS_BYTES_MAX ((size_t)64 << 20)
+#define LINE_BYTES 64
 
+// What people write below pictures, and how long it is: 4 to 20 tokens with both ends, 11 on average.
 static const char *const captions[] = {
     "a photo of a dog",
     "two people on a bench in the park",
@@ -35,239 +42,422 @@ static const char *const captions[] = {
 
 struct bench {
     const struct options *options;
-    struct client *client;
-    struct buffer pictures[IMAGES_MAX];
-    size_t picture_count;
+    struct clip *clip;
+    int64_t begun_us;
+    double first_answer_seconds;
+    size_t batch_max;
+    size_t count; // pictures or texts that there are
+    float
+        *pixels; // of pictures, prepared: [batch_max][3][S][S], those that there are over and over
+    struct text *text; // [batch_max] likewise
+    struct buffer file;
+    float *embeddings; // [batch_max][dimension]
     struct output_table table;
 };
 
-struct repetition {
-    double seconds;
-    size_t items;
-    float decode, preprocess, encode, queue; // milliseconds, summed
-};
+// --- what is encoded
 
-static enum status load_pictures(struct bench *bench, struct reason *why)
+static enum status load_picture(struct bench *bench, size_t number, struct reason *why)
 {
     const struct args_list *items = &bench->options->items;
-    enum status status = STATUS_OK;
-    bench->picture_count = items->count ? items->count : PICTURES;
-    if (bench->picture_count > IMAGES_MAX)
-        return reason_set(why, STATUS_INVALID, NULL, "%zu pictures: at most %d are allowed",
-                          items->count, IMAGES_MAX);
-    for (size_t i = 0; i < bench->picture_count && !status; i++) {
-        struct reason inner = {.text = ""};
-        if (!items->count) {
-            status = sample_picture_make((uint32_t)i, &bench->pictures[i]);
-            continue;
-        }
-        status = inputs_read_picture(items->items[i], &bench->pictures[i], &inner);
-        if (status)
-            (void)reason_set(why, status, items->items[i], "%s", inner.text);
-    }
-    return status;
-}
-
-// The request for one batch of pictures or texts.
-static enum status make_request(const struct bench *bench, enum api_method method, size_t batch,
-                                struct buffer *out)
-{
-    if (method == API_ENCODE_IMAGE) {
-        struct bytes images[IMAGES_MAX];
-        for (size_t i = 0; i < batch; i++) {
-            const struct buffer *picture = &bench->pictures[i % bench->picture_count];
-            images[i] = (struct bytes){picture->data, picture->count};
-        }
-        const struct api_encode_image_request request = {
-            .images = images,
-            .count = batch,
-            .profile = (enum api_profile)bench->options->profile,
-        };
-        return api_encode_encode_image_request(&request, out);
-    }
-    struct text texts[IMAGES_MAX];
-    for (size_t i = 0; i < batch; i++)
-        texts[i] = text_of(captions[i % CAPTIONS]);
-    const struct api_texts_request request = {.texts = texts, .count = batch};
-    return api_encode_texts_request(&request, out);
-}
-
-static enum status call_once(struct bench *bench, enum api_method method,
-                             const struct buffer *request, struct repetition *sum,
-                             struct reason *why)
-{
-    struct buffer reply = {0};
-    struct arena *arena = arena_create(REPLY_ARENA_BYTES);
-    struct api_encode_reply answer = {.dimension = 0};
-    enum status status = client_call(bench->client, method,
-                                     (struct bytes){request->data, request->count}, &reply, why);
+    const struct clip_info *info = clip_info(bench->clip);
+    size_t floats = (size_t)3 * info->image_size * info->image_size;
+    const char *name = items->count ? items->items[number % items->count] : NULL;
+    struct buffer picture = {0};
+    struct reason inner = {.text = ""};
+    enum status status = name ? inputs_read_picture(name, &picture, &inner)
+                              : sample_picture_make((uint32_t)number, &picture);
     if (!status)
-        status =
-            api_decode_encode_reply((struct bytes){reply.data, reply.count}, arena, &answer, why);
-    sum->decode += answer.timings.decode;
-    sum->preprocess += answer.timings.preprocess;
-    sum->encode += answer.timings.encode;
-    sum->queue += answer.timings.queue;
-    arena_destroy(&arena);
-    buffer_deinit(&reply);
-    return status;
+        status = image_preprocess((struct bytes){picture.data, picture.count}, info->image,
+                                  bench->pixels + number * floats, NULL, &inner);
+    buffer_deinit(&picture);
+    return status ? reason_set(why, status, name, "%s", inner.text) : STATUS_OK;
 }
 
-static enum status repeat(struct bench *bench, enum api_method method, size_t batch,
-                          const struct buffer *request, struct repetition *out, struct reason *why)
+static enum status load_texts(struct bench *bench, struct reason *why)
 {
-    size_t calls = batch >= ITEMS_PER_REPETITION ? 1 : (ITEMS_PER_REPETITION + batch - 1) / batch;
+    const char *path = bench->options->texts_file;
+    if (!path) {
+        bench->count = CAPTIONS;
+        for (size_t i = 0; i < bench->batch_max; i++)
+            bench->text[i] = text_of(captions[i % CAPTIONS]);
+        return STATUS_OK;
+    }
+    struct reason inner = {.text = ""};
+    enum status status = inputs_read_file(path, TEXTS_BYTES_MAX, &bench->file, &inner);
+    if (status)
+        return reason_set(why, status, path, "%s", inner.text);
+    const char *at = (const char *)bench->file.data;
+    const char *end = at + bench->file.count;
+    while (at < end && bench->count < bench->batch_max) {
+        const char *line_end = memchr(at, '\n', (size_t)(end - at));
+        size_t bytes = (size_t)((line_end ? line_end : end) - at);
+        if (bytes > 0)
+            bench->text[bench->count++] = (struct text){at, bytes};
+        at += bytes + 1;
+    }
+    if (bench->count == 0)
+        return reason_set(why, STATUS_INVALID, path, "has no line; a text in each is needed");
+    for (size_t i = bench->count; i < bench->batch_max; i++)
+        bench->text[i] = bench->text[i % bench->count];
+    return STATUS_OK;
+}
+
+static enum status encode(struct bench *bench, size_t batch, struct reason *why)
+{
+    if (bench->options->what == 1)
+        return clip_encode_texts(bench->clip, bench->text, batch, bench->embeddings, why);
+    return clip_encode_pixels(bench->clip, bench->pixels, batch, bench->embeddings, why);
+}
+
+// The rest of the pictures, once the first one is answered.
+static enum status load_pictures(struct bench *bench, struct reason *why)
+{
     enum status status = STATUS_OK;
-    *out = (struct repetition){.items = calls * batch};
-    int64_t start = clock_now_us();
-    for (size_t i = 0; i < calls && !status; i++)
-        status = call_once(bench, method, request, out, why);
-    out->seconds = (double)(clock_now_us() - start) / 1e6;
+    for (size_t i = 1; i < bench->batch_max && !status; i++)
+        status = load_picture(bench, i, why);
     return status;
 }
 
-static enum status print_json(const char *what, size_t batch, size_t number,
-                              const struct repetition *repetition)
+// From nothing to the first embedding.
+static enum status start(struct bench *bench, struct reason *why)
 {
-    const struct api_timings timings = {
-        .decode = repetition->decode,
-        .preprocess = repetition->preprocess,
-        .encode = repetition->encode,
-        .queue = repetition->queue,
-        .total = (float)(repetition->seconds * 1000),
+    const struct options *options = bench->options;
+    const struct clip_params params = {
+        .directory = options->model,
+        .device = options_device_name(options),
+        .threads = (int)options->threads,
     };
+    enum status status = clip_open(&params, &bench->clip, why);
+    if (status)
+        return status;
+    const struct clip_info *info = clip_info(bench->clip);
+    size_t floats = (size_t)3 * info->image_size * info->image_size;
+    bench->embeddings = mem_alloc_array(bench->batch_max * info->dimension, sizeof(float));
+    if (options->what == 1) {
+        bench->text = mem_alloc_array(bench->batch_max, sizeof(*bench->text));
+        status = load_texts(bench, why);
+    } else if (!info->image) {
+        return reason_set(why, STATUS_FAILED_PRECONDITION, info->name,
+                          "has no preprocessor_config.json");
+    } else {
+        bench->pixels = mem_alloc_array(bench->batch_max * floats, sizeof(float));
+        status = load_picture(bench, 0, why);
+    }
+    if (!status)
+        status = encode(bench, 1, why);
+    bench->first_answer_seconds = (double)(clock_now_us() - bench->begun_us) / 1e6;
+    if (!status && options->what == 0)
+        status = load_pictures(bench, why);
+    return status;
+}
+
+// --- measuring
+
+// Calls one after the other for REPETITION_US or a little longer; items a second.
+static enum status repeat(struct bench *bench, size_t batch, double *rate, struct reason *why)
+{
+    size_t items = 0;
+    int64_t begun = clock_now_us();
+    int64_t now = begun;
+    enum status status = STATUS_OK;
+    while (!status && now - begun < REPETITION_US) {
+        status = encode(bench, batch, why);
+        items += batch;
+        now = clock_now_us();
+    }
+    *rate = (double)items / ((double)(now - begun) / 1e6);
+    return status;
+}
+
+static uint64_t peak_rss_bytes(void)
+{
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)usage.ru_maxrss * 1024;
+}
+
+static uint64_t threads_of(const struct bench *bench)
+{
+    uint64_t threads = bench->options->threads;
+    return threads ? threads : (uint64_t)cpu_count();
+}
+
+// `rates` is sorted.
+static enum status show(struct bench *bench, size_t batch, const double *rates, size_t count,
+                        double median)
+{
+    const char *what = bench->options->what == 1 ? "text" : "image";
+    if (!bench->options->json) {
+        output_cell(&bench->table, "%s", what);
+        output_cell(&bench->table, "%zu", batch);
+        output_cell(&bench->table, "%.2f", median);
+        output_cell(&bench->table, "%.2f", rates[0]);
+        output_cell(&bench->table, "%.2f", rates[count - 1]);
+        output_cell(&bench->table, "%.2f", 1000.0 * (double)batch / median);
+        return STATUS_OK;
+    }
     struct json_writer writer = {.failed = false};
     json_begin_object(&writer);
     json_name(&writer, "bench");
     json_put_cstr(&writer, "encode");
     json_name(&writer, "what");
     json_put_cstr(&writer, what);
+    json_name(&writer, "items_per_second");
+    json_put_double(&writer, median);
+    json_name(&writer, "slowest");
+    json_put_double(&writer, rates[0]);
+    json_name(&writer, "fastest");
+    json_put_double(&writer, rates[count - 1]);
     json_name(&writer, "batch");
     json_put_uint(&writer, batch);
-    json_name(&writer, "repetition");
-    json_put_uint(&writer, number);
-    json_name(&writer, "items");
-    json_put_uint(&writer, repetition->items);
-    json_name(&writer, "seconds");
-    json_put_double(&writer, repetition->seconds);
-    json_name(&writer, "per_second");
-    json_put_double(&writer, (double)repetition->items / repetition->seconds);
-    api_json_put_timings(&writer, &timings);
+    json_name(&writer, "threads");
+    json_put_uint(&writer, threads_of(bench));
+    json_name(&writer, "device");
+    json_put_cstr(&writer, clip_info(bench->clip)->device);
+    json_name(&writer, "peak_rss_bytes");
+    json_put_uint(&writer, peak_rss_bytes());
+    json_name(&writer, "first_answer_seconds");
+    json_put_double(&writer, bench->first_answer_seconds);
     json_end_object(&writer);
     enum status status = answers_end_line(&writer);
     json_writer_deinit(&writer);
     return status;
 }
 
-static void add_row(struct bench *bench, const char *what, size_t batch, double *rates,
-                    const struct repetition *last)
-{
-    size_t count = (size_t)bench->options->repetitions;
-    double items = (double)last->items;
-    output_cell(&bench->table, "%s", what);
-    output_cell(&bench->table, "%zu", batch);
-    output_cell(&bench->table, "%.1f", measure_quantile(rates, count, 0.5));
-    output_cell(&bench->table, "%.1f", rates[0]); // sorted by the line above
-    output_cell(&bench->table, "%.1f", rates[count - 1]);
-    output_cell(&bench->table, "%.3f", (double)last->decode / items);
-    output_cell(&bench->table, "%.3f", (double)last->preprocess / items);
-    output_cell(&bench->table, "%.3f", (double)last->encode / items);
-}
-
-static enum status bench_batch(struct bench *bench, enum api_method method, size_t batch,
+static enum status bench_batch(struct bench *bench, size_t batch, size_t repetitions,
                                struct reason *why)
 {
-    const char *what = method == API_ENCODE_IMAGE ? "image" : "text";
-    double *rates = mem_alloc_array((size_t)bench->options->repetitions, sizeof(*rates));
-    struct buffer request = {0};
-    struct repetition repetition = {.items = 0};
-    enum status status = make_request(bench, method, batch, &request);
-
-    // Once without counting: buffers and matrix kernels are made with the first call of a shape.
-    if (!status)
-        status = call_once(bench, method, &request, &repetition, why);
-    for (size_t i = 0; i < bench->options->repetitions && !status; i++) {
-        status = repeat(bench, method, batch, &request, &repetition, why);
-        rates[i] = (double)repetition.items / repetition.seconds;
-        if (!status && bench->options->json)
-            status = print_json(what, batch, i, &repetition);
+    double *rates = mem_alloc_array(repetitions, sizeof(*rates));
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < repetitions && !status; i++)
+        status = repeat(bench, batch, &rates[i], why);
+    if (!status) {
+        double median = measure_quantile(rates, repetitions, 0.5);
+        status = show(bench, batch, rates, repetitions, median);
+        if (status)
+            status = reason_set(why, status, NULL, "stdout cannot be written");
     }
-    if (!status && !bench->options->json)
-        add_row(bench, what, batch, rates, &repetition);
-    buffer_deinit(&request);
     mem_free(rates);
     return status;
 }
 
-static int bench_all(struct bench *bench)
-{
-    static const char *const header[] = {"what",     ">batch",     ">per second",    ">slowest",
-                                         ">fastest", ">decode ms", ">preprocess ms", ">encode ms"};
-    const struct args_numbers *batches = &bench->options->batches;
-    struct reason why = {.text = ""};
-    enum status status = load_pictures(bench, &why);
+// --- where the time goes
 
-    if (!bench->options->json)
-        output_table_begin(&bench->table, header, sizeof(header) / sizeof(header[0]));
-    for (size_t i = 0; i < batches->count && !status; i++)
-        status = bench_batch(bench, API_ENCODE_IMAGE, (size_t)batches->items[i], &why);
-    for (size_t i = 0; i < batches->count && !status; i++)
-        status = bench_batch(bench, API_ENCODE_TEXT, (size_t)batches->items[i], &why);
-    if (!bench->options->json)
-        output_table_end(&bench->table, 0);
+static enum status show_operation(struct bench *bench, struct output_table *table,
+                                  const struct ops_profile_row *row, double total, double peak)
+{
+    double rate = row->seconds > 0 ? row->operations / row->seconds : 0;
+    double bandwidth = row->seconds > 0 ? row->bytes / row->seconds : 0;
+    if (!bench->options->json) {
+        output_cell(table, "%s", row->name);
+        output_cell(table, "%.0f", (double)row->rows / (double)row->calls);
+        output_cell(table, "%.1f %%", 100 * row->seconds / total);
+        output_cell(table, "%.1f", rate / 1e9);
+        output_cell(table, "%.1f", bandwidth / 1e9);
+        output_cell(table, "%.0f %%", peak > 0 ? 100 * rate / peak : 0.0);
+        return STATUS_OK;
+    }
+    struct json_writer writer = {.failed = false};
+    json_begin_object(&writer);
+    json_name(&writer, "bench");
+    json_put_cstr(&writer, "operation");
+    json_name(&writer, "operation");
+    json_put_cstr(&writer, row->name);
+    json_name(&writer, "calls");
+    json_put_uint(&writer, row->calls);
+    json_name(&writer, "rows");
+    json_put_double(&writer, (double)row->rows / (double)row->calls);
+    json_name(&writer, "seconds");
+    json_put_double(&writer, row->seconds);
+    json_name(&writer, "share");
+    json_put_double(&writer, row->seconds / total);
+    json_name(&writer, "gflops");
+    json_put_double(&writer, rate / 1e9);
+    json_name(&writer, "gbytes_per_second");
+    json_put_double(&writer, bandwidth / 1e9);
+    json_name(&writer, "peak_share");
+    json_put_double(&writer, peak > 0 ? rate / peak : 0.0);
+    json_name(&writer, "peak_gflops");
+    json_put_double(&writer, peak / 1e9);
+    json_end_object(&writer);
+    enum status status = answers_end_line(&writer);
+    json_writer_deinit(&writer);
+    return status;
+}
+
+// One batch with the clock around each operation.
+static enum status profile(struct bench *bench, size_t batch, struct reason *why)
+{
+    static const char *const header[] = {"operation", ">rows", ">share",
+                                         ">GFLOP/s",  ">GB/s", ">of the peak"};
+    struct ops *ops = clip_ops(bench->clip);
+    double rate = 0;
+    double peak = ops_peak(ops);
+    ops_profile(ops, true);
+    enum status status = repeat(bench, batch, &rate, why);
+    ops_profile(ops, false);
     if (status)
-        output_error(NULL, &why);
-    return output_exit(status);
+        return status;
+
+    const struct ops_profile_row *rows = NULL;
+    size_t count = ops_profile_rows(ops, &rows);
+    double total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += rows[i].seconds;
+    struct output_table table = {0};
+    if (!bench->options->json) {
+        (void)printf("\nbatch %zu, by operation; multiply-adds alone reach %.1f GFLOP/s\n", batch,
+                     peak / 1e9);
+        output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
+    }
+    for (size_t i = 0; i < count && !status; i++)
+        status = show_operation(bench, &table, &rows[i], total, peak);
+    if (!bench->options->json)
+        output_table_end(&table, 0);
+    return status ? reason_set(why, status, NULL, "stdout cannot be written") : STATUS_OK;
+}
+
+// --- the command line
+
+// Lines with a batch each, answered by a measurement: so that another program can take turns.
+static enum status run_rounds(struct bench *bench, struct reason *why)
+{
+    char line[LINE_BYTES];
+    enum status status = STATUS_OK;
+    while (!status && fgets(line, sizeof(line), stdin)) {
+        char *end = line;
+        unsigned long batch = strtoul(line, &end, 10);
+        if (end == line || strcspn(end, "\n") != 0 || batch < 1 || batch > bench->batch_max)
+            return reason_set(why, STATUS_INVALID, NULL,
+                              "a line of --rounds is a batch, 1..%zu; this one is '%.*s'",
+                              bench->batch_max, (int)strcspn(line, "\n"), line);
+        status = bench_batch(bench, batch, 1, why);
+        if (!status && fflush(stdout) != 0)
+            status = reason_set(why, STATUS_IO, NULL, "stdout cannot be written");
+    }
+    return status;
+}
+
+static enum status run_batches(struct bench *bench, struct reason *why)
+{
+    static const char *const header[] = {"what",     ">batch",   ">per second",
+                                         ">slowest", ">fastest", ">ms a batch"};
+    const struct options *options = bench->options;
+    if (!options->json)
+        output_table_begin(&bench->table, header, sizeof(header) / sizeof(header[0]));
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < options->batches.count && !status; i++)
+        status = bench_batch(bench, (size_t)options->batches.items[i], (size_t)options->repetitions,
+                             why);
+    if (!options->json) {
+        output_table_end(&bench->table, 0);
+        (void)printf("\nfirst answer after %.3f s, %s, %llu threads, at most %.0f MB\n",
+                     bench->first_answer_seconds, clip_info(bench->clip)->device,
+                     (unsigned long long)threads_of(bench), (double)peak_rss_bytes() / 1e6);
+    }
+    for (size_t i = 0; i < options->batches.count && !status && options->profile_operations; i++)
+        status = profile(bench, (size_t)options->batches.items[i], why);
+    return status;
 }
 
 static int run_bench_encode(const struct options *options)
 {
-    struct bench *bench = mem_alloc(sizeof(*bench));
-    bench->options = options;
-    int exit_status = memories_open_client(options, CLIENT_ENCODER, &bench->client);
-    if (!exit_status)
-        exit_status = bench_all(bench);
-    client_close(&bench->client);
-    for (size_t i = 0; i < IMAGES_MAX; i++)
-        buffer_deinit(&bench->pictures[i]);
-    mem_free(bench);
-    return exit_status;
+    struct bench bench = {.options = options, .begun_us = clock_now_us()};
+    struct reason why = {.text = ""};
+    for (size_t i = 0; i < options->batches.count; i++) {
+        if ((size_t)options->batches.items[i] > bench.batch_max)
+            bench.batch_max = (size_t)options->batches.items[i];
+    }
+    enum status status = start(&bench, &why);
+    // A line that says the model answers; then turns are taken.
+    if (!status && options->rounds)
+        status = bench_batch(&bench, 1, 1, &why);
+    if (!status && options->rounds)
+        (void)fflush(stdout);
+    if (!status)
+        status = options->rounds ? run_rounds(&bench, &why) : run_batches(&bench, &why);
+    if (status)
+        output_error(NULL, &why);
+    clip_close(&bench.clip);
+    buffer_deinit(&bench.file);
+    mem_free(bench.pixels);
+    mem_free(bench.text);
+    mem_free(bench.embeddings);
+    return output_exit(status);
 }
 
 static const struct args_flag bench_flags[] = {
+    {.name = "--what",
+     .kind = ARGS_CHOICE,
+     .argument = "WHAT",
+     .fallback = "image",
+     .help = "pictures or texts",
+     .offset = offsetof(struct options, what),
+     .choices = "image|text"},
     {.name = "--batch",
      .kind = ARGS_NUMBER_LIST,
      .argument = "N,N...",
-     .fallback = "1,8,64",
+     .fallback = "1,8,32",
      .help = "items in one call",
      .offset = offsetof(struct options, batches),
      .low = 1,
      .high = IMAGES_MAX},
+    {.name = "--threads",
+     .kind = ARGS_COUNT,
+     .argument = "N",
+     .fallback = "0",
+     .help = "of the CPU; 0: as many as this process may use",
+     .offset = offsetof(struct options, threads),
+     .low = 0,
+     .high = THREADS_MAX},
+    {.name = "--texts",
+     .kind = ARGS_TEXT,
+     .argument = "FILE",
+     .fallback = "eight captions",
+     .help = "a text in each line, with --what text",
+     .offset = offsetof(struct options, texts_file)},
     {.name = "--repetitions",
      .kind = ARGS_COUNT,
      .argument = "N",
      .fallback = "5",
-     .help = "measurements of each batch; the median is shown, --json shows all",
+     .help =
+         "measurements of each batch, a quarter of a second or one call long; the median counts",
      .offset = offsetof(struct options, repetitions),
      .low = 1,
      .high = REPETITIONS_MAX},
+    {.name = "--profile",
+     .kind = ARGS_SWITCH,
+     .help = "also where the time goes: rates, shares, and how near to the peak",
+     .offset = offsetof(struct options, profile_operations)},
+    {.name = "--rounds",
+     .kind = ARGS_SWITCH,
+     .help = "reads batches from stdin, line by line",
+     .offset = offsetof(struct options, rounds)},
     {.name = NULL},
 };
 
 const struct verb verb_bench_encode = {
-    .args = {.name = "bench encode",
-             .items = "[IMAGE...]",
-             .summary = "pictures and texts a second, by batch",
-             .details =
-                 "Without pictures of your own, test cards of 256 x 256 are encoded; theirs cost\n"
-                 "almost nothing to decode. Texts are eight captions of different length.\n\n"
-                 "JSON line for each repetition: "
-                 "{\"bench\",\"what\",\"batch\",\"repetition\",\"items\",\n"
-                 "\"seconds\",\"per_second\",\"timings_ms\":{}}; the timings are sums over the "
-                 "repetition",
-             .items_max = SIZE_MAX,
-             .groups = {bench_flags, options_profile, options_model, options_server,
-                        options_common}},
+    .args =
+        {.name = "bench encode",
+         .items = "[IMAGE...]",
+         .summary = "pictures or texts a second, by batch",
+         .details =
+             "Opens the model in this process and encodes prepared pictures, or texts with their\n"
+             "tokenizing, over and over. Without pictures of your own they are test cards.\n"
+             "The first answer is timed from the start of this verb to the first embedding.\n\n"
+             "With --profile each operation has a row: floating-point operations (a\n"
+             "multiply-add is two) and bytes as its shapes need them, and its share of what\n"
+             "independent multiply-adds reach on all threads, measured in the same process.\n\n"
+             "With --rounds each line of stdin, a batch, is measured once and answered, after a\n"
+             "first line for a batch of 1; so another program can take turns with it.\n\n"
+             "JSON line for each batch: {\"bench\",\"what\",\"items_per_second\",\"slowest\",\n"
+             "\"fastest\",\"batch\",\"threads\",\"device\",\"peak_rss_bytes\",\n"
+             "\"first_answer_seconds\"}; for each operation: {\"bench\":\"operation\",\n"
+             "\"operation\",\"calls\",\"rows\",\"seconds\",\"share\",\"gflops\",\n"
+             "\"gbytes_per_second\",\"peak_share\",\"peak_gflops\"}",
+         .items_max = SIZE_MAX,
+         .groups = {bench_flags, options_model, options_common}},
     .chapter = "measuring",
     .run = run_bench_encode,
 };
