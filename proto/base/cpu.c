@@ -27,6 +27,7 @@ static struct {
     enum cpu_level hardware;
     bool has_bf16;
     bool has_sse42;
+    bool has_sha;
     char model[MODEL_BYTES];
 } found;
 
@@ -35,6 +36,7 @@ static const char *const level_names[] = {
 
 #if defined(__x86_64__)
 
+#define ECX1_SSE41 (1u << 9 | 1u << 19) // SSSE3, SSE4.1
 #define ECX1_SSE42 (1u << 20)
 #define ECX1_OSXSAVE (1u << 27)
 #define ECX1_FMA (1u << 12)
@@ -42,6 +44,7 @@ static const char *const level_names[] = {
 #define ECX1_F16C (1u << 29)
 #define EBX7_AVX2 (1u << 5)
 #define EBX7_AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) // F, DQ, BW, VL
+#define EBX7_SHA (1u << 29)
 #define EAX7_1_BF16 (1u << 5)
 #define XCR0_AVX 0x06u    // SSE and AVX registers
 #define XCR0_AVX512 0xe6u // and masks, upper halves, registers 16..31
@@ -93,6 +96,7 @@ static void look_at_cpu(void)
     struct registers one = ask(1, 0);
     struct registers seven = ask(7, 0);
     found.has_sse42 = (one.c & ECX1_SSE42) != 0;
+    found.has_sha = (one.c & ECX1_SSE41) == ECX1_SSE41 && (seven.b & EBX7_SHA) != 0;
 
     uint32_t saved = (one.c & ECX1_OSXSAVE) ? saved_registers() : 0;
     const uint32_t wanted = ECX1_AVX | ECX1_FMA | ECX1_F16C;
@@ -126,8 +130,10 @@ static void look(void)
             found.level = (enum cpu_level)i;
     }
     found.has_bf16 = found.has_bf16 && found.level == CPU_AVX512;
-    if (wish && strcmp(wish, level_names[CPU_SCALAR]) == 0)
+    if (wish && strcmp(wish, level_names[CPU_SCALAR]) == 0) {
         found.has_sse42 = false;
+        found.has_sha = false;
+    }
 }
 
 enum cpu_level cpu_best(void)
@@ -151,6 +157,12 @@ bool cpu_has_bf16(void)
 {
     (void)pthread_once(&once, look);
     return found.has_bf16;
+}
+
+bool cpu_has_sha(void)
+{
+    (void)pthread_once(&once, look);
+    return found.has_sha;
 }
 
 bool cpu_has_sse42(void)

@@ -29,6 +29,7 @@ enum cpu_level cpu_hardware(void);                // likewise, whatever RECO_CPU
 const char *cpu_level_name(enum cpu_level level); // "scalar", "avx2", "avx512"
 bool cpu_has_bf16(void);
 bool cpu_has_sse42(void);    // false also under RECO_CPU=scalar
+bool cpu_has_sha(void);      // SHA-256 and SSE4.1; likewise
 int cpu_count(void);         // usable by this process (affinity), at least 1
 const char *cpu_model(void); // "AMD EPYC ..." or "unknown"
 

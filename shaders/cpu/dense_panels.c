@@ -11,12 +11,14 @@
 
 #include <assert.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "proto/base/mem.h"
 #include "shaders/cpu/dense_fma.h"
 #include "shaders/cpu/dense_internal.h"
 
 #define ALIGNMENT 64u
+#define HUGE_BYTES ((size_t)2 << 20) // of a large page
 #define GROUP_ROWS 112u
 #define PIECE_PANELS 8u
 #define SUMS_FLOATS ((size_t)GROUP_ROWS * PIECE_PANELS * DENSE_FMA_PANEL_MAX)
@@ -144,12 +146,15 @@ static enum status panels_prepare(void *state, const struct dense_params *params
     matrix->chunk = (params->depth + chunks - 1) / chunks;
 
     size_t columns = (size_t)matrix->panels * width;
-    matrix->packed =
-        mem_try_alloc_aligned(ALIGNMENT, columns * ((size_t)params->depth + 1) * sizeof(float));
+    size_t bytes = columns * ((size_t)params->depth + 1) * sizeof(float);
+    matrix->packed = mem_try_alloc_aligned(bytes >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT, bytes);
     if (!matrix->packed) {
         panels_free(panels, matrix);
         return STATUS_NO_MEMORY;
     }
+    // Large pages: weights are walked through from front to back for each group of rows.
+    if (bytes >= HUGE_BYTES)
+        (void)madvise(matrix->packed, bytes / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE);
     matrix->bias = matrix->packed + columns * params->depth;
     memset(matrix->bias, 0, columns * sizeof(float));
     if (params->bias)

@@ -35,7 +35,12 @@ struct clip_params {
     const char *directory; // NULL = the embedded reco-tiny
     const char *device;    // "auto", "cpu"; NULL = "auto"
     int threads;           // 0 = as many as this process may use
+    unsigned towers;       // CLIP_TEXTS, CLIP_IMAGES, or both added; 0 = both
 };
+
+// What a model is opened for. The other tower's names and shapes are checked and hashed, and take no memory.
+#define CLIP_TEXTS 1u
+#define CLIP_IMAGES 2u
 
 struct clip_info {
     const char *name;    // last part of the directory, or "reco-tiny"
@@ -67,12 +72,12 @@ const struct tokenizer *clip_tokenizer(const struct clip *clip);
 struct ops *clip_ops(struct clip *clip); // for its profile (shaders/ops/ops_profile.h)
 
 // Encodes `count` texts (any number) into unit vectors [count][dimension]. An over-long
-// text is cut as tokenizer_encode() says. After a failure the embeddings are undefined.
+// text is cut as tokenizer_encode() says. STATUS_FAILED_PRECONDITION without that tower. After a failure the embeddings are undefined.
 enum status clip_encode_texts(struct clip *clip, const struct text *texts, size_t count,
                               float *embeddings, struct reason *why) MUST_CHECK;
 
 // Encodes `count` prepared pictures [count][3][S][S] into unit vectors [count][dimension].
-// STATUS_INVALID naming the picture when a pixel is not finite.
+// STATUS_INVALID naming the picture when a pixel is not finite, STATUS_FAILED_PRECONDITION without that tower.
 enum status clip_encode_pixels(struct clip *clip, const float *pixels, size_t count,
                                float *embeddings, struct reason *why) MUST_CHECK;
 

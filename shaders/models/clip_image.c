@@ -39,7 +39,7 @@ static enum status load_patches(struct clip_loader *loader, const struct clip_co
     const struct weights_tensor *tensor = NULL;
     enum status status =
         clip_load_find(loader, "vision_model.embeddings.patch_embedding.weight", 4, shape, &tensor);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK || loader->check)
         return status;
     float *values = mem_try_alloc_array(tensor->count, sizeof(float));
     if (!values)
@@ -77,7 +77,7 @@ enum status clip_image_load(struct clip_loader *loader, const struct clip_config
         status = load_embeddings(loader, config, out);
     if (status == STATUS_OK)
         status = load_patches(loader, config, out);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK || loader->check)
         return status;
 
     out->batch = (uint32_t)(out->stack.rows_max / tokens);
@@ -179,6 +179,9 @@ enum status clip_encode_pixels(struct clip *clip, const float *pixels, size_t co
     assert(clip);
     assert((pixels && embeddings) || count == 0);
 
+    if (!(clip->towers & CLIP_IMAGES))
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "pixels",
+                          "the model %s was opened for texts only", clip->name);
     size_t picture = (size_t)3 * clip->config.image_size * clip->config.image_size;
     for (size_t i = 0; i < count; i++) {
         if (!embedding_is_finite(pixels + i * picture, picture))

@@ -86,6 +86,7 @@ struct clip_image_encoder {
 
 struct clip {
     struct ops *ops;
+    unsigned towers; // CLIP_TEXTS and CLIP_IMAGES
     struct clip_config config;
     struct clip_text_encoder text;
     struct clip_image_encoder image;
@@ -104,6 +105,7 @@ struct clip_loader {
     const char *weights_file; // for reasons
     const char *config_file;
     bool *used;     // [weights_count()]
+    bool check;     // names and shapes only: nothing is read, prepared or allocated
     float *staging; // grows to the largest tensor
     size_t staging_count;
     struct reason *why;

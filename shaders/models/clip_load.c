@@ -37,14 +37,16 @@ enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_
                           "%s has shape [%s]; %s needs [%s]", tensor->origin, has,
                           loader->config_file, wanted);
     }
-    loader->used[tensor - weights_at(loader->weights, 0)] = true;
+    bool *used = &loader->used[tensor - weights_at(loader->weights, 0)];
+    if (!*used) // found for the second time, another thread is reading it
+        *used = true;
     *out = tensor;
     return STATUS_OK;
 }
 
 static enum status stage(struct clip_loader *loader, size_t count)
 {
-    if (count <= loader->staging_count)
+    if (loader->check || count <= loader->staging_count)
         return STATUS_OK;
     mem_free(loader->staging);
     loader->staging_count = 0;
@@ -61,8 +63,11 @@ enum status clip_load_values(struct clip_loader *loader, const struct weights_te
 {
     assert(tensor);
 
+    if (loader->check)
+        return STATUS_OK;
     struct reason inner = {0};
     enum status status = weights_read(tensor, target, &inner);
+    weights_release(loader->weights, tensor);
     if (status != STATUS_OK)
         return reason_set(loader->why, status, loader->weights_file, "%s %s", tensor->origin,
                           inner.text);
@@ -81,7 +86,7 @@ enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack,
         status = stage(loader, rows * columns);
     if (status == STATUS_OK)
         status = clip_load_values(loader, tensor, loader->staging);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK || loader->check)
         return status;
 
     assert(tensor->count <= stack->parameters_count - stack->parameters_used);
@@ -135,18 +140,20 @@ static enum status load_matrix(struct clip_loader *loader, const struct matrix_n
     enum status status = stage(loader, weights_count + columns);
     if (status != STATUS_OK)
         return status;
-    float *bias = loader->staging + weights_count;
+    // NULL when only names and shapes are looked at.
+    float *staging = loader->check ? NULL : loader->staging;
+    float *bias = staging ? staging + weights_count : NULL;
     for (uint32_t i = 0; i < names->count && status == STATUS_OK; i++) {
         char name[NAME_BYTES];
         (void)snprintf(name, sizeof(name), "%s%s.weight", names->prefix, names->names[i]);
-        status =
-            load_weights(loader, name, each, depth, loader->staging + (size_t)i * each * depth);
+        size_t at = (size_t)i * each;
+        status = load_weights(loader, name, each, depth, staging ? staging + at * depth : NULL);
         if (status == STATUS_OK && names->bias) {
             (void)snprintf(name, sizeof(name), "%s%s.bias", names->prefix, names->names[i]);
-            status = load_bias(loader, name, each, bias + (size_t)i * each);
+            status = load_bias(loader, name, each, bias ? bias + at : NULL);
         }
     }
-    if (status != STATUS_OK)
+    if (status != STATUS_OK || loader->check)
         return status;
     return ops_matrix_create(loader->ops,
                              &(struct ops_matrix_params){
@@ -243,14 +250,16 @@ enum status clip_load_stack(struct clip_loader *loader, const struct clip_stack_
     const struct weights_tensor *tensor = NULL;
     (void)snprintf(prefix, sizeof(prefix), "%s.encoder.layers.0.mlp.fc1.weight", names->tower);
     enum status status = clip_load_find(loader, prefix, 2, fc1, &tensor);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && !loader->check) {
         status = alloc_stack(loader, sizes, stack);
+        stack->layer = mem_alloc_array(stack->shape.layers, sizeof(stack->layer[0]));
+    }
     if (status != STATUS_OK)
         return status;
-    stack->layer = mem_alloc_array(stack->shape.layers, sizeof(stack->layer[0]));
+    struct clip_layer unused = {.qkv = NULL};
     for (uint32_t i = 0; i < stack->shape.layers; i++) {
         (void)snprintf(prefix, sizeof(prefix), "%s.encoder.layers.%u.", names->tower, i);
-        status = load_layer(loader, stack, prefix, &stack->layer[i]);
+        status = load_layer(loader, stack, prefix, loader->check ? &unused : &stack->layer[i]);
         if (status != STATUS_OK)
             return status;
     }

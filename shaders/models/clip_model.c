@@ -10,6 +10,7 @@
 
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
+#include "proto/base/thread.h"
 #include "shaders/models/clip_internal.h"
 #include "shaders/models/fusion.h"
 #include "shaders/models/image.h"
@@ -106,6 +107,33 @@ static enum status read_logit_scale(struct clip_loader *loader, struct clip *cli
     return STATUS_OK;
 }
 
+// The hash of the space goes over all weights on a thread of its own while they are prepared.
+struct space_task {
+    struct clip *clip;
+    const struct weights *weights;
+    const bool *used;
+};
+
+static void compute_space(struct thread *self, void *context)
+{
+    const struct space_task *task = context;
+    thread_ready(self, STATUS_OK);
+    clip_space_compute(task->clip, task->weights, task->used);
+}
+
+// Names and shapes of both towers, so that all tensors that are used are known.
+static enum status check_tensors(struct clip_loader *loader, struct clip *clip)
+{
+    loader->check = true;
+    enum status status = clip_text_load(loader, &clip->config, &clip->text);
+    if (status == STATUS_OK)
+        status = clip_image_load(loader, &clip->config, &clip->image);
+    loader->check = false;
+    if (status == STATUS_OK)
+        status = read_logit_scale(loader, clip);
+    return status;
+}
+
 static enum status load(struct clip *clip, const struct clip_files *files,
                         const struct weights *weights, struct reason *why)
 {
@@ -117,13 +145,18 @@ static enum status load(struct clip *clip, const struct clip_files *files,
         .used = mem_alloc_array(weights_count(weights) + 1, sizeof(bool)),
         .why = why,
     };
-    enum status status = clip_text_load(&loader, &clip->config, &clip->text);
-    if (status == STATUS_OK)
-        status = clip_image_load(&loader, &clip->config, &clip->image);
-    if (status == STATUS_OK)
-        status = read_logit_scale(&loader, clip);
-    if (status == STATUS_OK)
-        clip_space_compute(clip, weights, loader.used);
+    struct thread *thread = NULL;
+    enum status status = check_tensors(&loader, clip);
+    if (status == STATUS_OK) {
+        struct space_task task = {clip, weights, loader.used};
+        if (thread_start("reco-space", compute_space, &task, &thread) != STATUS_OK)
+            clip_space_compute(clip, weights, loader.used);
+        if (clip->towers & CLIP_TEXTS)
+            status = clip_text_load(&loader, &clip->config, &clip->text);
+        if (status == STATUS_OK && clip->towers & CLIP_IMAGES)
+            status = clip_image_load(&loader, &clip->config, &clip->image);
+        thread_join(&thread);
+    }
     mem_free(loader.staging);
     mem_free(loader.used);
     return status;
@@ -186,6 +219,7 @@ enum status clip_open_files(const struct clip_params *params, const struct clip_
     assert(out);
 
     struct clip *clip = mem_alloc(sizeof(*clip));
+    clip->towers = params->towers ? params->towers : CLIP_TEXTS | CLIP_IMAGES;
     enum status status = open_into(clip, params, files, weights, why);
     if (status != STATUS_OK) {
         clip_close(&clip);

@@ -97,6 +97,7 @@ static void add_tensors(struct hash_sha256 *hash, const struct weights *weights,
         for (uint32_t d = 0; d < tensor->rank; d++)
             add_number(hash, tensor->shape[d]);
         add_part(hash, tensor->data, tensor->bytes);
+        weights_release(weights, tensor);
     }
 }
 

@@ -39,6 +39,8 @@ enum status clip_text_load(struct clip_loader *loader, const struct clip_config 
     if (status == STATUS_OK)
         status = clip_load_rows(loader, stack, "text_model.embeddings.position_embedding.weight",
                                 config->context, width, &out->positions);
+    if (loader->check)
+        return status;
     if (status == STATUS_OK)
         status = ops_alloc(loader->ops, stack->rows_max, &out->ids, loader->why);
     if (status == STATUS_OK)
@@ -176,6 +178,9 @@ enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float
     assert(clip);
     assert(ids);
 
+    if (!(clip->towers & CLIP_TEXTS))
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "texts",
+                          "the model %s was opened for pictures only", clip->name);
     enum status status = check_ids(&clip->config, ids, why);
     for (size_t t = 0; t < ids->texts && status == STATUS_OK;) {
         struct batch batch;

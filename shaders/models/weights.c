@@ -433,3 +433,19 @@ enum status weights_read(const struct weights_tensor *tensor, float *target, str
     }
     return STATUS_OK;
 }
+
+void weights_release(const struct weights *weights, const struct weights_tensor *tensor)
+{
+    assert(weights);
+    assert(tensor);
+
+    if (!weights->map)
+        return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uint8_t *map = weights->map;
+    // Whole pages only: the ends belong to the neighbours too.
+    uintptr_t from = (uintptr_t)(tensor->data - map + (ptrdiff_t)page - 1) / page * page;
+    uintptr_t to = (uintptr_t)(tensor->data - map + (ptrdiff_t)tensor->bytes) / page * page;
+    if (from < to)
+        (void)madvise(map + from, to - from, MADV_DONTNEED);
+}

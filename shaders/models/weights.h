@@ -77,4 +77,8 @@ const struct weights_tensor *weights_find(const struct weights *weights, const c
 enum status weights_read(const struct weights_tensor *tensor, float *target,
                          struct reason *why) MUST_CHECK;
 
+// Lets the memory of a mapped tensor's pages go; they come back from the file when they are read again. Without
+// effect on tensors that this object did not map. Any thread may call it, at any time.
+void weights_release(const struct weights *weights, const struct weights_tensor *tensor);
+
 #endif

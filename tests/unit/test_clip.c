@@ -82,6 +82,48 @@ static double squared_length(const float *values)
     return sum;
 }
 
+// --- opened for one kind of input
+
+static struct clip *open_tower(unsigned towers)
+{
+    const struct clip_params params = {.towers = towers};
+    struct clip *clip = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, clip_open(&params, &clip, &why), STATUS_OK), "%s: %s", why.field, why.text);
+    return clip;
+}
+
+Test(clip, one_tower_has_the_space_and_the_bits_of_both)
+{
+    float pixels[PICTURE];
+    float embeddings[4][DIMENSION];
+    const struct text text = text_of("an otter");
+    make_picture(5, pixels);
+    struct clip *both = open_model(NULL, 1);
+    struct clip *images = open_tower(CLIP_IMAGES);
+    struct clip *texts = open_tower(CLIP_TEXTS);
+    cr_expect(strcmp(clip_info(images)->space, clip_info(both)->space) == 0);
+    cr_expect(strcmp(clip_info(texts)->space, clip_info(both)->space) == 0);
+
+    encode_pixels(both, pixels, 1, embeddings[0]);
+    encode_pixels(images, pixels, 1, embeddings[1]);
+    encode_texts(both, &text, 1, embeddings[2]);
+    encode_texts(texts, &text, 1, embeddings[3]);
+    cr_expect(same_bits(embeddings[0], embeddings[1], sizeof(embeddings[0])));
+    cr_expect(same_bits(embeddings[2], embeddings[3], sizeof(embeddings[2])));
+
+    struct reason why = {0};
+    cr_expect(eq(int, clip_encode_texts(images, &text, 1, embeddings[0], &why),
+                 STATUS_FAILED_PRECONDITION));
+    cr_expect(has(why.text, "pictures only"), "%s", why.text);
+    cr_expect(eq(int, clip_encode_pixels(texts, pixels, 1, embeddings[0], &why),
+                 STATUS_FAILED_PRECONDITION));
+    cr_expect(has(why.text, "texts only"), "%s", why.text);
+    clip_close(&texts);
+    clip_close(&images);
+    clip_close(&both);
+}
+
 // --- what a model says of itself
 
 Test(clip, the_embedded_model_says_what_it_is)

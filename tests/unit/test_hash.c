@@ -10,6 +10,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <sodium/crypto_hash_sha256.h>
 
 #include "proto/base/cpu.h"
 #include "proto/base/hash.h"
@@ -128,6 +129,31 @@ Test(hash, sha256_has_the_values_of_fips_180)
     expect_sha256("abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     expect_sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
                   "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    expect_sha256("a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+// Parts of every length, at every place in a block, against libsodium alone.
+Test(hash, sha256_in_parts_is_that_of_the_whole_with_any_instructions)
+{
+    uint8_t data[700];
+    fill_xxh_buffer(data, sizeof(data));
+    for (size_t cut = 0; cut <= sizeof(data); cut++) {
+        struct hash_sha256 state;
+        uint8_t got[HASH_SHA256_BYTES];
+        uint8_t expected[HASH_SHA256_BYTES];
+        hash_sha256_init(&state);
+        hash_sha256_update(&state, data, cut);
+        hash_sha256_update(&state, data + cut, sizeof(data) - cut);
+        hash_sha256_final(&state, got);
+        cr_assert(eq(int, crypto_hash_sha256(expected, data, sizeof(data)), 0));
+        cr_assert(memcmp(got, expected, sizeof(got)) == 0, "cut at %zu", cut);
+    }
+}
+
+Test(hash, sha256_without_the_instructions_has_the_values_of_fips_180)
+{
+    cr_assert(eq(int, setenv("RECO_CPU", "scalar", 1), 0)); // before the first look at the CPU
+    cr_expect(not(cpu_has_sha()));
     expect_sha256("a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 

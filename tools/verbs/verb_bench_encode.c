@@ -127,6 +127,7 @@ static enum status start(struct bench *bench, struct reason *why)
         .directory = options->model,
         .device = options_device_name(options),
         .threads = (int)options->threads,
+        .towers = options->what == 1 ? CLIP_TEXTS : CLIP_IMAGES,
     };
     enum status status = clip_open(&params, &bench->clip, why);
     if (status)
