@@ -10,6 +10,7 @@
 #include "shaders/models/clip_internal.h"
 
 #define NAME_BYTES 128
+#define PIECE ((size_t)1 << 20) // numbers of a tensor in memory at a time
 
 static void shape_text(const uint64_t *shape, uint32_t rank, char *text, size_t room)
 {
@@ -58,20 +59,26 @@ static enum status stage(struct clip_loader *loader, size_t count)
     return STATUS_OK;
 }
 
+// Some values of a tensor into `target`, with the file's name in what goes wrong; their pages are let go.
+static enum status load_part(struct clip_loader *loader, const struct weights_tensor *tensor,
+                             size_t first, size_t count, float *target)
+{
+    struct reason inner = {0};
+    enum status status = weights_read_part(tensor, first, count, target, &inner);
+    if (status != STATUS_OK)
+        return reason_set(loader->why, status, loader->weights_file, "%s %s", tensor->origin,
+                          inner.text);
+    size_t value_bytes = tensor->count > 0 ? tensor->bytes / tensor->count : 0;
+    weights_release(loader->weights, tensor, first * value_bytes, count * value_bytes);
+    return STATUS_OK;
+}
+
 enum status clip_load_values(struct clip_loader *loader, const struct weights_tensor *tensor,
                              float *target)
 {
     assert(tensor);
 
-    if (loader->check)
-        return STATUS_OK;
-    struct reason inner = {0};
-    enum status status = weights_read(tensor, target, &inner);
-    weights_release(loader->weights, tensor);
-    if (status != STATUS_OK)
-        return reason_set(loader->why, status, loader->weights_file, "%s %s", tensor->origin,
-                          inner.text);
-    return STATUS_OK;
+    return loader->check ? STATUS_OK : load_part(loader, tensor, 0, tensor->count, target);
 }
 
 enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack, const char *name,
@@ -82,16 +89,19 @@ enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack,
     bool is_vector = rows == 1;
     enum status status =
         clip_load_find(loader, name, is_vector ? 1 : 2, is_vector ? shape + 1 : shape, &tensor);
-    if (status == STATUS_OK)
-        status = stage(loader, rows * columns);
-    if (status == STATUS_OK)
-        status = clip_load_values(loader, tensor, loader->staging);
     if (status != STATUS_OK || loader->check)
         return status;
 
+    // In pieces: a table of tokens is the largest tensor of all.
     assert(tensor->count <= stack->parameters_count - stack->parameters_used);
-    status = ops_upload(loader->ops, stack->parameters, stack->parameters_used, loader->staging,
-                        tensor->count, loader->why);
+    status = stage(loader, tensor->count < PIECE ? tensor->count : PIECE);
+    for (size_t at = 0; at < tensor->count && status == STATUS_OK; at += PIECE) {
+        size_t count = tensor->count - at < PIECE ? tensor->count - at : PIECE;
+        status = load_part(loader, tensor, at, count, loader->staging);
+        if (status == STATUS_OK)
+            status = ops_upload(loader->ops, stack->parameters, stack->parameters_used + at,
+                                loader->staging, count, loader->why);
+    }
     if (status != STATUS_OK)
         return status;
     *out = (struct ops_view){stack->parameters, stack->parameters_used, rows, columns};

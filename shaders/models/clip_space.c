@@ -14,6 +14,8 @@
 #include "shaders/models/image.h"
 #include "shaders/models/tokenizer.h"
 
+#define PIECE_BYTES ((size_t)4 << 20) // of a tensor in memory at a time
+
 static void add_part(struct hash_sha256 *hash, const void *data, size_t bytes)
 {
     uint8_t length[8];
@@ -85,6 +87,21 @@ static void add_architecture(struct hash_sha256 *hash, const struct clip_config 
     add_number(hash, config->patch_size);
 }
 
+// As add_part(), letting go what was hashed.
+static void add_bytes(struct hash_sha256 *hash, const struct weights *weights,
+                      const struct weights_tensor *tensor)
+{
+    uint8_t length[8];
+    bytes_put_u64_le(length, tensor->bytes);
+    hash_sha256_update(hash, length, sizeof(length));
+    for (size_t at = 0; at < tensor->bytes; at += PIECE_BYTES) {
+        size_t left = tensor->bytes - at;
+        size_t bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+        hash_sha256_update(hash, tensor->data + at, bytes);
+        weights_release(weights, tensor, at, bytes);
+    }
+}
+
 static void add_tensors(struct hash_sha256 *hash, const struct weights *weights, const bool *used)
 {
     for (size_t i = 0; i < weights_count(weights); i++) {
@@ -96,8 +113,7 @@ static void add_tensors(struct hash_sha256 *hash, const struct weights *weights,
         add_number(hash, tensor->rank);
         for (uint32_t d = 0; d < tensor->rank; d++)
             add_number(hash, tensor->shape[d]);
-        add_part(hash, tensor->data, tensor->bytes);
-        weights_release(weights, tensor);
+        add_bytes(hash, weights, tensor);
     }
 }
 

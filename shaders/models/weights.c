@@ -414,38 +414,51 @@ static bool all_finite(const float *values, size_t count)
     return bad == 0;
 }
 
-enum status weights_read(const struct weights_tensor *tensor, float *target, struct reason *why)
+enum status weights_read_part(const struct weights_tensor *tensor, size_t first, size_t count,
+                              float *target, struct reason *why)
 {
     assert(tensor);
-    assert(target || tensor->count == 0);
+    assert(target || count == 0);
+    assert(first <= tensor->count && count <= tensor->count - first);
 
     if (tensor->dtype == WEIGHTS_OTHER)
         return reason_set(why, STATUS_UNSUPPORTED, tensor->name,
                           "has dtype %s; F32, F16 and BF16 can be read", tensor->dtype_name);
     size_t value_bytes = tensor->dtype == WEIGHTS_F32 ? 4 : 2;
-    for (size_t at = 0; at < tensor->count; at += CHUNK) {
-        size_t count = tensor->count - at < CHUNK ? tensor->count - at : CHUNK;
-        widen(tensor->dtype, tensor->data + at * value_bytes, count, target + at);
-        if (!all_finite(target + at, count))
+    for (size_t done = 0; done < count; done += CHUNK) {
+        size_t at = first + done;
+        size_t some = count - done < CHUNK ? count - done : CHUNK;
+        widen(tensor->dtype, tensor->data + at * value_bytes, some, target + done);
+        if (!all_finite(target + done, some))
             return reason_set(why, STATUS_CORRUPT, tensor->name,
                               "has a value that is not finite among numbers %zu..%zu", at,
-                              at + count - 1);
+                              at + some - 1);
     }
     return STATUS_OK;
 }
 
-void weights_release(const struct weights *weights, const struct weights_tensor *tensor)
+enum status weights_read(const struct weights_tensor *tensor, float *target, struct reason *why)
+{
+    assert(tensor);
+
+    return weights_read_part(tensor, 0, tensor->count, target, why);
+}
+
+void weights_release(const struct weights *weights, const struct weights_tensor *tensor,
+                     size_t first, size_t bytes)
 {
     assert(weights);
     assert(tensor);
+    assert(first <= tensor->bytes && bytes <= tensor->bytes - first);
 
     if (!weights->map)
         return;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint8_t *map = weights->map;
     // Whole pages only: the ends belong to the neighbours too.
-    uintptr_t from = (uintptr_t)(tensor->data - map + (ptrdiff_t)page - 1) / page * page;
-    uintptr_t to = (uintptr_t)(tensor->data - map + (ptrdiff_t)tensor->bytes) / page * page;
+    size_t begin = (size_t)(tensor->data - map) + first;
+    size_t from = (begin + page - 1) / page * page;
+    size_t to = (begin + bytes) / page * page;
     if (from < to)
         (void)madvise(map + from, to - from, MADV_DONTNEED);
 }

@@ -77,8 +77,13 @@ const struct weights_tensor *weights_find(const struct weights *weights, const c
 enum status weights_read(const struct weights_tensor *tensor, float *target,
                          struct reason *why) MUST_CHECK;
 
-// Lets the memory of a mapped tensor's pages go; they come back from the file when they are read again. Without
-// effect on tensors that this object did not map. Any thread may call it, at any time.
-void weights_release(const struct weights *weights, const struct weights_tensor *tensor);
+// The same for its values `first` .. `first + count - 1`.
+enum status weights_read_part(const struct weights_tensor *tensor, size_t first, size_t count,
+                              float *target, struct reason *why) MUST_CHECK;
+
+// Lets the memory of a mapped tensor's bytes `first` .. `first + bytes - 1` go; whole pages only, and they come back from the file when they
+// are read again. Without effect on tensors that this object did not map. Any thread may call it, at any time.
+void weights_release(const struct weights *weights, const struct weights_tensor *tensor,
+                     size_t first, size_t bytes);
 
 #endif

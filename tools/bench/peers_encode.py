@@ -1,119 +1,115 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the picture encoder with ONNX Runtime.
+"""Compares reco's encoders with ONNX Runtime, OpenVINO and PyTorch on the CPU.
 
-usage: peers_encode.py ENCODE_BENCH [--rounds N] [--folder DIR]
+usage: peers_encode.py RECO [--model b32,b16,l14] [--what image,text] [--batch 1,8,32] [--threads N]
+                       [--rounds N] [--padding 77|longest] [--folder DIR] [--to FILE]
 
-Needs the Python packages `numpy`, `onnx` and `onnxruntime`. The model has the shape of CLIP
-ViT-B/32 and made-up weights, which cost as much as real ones. The graph is written here, with
-those weights, and given to ONNX Runtime as f32 with all its optimisations. One picture and
-16 at a time, with one thread and with all; the embeddings must agree to 1e-4.
+Needs the Python packages `numpy`, `onnx`, `onnxruntime`, `openvino`, `torch` and `transformers`.
+
+Each engine is a process of its own that has the same weights (seeded, as costly as real ones) in f32,
+is asked for one measurement after the other, and waits in between without a thread running. A round is one measurement of every
+engine, in turn and in alternating order; the ratio is taken round by round. PyTorch runs transformers' own
+modules, one tower of them; ONNX Runtime and OpenVINO a graph of that tower that is written here
+from the same weights. All of them see the same pixels or captions, prepared beforehand; reco's time
+includes its tokenizing. The embeddings of all engines must agree to 1e-4.
+
+Texts are padded by the peers to 77 tokens, as OpenAI's and open_clip's tokenizers do, or to the
+longest of their batch, as transformers does on request. First answer: from the start of the process
+to its first embedding on its stdout. Memory: the peak of the process when it has done all batches.
 """
 import argparse
 import gzip
 import json
 import os
+import pathlib
+import resource
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
+import time
 
-import numpy as np
-import onnx
-import onnxruntime
-from onnx import helper, numpy_helper
-
-import peers_common
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-GOLDEN = os.path.join(HERE, "..", "..", "tests", "golden")
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
+ENGINES = ("onnxruntime", "openvino", "pytorch")
 CLOSE = 1e-4
-TOWERS = {"vision": ("vision_model", "visual_projection"), "text": ("text_model", "text_projection")}
+SECONDS = 0.25  # of a measurement at least, as `reco bench encode` does
+SHAPES = {  # patch; width, mlp, layers, heads of pictures; of texts; dimension
+    "b32": (32, (768, 3072, 12, 12), (512, 2048, 12, 8), 512),
+    "b16": (16, (768, 3072, 12, 12), (512, 2048, 12, 8), 512),
+    "l14": (14, (1024, 4096, 24, 16), (768, 3072, 12, 12), 768),
+}
+CAPTIONS = (
+    "a photo of a dog", "two people on a bench in the park", "a red car parked in front of a brick house at night",
+    "an aerial view of a river delta with boats, painted in watercolour by a student", "snow",
+    "a close-up of a bee on a purple flower, shallow depth of field",
+    "the kitchen of a small restaurant during the evening rush", "graph paper with a hand-drawn map of an island",
+)
+TOWERS = {"image": ("vision_model", "visual_projection"), "text": ("text_model", "text_projection")}
 
 
-def make_weights(config):
-    """All tensors of the model by the names that this layout has for them."""
-    random = np.random.default_rng(1)
-    weights = {"logit_scale": np.array(config["logit_scale_init_value"], np.float32)}
+# --- one model directory
 
-    def add(name, *shape, scale=0.02, offset=0.0):
-        weights[name] = (offset + scale * random.standard_normal(shape)).astype(np.float32)
-
-    def add_norm(name, width):
-        add(name + ".weight", width, offset=1.0)
-        add(name + ".bias", width)
-
-    for tower, (prefix, projection) in TOWERS.items():
-        about = config[tower + "_config"]
-        width = about["hidden_size"]
-        for number in range(about["num_hidden_layers"]):
-            layer = "%s.encoder.layers.%d." % (prefix, number)
-            for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                add(layer + "self_attn.%s.weight" % part, width, width)
-                add(layer + "self_attn.%s.bias" % part, width)
-            for name, rows, columns in (("fc1", about["intermediate_size"], width),
-                                        ("fc2", width, about["intermediate_size"])):
-                add(layer + "mlp.%s.weight" % name, rows, columns)
-                add(layer + "mlp.%s.bias" % name, rows)
-            add_norm(layer + "layer_norm1", width)
-            add_norm(layer + "layer_norm2", width)
-        add(projection + ".weight", config["projection_dim"], width)
-    vision, text = config["vision_config"], config["text_config"]
-    tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
-    add("vision_model.embeddings.class_embedding", vision["hidden_size"])
-    add("vision_model.embeddings.patch_embedding.weight", vision["hidden_size"], 3, vision["patch_size"],
-        vision["patch_size"])
-    add("vision_model.embeddings.position_embedding.weight", tokens, vision["hidden_size"])
-    add_norm("vision_model.pre_layrnorm", vision["hidden_size"])
-    add_norm("vision_model.post_layernorm", vision["hidden_size"])
-    add("text_model.embeddings.token_embedding.weight", text["vocab_size"], text["hidden_size"])
-    add("text_model.embeddings.position_embedding.weight", text["max_position_embeddings"], text["hidden_size"])
-    add_norm("text_model.final_layer_norm", text["hidden_size"])
-    return weights
+def make_config(shape):
+    patch, vision, text, dimension = SHAPES[shape]
+    config = json.loads((GOLDEN / "random-b32" / "config.json").read_text(encoding="utf-8"))
+    config["projection_dim"] = dimension
+    for part, sizes in (("vision_config", vision), ("text_config", text)):
+        keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        config[part].update(zip(keys, sizes), projection_dim=dimension)
+    config["vision_config"]["patch_size"] = patch
+    return config
 
 
-def write_model(folder, config, weights):
-    """A model directory as reco reads it."""
-    header, at = {}, 0
-    for name, values in weights.items():
-        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [at, at + values.nbytes]}
-        at += values.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(os.path.join(folder, "model.safetensors"), "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for values in weights.values():
-            file.write(values.tobytes())
+def make_model(folder, shape):
+    import torch
+    import transformers
+    config = make_config(shape)
+    torch.manual_seed(1)
+    model = transformers.CLIPModel(transformers.CLIPConfig(**config))
+    model.save_pretrained(folder)
     preprocessor = {"do_resize": True, "size": {"shortest_edge": 224}, "resample": 3, "do_center_crop": True,
                     "crop_size": {"height": 224, "width": 224}, "do_rescale": True, "rescale_factor": 1 / 255,
                     "do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     for name, content in (("config.json", config), ("preprocessor_config.json", preprocessor)):
-        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-            json.dump(content, file)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
     for name in ("vocab.json", "merges.txt"):
-        with gzip.open(os.path.join(GOLDEN, "vocab_full", name + ".gz"), "rb") as source, \
-                open(os.path.join(folder, name), "wb") as target:
+        with gzip.open(GOLDEN / "vocab_full" / (name + ".gz"), "rb") as source, open(folder / name, "wb") as target:
             shutil.copyfileobj(source, target)
 
+
+# --- the same weights as an ONNX graph
 
 class Graph:
     """Nodes and weights of an ONNX graph; every node has one output, named by its number."""
 
     def __init__(self, weights):
+        from onnx import helper, numpy_helper
+        self.helper, self.numpy_helper = helper, numpy_helper
         self.weights = weights
         self.nodes, self.used = [], {}
 
     def weight(self, name, change=None):
+        import numpy as np
         values = self.weights[name]
-        self.used[name] = numpy_helper.from_array(np.ascontiguousarray(change(values) if change else values), name)
+        values = np.ascontiguousarray(change(values) if change else values)
+        self.used[name] = self.numpy_helper.from_array(values, name)
         return name
 
     def constant(self, values):
+        import numpy as np
         name = "constant%d" % len(self.used)
-        self.used[name] = numpy_helper.from_array(np.asarray(values), name)
+        self.used[name] = self.numpy_helper.from_array(np.asarray(values), name)
         return name
+
+    def ints(self, *values):
+        import numpy as np
+        return self.constant(np.array(values, np.int64))
 
     def add(self, kind, *inputs, **attributes):
         name = "node%d" % len(self.nodes)
-        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        self.nodes.append(self.helper.make_node(kind, inputs, [name], **attributes))
         return name
 
     def norm(self, x, name):
@@ -121,101 +117,301 @@ class Graph:
                         epsilon=1e-5)
 
     def dense(self, x, name):
+        import numpy as np
         return self.add("Add", self.add("MatMul", x, self.weight(name + ".weight", np.transpose)),
                         self.weight(name + ".bias"))
 
 
-def add_layer(graph, x, name, heads, width):
+def add_layer(graph, x, name, about, mask):
     """One layer of the transformer; returns the new residual stream."""
-    split = graph.constant(np.array([0, 0, heads, width // heads], np.int64))
+    import numpy as np
+    heads, width = about["num_attention_heads"], about["hidden_size"]
+    split = graph.ints(0, 0, heads, width // heads)
     z = graph.norm(x, name + "layer_norm1")
     q, k, v = (graph.add("Reshape", graph.dense(z, name + "self_attn." + part), split)
                for part in ("q_proj", "k_proj", "v_proj"))
     scores = graph.add("MatMul", graph.add("Transpose", q, perm=[0, 2, 1, 3]),
                        graph.add("Transpose", k, perm=[0, 2, 3, 1]))
     scores = graph.add("Mul", scores, graph.constant(np.float32((width // heads) ** -0.5)))
+    if mask:
+        scores = graph.add("Add", scores, mask)
     mixed = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), graph.add("Transpose", v, perm=[0, 2, 1, 3]))
-    joined = graph.add("Reshape", graph.add("Transpose", mixed, perm=[0, 2, 1, 3]),
-                       graph.constant(np.array([0, 0, width], np.int64)))
+    joined = graph.add("Reshape", graph.add("Transpose", mixed, perm=[0, 2, 1, 3]), graph.ints(0, 0, width))
     x = graph.add("Add", x, graph.dense(joined, name + "self_attn.out_proj"))
     wide = graph.dense(graph.norm(x, name + "layer_norm2"), name + "mlp.fc1")
     gate = graph.add("Sigmoid", graph.add("Mul", wide, graph.constant(np.float32(1.702))))
     return graph.add("Add", x, graph.dense(graph.add("Mul", wide, gate), name + "mlp.fc2"))
 
 
-def write_onnx(path, config, weights):
-    about = config["vision_config"]
-    width, size, patch = about["hidden_size"], about["image_size"], about["patch_size"]
-    graph = Graph(weights)
-    x = graph.add("Conv", "pixels", graph.weight("vision_model.embeddings.patch_embedding.weight"),
+def embed_pixels(graph, about):
+    width, patch = about["hidden_size"], about["patch_size"]
+    x = graph.add("Conv", "input", graph.weight("vision_model.embeddings.patch_embedding.weight"),
                   strides=[patch, patch])
-    x = graph.add("Transpose", graph.add("Reshape", x, graph.constant(np.array([0, width, -1], np.int64))),
-                  perm=[0, 2, 1])
+    x = graph.add("Transpose", graph.add("Reshape", x, graph.ints(0, width, -1)), perm=[0, 2, 1])
     first = graph.add("Expand", graph.weight("vision_model.embeddings.class_embedding"),
-                      graph.add("Concat", graph.add("Shape", "pixels", start=0, end=1),
-                                graph.constant(np.array([1, width], np.int64)), axis=0))
+                      graph.add("Concat", graph.add("Shape", "input", start=0, end=1), graph.ints(1, width), axis=0))
     x = graph.add("Add", graph.add("Concat", first, x, axis=1),
                   graph.weight("vision_model.embeddings.position_embedding.weight"))
-    x = graph.norm(x, "vision_model.pre_layrnorm")
+    return graph.norm(x, "vision_model.pre_layrnorm")
+
+
+def embed_ids(graph):
+    """The embedded tokens, and the causal mask for their number."""
+    import numpy as np
+    length = graph.add("Shape", "input", start=1, end=2)
+    positions = graph.add("Slice", graph.weight("text_model.embeddings.position_embedding.weight"), graph.ints(0),
+                          length, graph.ints(0))
+    x = graph.add("Add", graph.add("Gather", graph.weight("text_model.embeddings.token_embedding.weight"), "input"),
+                  positions)
+    mask = graph.constant(np.triu(np.full((77, 77), -1e9, np.float32), 1))
+    mask = graph.add("Slice", mask, graph.ints(0, 0), graph.add("Concat", length, length, axis=0), graph.ints(0, 1))
+    return x, mask
+
+
+def write_onnx(path, what, config, weights):
+    import numpy as np
+    import onnx
+    tower, projection = TOWERS[what]
+    about = config["vision_config" if what == "image" else "text_config"]
+    graph = Graph(weights)
+    x, mask = (embed_pixels(graph, about), None) if what == "image" else embed_ids(graph)
     for number in range(about["num_hidden_layers"]):
-        x = add_layer(graph, x, "vision_model.encoder.layers.%d." % number, about["num_attention_heads"], width)
-    x = graph.norm(graph.add("Gather", x, graph.constant(np.int64(0)), axis=1), "vision_model.post_layernorm")
-    x = graph.add("MatMul", x, graph.weight("visual_projection.weight", np.transpose))
-    graph.nodes.append(helper.make_node("LpNormalization", [x], ["embeddings"], axis=-1, p=2))
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "clip",
-                          [helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, ["n", 3, size, size])],
-                          [helper.make_tensor_value_info("embeddings", onnx.TensorProto.FLOAT,
-                                                         ["n", config["projection_dim"]])],
-                          list(graph.used.values())),
-        opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        x = add_layer(graph, x, "%s.encoder.layers.%d." % (tower, number), about, mask)
+    if what == "image":
+        x = graph.norm(graph.add("Gather", x, graph.constant(np.int64(0)), axis=1), "vision_model.post_layernorm")
+        given = graph.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["n", 3, 224, 224])
+    else:
+        x = graph.norm(x, "text_model.final_layer_norm")
+        end = graph.add("ArgMax", "input", axis=1, keepdims=1)  # the end token has the largest id
+        x = graph.add("GatherND", x, end, batch_dims=1)
+        given = graph.helper.make_tensor_value_info("input", onnx.TensorProto.INT64, ["n", "length"])
+    x = graph.add("MatMul", x, graph.weight(projection + ".weight", np.transpose))
+    graph.nodes.append(graph.helper.make_node("LpNormalization", [x], ["embeddings"], axis=-1, p=2))
+    result = graph.helper.make_tensor_value_info("embeddings", onnx.TensorProto.FLOAT, ["n", config["projection_dim"]])
+    model = graph.helper.make_model(graph.helper.make_graph(graph.nodes, "clip", [given], [result],
+                                                            list(graph.used.values())),
+                                    opset_imports=[graph.helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
 
 
-def compare(arguments, folder, pixels, batch, threads):
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, set(cores[-threads:]))
+# --- a peer, in a process of its own
+
+def start_onnxruntime(folder, what, threads):
+    import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(os.path.join(folder, "clip.onnx"), options,
-                                           providers=["CPUExecutionProvider"])
-    pixels.tofile(os.path.join(folder, "pixels"))
-    bench = peers_common.Bench([arguments.bench, folder, os.path.join(folder, "pixels"), str(batch), str(threads),
-                                os.path.join(folder, "embeddings")])
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    session = onnxruntime.InferenceSession(str(folder / (what + ".onnx")), options, providers=["CPUExecutionProvider"])
+    return lambda values: session.run(None, {"input": values})[0]
 
-    def peer():
-        return np.concatenate([session.run(None, {"pixels": pixels[start:start + batch]})[0]
-                               for start in range(0, len(pixels), batch)])
 
-    ours = np.fromfile(os.path.join(folder, "embeddings"), "<f4").reshape(len(pixels), -1)
-    difference = float(np.abs(ours - peer()).max())
-    if difference > CLOSE:
-        raise SystemExit("the embeddings differ by %g" % difference)
-    peers_common.compare("%d pictures, %d at a time, %d thread%s" % (
-        len(pixels), batch, threads, "s" if threads > 1 else ""), bench, peer, arguments.rounds)
-    print("  embeddings differ by at most %.1e" % difference, flush=True)
-    bench.close()
-    os.sched_setaffinity(0, cores)
+def start_openvino(folder, what, threads):
+    import openvino
+    compiled = openvino.Core().compile_model(str(folder / (what + ".onnx")), "CPU", {
+        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY"})
+    return lambda values: compiled(values)[0]
+
+
+def start_pytorch(folder, what, threads):
+    import torch
+    import transformers
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    kind = transformers.CLIPVisionModelWithProjection if what == "image" else transformers.CLIPTextModelWithProjection
+    model = kind.from_pretrained(folder).eval()
+
+    def encode(values):
+        given = torch.from_numpy(values)
+        found = model(pixel_values=given).image_embeds if what == "image" else model(input_ids=given).text_embeds
+        return torch.nn.functional.normalize(found, dim=-1).numpy()
+    return encode
+
+
+def work(engine, folder, what, threads):
+    """Answers lines of stdin, "BATCH" with "items seconds peak_rss_bytes"; before, the embeddings are written."""
+    import numpy as np
+    inputs = {int(path.stem.split("-")[-1]): np.load(path) for path in folder.glob("input-%s-*.npy" % what)}
+    encode = {"onnxruntime": start_onnxruntime, "openvino": start_openvino, "pytorch": start_pytorch}[engine](
+        folder, what, threads)
+    encode(inputs[1])
+    print("ready", flush=True)
+    np.save(folder / ("output-%s-%s.npy" % (what, engine)), encode(inputs[max(inputs)]))
+    for line in sys.stdin:
+        values = inputs[int(line)]
+        items, start = 0, time.perf_counter()
+        while items == 0 or time.perf_counter() - start < SECONDS:
+            encode(values)
+            items += len(values)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(items, seconds, peak, flush=True)
+
+
+class Peer:
+    def __init__(self, engine, folder, what, threads):
+        self.name = engine
+        begun = time.perf_counter()
+        self.process = subprocess.Popen([sys.executable, __file__, "--work", engine, str(folder), what, str(threads)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)
+        if self.process.stdout.readline().strip() != "ready":
+            raise SystemExit("%s did not start" % engine)
+        self.first_answer = time.perf_counter() - begun
+        self.peak = 0
+
+    def measure(self, batch):
+        self.process.stdin.write("%d\n" % batch)
+        self.process.stdin.flush()
+        items, seconds, self.peak = map(float, self.process.stdout.readline().split())
+        return items / seconds
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Reco(Peer):
+    def __init__(self, program, folder, what, threads, batches):
+        self.name = "reco"
+        begun = time.perf_counter()
+        command = [program, "bench", "encode", "--model", str(folder), "--what", what, "--threads", str(threads),
+                   "--batch", ",".join(map(str, batches)), "--rounds", "--json"]
+        command += ["--texts", str(folder / "texts.txt")] if what == "text" else []
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()
+        self.first_answer = time.perf_counter() - begun - SECONDS  # the line tells a measurement already
+        self.peak = 0
+
+    def measure(self, batch):
+        self.process.stdin.write("%d\n" % batch)
+        self.process.stdin.flush()
+        row = json.loads(self.process.stdout.readline())
+        self.peak = row["peak_rss_bytes"]
+        return row["items_per_second"]
+
+
+# --- the comparison
+
+def write_inputs(program, folder, what, batches, padding):
+    import numpy as np
+    if what == "text":
+        import transformers
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+        texts = [CAPTIONS[i % len(CAPTIONS)] for i in range(max(batches + [1]))]
+        (folder / "texts.txt").write_text("\n".join(CAPTIONS), encoding="utf-8")
+        for batch in set(batches) | {1}:
+            options = {"padding": "max_length", "max_length": 77} if padding == "77" else {"padding": True}
+            ids = tokenizer(texts[:batch], return_tensors="np", **options)["input_ids"]
+            np.save(folder / ("input-text-%d.npy" % batch), ids.astype(np.int64))
+        return [["embed", "text", *CAPTIONS[:max(batches)]]]
+    from PIL import Image
+    count = max(batches)
+    names = []
+    for number in range(count):
+        names.append(str(folder / ("picture%02d.png" % number)))
+        values = np.random.default_rng(number).integers(0, 256, (14, 14, 3), np.uint8)
+        Image.fromarray(values).resize((224, 224), Image.Resampling.BILINEAR).save(names[-1])
+    pixels = np.stack([np.asarray(Image.open(name), np.float32) / 255 for name in names]).transpose(0, 3, 1, 2)
+    pixels = np.ascontiguousarray((pixels - 0.5) / 0.5, np.float32)
+    for batch in set(batches) | {1}:
+        np.save(folder / ("input-image-%d.npy" % batch), pixels[:batch])
+    return [["embed", "image", *names]]
+
+
+def check(program, folder, what, asked):
+    """The embeddings of all agree."""
+    import numpy as np
+    for arguments in asked:
+        done = subprocess.run([program, *arguments, "--model", str(folder), "--json"], stdout=subprocess.PIPE,
+                              text=True, check=True)
+        ours = np.array([json.loads(line)["embedding"] for line in done.stdout.splitlines()], np.float32)
+        for engine in ENGINES:
+            theirs = np.load(folder / ("output-%s-%s.npy" % (what, engine)))[:len(ours)]
+            difference = float(np.abs(ours - theirs).max())
+            if not difference < CLOSE:
+                raise SystemExit("%s: the embeddings differ by %g" % (engine, difference))
+
+
+def compare(arguments, folder, shape, what):
+    import numpy as np
+    batches = [int(batch) for batch in arguments.batch.split(",")]
+    asked = write_inputs(arguments.reco, folder, what, batches, arguments.padding)
+    engines = [Reco(arguments.reco, folder, what, arguments.threads, batches)]
+    engines += [Peer(engine, folder, what, arguments.threads) for engine in ENGINES]
+    rates = {(engine.name, batch): [] for engine in engines for batch in batches}
+    for number in range(arguments.rounds + 1):
+        for batch in batches:
+            for engine in engines if number % 2 else reversed(engines):
+                rate = engine.measure(batch)
+                if number > 0:  # the first round warms up
+                    rates[engine.name, batch].append(rate)
+    rows = []
+    for batch in batches:
+        ours = np.array(rates["reco", batch])
+        row = {"model": shape, "what": what, "batch": batch, "threads": arguments.threads,
+               "padding": arguments.padding if what == "text" else None, "reco": statistics.median(ours)}
+        for engine in ENGINES:
+            ratios = ours / np.array(rates[engine, batch])
+            row[engine] = {"per_second": statistics.median(rates[engine, batch]), "ratio": statistics.median(ratios),
+                           "least": min(ratios), "most": max(ratios)}
+        rows.append(row)
+    about = {engine.name: {"first_answer": engine.first_answer, "peak": engine.peak} for engine in engines}
+    for engine in engines:
+        engine.close()
+    check(arguments.reco, folder, what, asked)
+    return rows, about
+
+
+def show(rows, about):
+    print("| model | what | batch | reco | %s |" % " | ".join("%s | ratio (range)" % name for name in ENGINES))
+    print("|---|---|---:|---:|%s" % ("---:|---:|" * len(ENGINES)))
+    for row in rows:
+        cells = ["%.1f | **%.2f** (%.2f to %.2f)" % (row[name]["per_second"], row[name]["ratio"], row[name]["least"],
+                                                     row[name]["most"]) for name in ENGINES]
+        print("| %s | %s | %d | %.1f | %s |" % (row["model"], row["what"], row["batch"], row["reco"],
+                                               " | ".join(cells)))
+    for name, values in about.items():
+        print("%s: first answer %.2f s, at most %.0f MB" % (name, values["first_answer"], values["peak"] / 1e6))
+    sys.stdout.flush()
 
 
 def main():
-    parser = argparse.ArgumentParser(description="encodes pictures beside ONNX Runtime")
-    parser.add_argument("bench")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--folder", help="for the model; default: the system's folder for such files")
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+        return
+    parser = argparse.ArgumentParser(description="encodes beside ONNX Runtime, OpenVINO and PyTorch")
+    parser.add_argument("reco")
+    parser.add_argument("--model", default="b32,b16,l14")
+    parser.add_argument("--what", default="image,text")
+    parser.add_argument("--batch", default="1,8,32")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--padding", choices=("77", "longest"), default="77")
+    parser.add_argument("--folder", help="for the models, which are kept there; default: made and removed")
+    parser.add_argument("--to", help="file for a line of JSON for each model and kind")
+    parser.add_argument("--prepare", action="store_true", help="makes the models only")
     arguments = parser.parse_args()
-    with open(os.path.join(GOLDEN, "random-b32", "config.json"), encoding="utf-8") as file:
-        config = json.load(file)
-    print("onnxruntime %s, ViT-B/32, f32" % onnxruntime.__version__)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        weights = make_weights(config)
-        write_model(folder, config, weights)
-        write_onnx(os.path.join(folder, "clip.onnx"), config, weights)
-        size = config["vision_config"]["image_size"]
-        pixels = np.random.default_rng(2).standard_normal((16, 3, size, size), np.float32)
-        for count, batch in ((4, 1), (16, 16)):
-            for threads in sorted({1, len(os.sched_getaffinity(0))}):
-                compare(arguments, folder, pixels[:count], batch, threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        for shape in arguments.model.split(","):
+            folder = pathlib.Path(arguments.folder or temporary) / shape
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "text.onnx").exists():
+                prepare(folder, shape)
+            for what in () if arguments.prepare else arguments.what.split(","):
+                rows, about = compare(arguments, folder, shape, what)
+                show(rows, about)
+                if arguments.to:
+                    with open(arguments.to, "a", encoding="utf-8") as file:
+                        file.write(json.dumps({"rows": rows, "about": about}) + "\n")
+
+
+def prepare(folder, shape):
+    import safetensors.numpy
+    make_model(folder, shape)
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    for what in TOWERS:
+        write_onnx(folder / (what + ".onnx"), what, make_config(shape), weights)
 
 
 if __name__ == "__main__":
