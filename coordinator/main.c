@@ -196,8 +196,7 @@ static bool wants_encoder(const struct settings_coordinator *settings)
 {
     if (settings->encoder_process != SETTINGS_PROCESS_AUTO)
         return settings->encoder_process == SETTINGS_PROCESS_ON;
-    const char *device = settings_device_names[settings->device];
-    return strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0;
+    return strcmp(settings->device, "auto") != 0 && strcmp(settings->device, "cpu") != 0;
 }
 
 static enum status find_encoder(const struct settings_coordinator *settings, struct house *house,
@@ -245,7 +244,7 @@ static enum status start(void *owned, const void *from, struct reason *why)
         .nodes = house->nodes,
         .node_count = house->node_count,
         .clip = {.directory = settings->model,
-                 .device = settings_device_names[settings->device],
+                 .device = settings->device,
                  .threads = (int)settings->threads},
         .encoder = house->encoder[0] ? house->encoder : NULL,
         .listen = settings->listen,

@@ -87,13 +87,12 @@ const struct args_flag options_model[] = {
              "open_clip_model.safetensors), with vocab.json and merges.txt or tokenizer.json",
      .offset = MEMBER(model)},
     {.name = "--device",
-     .kind = ARGS_CHOICE,
+     .kind = ARGS_TEXT,
      .argument = "NAME",
      .fallback = "auto",
-     .help = "where the model runs",
-     .offset = MEMBER(device),
-     .choices = OPTIONS_DEVICES,
-     .not_yet = "vulkan"},
+     .help = "where the model runs: auto, cpu, or the UUID of a Vulkan device, as `reco doctor` "
+             "lists them",
+     .offset = MEMBER(device)},
     {.name = NULL},
 };
 
@@ -348,11 +347,6 @@ enum status options_read_fields(const struct options *options, uint32_t *out, st
         return reason_set(why, STATUS_INVALID, "--fields", "none goes with no other field");
     *out = fields;
     return STATUS_OK;
-}
-
-const char *options_device_name(const struct options *options)
-{
-    return options->device == 1 ? "cpu" : "auto";
 }
 
 void options_query_message(const struct options *options, struct text *exclude,

@@ -29,7 +29,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     const char *server;                                 // NULL: inside this process
     const char *tls_ca, *tls_cert, *tls_key, *tls_name; // how to speak to it; NULL: not given
     const char *model;                                  // NULL: the embedded one
-    int device;                                         // place in OPTIONS_DEVICES
+    const char *device;                                 // NULL: auto
     uint64_t deadline_ms;
     const char *request_id;
     const char *memory;
@@ -88,9 +88,6 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     // what is no flag
     struct args_list items;
 };
-
-// Words of --device, in the order of the member's numbers.
-#define OPTIONS_DEVICES "auto|cpu"
 
 #define OPTIONS_PORT_UNSET UINT64_MAX
 #define OPTIONS_PORT_DEFAULT 7700
@@ -161,9 +158,8 @@ enum status options_check_memory(const char *flag, const char *memory,
 enum status options_read_fields(const struct options *options, uint32_t *out,
                                 struct reason *why) MUST_CHECK;
 
-// The word of --device, and the options of a query message; the texts point into `options`
+// The options of a query message; the texts point into `options`
 // and `exclude`, which has room for options->exclude.count.
-const char *options_device_name(const struct options *options);
 void options_query_message(const struct options *options, struct text *exclude,
                            struct api_options *out);
 

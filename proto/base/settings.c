@@ -27,8 +27,6 @@
 #define TEXT_OF(number) #number
 #define DIGITS(number) TEXT_OF(number)
 
-const char *const settings_device_names[] = {"auto", "cpu"};
-
 // Variables that begin with RECO_ and set no key: of the log of a verb, of the kernels, of our
 // scripts and tests.
 static const char *const other_variables[] = {"RECO_LOG", "RECO_CPU", "RECO_JOBS", "RECO_TEST_SEED",
@@ -50,8 +48,10 @@ static const struct config_key coordinator_keys[] = {
      .help = "a Hugging Face CLIP directory; without it the embedded reco-tiny",
      .danger = "another model is another space: memories that were built with the old one are "
                "refused until they are built again"},
-    {KEY(server, device, CHOICE, device), FLAG("--device", "NAME"), .choices = SETTINGS_DEVICES,
-     .fallback = "auto", .help = "where the model runs"},
+    {KEY(server, device, TEXT, device), FLAG("--device", "NAME"), .fallback = "auto",
+     .help = "where the model runs: auto, cpu, or the UUID of a Vulkan device, as `reco doctor` "
+             "lists them",
+     .danger = "embeddings differ from those of another device by rounding"},
     {KEY(server, threads, COUNT, threads), FLAG("--threads", "N"), RANGE(0, SETTINGS_THREADS_MAX),
      .fallback = "0", .help = "threads of the encoder; 0: as many as there are"},
     {KEY(http, listen, TEXT, http), FLAG("--http", "HOST:PORT"),

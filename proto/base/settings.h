@@ -22,10 +22,6 @@
 #define SETTINGS_MEMORY_MIB_MIN 64         // what the cache of the store alone may take
 #define SETTINGS_MEMORY_MIB_MAX 4294967295 // four petabytes
 
-// Words of device, in the order of the member's numbers.
-#define SETTINGS_DEVICES "auto|cpu"
-extern const char *const settings_device_names[];
-
 // Words of [search] approx.
 #define SETTINGS_APPROX "fast|normal|accurate"
 
@@ -50,7 +46,7 @@ struct settings_coordinator {
     const char *listen;
     const char *data;
     const char *model;
-    int device; // place in SETTINGS_DEVICES
+    const char *device; // "auto", "cpu" or a UUID
     uint64_t threads;
     // [http]
     const char *http; // NULL: beside the gRPC port

@@ -96,6 +96,12 @@ static void refuse(struct gpu_device *info, const char *why)
     (void)snprintf(info->why_not, sizeof(info->why_not), "%s", why);
 }
 
+static void not_by_itself(struct gpu_device *info, const char *why)
+{
+    info->automatic = false;
+    (void)snprintf(info->why_not, sizeof(info->why_not), "%s", why);
+}
+
 // Properties and features that Vulkan 1.2 tells; whether what is needed is there.
 static void describe(const struct gpu_api *api, struct gpu_found *found)
 {
@@ -175,11 +181,10 @@ static void inspect(const struct gpu_api *api, VkPhysicalDevice physical, struct
     describe(api, found);
     if (info->usable && found->family == UINT32_MAX)
         refuse(info, "it has no queue that computes");
-    if (info->usable && info->kind == GPU_SOFTWARE) {
-        info->automatic = false;
-        (void)snprintf(info->why_not, sizeof(info->why_not),
-                       "it is software on the CPU: used only when it is named");
-    }
+    if (info->usable && info->kind == GPU_SOFTWARE)
+        not_by_itself(info, "it is software on the CPU: used only when it is named");
+    else if (info->usable && info->kind != GPU_DISCRETE && info->kind != GPU_VIRTUAL)
+        not_by_itself(info, "it may be slower than the CPU: used only when it is named");
 }
 
 // --- which of them

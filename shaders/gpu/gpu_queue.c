@@ -16,7 +16,8 @@
 #include "proto/base/clock.h"
 #include "shaders/gpu/gpu_internal.h"
 
-#define WORK_MAX 4e9 // operations on floats of one submission: 50 ms on a small GPU
+#define WORK_MAX 4e9          // operations on floats of one submission: 50 ms on a small GPU
+#define WORK_MAX_SOFTWARE 5e8 // and on software
 #define WAIT_SLICE_NS UINT64_C(1000000000)
 #define SILENCE_US INT64_C(120000000) // without any ticket being reached: the device hangs
 
@@ -235,7 +236,8 @@ static enum status prepare(struct gpu *gpu, VkPipelineStageFlags stage, struct r
     if (gpu->failed)
         return refuse(why);
     enum status status = STATUS_OK;
-    if (gpu->recording && (gpu->sets == GPU_SETS_MAX || gpu->work > WORK_MAX))
+    double work_max = gpu->info.kind == GPU_SOFTWARE ? WORK_MAX_SOFTWARE : WORK_MAX;
+    if (gpu->recording && (gpu->sets == GPU_SETS_MAX || gpu->work > work_max))
         status = submit(gpu, why);
     if (status == STATUS_OK && !gpu->recording)
         status = begin(gpu, why);

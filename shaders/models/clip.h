@@ -33,7 +33,7 @@ struct tokenizer;    // shaders/models/tokenizer.h
 
 struct clip_params {
     const char *directory; // NULL = the embedded reco-tiny
-    const char *device;    // "auto", "cpu"; NULL = "auto"
+    const char *device;    // "auto", "cpu", or a UUID (ops.h); NULL = "auto"
     int threads;           // 0 = as many as this process may use
     unsigned towers;       // CLIP_TEXTS, CLIP_IMAGES, or both added; 0 = both
 };
@@ -44,7 +44,7 @@ struct clip_params {
 
 struct clip_info {
     const char *name;    // last part of the directory, or "reco-tiny"
-    const char *device;  // that was picked: "cpu"
+    const char *device;  // that was picked: "cpu" or "vulkan"
     const char *space;   // 64 hexadecimal digits, ':', dimension
     uint32_t dimension;  // floats of an embedding
     uint32_t context;    // tokens of a text, both end tokens included

@@ -65,10 +65,11 @@ enum status clip_image_load(struct clip_loader *loader, const struct clip_config
     static const struct clip_stack_names names = {"vision_model", "post_layernorm",
                                                   "visual_projection"};
     size_t tokens = clip_config_image_tokens(config);
+    size_t width = config->image.width;
     const struct clip_stack_sizes sizes = {
         .longest = tokens,
         .wide = (size_t)3 * config->patch_size * config->patch_size,
-        .parameters = (tokens + 3) * config->image.width,
+        .parameters = clip_load_room(tokens, width) + 3 * clip_load_room(1, width),
         .dimension = config->dimension,
     };
     out->stack.shape = config->image;

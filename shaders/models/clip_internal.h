@@ -127,6 +127,9 @@ enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_
 enum status clip_load_values(struct clip_loader *loader, const struct weights_tensor *tensor,
                              float *target) MUST_CHECK;
 
+// Elements of the stack's parameters that a vector or table takes.
+size_t clip_load_room(size_t rows, size_t columns);
+
 // A vector or table into the stack's parameters.
 enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack, const char *name,
                            size_t rows, size_t columns, struct ops_view *out) MUST_CHECK;
@@ -140,7 +143,7 @@ struct clip_stack_names {
 struct clip_stack_sizes {
     size_t longest;    // rows of the longest sequence
     size_t wide;       // columns that `z` needs besides its own
-    size_t parameters; // elements of parameters besides its own
+    size_t parameters; // elements of parameters besides its own, by clip_load_room()
     uint32_t dimension;
 };
 enum status clip_load_stack(struct clip_loader *loader, const struct clip_stack_names *names,

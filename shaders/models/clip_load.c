@@ -81,6 +81,11 @@ enum status clip_load_values(struct clip_loader *loader, const struct weights_te
     return loader->check ? STATUS_OK : load_part(loader, tensor, 0, tensor->count, target);
 }
 
+size_t clip_load_room(size_t rows, size_t columns)
+{
+    return (rows * columns + OPS_VIEW_ALIGN - 1) / OPS_VIEW_ALIGN * OPS_VIEW_ALIGN;
+}
+
 enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack, const char *name,
                            size_t rows, size_t columns, struct ops_view *out)
 {
@@ -93,7 +98,8 @@ enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack,
         return status;
 
     // In pieces: a table of tokens is the largest tensor of all.
-    assert(tensor->count <= stack->parameters_count - stack->parameters_used);
+    size_t room = clip_load_room(rows, columns);
+    assert(room <= stack->parameters_count - stack->parameters_used);
     status = stage(loader, tensor->count < PIECE ? tensor->count : PIECE);
     for (size_t at = 0; at < tensor->count && status == STATUS_OK; at += PIECE) {
         size_t count = tensor->count - at < PIECE ? tensor->count - at : PIECE;
@@ -105,7 +111,7 @@ enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack,
     if (status != STATUS_OK)
         return status;
     *out = (struct ops_view){stack->parameters, stack->parameters_used, rows, columns};
-    stack->parameters_used += tensor->count;
+    stack->parameters_used += room;
     return STATUS_OK;
 }
 
@@ -232,7 +238,8 @@ static enum status alloc_stack(struct clip_loader *loader, const struct clip_sta
     stack->wide =
         greatest(greatest(3 * width, stack->shape.mlp), greatest(sizes->wide, sizes->dimension));
     // Four vectors of normalisation in a layer, and the last two.
-    stack->parameters_count = sizes->parameters + (4 * (size_t)stack->shape.layers + 2) * width;
+    stack->parameters_count =
+        sizes->parameters + (4 * (size_t)stack->shape.layers + 2) * clip_load_room(1, width);
 
     const struct {
         struct ops_buffer **buffer;

@@ -22,7 +22,8 @@ enum status clip_text_load(struct clip_loader *loader, const struct clip_config 
     size_t width = config->text.width;
     const struct clip_stack_sizes sizes = {
         .longest = config->context,
-        .parameters = ((size_t)config->vocabulary + config->context) * width,
+        .parameters =
+            clip_load_room(config->vocabulary, width) + clip_load_room(config->context, width),
         .dimension = config->dimension,
     };
     stack->shape = config->text;

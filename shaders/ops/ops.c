@@ -4,24 +4,37 @@
 #include "shaders/ops/ops.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <string.h>
 
 #include "proto/base/mem.h"
 #include "shaders/ops/ops_internal.h"
+
+// Whether the text has the form of 6d657361-3232-2e33-2e36-000000000000.
+static bool is_uuid(const char *text)
+{
+    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    for (size_t i = 0; i < sizeof(form) - 1; i++) {
+        if (form[i] == '-' ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+            return false; // also at the text's end
+    }
+    return text[sizeof(form) - 1] == '\0';
+}
 
 enum status ops_open(const char *device, uint32_t threads, struct ops **out, struct reason *why)
 {
     assert(device);
     assert(out);
 
-    if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0)
-        return reason_set(why, STATUS_UNSUPPORTED, "device",
-                          "'%s': this build has the CPU backend only; possible are auto and cpu",
+    bool is_cpu = strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0;
+    if (!is_cpu && !is_uuid(device))
+        return reason_set(why, STATUS_INVALID, "device",
+                          "'%s': possible are auto, cpu, and the UUID of a device of `reco doctor`",
                           device);
 
     struct ops *ops = mem_alloc(sizeof(*ops));
-    ops->backend = &ops_cpu_backend;
-    enum status status = ops->backend->open(threads, &ops->state, why);
+    ops->backend = is_cpu ? &ops_cpu_backend : &ops_vulkan_backend;
+    enum status status = ops->backend->open(device, threads, &ops->state, why);
     if (status != STATUS_OK) {
         mem_free(ops);
         return status;
@@ -183,8 +196,8 @@ static double view_bytes(const struct ops_view *view)
 static bool fits_rows(const struct ops_view *view, size_t rows)
 {
     size_t count;
-    return view->buffer && mem_multiply(rows, view->columns, &count) &&
-           holds(view->buffer, view->offset, count);
+    return view->buffer && view->offset % OPS_VIEW_ALIGN == 0 &&
+           mem_multiply(rows, view->columns, &count) && holds(view->buffer, view->offset, count);
 }
 
 static bool fits(const struct ops_view *view)

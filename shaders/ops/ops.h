@@ -13,6 +13,10 @@
 // Sizes that do not fit together are bugs of the model and asserted here, once for
 // all backends; models check what they read from files before.
 //
+// An operation or a download fails with STATUS_UNAVAILABLE or STATUS_NO_MEMORY when a device is
+// lost or cannot go on; all work before the last download may be gone then, and every later
+// operation fails too. The CPU does not know such failures.
+//
 // Thread-safety: none. One thread at a time uses an ops and what it made.
 
 #ifndef RECO_SHADERS_OPS_OPS_H
@@ -26,6 +30,7 @@
 #include "proto/base/status.h"
 
 #define OPS_SIZE_MAX 65536u // columns and depth of a matrix
+#define OPS_VIEW_ALIGN 64u  // elements; every view begins at a multiple
 
 struct ops;
 struct ops_buffer; // memory of the device, of 4-byte elements
@@ -100,14 +105,15 @@ struct ops_gather {
 };
 
 // Opens a device. "auto" and "cpu" are the CPU with `threads` threads, 0 for as many as this
-// process may use. STATUS_UNSUPPORTED for a device that this build has no backend for.
+// process may use; a UUID is the Vulkan device that has it. STATUS_INVALID for another word,
+// STATUS_NOT_FOUND, STATUS_UNAVAILABLE or STATUS_UNSUPPORTED for a device that cannot be used here.
 enum status ops_open(const char *device, uint32_t threads, struct ops **out,
                      struct reason *why) MUST_CHECK;
 
 // Frees *ops, whose buffers and matrices must be gone, and sets it to NULL. NULL is allowed.
 void ops_close(struct ops **ops);
 
-const char *ops_name(const struct ops *ops); // "cpu"
+const char *ops_name(const struct ops *ops); // "cpu", "vulkan"
 
 // Buffers that products read or write need room for this many rows, a multiple of the
 // device's tile: the rows behind the live ones are read and written and mean nothing.
@@ -147,7 +153,8 @@ enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *a
 enum status ops_gather(struct ops *ops, const struct ops_gather *args,
                        struct reason *why) MUST_CHECK;
 
-// Scales every row to unit length in place. STATUS_INTERNAL when a row is not finite or zero.
+// Scales every row to unit length in place. STATUS_INTERNAL when a row is not finite or zero,
+// from here or from the next ops_download().
 enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *why) MUST_CHECK;
 
 #endif

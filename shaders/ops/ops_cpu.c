@@ -37,8 +37,9 @@ static void cpu_close(void *opaque)
     mem_free(state);
 }
 
-static enum status cpu_open(uint32_t threads, void **out, struct reason *why)
+static enum status cpu_open(const char *device, uint32_t threads, void **out, struct reason *why)
 {
+    (void)device;
     struct cpu_state *state = mem_alloc(sizeof(*state));
     enum status status = team_create(threads, &state->team, why);
     if (status == STATUS_OK)

@@ -14,7 +14,7 @@ struct ops_backend {
     const char *name;
     uint32_t row_tile; // rows of buffers of products are padded to it
 
-    enum status (*open)(uint32_t threads, void **state, struct reason *why);
+    enum status (*open)(const char *device, uint32_t threads, void **state, struct reason *why);
     void (*close)(void *state);
 
     enum status (*alloc)(void *state, size_t count, void **memory, struct reason *why);
@@ -81,5 +81,6 @@ struct ops_matrix {
 };
 
 extern const struct ops_backend ops_cpu_backend;
+extern const struct ops_backend ops_vulkan_backend;
 
 #endif

@@ -24,6 +24,7 @@
 #include "tests/golden/golden_embedding.h"
 #include "tests/reference/reference_clip.h"
 #include "tests/support/npy.h"
+#include "tests/support/vulkan_device.h"
 
 #define FOLDER RECO_SOURCE_DIR "/tests/golden/tiny/"
 #define MODEL RECO_SOURCE_DIR "/shaders/models/reco-tiny/"
@@ -37,8 +38,8 @@ static struct clip *open_tiny(void)
 {
     struct clip *clip = NULL;
     struct reason why = {0};
-    cr_assert(eq(int, clip_open(&(struct clip_params){0}, &clip, &why), STATUS_OK), "%s: %s",
-              why.field, why.text);
+    const struct clip_params params = {.device = vulkan_device_name()};
+    cr_assert(eq(int, clip_open(&params, &clip, &why), STATUS_OK), "%s: %s", why.field, why.text);
     return clip;
 }
 
@@ -200,7 +201,7 @@ static struct clip *open_cut(const struct model *model, uint32_t layers)
         if (*digit > '0' + (int)layers)
             *digit = (char)('0' + (int)layers);
     }
-    const struct clip_params params = {.device = "cpu"};
+    const struct clip_params params = {.device = vulkan_device_name()};
     const struct clip_files files = {
         .name = "cut",
         .config = {(const uint8_t *)config, strlen(config)},
@@ -363,4 +364,9 @@ Test(golden_clip_tiny, the_double_precision_reference_agrees_with_every_step_of_
     json_destroy(&index);
     clip_close(&clip);
     close_files(&model);
+}
+
+int main(int argc, char **argv)
+{
+    return vulkan_device_main(argc, argv);
 }

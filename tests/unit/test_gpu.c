@@ -13,31 +13,15 @@
 #include <criterion/new/assert.h>
 
 #include "shaders/gpu/gpu.h"
+#include "tests/support/vulkan_device.h"
 
 static struct gpu_device device;
-
-// The first device that can be opened; false without one.
-static bool find_device(void)
-{
-    struct gpu_device devices[GPU_DEVICES_MAX];
-    size_t count = 0;
-    struct reason why = {0};
-    if (gpu_list(devices, GPU_DEVICES_MAX, &count, &why) != STATUS_OK)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        if (devices[i].usable) {
-            device = devices[i];
-            return true;
-        }
-    }
-    return false;
-}
 
 static struct gpu *open_gpu(void)
 {
     struct gpu *gpu = NULL;
     struct reason why = {0};
-    cr_assert(find_device());
+    cr_assert(vulkan_device_find(&device));
     cr_assert(eq(int, gpu_open(device.uuid, &gpu, &why), STATUS_OK), "%s", why.text);
     return gpu;
 }
@@ -52,7 +36,7 @@ static struct gpu_buffer *alloc(struct gpu *gpu, uint64_t bytes)
 
 Test(gpu, a_device_says_what_it_is)
 {
-    cr_assert(find_device());
+    cr_assert(vulkan_device_find(&device));
     cr_expect(eq(sz, strlen(device.uuid), GPU_UUID_BYTES - 1));
     cr_expect(device.name[0] != '\0' && device.driver[0] != '\0');
     cr_expect(device.api_major > 1 || device.api_minor >= 2);
@@ -78,7 +62,7 @@ Test(gpu, an_unknown_uuid_is_refused_naming_those_that_are_there)
 {
     struct gpu *gpu = NULL;
     struct reason why = {0};
-    cr_assert(find_device());
+    cr_assert(vulkan_device_find(&device));
     cr_expect(
         eq(int, gpu_open("12345678-0000-0000-0000-000000000000", &gpu, &why), STATUS_NOT_FOUND));
     cr_expect(eq(ptr, gpu, NULL));
@@ -187,16 +171,7 @@ Test(gpu, an_array_above_the_device_s_limit_is_refused_with_the_limit)
     gpu_close(&gpu);
 }
 
-int main(int argc, char *argv[])
+int main(int argc, char **argv)
 {
-    struct criterion_test_set *tests = criterion_initialize();
-    int result = 0;
-    if (!find_device()) {
-        puts("skipped: no Vulkan device here");
-        result = 77;
-    } else if (criterion_handle_args(argc, argv, true)) {
-        result = !criterion_run_all_tests(tests);
-    }
-    criterion_finalize(tests);
-    return result;
+    return vulkan_device_main(argc, argv);
 }

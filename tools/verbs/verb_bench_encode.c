@@ -125,7 +125,7 @@ static enum status start(struct bench *bench, struct reason *why)
     const struct options *options = bench->options;
     const struct clip_params params = {
         .directory = options->model,
-        .device = options_device_name(options),
+        .device = options->device,
         .threads = (int)options->threads,
         .towers = options->what == 1 ? CLIP_TEXTS : CLIP_IMAGES,
     };

@@ -17,6 +17,7 @@
 #include "proto/base/cpu.h"
 #include "proto/base/limits.h"
 #include "proto/base/system_error.h"
+#include "shaders/gpu/gpu.h"
 #include "shaders/models/clip.h"
 #include "tools/answers.h"
 #include "tools/client.h"
@@ -81,7 +82,29 @@ static void check_cpu(struct doctor *doctor)
     find(doctor, "cpu", level == CPU_SCALAR ? FINDING_NOTE : FINDING_OK,
          "%s; kernels for %s%s; %d threads may be used", cpu_model(), cpu_level_name(level),
          cpu_has_bf16() ? ", bf16 there" : "", cpu_count());
-    find(doctor, "vulkan", FINDING_NOTE, "not built in this version: everything runs on the CPU");
+}
+
+// Every Vulkan device, what it can do, and why it is not used.
+static void check_devices(struct doctor *doctor)
+{
+    struct gpu_device devices[GPU_DEVICES_MAX];
+    size_t count = 0;
+    struct reason why = {.text = ""};
+    enum status status = gpu_list(devices, GPU_DEVICES_MAX, &count, &why);
+    if (status != STATUS_OK || count == 0)
+        find(doctor, "vulkan", FINDING_NOTE, "no device: %s; everything runs on the CPU", why.text);
+    for (size_t i = 0; i < count; i++) {
+        const struct gpu_device *device = &devices[i];
+        char memory[OUTPUT_FIGURE_BYTES];
+        char array[OUTPUT_FIGURE_BYTES];
+        find(doctor, "vulkan", device->automatic ? FINDING_OK : FINDING_NOTE,
+             "%s %s, %s, driver %s, Vulkan %u.%u; %s of memory, arrays of at most %s%s%s%s%s",
+             device->uuid, device->name, gpu_kind_name(device->kind), device->driver,
+             device->api_major, device->api_minor, output_bytes(device->memory_bytes, memory),
+             output_bytes(device->binding_bytes_max, array),
+             device->half_arithmetic ? ", 16-bit arithmetic" : "",
+             device->usable ? "" : "; not usable", device->why_not[0] ? ": " : "", device->why_not);
+    }
 }
 
 static uint64_t meminfo_kib(const char *text, const char *name)
@@ -207,7 +230,7 @@ static void check_model(struct doctor *doctor)
     struct clip *clip = NULL;
     struct reason why = {.text = ""};
     const struct clip_params params = {.directory = doctor->options->model,
-                                       .device = options_device_name(doctor->options)};
+                                       .device = doctor->options->device};
     if (clip_open(&params, &clip, &why)) {
         find(doctor, "model", FINDING_PROBLEM, "%s%s%s", why.field, why.field[0] ? ": " : "",
              why.text);
@@ -241,6 +264,7 @@ static int run_doctor(const struct options *options)
     struct doctor doctor = {.options = options};
     find(&doctor, "version", FINDING_OK, "reco %s", RECO_VERSION);
     check_cpu(&doctor);
+    check_devices(&doctor);
     check_memory(&doctor);
     check_limits(&doctor);
     check_data(&doctor);

@@ -134,8 +134,7 @@ static int run_preprocess(const struct options *options)
     struct preprocess preprocess = {.options = options};
     struct reason why = {.text = ""};
     struct clip *clip = NULL;
-    struct clip_params params = {.directory = options->model,
-                                 .device = options_device_name(options)};
+    struct clip_params params = {.directory = options->model, .device = options->device};
 
     if (!options->out) {
         (void)reason_set(&why, STATUS_INVALID, "--out", "is needed: the folder for the arrays");

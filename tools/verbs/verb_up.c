@@ -326,7 +326,7 @@ static void add_coordinator(struct up *up)
     }
     if (up->options->device) {
         arguments[count++] = "--device";
-        arguments[count++] = options_device_name(up->options);
+        arguments[count++] = up->options->device;
     }
     arguments[count] = NULL;
     up->coordinator = supervisor_add(up->supervisor, "coordinator", arguments);

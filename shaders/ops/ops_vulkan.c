@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operator table on a GPU: operations are recorded, and run at the latest when something is
+// downloaded.
+//
+// A kernel with other constants is another pipeline, so pipelines are kept by both. Those of
+// products are made when a matrix is, for every way to cut a product that the device can do; which
+// way is taken is decided by the batch. All ways sum in the same order, so a row's bits do not tell.
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "proto/base/mem.h"
+#include "shaders/gpu/gpu.h"
+#include "shaders/kernels/kernel_pack.h"
+#include "shaders/kernels/kernel_table.h"
+#include "shaders/ops/ops_internal.h"
+
+#define NO_BAD_ROW UINT32_MAX
+#define THREADS_SOFTWARE 8 // of the kernels that work row by row: one vector of a CPU
+#define THREADS 128
+#define FEW_ROWS 16      // below, a tile of rows would be mostly empty
+#define GROUPS_ENOUGH 96 // workgroups that keep a large GPU busy
+
+_Static_assert(OPS_VIEW_ALIGN * 4 == GPU_ALIGNMENT, "every view can be bound to a kernel");
+_Static_assert(KERNEL_CONSTANTS_MAX <= GPU_CONSTANTS_MAX, "constants fit");
+_Static_assert((int)OPS_PLAIN == (int)KERNEL_PLAIN && (int)OPS_ADD == (int)KERNEL_ADD &&
+                   (int)OPS_GELU == (int)KERNEL_GELU &&
+                   (int)OPS_QUICK_GELU == (int)KERNEL_QUICK_GELU,
+               "an epilogue has the kernel's number");
+
+// A pipeline that has been made.
+struct kept {
+    enum kernel_id id;
+    uint32_t constants[KERNEL_CONSTANTS_MAX];
+    struct gpu_kernel *kernel;
+};
+
+struct vulkan_state {
+    struct gpu *gpu;
+    bool software;
+    struct kept *kept;
+    size_t kept_count;
+    struct gpu_buffer *bad_row; // uint32_t: the first row that had no length, or NO_BAD_ROW
+    bool bad_row_pending;       // it was written since it was last read
+};
+
+struct vulkan_matrix {
+    struct gpu_buffer *weights;
+    struct gpu_buffer *bias;
+    uint32_t columns;
+    uint32_t depth;
+    enum ops_epilogue epilogue;
+};
+
+// --- life
+
+static void vulkan_close(void *opaque)
+{
+    struct vulkan_state *state = opaque;
+    if (state->gpu) {
+        for (size_t i = 0; i < state->kept_count; i++)
+            gpu_kernel_destroy(state->gpu, &state->kept[i].kernel);
+        gpu_free(state->gpu, &state->bad_row);
+        gpu_close(&state->gpu);
+    }
+    mem_free(state->kept);
+    mem_free(state);
+}
+
+// The pipeline of a kernel with these constants, which is made when it is not there yet.
+static enum status kernel_for(struct vulkan_state *state, enum kernel_id id,
+                              const uint32_t *constants, const struct gpu_kernel **out,
+                              struct reason *why)
+{
+    const struct kernel_entry *entry = kernel_table_entry(id);
+    size_t bytes = entry->constants * sizeof(constants[0]);
+    for (size_t i = 0; i < state->kept_count; i++) {
+        const struct kept *kept = &state->kept[i];
+        if (kept->id == id && memcmp(kept->constants, constants, bytes) == 0) {
+            *out = kept->kernel;
+            return STATUS_OK;
+        }
+    }
+    struct gpu_kernel_params params = {
+        .name = entry->name,
+        .words = entry->words,
+        .word_count = entry->bytes / sizeof(entry->words[0]),
+        .bindings = entry->bindings,
+        .push_bytes = entry->args_bytes,
+        .constant_count = entry->constants,
+    };
+    struct kept made = {.id = id};
+    memcpy(params.constants, constants, bytes);
+    memcpy(made.constants, constants, bytes);
+    enum status status = gpu_kernel_create(state->gpu, &params, &made.kernel, why);
+    if (status != STATUS_OK)
+        return status;
+    state->kept = mem_grow(state->kept, state->kept_count + 1, sizeof(state->kept[0]));
+    state->kept[state->kept_count++] = made;
+    *out = made.kernel;
+    return STATUS_OK;
+}
+
+// The one constant of the kernels that work row by row.
+static uint32_t row_threads(const struct vulkan_state *state)
+{
+    return state->software ? THREADS_SOFTWARE : THREADS;
+}
+
+static enum status make_row_kernels(struct vulkan_state *state, struct reason *why)
+{
+    static const enum kernel_id ids[] = {KERNEL_LAYERNORM, KERNEL_EMBED_TOKENS,
+                                         KERNEL_PATCHIFY,  KERNEL_EMBED_PATCHES,
+                                         KERNEL_GATHER,    KERNEL_NORMALISE};
+    const struct gpu_kernel *kernel = NULL;
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+        const uint32_t constants[KERNEL_CONSTANTS_MAX] = {row_threads(state)};
+        enum status status = kernel_for(state, ids[i], constants, &kernel, why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status vulkan_open(const char *device, uint32_t threads, void **out, struct reason *why)
+{
+    (void)threads;
+    if (!kernel_table_is_built())
+        return reason_set(why, STATUS_UNSUPPORTED, "device",
+                          "'%s': this build has no kernels for GPUs, for it was made without a "
+                          "GLSL compiler; possible are auto and cpu",
+                          device);
+
+    struct vulkan_state *state = mem_alloc(sizeof(*state));
+    enum status status = gpu_open(device, &state->gpu, why);
+    if (status == STATUS_OK) {
+        state->software = gpu_device(state->gpu)->kind == GPU_SOFTWARE;
+        status = gpu_alloc(state->gpu, sizeof(uint32_t), &state->bad_row, why);
+    }
+    if (status == STATUS_OK)
+        status = make_row_kernels(state, why);
+    if (status != STATUS_OK) {
+        vulkan_close(state);
+        return status;
+    }
+    *out = state;
+    return STATUS_OK;
+}
+
+// --- memory
+
+static enum status vulkan_alloc(void *opaque, size_t count, void **memory, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    size_t bytes;
+    struct gpu_buffer *buffer = NULL;
+    if (!mem_multiply(count, 4, &bytes))
+        return reason_set(why, STATUS_NO_MEMORY, "", "no memory for %zu numbers", count);
+    enum status status = gpu_alloc(state->gpu, bytes, &buffer, why);
+    if (status == STATUS_OK)
+        *memory = buffer;
+    return status;
+}
+
+static void vulkan_free(void *opaque, void *memory)
+{
+    struct vulkan_state *state = opaque;
+    struct gpu_buffer *buffer = memory;
+    gpu_free(state->gpu, &buffer);
+}
+
+static enum status vulkan_upload(void *opaque, void *memory, size_t offset, const void *data,
+                                 size_t count, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    return gpu_upload(state->gpu, memory, (uint64_t)offset * 4, data, (uint64_t)count * 4, why);
+}
+
+static enum status check_rows(struct vulkan_state *state, struct reason *why)
+{
+    if (!state->bad_row_pending)
+        return STATUS_OK;
+    uint32_t bad = NO_BAD_ROW;
+    enum status status = gpu_download(state->gpu, state->bad_row, 0, &bad, sizeof(bad), why);
+    if (status != STATUS_OK)
+        return status;
+    state->bad_row_pending = false;
+    if (bad != NO_BAD_ROW)
+        return reason_set(why, STATUS_INTERNAL, "",
+                          "embedding %u of the batch is zero or not finite", bad);
+    return STATUS_OK;
+}
+
+static enum status vulkan_download(void *opaque, const void *memory, size_t offset, void *data,
+                                   size_t count, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    enum status status = check_rows(state, why);
+    if (status != STATUS_OK)
+        return status;
+    return gpu_download(state->gpu, memory, (uint64_t)offset * 4, data, (uint64_t)count * 4, why);
+}
+
+// --- running kernels
+
+static struct gpu_view bound(const struct ops_view *view)
+{
+    return (struct gpu_view){
+        .buffer = view->buffer->memory,
+        .offset = (uint64_t)view->offset * 4,
+        .bytes = (uint64_t)view->rows * view->columns * 4,
+    };
+}
+
+static struct gpu_view whole(const struct gpu_buffer *buffer, size_t count)
+{
+    return (struct gpu_view){.buffer = buffer, .bytes = (uint64_t)count * 4};
+}
+
+// Runs a kernel that has a workgroup for each of `rows` rows; the rest of *dispatch is filled in.
+static enum status run_rows(struct vulkan_state *state, enum kernel_id id, uint32_t rows,
+                            struct gpu_dispatch *dispatch, struct reason *why)
+{
+    const uint32_t constants[KERNEL_CONSTANTS_MAX] = {row_threads(state)};
+    enum status status = kernel_for(state, id, constants, &dispatch->kernel, why);
+    if (status != STATUS_OK)
+        return status;
+    kernel_table_spread(rows, dispatch->groups);
+    return gpu_dispatch(state->gpu, dispatch, why);
+}
+
+static uint32_t small(size_t value)
+{
+    assert(value <= UINT32_MAX);
+    return (uint32_t)value;
+}
+
+// --- products
+
+static bool can_cut(const struct vulkan_state *state, enum kernel_tile_id id)
+{
+    const struct gpu_device *device = gpu_device(state->gpu);
+    const struct kernel_tile *tile = kernel_table_tile(id);
+    if (state->software)
+        return id == KERNEL_TILE_DIRECT;
+    return id != KERNEL_TILE_DIRECT && tile->threads <= device->invocations_max &&
+           tile->shared_bytes <= device->shared_bytes_max &&
+           kernel_table_entry(tile->f32)->words != NULL;
+}
+
+// The largest tile that leaves enough workgroups, or else the smallest.
+static const struct kernel_tile *tile_for(const struct vulkan_state *state,
+                                          const struct gemm_args *args)
+{
+    if (state->software)
+        return kernel_table_tile(KERNEL_TILE_DIRECT);
+    if (args->rows < FEW_ROWS)
+        return kernel_table_tile(KERNEL_TILE_FEW);
+    const struct kernel_tile *best = kernel_table_tile(KERNEL_TILE_FEW);
+    for (int id = KERNEL_TILE_32; id <= KERNEL_TILE_128; id++) {
+        uint32_t groups[3];
+        const struct kernel_tile *tile = kernel_table_tile((enum kernel_tile_id)id);
+        if (!can_cut(state, (enum kernel_tile_id)id))
+            continue;
+        kernel_table_product_groups(tile, args, groups);
+        if (id == KERNEL_TILE_32 || groups[0] * groups[1] >= GROUPS_ENOUGH)
+            best = tile;
+    }
+    return best;
+}
+
+static enum status make_product_kernels(struct vulkan_state *state,
+                                        const struct ops_matrix_params *params, struct reason *why)
+{
+    const struct gemm_args args = {.columns = params->columns, .depth = params->depth};
+    for (int id = 0; id < KERNEL_TILE_COUNT; id++) {
+        if (!can_cut(state, (enum kernel_tile_id)id))
+            continue;
+        uint32_t constants[KERNEL_CONSTANTS_MAX];
+        const struct kernel_tile *tile = kernel_table_tile((enum kernel_tile_id)id);
+        const struct gpu_kernel *kernel = NULL;
+        kernel_table_product(tile, (enum kernel_epilogue)params->epilogue, &args, constants);
+        enum status status = kernel_for(state, tile->f32, constants, &kernel, why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static void vulkan_matrix_destroy(void *opaque, void *prepared)
+{
+    struct vulkan_state *state = opaque;
+    struct vulkan_matrix *matrix = prepared;
+    gpu_free(state->gpu, &matrix->weights);
+    gpu_free(state->gpu, &matrix->bias);
+    mem_free(matrix);
+}
+
+// Packs weights and bias on the host, in memory that is given back at once.
+static enum status upload_matrix(struct vulkan_state *state, const struct kernel_pack *pack,
+                                 struct vulkan_matrix *matrix, struct reason *why)
+{
+    size_t weights = kernel_pack_weights_count(pack);
+    size_t bias = kernel_pack_bias_count(pack);
+    uint32_t *packed = mem_try_alloc_array(weights, sizeof(packed[0]));
+    float *added = mem_try_alloc_array(bias, sizeof(added[0]));
+    enum status status = STATUS_OK;
+    if (!packed || !added)
+        status = reason_set(why, STATUS_NO_MEMORY, "", "no memory for a matrix of %u x %u",
+                            pack->columns, pack->depth);
+    if (status == STATUS_OK)
+        status = gpu_alloc(state->gpu, (uint64_t)weights * 4, &matrix->weights, why);
+    if (status == STATUS_OK)
+        status = gpu_alloc(state->gpu, (uint64_t)bias * 4, &matrix->bias, why);
+    if (status == STATUS_OK) {
+        kernel_pack_weights(pack, packed);
+        kernel_pack_bias(pack, added);
+        status = gpu_upload(state->gpu, matrix->weights, 0, packed, (uint64_t)weights * 4, why);
+    }
+    if (status == STATUS_OK)
+        status = gpu_upload(state->gpu, matrix->bias, 0, added, (uint64_t)bias * 4, why);
+    mem_free(packed);
+    mem_free(added);
+    return status;
+}
+
+static enum status vulkan_matrix_create(void *opaque, const struct ops_matrix_params *params,
+                                        void **out, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    const struct kernel_pack pack = {
+        .weights = params->weights,
+        .bias = params->bias,
+        .columns = params->columns,
+        .depth = params->depth,
+    };
+    struct vulkan_matrix *matrix = mem_alloc(sizeof(*matrix));
+    matrix->columns = params->columns;
+    matrix->depth = params->depth;
+    matrix->epilogue = params->epilogue;
+    enum status status = make_product_kernels(state, params, why);
+    if (status == STATUS_OK)
+        status = upload_matrix(state, &pack, matrix, why);
+    if (status != STATUS_OK) {
+        vulkan_matrix_destroy(state, matrix);
+        return status;
+    }
+    *out = matrix;
+    return STATUS_OK;
+}
+
+static enum status vulkan_product(void *opaque, const void *prepared, const struct ops_view *source,
+                                  const struct ops_view *target, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    const struct vulkan_matrix *matrix = prepared;
+    if (source->rows == 0)
+        return STATUS_OK;
+    const struct gemm_args args = {
+        .rows = small(source->rows),
+        .columns = matrix->columns,
+        .depth = matrix->depth,
+    };
+    const struct kernel_pack pack = {.columns = matrix->columns, .depth = matrix->depth};
+    struct gpu_dispatch dispatch = {
+        .views = {bound(source), whole(matrix->weights, kernel_pack_weights_count(&pack)),
+                  whole(matrix->bias, kernel_pack_bias_count(&pack)), bound(target)},
+        .push = &args,
+        .work = 2.0 * (double)args.rows * args.columns * args.depth,
+    };
+    uint32_t constants[KERNEL_CONSTANTS_MAX];
+    const struct kernel_tile *tile = tile_for(state, &args);
+    kernel_table_product(tile, (enum kernel_epilogue)matrix->epilogue, &args, constants);
+    kernel_table_product_groups(tile, &args, dispatch.groups);
+    enum status status = kernel_for(state, tile->f32, constants, &dispatch.kernel, why);
+    if (status != STATUS_OK)
+        return status;
+    return gpu_dispatch(state->gpu, &dispatch, why);
+}
+
+// --- the rest
+
+static enum status vulkan_layernorm(void *opaque, const struct ops_layernorm *args,
+                                    struct reason *why)
+{
+    if (args->source.rows == 0)
+        return STATUS_OK;
+    const struct layernorm_args push = {
+        .rows = small(args->source.rows),
+        .width = small(args->source.columns),
+        .epsilon = args->epsilon,
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {bound(&args->source), bound(&args->gain), bound(&args->bias),
+                  bound(&args->target)},
+        .push = &push,
+        .work = 8.0 * (double)args->source.rows * (double)args->source.columns,
+    };
+    return run_rows(opaque, KERNEL_LAYERNORM, push.rows, &dispatch, why);
+}
+
+static enum status vulkan_attention(void *opaque, const struct ops_attention *args,
+                                    struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    uint32_t sequences = small(args->starts.columns - 1);
+    uint32_t width = small(args->target.columns);
+    uint32_t dimension = width / args->heads;
+    if (dimension > KERNEL_HEAD_MAX)
+        return reason_set(why, STATUS_UNSUPPORTED, "device",
+                          "attention heads of %u numbers; kernels for GPUs have at most %u",
+                          dimension, KERNEL_HEAD_MAX);
+    if (args->source.rows == 0 || sequences == 0 || args->longest == 0)
+        return STATUS_OK;
+
+    const struct attention_args push = {
+        .width = width,
+        .dimension = dimension,
+        .causal = args->causal,
+        .scale = (float)(1.0 / sqrt((double)dimension)),
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {bound(&args->source), bound(&args->starts), bound(&args->target)},
+        .push = &push,
+        .work = 4.0 * (double)args->source.rows * args->longest * width,
+    };
+    uint32_t constants[KERNEL_CONSTANTS_MAX];
+    kernel_table_attention(dimension, state->software, constants);
+    kernel_table_attention_groups(constants, args->longest, args->heads, sequences,
+                                  dispatch.groups);
+    enum status status = kernel_for(state, KERNEL_ATTENTION, constants, &dispatch.kernel, why);
+    if (status != STATUS_OK)
+        return status;
+    return gpu_dispatch(state->gpu, &dispatch, why);
+}
+
+static enum status vulkan_embed_tokens(void *opaque, const struct ops_embed_tokens *args,
+                                       struct reason *why)
+{
+    if (args->target.rows == 0)
+        return STATUS_OK;
+    const struct embed_tokens_args push = {
+        .rows = small(args->target.rows),
+        .width = small(args->target.columns),
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {bound(&args->table), bound(&args->positions), bound(&args->ids),
+                  bound(&args->places), bound(&args->target)},
+        .push = &push,
+        .work = (double)args->target.rows * (double)args->target.columns,
+    };
+    return run_rows(opaque, KERNEL_EMBED_TOKENS, push.rows, &dispatch, why);
+}
+
+static enum status vulkan_patchify(void *opaque, const struct ops_patchify *args,
+                                   struct reason *why)
+{
+    if (args->target.rows == 0)
+        return STATUS_OK;
+    const struct patchify_args push = {
+        .rows = small(args->target.rows),
+        .size = small(args->pixels.columns),
+        .side = args->patch,
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {bound(&args->pixels), bound(&args->target)},
+        .push = &push,
+        .work = (double)args->target.rows * (double)args->target.columns,
+    };
+    return run_rows(opaque, KERNEL_PATCHIFY, push.rows, &dispatch, why);
+}
+
+static enum status vulkan_embed_patches(void *opaque, const struct ops_embed_patches *args,
+                                        struct reason *why)
+{
+    if (args->target.rows == 0)
+        return STATUS_OK;
+    const struct embed_patches_args push = {
+        .rows = small(args->target.rows),
+        .grid = small(args->positions.rows - 1),
+        .width = small(args->target.columns),
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {bound(&args->patches), bound(&args->first), bound(&args->positions),
+                  bound(&args->target)},
+        .push = &push,
+        .work = (double)args->target.rows * (double)args->target.columns,
+    };
+    return run_rows(opaque, KERNEL_EMBED_PATCHES, push.rows, &dispatch, why);
+}
+
+static enum status vulkan_gather(void *opaque, const struct ops_gather *args, struct reason *why)
+{
+    if (args->target.rows == 0 || args->target.columns == 0)
+        return STATUS_OK;
+    const struct gather_args push = {
+        .rows = small(args->target.rows),
+        .width = small(args->target.columns),
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {bound(&args->source), bound(&args->rows), bound(&args->target)},
+        .push = &push,
+    };
+    return run_rows(opaque, KERNEL_GATHER, push.rows, &dispatch, why);
+}
+
+static enum status vulkan_normalise(void *opaque, const struct ops_view *rows, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    if (rows->rows == 0)
+        return STATUS_OK;
+    if (!state->bad_row_pending) {
+        enum status status =
+            gpu_fill(state->gpu, state->bad_row, 0, sizeof(uint32_t), NO_BAD_ROW, why);
+        if (status != STATUS_OK)
+            return status;
+        state->bad_row_pending = true;
+    }
+    const struct normalise_args push = {
+        .rows = small(rows->rows),
+        .width = small(rows->columns),
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {bound(rows), whole(state->bad_row, 1)},
+        .push = &push,
+        .work = 3.0 * (double)rows->rows * (double)rows->columns,
+    };
+    return run_rows(state, KERNEL_NORMALISE, push.rows, &dispatch, why);
+}
+
+static enum status vulkan_wait(void *opaque, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    return gpu_finish(state->gpu, why);
+}
+
+const struct ops_backend ops_vulkan_backend = {
+    .name = "vulkan",
+    .row_tile = 1,
+    .open = vulkan_open,
+    .close = vulkan_close,
+    .alloc = vulkan_alloc,
+    .free = vulkan_free,
+    .upload = vulkan_upload,
+    .download = vulkan_download,
+    .matrix_create = vulkan_matrix_create,
+    .matrix_destroy = vulkan_matrix_destroy,
+    .product = vulkan_product,
+    .layernorm = vulkan_layernorm,
+    .attention = vulkan_attention,
+    .embed_tokens = vulkan_embed_tokens,
+    .patchify = vulkan_patchify,
+    .embed_patches = vulkan_embed_patches,
+    .gather = vulkan_gather,
+    .normalise = vulkan_normalise,
+    .wait = vulkan_wait,
+};
