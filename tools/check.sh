@@ -5,7 +5,7 @@
 # usage: tools/check.sh [--long]
 #   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
 #           target, 100,000 damaged messages at each port, 10,000 cancels, 50 kills,
-#           ThreadSanitizer
+#           ThreadSanitizer, kernels of GPUs with cooperative matrices
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -47,6 +47,14 @@ if [ $long = yes ]; then
     build clang
     step "test clang"
     ctest --preset clang -j "$jobs" --progress
+    step "kernels of GPUs with cooperative matrices, on a newer software device"
+    if tools/newer_vulkan.sh build/newer-vulkan; then
+        cmake -C build/newer-vulkan/reco.cmake -B build/newer -G Ninja >build/configure.log
+        cmake --build build/newer -j "$jobs" --target reco_gpu_tests -- --quiet
+        VK_DRIVER_FILES=$PWD/build/newer-vulkan/lavapipe.json ctest --test-dir build/newer -L gpu_kernels -j "$jobs" --progress
+    else
+        echo "check: left out, Debian 13's packages are not to be had here"
+    fi
     step "50 kills around an index"
     (cd build/dev && RECO_KILLS=50 bin/test_node_kill_index --verbose=1)
     step "10,000 cancels and deadlines"

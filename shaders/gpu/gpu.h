@@ -43,13 +43,16 @@ struct gpu_device {
     enum gpu_kind kind;
     uint32_t api_major;
     uint32_t api_minor;
+    uint32_t subgroup;             // invocations
     uint64_t memory_bytes;         // its largest heap of its own
     uint64_t binding_bytes_max;    // what one kernel sees as one array
     uint64_t allocation_bytes_max; // taken from the driver at once
     uint32_t shared_bytes_max;     // of a workgroup
     uint32_t invocations_max;      // of a workgroup
-    uint32_t subgroup;             // invocations
-    bool half_storage;             // 16-bit floats in buffers; every usable device has them
+    uint32_t matrix_m; // size of the matrices of halves that a subgroup multiplies, with sums in
+    uint32_t matrix_n; // floats (VK_KHR_cooperative_matrix); 0 where there are none
+    uint32_t matrix_k;
+    bool half_storage; // 16-bit floats in buffers; every usable device has them
     bool half_arithmetic;
     bool usable;                    // gpu_open() takes it when it is named
     bool automatic;                 // it may also be chosen without being named

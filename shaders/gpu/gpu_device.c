@@ -219,6 +219,8 @@ enum status gpu_device_find(const struct gpu_api *api, VkInstance instance,
     for (uint32_t i = 0; i < got; i++) {
         found[i] = (struct gpu_found){0};
         inspect(api, devices[i], &found[i]);
+        if (found[i].info.usable)
+            gpu_matrix_describe(api, instance, devices[i], &found[i].info);
     }
     mark_duplicates(found, got);
     *count = got;
@@ -316,12 +318,14 @@ static enum status create_device(struct gpu *gpu, struct reason *why)
         .pNext = &features12,
         .storageBuffer16BitAccess = VK_TRUE,
     };
-    const VkDeviceCreateInfo create = {
+    VkDeviceCreateInfo create = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &features11,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
     };
+    struct gpu_matrix_features matrix;
+    gpu_matrix_enable(&gpu->info, &matrix, &create);
     VkResult result = gpu->vk.CreateDevice(gpu->physical, &create, NULL, &gpu->device);
     if (result != VK_SUCCESS) {
         gpu->device = VK_NULL_HANDLE;

@@ -20,6 +20,7 @@
 #define GPU_API_INSTANCE(X)                                                                        \
     X(DestroyInstance)                                                                             \
     X(EnumeratePhysicalDevices)                                                                    \
+    X(EnumerateDeviceExtensionProperties)                                                          \
     X(GetPhysicalDeviceProperties)                                                                 \
     X(GetPhysicalDeviceProperties2)                                                                \
     X(GetPhysicalDeviceFeatures2)                                                                  \
@@ -203,5 +204,22 @@ void gpu_kernel_deinit(struct gpu *gpu);
 
 enum status gpu_queue_init(struct gpu *gpu, struct reason *why) MUST_CHECK;
 void gpu_queue_deinit(struct gpu *gpu);
+
+// --- gpu_matrix.c: cooperative matrices
+
+struct gpu_matrix_features { // as the device knows them
+    VkStructureType type;
+    const void *next;
+    VkBool32 cooperative_matrix;
+    VkBool32 robust;
+};
+
+// Fills in the sizes of `info`, whose half_arithmetic is known.
+void gpu_matrix_describe(const struct gpu_api *api, VkInstance instance, VkPhysicalDevice physical,
+                         struct gpu_device *info);
+
+// Asks for them where `info` has sizes; `features` must live until the device is created.
+void gpu_matrix_enable(const struct gpu_device *info, struct gpu_matrix_features *features,
+                       VkDeviceCreateInfo *create);
 
 #endif

@@ -33,6 +33,17 @@ layout(std430, binding = 2) readonly buffer Bias { vec4 bias[]; };
 layout(std430, binding = 3) buffer Target { float target[]; };
 layout(std430, binding = 3) buffer Target4 { vec4 target4[]; };
 
+// The element (row, k) of the source, 0 behind the depth.
+float source_at(uint row, uint k) { return k < args.depth ? source[row * args.depth + k] : 0.0; }
+
+// Four elements of a row of the source from k on, a multiple of 4.
+vec4 source_vector(uint row, uint k)
+{
+    if (ALIGNED == 1)
+        return k < args.depth ? source4[(row * args.depth + k) / 4] : vec4(0.0);
+    return vec4(source_at(row, k), source_at(row, k + 1), source_at(row, k + 2), source_at(row, k + 3));
+}
+
 // Vectors of a row of the weights and of the bias.
 uint weight_vectors() { return (args.columns + 63u) / 64u * 16u; }
 

@@ -40,17 +40,6 @@ uint first_vector = gl_WorkGroupID.x * TILE_VECTORS;
 uint down = thread / THREADS_ACROSS;
 uint across = thread % THREADS_ACROSS;
 
-// The element (row, k) of the source, 0 behind the depth.
-float source_at(uint row, uint k) { return k < args.depth ? source[row * args.depth + k] : 0.0; }
-
-// Four elements of a row of the source from k on, a multiple of 4.
-vec4 source_vector(uint row, uint k)
-{
-    if (ALIGNED == 1)
-        return k < args.depth ? source4[(row * args.depth + k) / 4] : vec4(0.0);
-    return vec4(source_at(row, k), source_at(row, k + 1), source_at(row, k + 2), source_at(row, k + 3));
-}
-
 // Brings rows of the tile, four at a time, columns first..first + DEPTH_STEP - 1 of the source.
 void load_source(uint first)
 {

@@ -19,6 +19,8 @@ static const struct kernel_entry entries[KERNEL_COUNT] = {
                                WRITES(3), 6},
     [KERNEL_GEMM_TILED_F16] = {"gemm_tiled_f16", gemm_tiled_f16_WORDS, sizeof(struct gemm_args), 4,
                                WRITES(3), 6},
+    [KERNEL_GEMM_MATRIX] = {"gemm_matrix", gemm_matrix_WORDS, sizeof(struct gemm_args), 4,
+                            WRITES(3), 10},
     [KERNEL_LAYERNORM] = {"layernorm", layernorm_WORDS, sizeof(struct layernorm_args), 4, WRITES(3),
                           1},
     [KERNEL_ATTENTION] = {"attention", attention_WORDS, sizeof(struct attention_args), 3, WRITES(2),
@@ -83,6 +85,43 @@ const struct kernel_tile *kernel_table_tile(enum kernel_tile_id id)
     assert((unsigned)id < KERNEL_TILE_COUNT);
 
     return &tiles[id];
+}
+
+// Constants of gemm_matrix: m, n, k, threads, subgroups down and across, matrices down and across.
+static void matrix_tile(const struct kernel_matrix *matrix, uint32_t down, uint32_t across,
+                        struct kernel_tile *tile)
+{
+    uint32_t rows = 2 * down * matrix->m;
+    uint32_t columns = 2 * across * matrix->n;
+    *tile = (struct kernel_tile){
+        .f32 = KERNEL_GEMM_MATRIX,
+        .f16 = KERNEL_GEMM_MATRIX,
+        .rows = rows,
+        .columns = columns,
+        .threads = 4 * matrix->subgroup,
+        // Halves of both sides, 32 deep, with two vectors to spare for each row; then the sums.
+        .shared_bytes = rows * (32 + 8) * 2 + 32 * (columns + 8) * 2 +
+                        4 * matrix->m * matrix->n * (uint32_t)sizeof(float),
+        .constants = {matrix->m, matrix->n, matrix->k, 4 * matrix->subgroup, 2, 2, down, across},
+    };
+}
+
+bool kernel_table_matrix(const struct kernel_matrix *matrix, struct kernel_tile *out)
+{
+    assert(matrix && out);
+
+    if (!entries[KERNEL_GEMM_MATRIX].words || matrix->m == 0 || matrix->n == 0 ||
+        matrix->n % 8 != 0 || matrix->k < 8 || 32 % matrix->k != 0)
+        return false;
+    for (uint32_t side = 64; side >= 16; side /= 2) {
+        // More than four by four sums would not stay in registers.
+        uint32_t down = divide_up(side, matrix->m);
+        uint32_t across = divide_up(side, matrix->n);
+        matrix_tile(matrix, down < 4 ? down : 4, across < 4 ? across : 4, out);
+        if (out->shared_bytes <= matrix->shared_bytes_max && out->threads <= matrix->threads_max)
+            return true;
+    }
+    return false;
 }
 
 void kernel_table_product(const struct kernel_tile *tile, enum kernel_epilogue epilogue,

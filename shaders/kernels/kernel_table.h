@@ -18,7 +18,7 @@
 #include "shaders/kernels/kernel_args.h"
 
 #define KERNEL_BINDINGS_MAX 8u
-#define KERNEL_CONSTANTS_MAX 6u
+#define KERNEL_CONSTANTS_MAX 10u
 #define KERNEL_GROUPS_MAX 65535u // workgroups along an axis that every device can do
 #define KERNEL_HEAD_MAX 128u     // dimension of a head in attention
 
@@ -27,6 +27,7 @@ enum kernel_id {
     KERNEL_GEMM_DIRECT_F16,
     KERNEL_GEMM_TILED_F32,
     KERNEL_GEMM_TILED_F16,
+    KERNEL_GEMM_MATRIX,
     KERNEL_LAYERNORM,
     KERNEL_ATTENTION,
     KERNEL_EMBED_TOKENS,
@@ -82,10 +83,24 @@ struct kernel_tile {
     uint32_t columns;
     uint32_t threads;      // of a workgroup
     uint32_t shared_bytes; // of its shared memory
-    uint32_t constants[4]; // with the ids 2, 3, ...; as many as the kernel has
+    uint32_t constants[8]; // with the ids 2, 3, ...; as many as the kernel has
 };
 
 const struct kernel_tile *kernel_table_tile(enum kernel_tile_id id);
+
+// What a device multiplies in one step, and how much it has room for.
+struct kernel_matrix {
+    uint32_t m; // fp16 [m][k] * fp16 [k][n] + fp32 [m][n], by a subgroup together
+    uint32_t n; // a multiple of 8
+    uint32_t k; // 8, 16 or 32
+    uint32_t subgroup;
+    uint32_t shared_bytes_max; // of a workgroup
+    uint32_t threads_max;      // of a workgroup
+};
+
+// Fills in the widest tile of products by cooperative matrices that has room, at most 128 x
+// 128 where m and n are 16; weights are in half precision. False when none has, or this build has no such kernel.
+bool kernel_table_matrix(const struct kernel_matrix *matrix, struct kernel_tile *out);
 
 // Fills in all constants of a product: how many is in the kernel's entry.
 void kernel_table_product(const struct kernel_tile *tile, enum kernel_epilogue epilogue,

@@ -27,8 +27,10 @@ int main(int argc, char **argv)
     return gpu_fixture_main(argc, argv);
 }
 
+#define TILE_MATRIX KERNEL_TILE_COUNT // by cooperative matrices, where the device has them
+
 struct product {
-    enum kernel_tile_id tile;
+    int tile; // of enum kernel_tile_id, or TILE_MATRIX
     bool f16;
     enum kernel_epilogue epilogue;
     uint32_t columns;
@@ -37,11 +39,18 @@ struct product {
 
 // Numbers of one product; weights and bias are equal for equal columns and depth.
 struct numbers {
-    float *weights; // rounded to half precision if the product does
-    float *bias;
+    float *weights; // these two rounded to half precision where the product rounds them
     float *source;
+    float *bias;
     float *before; // of the target
 };
+
+// Rounds to half precision; not below 2^-14, which devices may take for zero.
+static void round_to_halves(float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = half_to_float(half_from_float(fabsf(values[i]) < 1e-4f ? 0.25f : values[i]));
+}
 
 static struct numbers make_numbers(const struct product *p, uint32_t rows)
 {
@@ -51,11 +60,10 @@ static struct numbers make_numbers(const struct product *p, uint32_t rows)
         .source = random_floats((size_t)rows * p->depth, 13),
         .before = random_floats((size_t)rows * p->columns, 14),
     };
-    // Not below 2^-14: devices may take such halves for zero.
-    for (size_t i = 0; p->f16 && i < (size_t)p->columns * p->depth; i++) {
-        float w = n.weights[i];
-        n.weights[i] = half_to_float(half_from_float(fabsf(w) < 1e-4f ? 0.25f : w));
-    }
+    if (p->f16)
+        round_to_halves(n.weights, (size_t)p->columns * p->depth);
+    if (p->tile == TILE_MATRIX)
+        round_to_halves(n.source, (size_t)rows * p->depth);
     return n;
 }
 
@@ -67,10 +75,31 @@ static void free_numbers(struct numbers *n)
     free(n->before);
 }
 
+// NULL where the device or the build has no such kernel.
+static const struct kernel_tile *tile_of(int tile)
+{
+    static struct kernel_tile by_matrices;
+    const struct gpu_device *device = gpu_fixture_device();
+    if (tile != TILE_MATRIX)
+        return kernel_table_tile((enum kernel_tile_id)tile);
+    return kernel_table_matrix(
+               &(struct kernel_matrix){
+                   .m = device->matrix_m,
+                   .n = device->matrix_n,
+                   .k = device->matrix_k,
+                   .subgroup = device->subgroup,
+                   .shared_bytes_max = device->shared_bytes_max,
+                   .threads_max = device->invocations_max,
+               },
+               &by_matrices)
+               ? &by_matrices
+               : NULL;
+}
+
 static void run_product(const struct product *p, const struct numbers *n, uint32_t rows,
                         float *target)
 {
-    const struct kernel_tile *tile = kernel_table_tile(p->tile);
+    const struct kernel_tile *tile = tile_of(p->tile);
     struct kernel_pack pack = {n->weights, n->bias, p->columns, p->depth, p->f16};
     size_t weights = kernel_pack_weights_count(&pack);
     size_t biases = kernel_pack_bias_count(&pack);
@@ -117,7 +146,7 @@ static double activated(enum kernel_epilogue epilogue, double x, double before)
 
 static void name_product(const struct product *p, uint32_t rows, char text[96])
 {
-    (void)snprintf(text, 96, "tile %d, %s, epilogue %d, %u x %u, %u rows", (int)p->tile,
+    (void)snprintf(text, 96, "tile %d, %s, epilogue %d, %u x %u, %u rows", p->tile,
                    p->f16 ? "f16" : "f32", (int)p->epilogue, p->columns, p->depth, rows);
 }
 
@@ -159,12 +188,12 @@ static const uint32_t sizes[][2] = {
 
 // All sizes, the number of rows changing with them. A kernel is compiled for each epilogue, and that
 // takes long on a software device: the sizes go through two of the four.
-static void check_sizes(enum kernel_tile_id id)
+static void check_sizes(int id)
 {
-    const struct kernel_tile *tile = kernel_table_tile(id);
+    const struct kernel_tile *tile = tile_of(id);
     const uint32_t rows[] = {1, tile->rows - 1, tile->rows, tile->rows + 1, 2 * tile->rows + 1, 7,
                              50};
-    for (int f16 = 0; f16 < 2; f16++) {
+    for (int f16 = id == TILE_MATRIX; f16 < 2; f16++) {
         for (size_t i = 0; i < COUNT(sizes); i++) {
             bool aligned = sizes[i][0] % 4 == 0 && sizes[i][1] % 4 == 0;
             struct product p = {id, f16 == 1, aligned ? KERNEL_ADD : KERNEL_PLAIN, sizes[i][0],
@@ -207,6 +236,43 @@ Test(gpu_products, tiles_of_128_rows_agree_with_the_reference)
     check_sizes(KERNEL_TILE_128);
 }
 
+Test(gpu_products, tiles_of_cooperative_matrices_agree_with_the_reference)
+{
+    static const uint32_t rows[] = {1, 50, 257};
+    if (!tile_of(TILE_MATRIX))
+        cr_skip_test("the device has no cooperative matrices, or the build no kernel for them");
+    check_sizes(TILE_MATRIX);
+    for (int e = 0; e < 4; e++) {
+        struct product p = {TILE_MATRIX, true, (enum kernel_epilogue)e, 192, 588};
+        for (size_t i = 0; i < COUNT(rows); i++)
+            check_product(&p, rows[i]);
+    }
+}
+
+Test(gpu_products, a_row_by_cooperative_matrices_has_the_same_bits_alone_and_again)
+{
+    enum { ROWS = 150 };
+    struct product p = {TILE_MATRIX, true, KERNEL_QUICK_GELU, 136, 100};
+    if (!tile_of(TILE_MATRIX))
+        cr_skip_test("the device has no cooperative matrices, or the build no kernel for them");
+    struct numbers n = make_numbers(&p, ROWS);
+    size_t count = (size_t)ROWS * p.columns;
+    float *first = malloc(count * sizeof(float));
+    float *other = malloc(count * sizeof(float));
+    run_product(&p, &n, ROWS, first);
+    run_product(&p, &n, ROWS, other);
+    expect_bits("again", other, first, count);
+    for (uint32_t row = 0; row < ROWS; row += 37) {
+        struct numbers one = n;
+        one.source += (size_t)row * p.depth;
+        run_product(&p, &one, 1, other);
+        expect_bits("alone", other, first + (size_t)row * p.columns, p.columns);
+    }
+    free(other);
+    free(first);
+    free_numbers(&n);
+}
+
 Test(gpu_products, sequence_lengths_and_widths_of_clip_agree_with_the_reference)
 {
     static const struct product shapes[] = {
@@ -238,14 +304,15 @@ Test(gpu_products, a_row_has_the_same_bits_alone_in_a_batch_again_and_by_any_til
         run_product(&p, &n, ROWS, other);
         expect_bits("again", other, first, count);
         for (int t = 0; t < KERNEL_TILE_COUNT; t++) {
-            p.tile = (enum kernel_tile_id)t;
+            p.tile = t;
             run_product(&p, &n, ROWS, other);
             char what[96];
             name_product(&p, ROWS, what);
             expect_bits(what, other, first, count);
             for (uint32_t row = 0; row < ROWS; row += 37) {
-                struct numbers one = {n.weights, n.bias, n.source + (size_t)row * p.depth,
-                                      n.before + (size_t)row * p.columns};
+                struct numbers one = n;
+                one.source += (size_t)row * p.depth;
+                one.before += (size_t)row * p.columns;
                 run_product(&p, &one, 1, other);
                 expect_bits("alone", other, first + (size_t)row * p.columns, p.columns);
             }
@@ -267,7 +334,7 @@ Test(gpu_products, activations_are_right_over_their_whole_range)
         float one = 1.0f;
         for (int i = 0; i < VALUES; i++)
             source[i] = (float)(i - MIDDLE) / 50.0f; // -40..40
-        struct numbers n = {&one, NULL, source, NULL};
+        struct numbers n = {.weights = &one, .source = source};
         run_product(&p, &n, VALUES, target);
         for (int i = 0; i < VALUES; i++) {
             double x = (double)source[i];
