@@ -49,7 +49,7 @@ static bool has_extension(const struct gpu_api *api, VkPhysicalDevice physical)
     return has;
 }
 
-// What gemm_matrix.comp can use.
+// What the kernels can use.
 static bool is_fit(const struct matrix_size *size)
 {
     return size->a == COMPONENT_FLOAT16 && size->b == COMPONENT_FLOAT16 &&

@@ -59,6 +59,22 @@ struct normalise_args {
     uint32_t width;
 };
 
+struct score_topk_args {
+    uint32_t queries;
+    uint32_t rows;
+    uint32_t depth;       // columns of both, a multiple of 4
+    uint32_t k;           // 1..room of the lists
+    uint32_t block_rows;  // rows that a workgroup goes through
+    uint32_t first_row;   // what the first row is called: rows may be given in pieces
+    uint32_t first_block; // where the lists of this piece begin
+};
+
+struct topk_merge_args {
+    uint32_t queries;
+    uint32_t blocks;
+    uint32_t k;
+};
+
 #ifndef VULKAN
 #define KERNEL_ARGS_FIT(name) _Static_assert(sizeof(struct name) <= 128, "push constants too large")
 KERNEL_ARGS_FIT(gemm_args);
@@ -69,6 +85,8 @@ KERNEL_ARGS_FIT(patchify_args);
 KERNEL_ARGS_FIT(embed_patches_args);
 KERNEL_ARGS_FIT(gather_args);
 KERNEL_ARGS_FIT(normalise_args);
+KERNEL_ARGS_FIT(score_topk_args);
+KERNEL_ARGS_FIT(topk_merge_args);
 #undef KERNEL_ARGS_FIT
 #endif
 

@@ -25,6 +25,8 @@ static const struct kernel_entry entries[KERNEL_COUNT] = {
                           1},
     [KERNEL_ATTENTION] = {"attention", attention_WORDS, sizeof(struct attention_args), 3, WRITES(2),
                           4},
+    [KERNEL_ATTENTION_MATRIX] = {"attention_matrix", attention_matrix_WORDS,
+                                 sizeof(struct attention_args), 3, WRITES(2), 6},
     [KERNEL_EMBED_TOKENS] = {"embed_tokens", embed_tokens_WORDS, sizeof(struct embed_tokens_args),
                              5, WRITES(4), 1},
     [KERNEL_PATCHIFY] = {"patchify", patchify_WORDS, sizeof(struct patchify_args), 2, WRITES(1), 1},
@@ -33,6 +35,10 @@ static const struct kernel_entry entries[KERNEL_COUNT] = {
     [KERNEL_GATHER] = {"gather", gather_WORDS, sizeof(struct gather_args), 3, WRITES(2), 1},
     [KERNEL_NORMALISE] = {"normalise", normalise_WORDS, sizeof(struct normalise_args), 2,
                           WRITES(0) | WRITES(1), 1},
+    [KERNEL_SCORE_TOPK] = {"score_topk", score_topk_WORDS, sizeof(struct score_topk_args), 3,
+                           WRITES(2), 2},
+    [KERNEL_TOPK_MERGE] = {"topk_merge", topk_merge_WORDS, sizeof(struct topk_merge_args), 3,
+                           WRITES(1) | WRITES(2), 1},
 };
 
 const struct kernel_entry *kernel_table_entry(enum kernel_id id)
@@ -106,12 +112,18 @@ static void matrix_tile(const struct kernel_matrix *matrix, uint32_t down, uint3
     };
 }
 
+// Whether the kernels can work with matrices of this size.
+static bool matrix_fits(const struct kernel_matrix *matrix)
+{
+    return matrix->m > 0 && matrix->n >= 8 && 32 % matrix->n == 0 && matrix->k >= 8 &&
+           32 % matrix->k == 0;
+}
+
 bool kernel_table_matrix(const struct kernel_matrix *matrix, struct kernel_tile *out)
 {
     assert(matrix && out);
 
-    if (!entries[KERNEL_GEMM_MATRIX].words || matrix->m == 0 || matrix->n == 0 ||
-        matrix->n % 8 != 0 || matrix->k < 8 || 32 % matrix->k != 0)
+    if (!entries[KERNEL_GEMM_MATRIX].words || !matrix_fits(matrix))
         return false;
     for (uint32_t side = 64; side >= 16; side /= 2) {
         // More than four by four sums would not stay in registers.
@@ -155,10 +167,60 @@ void kernel_table_attention(uint32_t dimension, bool software,
     constants[3] = !software;
 }
 
+// Bytes of shared memory, as attention_matrix.comp declares it.
+static uint32_t attention_shared_bytes(uint32_t queries, uint32_t columns)
+{
+    uint32_t staged = queries > 32 ? queries : 32;
+    return 2 * (staged + 32) * (columns + 8) + 2 * queries * (32 + 8) + 4 * queries * (32 + 3);
+}
+
+bool kernel_table_attention_matrix(const struct kernel_matrix *matrix, uint32_t dimension,
+                                   uint32_t constants[KERNEL_CONSTANTS_MAX])
+{
+    assert(matrix && dimension >= 1 && dimension <= KERNEL_HEAD_MAX);
+
+    if (!entries[KERNEL_ATTENTION_MATRIX].words || !matrix_fits(matrix))
+        return false;
+    uint32_t step = matrix->n > matrix->k ? matrix->n : matrix->k; // both are 8, 16 or 32
+    uint32_t columns = divide_up(dimension, step) * step;
+    for (uint32_t subgroups = 4; subgroups > 0; subgroups /= 2) {
+        uint32_t queries = subgroups * matrix->m;
+        if (subgroups * matrix->subgroup > matrix->threads_max ||
+            attention_shared_bytes(queries, columns) > matrix->shared_bytes_max)
+            continue;
+        constants[0] = queries;
+        constants[1] = matrix->m;
+        constants[2] = matrix->n;
+        constants[3] = matrix->k;
+        constants[4] = subgroups * matrix->subgroup;
+        constants[5] = columns;
+        return true;
+    }
+    return false;
+}
+
 void kernel_table_attention_groups(const uint32_t *constants, uint32_t longest, uint32_t heads,
                                    uint32_t sequences, uint32_t groups[3])
 {
     groups[0] = divide_up(longest, constants[0]);
     groups[1] = heads;
     groups[2] = sequences;
+}
+
+// --- exact search
+
+void kernel_table_topk(uint32_t k, uint32_t constants[KERNEL_CONSTANTS_MAX])
+{
+    assert(k >= 1 && k <= KERNEL_TOPK_MAX);
+
+    // Lists of a few lengths only, so that few kernels are compiled.
+    constants[0] = 64;
+    constants[1] = k <= 16 ? 16 : KERNEL_TOPK_MAX;
+}
+
+void kernel_table_topk_groups(const struct score_topk_args *args, uint32_t groups[3])
+{
+    groups[0] = divide_up(args->rows, args->block_rows);
+    groups[1] = divide_up(args->queries, 16);
+    groups[2] = 1;
 }

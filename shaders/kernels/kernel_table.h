@@ -21,6 +21,8 @@
 #define KERNEL_CONSTANTS_MAX 10u
 #define KERNEL_GROUPS_MAX 65535u // workgroups along an axis that every device can do
 #define KERNEL_HEAD_MAX 128u     // dimension of a head in attention
+#define KERNEL_TOPK_MAX 64u      // neighbours of a query in exact search
+#define KERNEL_BLOCKS_MAX 1024u  // lists that KERNEL_TOPK_MERGE joins, with 64 threads
 
 enum kernel_id {
     KERNEL_GEMM_DIRECT_F32,
@@ -30,11 +32,14 @@ enum kernel_id {
     KERNEL_GEMM_MATRIX,
     KERNEL_LAYERNORM,
     KERNEL_ATTENTION,
+    KERNEL_ATTENTION_MATRIX,
     KERNEL_EMBED_TOKENS,
     KERNEL_PATCHIFY,
     KERNEL_EMBED_PATCHES,
     KERNEL_GATHER,
     KERNEL_NORMALISE,
+    KERNEL_SCORE_TOPK,
+    KERNEL_TOPK_MERGE,
     KERNEL_COUNT,
 };
 
@@ -91,7 +96,7 @@ const struct kernel_tile *kernel_table_tile(enum kernel_tile_id id);
 // What a device multiplies in one step, and how much it has room for.
 struct kernel_matrix {
     uint32_t m; // fp16 [m][k] * fp16 [k][n] + fp32 [m][n], by a subgroup together
-    uint32_t n; // a multiple of 8
+    uint32_t n; // 8, 16 or 32
     uint32_t k; // 8, 16 or 32
     uint32_t subgroup;
     uint32_t shared_bytes_max; // of a workgroup
@@ -117,8 +122,22 @@ void kernel_table_product_groups(const struct kernel_tile *tile, const struct ge
 void kernel_table_attention(uint32_t dimension, bool software,
                             uint32_t constants[KERNEL_CONSTANTS_MAX]);
 
-// Workgroups of attention; `constants` are those above.
+// The same for KERNEL_ATTENTION_MATRIX. False when the device has no room for such heads, or this
+// build no such kernel.
+bool kernel_table_attention_matrix(const struct kernel_matrix *matrix, uint32_t dimension,
+                                   uint32_t constants[KERNEL_CONSTANTS_MAX]);
+
+// Workgroups of either; `constants` are those above.
 void kernel_table_attention_groups(const uint32_t *constants, uint32_t longest, uint32_t heads,
                                    uint32_t sequences, uint32_t groups[3]);
+
+// --- exact search
+
+// Fills in the constants of KERNEL_SCORE_TOPK for `k` neighbours, 1..KERNEL_TOPK_MAX. Those
+// of KERNEL_TOPK_MERGE are the threads.
+void kernel_table_topk(uint32_t k, uint32_t constants[KERNEL_CONSTANTS_MAX]);
+
+// Workgroups of KERNEL_SCORE_TOPK: groups[0] is the number of blocks, a list each.
+void kernel_table_topk_groups(const struct score_topk_args *args, uint32_t groups[3]);
 
 #endif

@@ -80,9 +80,17 @@ void gpu_fixture_close(void)
     gpu_close(&gpu);
 }
 
-const struct gpu_device *gpu_fixture_device(void)
+struct kernel_matrix gpu_fixture_matrix(void)
 {
-    return gpu_device(gpu);
+    const struct gpu_device *device = gpu_device(gpu);
+    return (struct kernel_matrix){
+        .m = device->matrix_m,
+        .n = device->matrix_n,
+        .k = device->matrix_k,
+        .subgroup = device->subgroup,
+        .shared_bytes_max = device->shared_bytes_max,
+        .threads_max = device->invocations_max,
+    };
 }
 
 // --- arrays

@@ -24,7 +24,8 @@ int gpu_fixture_main(int argc, char **argv);
 
 void gpu_fixture_open(void);
 void gpu_fixture_close(void);
-const struct gpu_device *gpu_fixture_device(void);
+// What kernels by cooperative matrices are made for; 0 x 0 where the device has none.
+struct kernel_matrix gpu_fixture_matrix(void);
 
 // `count` elements of 4 bytes on the device.
 struct guarded {

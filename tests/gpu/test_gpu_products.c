@@ -79,27 +79,17 @@ static void free_numbers(struct numbers *n)
 static const struct kernel_tile *tile_of(int tile)
 {
     static struct kernel_tile by_matrices;
-    const struct gpu_device *device = gpu_fixture_device();
+    const struct kernel_matrix matrix = gpu_fixture_matrix();
     if (tile != TILE_MATRIX)
         return kernel_table_tile((enum kernel_tile_id)tile);
-    return kernel_table_matrix(
-               &(struct kernel_matrix){
-                   .m = device->matrix_m,
-                   .n = device->matrix_n,
-                   .k = device->matrix_k,
-                   .subgroup = device->subgroup,
-                   .shared_bytes_max = device->shared_bytes_max,
-                   .threads_max = device->invocations_max,
-               },
-               &by_matrices)
-               ? &by_matrices
-               : NULL;
+    return kernel_table_matrix(&matrix, &by_matrices) ? &by_matrices : NULL;
 }
 
 static void run_product(const struct product *p, const struct numbers *n, uint32_t rows,
                         float *target)
 {
     const struct kernel_tile *tile = tile_of(p->tile);
+    cr_assert(tile != NULL);
     struct kernel_pack pack = {n->weights, n->bias, p->columns, p->depth, p->f16};
     size_t weights = kernel_pack_weights_count(&pack);
     size_t biases = kernel_pack_bias_count(&pack);
@@ -191,6 +181,7 @@ static const uint32_t sizes[][2] = {
 static void check_sizes(int id)
 {
     const struct kernel_tile *tile = tile_of(id);
+    cr_assert(tile != NULL);
     const uint32_t rows[] = {1, tile->rows - 1, tile->rows, tile->rows + 1, 2 * tile->rows + 1, 7,
                              50};
     for (int f16 = id == TILE_MATRIX; f16 < 2; f16++) {

@@ -116,6 +116,19 @@ void reference_normalise(double *values, size_t count)
         values[i] /= sqrt(sum);
 }
 
+void reference_topk(const double *scores, size_t count, size_t k, double *target)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t at = i < k ? i : k; // behind the last one kept
+        for (; at > 0 && scores[i] > target[at - 1]; at--) {
+            if (at < k)
+                target[at] = target[at - 1];
+        }
+        if (at < k)
+            target[at] = scores[i];
+    }
+}
+
 double reference_squared_error(const float *values, const double *expected, size_t count)
 {
     double error = 0.0;

@@ -54,6 +54,9 @@ void reference_patchify(const double *pixels, size_t size, size_t patch, double 
 // Scales `count` values to unit length.
 void reference_normalise(double *values, size_t count);
 
+// The `k` greatest of `count` scores, greatest first, as many as there are.
+void reference_topk(const double *scores, size_t count, size_t k, double *target);
+
 // |a - b|^2 / |b|^2 of `count` values, the measure of all comparisons.
 double reference_squared_error(const float *values, const double *expected, size_t count);
 
