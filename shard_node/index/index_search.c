@@ -253,9 +253,10 @@ static size_t finish(struct search *search, struct scan_hit *hits)
     return kept;
 }
 
+// Who looks into many lists wants recall, and has more vectors that estimates cannot tell apart.
 static uint32_t candidate_count(const struct index_query *query)
 {
-    const uint32_t usual = query->k + query->k / 2 + 6;
+    const uint32_t usual = query->k + query->k / 2 + 6 + query->probes / 8;
     const uint32_t wanted = query->candidates ? query->candidates : usual;
     const uint32_t least = wanted < query->k ? query->k : wanted;
     return least < INDEX_CANDIDATES_MAX ? least : INDEX_CANDIDATES_MAX;
