@@ -83,6 +83,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     int what;               // 0 images, 1 texts
     const char *texts_file; // NULL: captions of its own
     bool profile_operations;
+    uint64_t encode_threads; // 0: as many as this process may use
     uint64_t chunk, seconds; // bench live
     bool refine;
     // what is no flag

@@ -126,7 +126,7 @@ static enum status start(struct bench *bench, struct reason *why)
     const struct clip_params params = {
         .directory = options->model,
         .device = options->device,
-        .threads = (int)options->threads,
+        .threads = (int)options->encode_threads,
         .towers = options->what == 1 ? CLIP_TEXTS : CLIP_IMAGES,
     };
     enum status status = clip_open(&params, &bench->clip, why);
@@ -180,7 +180,7 @@ static uint64_t peak_rss_bytes(void)
 
 static uint64_t threads_of(const struct bench *bench)
 {
-    uint64_t threads = bench->options->threads;
+    uint64_t threads = bench->options->encode_threads;
     return threads ? threads : (uint64_t)cpu_count();
 }
 
@@ -399,7 +399,7 @@ static const struct args_flag bench_flags[] = {
     {.name = "--batch",
      .kind = ARGS_NUMBER_LIST,
      .argument = "N,N...",
-     .fallback = "1,8,32",
+     .fallback = "1,8,64",
      .help = "items in one call",
      .offset = offsetof(struct options, batches),
      .low = 1,
@@ -407,10 +407,10 @@ static const struct args_flag bench_flags[] = {
     {.name = "--threads",
      .kind = ARGS_COUNT,
      .argument = "N",
-     .fallback = "0",
-     .help = "of the CPU; 0: as many as this process may use",
-     .offset = offsetof(struct options, threads),
-     .low = 0,
+     .fallback = "as many as this process may use",
+     .help = "of the CPU",
+     .offset = offsetof(struct options, encode_threads),
+     .low = 1,
      .high = THREADS_MAX},
     {.name = "--texts",
      .kind = ARGS_TEXT,
