@@ -54,9 +54,8 @@ struct gpu_device {
     uint32_t matrix_k;
     bool half_storage; // 16-bit floats in buffers; every usable device has them
     bool half_arithmetic;
-    bool usable;                    // gpu_open() takes it when it is named
-    bool automatic;                 // it may also be chosen without being named
-    char why_not[GPU_REASON_BYTES]; // of the first of the two that is false, else ""
+    bool usable;                    // gpu_open() takes it
+    char why_not[GPU_REASON_BYTES]; // "" when it is usable
 };
 
 // "discrete"

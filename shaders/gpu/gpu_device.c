@@ -92,13 +92,6 @@ static uint32_t compute_family(const struct gpu_api *api, VkPhysicalDevice physi
 static void refuse(struct gpu_device *info, const char *why)
 {
     info->usable = false;
-    info->automatic = false;
-    (void)snprintf(info->why_not, sizeof(info->why_not), "%s", why);
-}
-
-static void not_by_itself(struct gpu_device *info, const char *why)
-{
-    info->automatic = false;
     (void)snprintf(info->why_not, sizeof(info->why_not), "%s", why);
 }
 
@@ -173,7 +166,6 @@ static void inspect(const struct gpu_api *api, VkPhysicalDevice physical, struct
     info->shared_bytes_max = properties.limits.maxComputeSharedMemorySize;
     info->invocations_max = properties.limits.maxComputeWorkGroupInvocations;
     info->usable = true;
-    info->automatic = true;
     if (properties.apiVersion < VK_API_VERSION_1_2) {
         refuse(info, "it knows Vulkan before 1.2 only");
         return;
@@ -181,10 +173,6 @@ static void inspect(const struct gpu_api *api, VkPhysicalDevice physical, struct
     describe(api, found);
     if (info->usable && found->family == UINT32_MAX)
         refuse(info, "it has no queue that computes");
-    if (info->usable && info->kind == GPU_SOFTWARE)
-        not_by_itself(info, "it is software on the CPU: used only when it is named");
-    else if (info->usable && info->kind != GPU_DISCRETE && info->kind != GPU_VIRTUAL)
-        not_by_itself(info, "it may be slower than the CPU: used only when it is named");
 }
 
 // --- which of them

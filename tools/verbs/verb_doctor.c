@@ -95,15 +95,19 @@ static void check_devices(struct doctor *doctor)
         find(doctor, "vulkan", FINDING_NOTE, "no device: %s; everything runs on the CPU", why.text);
     for (size_t i = 0; i < count; i++) {
         const struct gpu_device *device = &devices[i];
+        bool is_good = device->usable && device->kind != GPU_SOFTWARE;
         char memory[OUTPUT_FIGURE_BYTES];
         char array[OUTPUT_FIGURE_BYTES];
-        find(doctor, "vulkan", device->automatic ? FINDING_OK : FINDING_NOTE,
+        find(doctor, "vulkan", is_good ? FINDING_OK : FINDING_NOTE,
              "%s %s, %s, driver %s, Vulkan %u.%u; %s of memory, arrays of at most %s%s%s%s%s",
              device->uuid, device->name, gpu_kind_name(device->kind), device->driver,
              device->api_major, device->api_minor, output_bytes(device->memory_bytes, memory),
              output_bytes(device->binding_bytes_max, array),
              device->half_arithmetic ? ", 16-bit arithmetic" : "",
-             device->usable ? "" : "; not usable", device->why_not[0] ? ": " : "", device->why_not);
+             device->usable ? "" : "; not usable: ", device->why_not,
+             !device->usable ? ""
+             : is_good       ? "; --device with this UUID uses it"
+                             : "; for tests: the CPU itself is faster");
     }
 }
 
