@@ -61,6 +61,9 @@ static enum status read_labels(struct classify *classify, struct reason *why)
                           "is needed: a file with one label per line; or --no-labels, which takes "
                           "them from the captions of the neighbours");
     enum status status = label_file_read(options->labels, &classify->labels, &inner);
+    if (status == STATUS_NOT_FOUND)
+        return reason_set(why, status, "--labels", "'%s': %s; it names one with a label per line",
+                          options->labels, inner.text);
     if (status)
         return reason_set(why, status, options->labels, "%s", inner.text);
 
