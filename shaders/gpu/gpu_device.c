@@ -361,8 +361,7 @@ void gpu_close(struct gpu **gpu)
         return;
     // A table that is not filled belongs to a device that made nothing.
     if (it->device && it->vk.GetSemaphoreCounterValue) {
-        // Whatever it answers, nothing is in flight behind it.
-        (void)it->vk.DeviceWaitIdle(it->device);
+        gpu_queue_settle(it);
         gpu_kernel_deinit(it);
         gpu_memory_deinit(it);
         gpu_queue_deinit(it);

@@ -154,6 +154,7 @@ struct gpu {
 
     VkSemaphore done;   // its value is the last ticket that is finished
     uint64_t submitted; // last ticket
+    uint64_t settled;   // all up to this one are known to be done
     struct gpu_slot slots[GPU_SLOTS];
     uint32_t slot; // being recorded, or next
     bool recording;
@@ -204,6 +205,9 @@ void gpu_kernel_deinit(struct gpu *gpu);
 
 enum status gpu_queue_init(struct gpu *gpu, struct reason *why) MUST_CHECK;
 void gpu_queue_deinit(struct gpu *gpu);
+
+// Waits until nothing is in flight, before something is destroyed that may be in use.
+void gpu_queue_settle(struct gpu *gpu);
 
 // --- gpu_matrix.c: cooperative matrices
 

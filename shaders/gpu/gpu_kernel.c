@@ -139,8 +139,7 @@ void gpu_kernel_destroy(struct gpu *gpu, struct gpu_kernel **kernel)
 
     if (!*kernel)
         return;
-    // It may be in use; who ends a kernel is about to end the device too.
-    (void)gpu->vk.DeviceWaitIdle(gpu->device);
+    gpu_queue_settle(gpu); // it may be in use
     gpu->vk.DestroyPipeline(gpu->device, (*kernel)->pipeline, NULL);
     mem_free(*kernel);
     *kernel = NULL;

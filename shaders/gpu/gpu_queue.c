@@ -98,6 +98,15 @@ void gpu_queue_deinit(struct gpu *gpu)
         gpu->vk.DestroySemaphore(gpu->device, gpu->done, NULL);
 }
 
+void gpu_queue_settle(struct gpu *gpu)
+{
+    if (gpu->settled == gpu->submitted)
+        return;
+    // Whatever it answers: behind it nothing is in flight, on a lost device neither.
+    (void)gpu->vk.DeviceWaitIdle(gpu->device);
+    gpu->settled = gpu->submitted;
+}
+
 // --- submitting and waiting
 
 // Work that was promised is lost with this call, so nothing may be built on it.
@@ -185,8 +194,10 @@ enum status gpu_finish(struct gpu *gpu, struct reason *why)
     enum status status = submit(gpu, why);
     if (status == STATUS_OK)
         status = wait_for(gpu, gpu->submitted, why);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         gpu->upload.used = 0;
+        gpu->settled = gpu->submitted;
+    }
     return status;
 }
 

@@ -271,6 +271,9 @@ enum status clip_load_stack(struct clip_loader *loader, const struct clip_stack_
         status = alloc_stack(loader, sizes, stack);
         stack->layer = mem_alloc_array(stack->shape.layers, sizeof(stack->layer[0]));
     }
+    if (status == STATUS_OK && !loader->check)
+        status = ops_prepare_attention(loader->ops, stack->shape.width / stack->shape.heads,
+                                       loader->why);
     if (status != STATUS_OK)
         return status;
     struct clip_layer unused = {.qkv = NULL};

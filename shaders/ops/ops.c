@@ -21,26 +21,48 @@ static bool is_uuid(const char *text)
     return text[sizeof(form) - 1] == '\0';
 }
 
-enum status ops_open(const char *device, uint32_t threads, struct ops **out, struct reason *why)
+static enum status open_backend(const struct ops_backend *backend, const char *device,
+                                uint32_t threads, struct ops **out, struct reason *why)
 {
-    assert(device);
-    assert(out);
-
-    bool is_cpu = strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0;
-    if (!is_cpu && !is_uuid(device))
-        return reason_set(why, STATUS_INVALID, "device",
-                          "'%s': possible are auto, cpu, and the UUID of a device of `reco doctor`",
-                          device);
-
     struct ops *ops = mem_alloc(sizeof(*ops));
-    ops->backend = is_cpu ? &ops_cpu_backend : &ops_vulkan_backend;
-    enum status status = ops->backend->open(device, threads, &ops->state, why);
+    ops->backend = backend;
+    enum status status = backend->open(device, threads, &ops->state, why);
     if (status != STATUS_OK) {
         mem_free(ops);
         return status;
     }
     *out = ops;
     return STATUS_OK;
+}
+
+static enum status open_vulkan(const char *uuid, struct ops **out, struct reason *why)
+{
+    struct ops *ops = NULL;
+    enum status status = open_backend(&ops_vulkan_backend, uuid, 0, &ops, why);
+    if (status != STATUS_OK)
+        return status;
+    ops->verdict = mem_alloc(sizeof(*ops->verdict));
+    status = ops_canary(ops, why);
+    if (status != STATUS_OK) {
+        ops_close(&ops);
+        return status;
+    }
+    *out = ops;
+    return STATUS_OK;
+}
+
+enum status ops_open(const char *device, uint32_t threads, struct ops **out, struct reason *why)
+{
+    assert(device);
+    assert(out);
+
+    if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0)
+        return open_backend(&ops_cpu_backend, device, threads, out, why);
+    if (!is_uuid(device))
+        return reason_set(why, STATUS_INVALID, "device",
+                          "'%s': possible are auto, cpu, and the UUID of a device of `reco doctor`",
+                          device);
+    return open_vulkan(device, out, why);
 }
 
 void ops_close(struct ops **ops)
@@ -51,6 +73,7 @@ void ops_close(struct ops **ops)
         return;
     (*ops)->backend->close((*ops)->state);
     ops_profile_destroy(&(*ops)->profile);
+    mem_free((*ops)->verdict);
     mem_free(*ops);
     *ops = NULL;
 }
@@ -263,6 +286,33 @@ enum status ops_layernorm(struct ops *ops, const struct ops_layernorm *args, str
     return end(ops, begun, &work, ops->backend->layernorm(ops->state, args, why), why);
 }
 
+enum status ops_prepare_attention(struct ops *ops, uint32_t dimension, struct reason *why)
+{
+    assert(ops);
+    assert(dimension > 0);
+
+    struct ops_verdict *verdict = ops->verdict;
+    if (!verdict)
+        return STATUS_OK;
+    if (dimension > 64 * OPS_HEAD_WORDS)
+        return reason_set(why, STATUS_UNSUPPORTED, "device",
+                          "attention heads of %u numbers; kernels for GPUs have at most %u",
+                          dimension, 64 * OPS_HEAD_WORDS);
+    uint64_t *word = &verdict->heads[(dimension - 1) / 64];
+    uint64_t bit = UINT64_C(1) << (dimension - 1) % 64;
+    if (*word & bit)
+        return STATUS_OK;
+    // Known from here on, for what tries it is attention too; and no part of a profile.
+    *word |= bit;
+    struct ops_profile *profile = ops->profile;
+    ops->profile = NULL;
+    enum status status = ops_canary_attention(ops, dimension, why);
+    ops->profile = profile;
+    // The others may have been forgotten.
+    *word = status == STATUS_OK ? *word | bit : *word & ~bit;
+    return status;
+}
+
 enum status ops_attention(struct ops *ops, const struct ops_attention *args, struct reason *why)
 {
     assert(ops);
@@ -272,6 +322,11 @@ enum status ops_attention(struct ops *ops, const struct ops_attention *args, str
     assert(args->starts.rows == 1 && args->starts.columns >= 1);
     assert(args->heads > 0 && args->target.columns > 0 && args->target.columns % args->heads == 0);
     assert(args->source.buffer != args->target.buffer);
+
+    size_t dimension = args->target.columns / args->heads;
+    enum status status = ops_prepare_attention(ops, (uint32_t)dimension, why);
+    if (status != STATUS_OK)
+        return status;
 
     // Of sequences of unequal length the profile knows the longest only: an upper bound.
     double pairs = (double)args->source.rows * args->longest;

@@ -31,6 +31,7 @@
 
 #define OPS_SIZE_MAX 65536u // columns and depth of a matrix
 #define OPS_VIEW_ALIGN 64u  // elements; every view begins at a multiple
+#define OPS_DROPPED_BYTES 512
 
 struct ops;
 struct ops_buffer; // memory of the device, of 4-byte elements
@@ -105,8 +106,9 @@ struct ops_gather {
 };
 
 // Opens a device. "auto" and "cpu" are the CPU with `threads` threads, 0 for as many as this
-// process may use; a UUID is the Vulkan device that has it. STATUS_INVALID for another word,
-// STATUS_NOT_FOUND, STATUS_UNAVAILABLE or STATUS_UNSUPPORTED for a device that cannot be used here.
+// process may use; a UUID is the Vulkan device that has it, if every operation gives there what it
+// gives on the CPU. STATUS_INVALID for another word, STATUS_NOT_FOUND, STATUS_UNAVAILABLE or
+// STATUS_UNSUPPORTED for a device that cannot be used here.
 enum status ops_open(const char *device, uint32_t threads, struct ops **out,
                      struct reason *why) MUST_CHECK;
 
@@ -114,6 +116,9 @@ enum status ops_open(const char *device, uint32_t threads, struct ops **out,
 void ops_close(struct ops **ops);
 
 const char *ops_name(const struct ops *ops); // "cpu", "vulkan"
+
+// What this device could do but is not used for, since it does it wrongly; "" for nothing.
+void ops_dropped(const struct ops *ops, char text[OPS_DROPPED_BYTES]);
 
 // Buffers that products read or write need room for this many rows, a multiple of the
 // device's tile: the rows behind the live ones are read and written and mean nothing.
@@ -142,6 +147,12 @@ enum status ops_product(struct ops *ops, const struct ops_matrix *matrix, struct
 
 enum status ops_layernorm(struct ops *ops, const struct ops_layernorm *args,
                           struct reason *why) MUST_CHECK;
+
+// Compares attention with heads of this dimension with the CPU's, where it has not been; models ask
+// for it when they are opened, so that the first batch does not wait. STATUS_UNAVAILABLE when it is
+// wrong, STATUS_UNSUPPORTED when the device has no kernel for it.
+enum status ops_prepare_attention(struct ops *ops, uint32_t dimension,
+                                  struct reason *why) MUST_CHECK;
 enum status ops_attention(struct ops *ops, const struct ops_attention *args,
                           struct reason *why) MUST_CHECK;
 enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *args,

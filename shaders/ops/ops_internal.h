@@ -62,6 +62,15 @@ bool ops_profile_is_on(const struct ops_profile *profile); // NULL is off
 void ops_profile_add(struct ops_profile *profile, const struct ops_work *work, double seconds);
 double ops_profile_now(void); // seconds
 
+#define OPS_HEAD_WORDS 2u // for a bit for each dimension of heads that a GPU can do
+
+// What is known of a device.
+struct ops_verdict {
+    uint32_t right;                 // bits of enum ops_way: those that gave what the CPU gives
+    uint32_t wrong;                 // those that did not, and are not used
+    uint64_t heads[OPS_HEAD_WORDS]; // dimension d of heads: bit d - 1, whose attention was tried
+};
+
 struct ops_buffer {
     void *memory; // the backend's
     size_t count; // elements
@@ -71,6 +80,7 @@ struct ops {
     const struct ops_backend *backend;
     void *state;                 // the backend's
     struct ops_profile *profile; // NULL until one was asked for
+    struct ops_verdict *verdict; // NULL on the CPU, which is what others are compared with
 };
 
 struct ops_matrix {
@@ -79,6 +89,43 @@ struct ops_matrix {
     uint32_t depth;
     enum ops_epilogue epilogue;
 };
+
+// --- ops_vulkan.c
+
+// What a Vulkan device may do in more than one way; all give the same bits where the device
+// computes rightly. The first of an operation is the way out, used only when no other is right.
+enum ops_way {
+    OPS_WAY_PRODUCT_DIRECT, // the tiles of kernel_table.h
+    OPS_WAY_PRODUCT_FEW,
+    OPS_WAY_PRODUCT_32,
+    OPS_WAY_PRODUCT_64,
+    OPS_WAY_PRODUCT_128,
+    OPS_WAY_ATTENTION,
+    OPS_WAY_ATTENTION_STAGED, // keys and values in shared memory
+    OPS_WAY_COUNT,
+};
+#define OPS_WAYS_PRODUCT ((1u << OPS_WAY_ATTENTION) - 1)
+#define OPS_WAYS_ATTENTION ((1u << OPS_WAY_COUNT) - 1 - OPS_WAYS_PRODUCT)
+
+// Bits of the ways that this device has room for.
+uint32_t ops_vulkan_possible(const void *state);
+
+// From now on only these are taken, at least one of products and one of attention; all that are
+// possible after the opening.
+void ops_vulkan_use(void *state, uint32_t ways);
+
+// --- ops_canary.c
+
+// Tries all operations but attention on the device and on the CPU, each way alone, and lets the
+// device use those that are right. STATUS_UNAVAILABLE naming an operation that is wrong in all.
+enum status ops_canary(struct ops *device, struct reason *why) MUST_CHECK;
+
+// The same of attention with heads of this dimension.
+enum status ops_canary_attention(struct ops *device, uint32_t dimension,
+                                 struct reason *why) MUST_CHECK;
+
+// The ways to take, of those that are possible.
+uint32_t ops_verdict_ways(const struct ops_verdict *verdict, uint32_t possible);
 
 extern const struct ops_backend ops_cpu_backend;
 extern const struct ops_backend ops_vulkan_backend;

@@ -24,6 +24,8 @@
 
 _Static_assert(OPS_VIEW_ALIGN * 4 == GPU_ALIGNMENT, "every view can be bound to a kernel");
 _Static_assert(KERNEL_CONSTANTS_MAX <= GPU_CONSTANTS_MAX, "constants fit");
+_Static_assert(KERNEL_HEAD_MAX == 64 * OPS_HEAD_WORDS, "every dimension of heads has a bit");
+_Static_assert((int)OPS_WAY_PRODUCT_128 == (int)KERNEL_TILE_128, "a tile is a way with its number");
 _Static_assert((int)OPS_PLAIN == (int)KERNEL_PLAIN && (int)OPS_ADD == (int)KERNEL_ADD &&
                    (int)OPS_GELU == (int)KERNEL_GELU &&
                    (int)OPS_QUICK_GELU == (int)KERNEL_QUICK_GELU,
@@ -39,6 +41,7 @@ struct kept {
 struct vulkan_state {
     struct gpu *gpu;
     bool software;
+    uint32_t ways; // bits of enum ops_way: those that are taken
     struct kept *kept;
     size_t kept_count;
     struct gpu_buffer *bad_row; // uint32_t: the first row that had no length, or NO_BAD_ROW
@@ -136,6 +139,7 @@ static enum status vulkan_open(const char *device, uint32_t threads, void **out,
     enum status status = gpu_open(device, &state->gpu, why);
     if (status == STATUS_OK) {
         state->software = gpu_device(state->gpu)->kind == GPU_SOFTWARE;
+        state->ways = ops_vulkan_possible(state);
         status = gpu_alloc(state->gpu, sizeof(uint32_t), &state->bad_row, why);
     }
     if (status == STATUS_OK)
@@ -146,6 +150,36 @@ static enum status vulkan_open(const char *device, uint32_t threads, void **out,
     }
     *out = state;
     return STATUS_OK;
+}
+
+// --- ways
+
+uint32_t ops_vulkan_possible(const void *opaque)
+{
+    const struct vulkan_state *state = opaque;
+    const struct gpu_device *device = gpu_device(state->gpu);
+    if (state->software)
+        return 1u << OPS_WAY_PRODUCT_DIRECT | 1u << OPS_WAY_ATTENTION;
+    uint32_t ways = 1u << OPS_WAY_ATTENTION | 1u << OPS_WAY_ATTENTION_STAGED;
+    for (int id = 0; id < KERNEL_TILE_COUNT; id++) {
+        const struct kernel_tile *tile = kernel_table_tile((enum kernel_tile_id)id);
+        if (tile->threads <= device->invocations_max &&
+            tile->shared_bytes <= device->shared_bytes_max &&
+            kernel_table_entry(tile->f32)->words != NULL)
+            ways |= 1u << id;
+    }
+    return ways;
+}
+
+void ops_vulkan_use(void *opaque, uint32_t ways)
+{
+    struct vulkan_state *state = opaque;
+    state->ways = ways;
+}
+
+static bool is_used(const struct vulkan_state *state, int way)
+{
+    return (state->ways & 1u << way) != 0;
 }
 
 // --- memory
@@ -238,35 +272,26 @@ static uint32_t small(size_t value)
 
 // --- products
 
-static bool can_cut(const struct vulkan_state *state, enum kernel_tile_id id)
-{
-    const struct gpu_device *device = gpu_device(state->gpu);
-    const struct kernel_tile *tile = kernel_table_tile(id);
-    if (state->software)
-        return id == KERNEL_TILE_DIRECT;
-    return id != KERNEL_TILE_DIRECT && tile->threads <= device->invocations_max &&
-           tile->shared_bytes <= device->shared_bytes_max &&
-           kernel_table_entry(tile->f32)->words != NULL;
-}
-
-// The largest tile that leaves enough workgroups, or else the smallest.
+// The largest tile that leaves enough workgroups, or else the smallest of those that are used.
 static const struct kernel_tile *tile_for(const struct vulkan_state *state,
                                           const struct gemm_args *args)
 {
-    if (state->software)
-        return kernel_table_tile(KERNEL_TILE_DIRECT);
-    if (args->rows < FEW_ROWS)
-        return kernel_table_tile(KERNEL_TILE_FEW);
-    const struct kernel_tile *best = kernel_table_tile(KERNEL_TILE_FEW);
-    for (int id = KERNEL_TILE_32; id <= KERNEL_TILE_128; id++) {
+    const struct kernel_tile *best = NULL;
+    int best_id = 0;
+    for (int id = 0; id < KERNEL_TILE_COUNT; id++) {
         uint32_t groups[3];
         const struct kernel_tile *tile = kernel_table_tile((enum kernel_tile_id)id);
-        if (!can_cut(state, (enum kernel_tile_id)id))
+        if (!is_used(state, id))
             continue;
+        if (best && args->rows < FEW_ROWS && best_id >= KERNEL_TILE_FEW)
+            break;
         kernel_table_product_groups(tile, args, groups);
-        if (id == KERNEL_TILE_32 || groups[0] * groups[1] >= GROUPS_ENOUGH)
+        if (!best || best_id <= KERNEL_TILE_FEW || groups[0] * groups[1] >= GROUPS_ENOUGH) {
             best = tile;
+            best_id = id;
+        }
     }
+    assert(best);
     return best;
 }
 
@@ -275,7 +300,7 @@ static enum status make_product_kernels(struct vulkan_state *state,
 {
     const struct gemm_args args = {.columns = params->columns, .depth = params->depth};
     for (int id = 0; id < KERNEL_TILE_COUNT; id++) {
-        if (!can_cut(state, (enum kernel_tile_id)id))
+        if (!is_used(state, id))
             continue;
         uint32_t constants[KERNEL_CONSTANTS_MAX];
         const struct kernel_tile *tile = kernel_table_tile((enum kernel_tile_id)id);
@@ -407,10 +432,6 @@ static enum status vulkan_attention(void *opaque, const struct ops_attention *ar
     uint32_t sequences = small(args->starts.columns - 1);
     uint32_t width = small(args->target.columns);
     uint32_t dimension = width / args->heads;
-    if (dimension > KERNEL_HEAD_MAX)
-        return reason_set(why, STATUS_UNSUPPORTED, "device",
-                          "attention heads of %u numbers; kernels for GPUs have at most %u",
-                          dimension, KERNEL_HEAD_MAX);
     if (args->source.rows == 0 || sequences == 0 || args->longest == 0)
         return STATUS_OK;
 
@@ -426,7 +447,7 @@ static enum status vulkan_attention(void *opaque, const struct ops_attention *ar
         .work = 4.0 * (double)args->source.rows * args->longest * width,
     };
     uint32_t constants[KERNEL_CONSTANTS_MAX];
-    kernel_table_attention(dimension, state->software, constants);
+    kernel_table_attention(dimension, !is_used(state, OPS_WAY_ATTENTION_STAGED), constants);
     kernel_table_attention_groups(constants, args->longest, args->heads, sequences,
                                   dispatch.groups);
     enum status status = kernel_for(state, KERNEL_ATTENTION, constants, &dispatch.kernel, why);

@@ -24,7 +24,7 @@ UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 def first_device():
     for line in cli.reco("doctor", "--json").stdout.splitlines():
         check = json.loads(line)
-        if check["check"] == "vulkan" and "not usable" not in check["detail"]:
+        if check["check"] == "vulkan" and not re.search("not usable|refused", check["detail"]):
             found = re.match(UUID, check["detail"])
             if found:
                 return found.group()

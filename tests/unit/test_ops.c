@@ -306,6 +306,14 @@ Test(ops, refuses_a_matrix_without_rows_or_beyond_the_limit)
     ops_close(&ops);
 }
 
+Test(ops, the_device_that_is_taken_without_being_named_is_the_cpu)
+{
+    struct ops *ops = NULL;
+    cr_assert(eq(int, ops_open("auto", 1, &ops, NULL), STATUS_OK));
+    cr_expect(eq(int, strcmp(ops_name(ops), "cpu"), 0));
+    ops_close(&ops);
+}
+
 Test(ops, refuses_a_device_that_is_not_there_and_names_the_possible_ones)
 {
     static const char *const devices[] = {"vulkan",

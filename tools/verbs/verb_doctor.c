@@ -19,6 +19,7 @@
 #include "proto/base/system_error.h"
 #include "shaders/gpu/gpu.h"
 #include "shaders/models/clip.h"
+#include "shaders/ops/ops.h"
 #include "tools/answers.h"
 #include "tools/client.h"
 #include "tools/output.h"
@@ -30,7 +31,7 @@
 #define MEMINFO_BYTES_MAX 65536
 #define DISK_THROTTLE 0.85 // share in use from which ingest slows down
 #define DISK_REFUSE 0.92   // and from which writes are refused
-#define DETAIL_BYTES 1024
+#define DETAIL_BYTES 2048
 
 enum finding {
     FINDING_OK,
@@ -84,6 +85,30 @@ static void check_cpu(struct doctor *doctor)
          cpu_has_bf16() ? ", bf16 there" : "", cpu_count());
 }
 
+#define HEAD_DIMENSION 64u // of the models in circulation, nearly all
+
+// Whether the device gives what the CPU gives, in words.
+static bool try_device(const char *uuid, char text[OPS_DROPPED_BYTES + REASON_TEXT_BYTES])
+{
+    struct ops *ops = NULL;
+    struct reason why = {.text = ""};
+    char dropped[OPS_DROPPED_BYTES];
+    enum status status = ops_open(uuid, 0, &ops, &why);
+    if (status == STATUS_OK)
+        status = ops_prepare_attention(ops, HEAD_DIMENSION, &why);
+    if (status != STATUS_OK) {
+        (void)snprintf(text, OPS_DROPPED_BYTES + REASON_TEXT_BYTES, "tried and refused: %s",
+                       why.text);
+    } else {
+        ops_dropped(ops, dropped);
+        (void)snprintf(text, OPS_DROPPED_BYTES + REASON_TEXT_BYTES, "tried, %s%s",
+                       dropped[0] ? "not used since they are wrong: " : "all results right",
+                       dropped);
+    }
+    ops_close(&ops);
+    return status == STATUS_OK && dropped[0] == '\0';
+}
+
 // Every Vulkan device, what it can do, and why it is not used.
 static void check_devices(struct doctor *doctor)
 {
@@ -95,19 +120,21 @@ static void check_devices(struct doctor *doctor)
         find(doctor, "vulkan", FINDING_NOTE, "no device: %s; everything runs on the CPU", why.text);
     for (size_t i = 0; i < count; i++) {
         const struct gpu_device *device = &devices[i];
-        bool is_good = device->usable && device->kind != GPU_SOFTWARE;
+        char tried[OPS_DROPPED_BYTES + REASON_TEXT_BYTES] = "";
+        bool is_right = device->usable && try_device(device->uuid, tried);
+        bool is_good = is_right && device->kind != GPU_SOFTWARE;
         char memory[OUTPUT_FIGURE_BYTES];
         char array[OUTPUT_FIGURE_BYTES];
         find(doctor, "vulkan", is_good ? FINDING_OK : FINDING_NOTE,
-             "%s %s, %s, driver %s, Vulkan %u.%u; %s of memory, arrays of at most %s%s%s%s%s",
+             "%s %s, %s, driver %s, Vulkan %u.%u; %s of memory, arrays of at most %s%s; %s%s%s",
              device->uuid, device->name, gpu_kind_name(device->kind), device->driver,
              device->api_major, device->api_minor, output_bytes(device->memory_bytes, memory),
              output_bytes(device->binding_bytes_max, array),
              device->half_arithmetic ? ", 16-bit arithmetic" : "",
-             device->usable ? "" : "; not usable: ", device->why_not,
-             !device->usable ? ""
-             : is_good       ? "; --device with this UUID uses it"
-                             : "; for tests: the CPU itself is faster");
+             device->usable ? tried : "not usable: ", device->why_not,
+             !is_right ? ""
+             : is_good ? "; --device with this UUID uses it"
+                       : "; for tests: the CPU itself is faster");
     }
 }
 
