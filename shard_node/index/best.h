@@ -9,13 +9,12 @@
 #define RECO_SHARD_NODE_INDEX_BEST_H
 
 #include <math.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
+// One of them: its key, then its number, so packed that whichever is larger is better.
 struct best_item {
-    float key;
-    uint32_t number;
+    uint64_t packed;
 };
 
 struct best {
@@ -25,17 +24,26 @@ struct best {
     float threshold; // only keys above, or equal ones with lower numbers, are kept
 };
 
+static inline uint32_t best_number(struct best_item item)
+{
+    return ~(uint32_t)item.packed;
+}
+
+static inline float best_key(struct best_item item)
+{
+    const uint32_t ordered = (uint32_t)(item.packed >> 32);
+    const uint32_t bits = ordered & UINT32_C(1) << 31 ? ordered ^ UINT32_C(1) << 31 : ~ordered;
+    float key;
+    memcpy(&key, &bits, sizeof(key));
+    return key;
+}
+
 static inline void best_begin(struct best *best, struct best_item *items, uint32_t most)
 {
     *best = (struct best){.items = items, .most = most, .threshold = -INFINITY};
 }
 
-static inline bool best_ahead(struct best_item a, struct best_item b)
-{
-    return a.key > b.key || (a.key == b.key && a.number < b.number);
-}
-
-// Adds what is known to be worth keeping or is found not to be.
+// Adds what is worth keeping. `key` is a number, not NaN.
 void best_offer(struct best *best, float key, uint32_t number);
 
 // Sorts what is kept, best first; nothing may be offered afterwards.

@@ -95,7 +95,7 @@ static void find_truth(void *context, uint32_t worker, size_t piece)
         best_sort(&best[q]);
         calibration->truth_count[first + q] = best[q].count;
         for (uint32_t i = 0; i < best[q].count; i++)
-            calibration->truth[first + q][i] = best[q].items[i].number;
+            calibration->truth[first + q][i] = best_number(best[q].items[i]);
     }
 }
 

@@ -48,6 +48,8 @@ struct index_scratch {
     struct tree_scratch tree;
     const struct list *lists[TREE_PROBES_MAX];
     struct best_item candidates[INDEX_CANDIDATES_MAX];
+    struct best_item order[INDEX_CANDIDATES_MAX];
+    struct scan_hit multiplied[INDEX_CANDIDATES_MAX];
     struct scan_hit hits[INDEX_CANDIDATES_MAX];
     struct lookup lookup;
 };

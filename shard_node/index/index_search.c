@@ -9,7 +9,6 @@
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
 #include "proto/base/mem.h"
 #include "shard_node/distance.h"
@@ -173,7 +172,7 @@ static void scan_list(struct search *search, const struct tree_probe *probe,
     for (uint32_t b = 0; b < list->block_count; b++) {
         struct pending *const now = &pending[*turn];
         if (b + 1 < list->block_count)
-            __builtin_prefetch(list->blocks[b + 1].codes);
+            prefetch(list->blocks[b + 1].codes, codes_block_bytes(shape));
         now->block = codes_block_at(shape, list->blocks[b].codes);
         now->extra = codes_extra_at(list->blocks[b].extra);
         now->dot = probe->dot;
@@ -204,51 +203,57 @@ static void scan_lists(struct search *search)
     for (uint32_t i = 0; i < count; i++) {
         const struct list *next = i + 1 < count ? scratch->lists[i + 1] : NULL;
         if (next && next->block_count > 0)
-            prefetch(next->blocks[0].codes, 512);
+            prefetch(next->blocks[0].codes, codes_block_bytes(&search->index->lists.shape));
         if (scratch->lists[i])
             scan_list(search, &probes[i], scratch->lists[i], pending, &turn);
     }
     refine_pending(search, &pending[turn ^ 1]);
 }
 
-static int by_score(const void *first, const void *second)
+// Adds a hit behind `count` that score as well or better; of equal scores the lower id comes first.
+static void append(struct scan_hit *hits, size_t count, const struct scan_hit *hit)
 {
-    const struct scan_hit *const a = first;
-    const struct scan_hit *const b = second;
-    return neighbour_ahead(a->neighbour, b->neighbour)
-               ? -1
-               : neighbour_ahead(b->neighbour, a->neighbour);
+    size_t at = count;
+    for (; at > 0 && neighbour_ahead(hit->neighbour, hits[at - 1].neighbour); at--)
+        hits[at] = hits[at - 1];
+    hits[at] = *hit;
 }
 
 // Multiplies the candidates with their rows and sorts them.
 static size_t finish(struct search *search, struct scan_hit *hits)
 {
     const struct index_rows *rows = &search->index->params.rows;
-    struct scan_hit *const all = search->scratch->hits;
+    struct index_scratch *const scratch = search->scratch;
     const uint32_t count = search->candidates.count;
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t slot = search->candidates.items[i].number;
+        const uint32_t slot = best_number(search->candidates.items[i]);
         prefetch(rows->rows + (size_t)slot * rows->dimension, rows->dimension * sizeof(uint16_t));
         __builtin_prefetch(&rows->slots[slot]);
     }
+    struct best order;
+    best_begin(&order, scratch->order, count > 0 ? count : 1);
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t slot = search->candidates.items[i].number;
+        const uint32_t slot = best_number(search->candidates.items[i]);
         const struct distance_block block = {.queries = search->query->query,
                                              .query_count = 1,
                                              .rows = rows->rows + (size_t)slot * rows->dimension,
                                              .row_count = 1,
                                              .dimension = rows->dimension};
-        all[i] = (struct scan_hit){.neighbour = {.id = rows->slots[slot].id}, .slot = slot};
-        distance_scores(search->index->params.level, &block, &all[i].neighbour.score);
+        struct scan_hit *hit = &scratch->multiplied[i];
+        *hit = (struct scan_hit){.neighbour = {.id = rows->slots[slot].id}, .slot = slot};
+        distance_scores(search->index->params.level, &block, &hit->neighbour.score);
+        best_offer(&order, hit->neighbour.score, i);
     }
-    qsort(all, count, sizeof(*all), by_score);
+    best_sort(&order);
+    for (uint32_t i = 0; i < count; i++)
+        append(scratch->hits, i, &scratch->multiplied[best_number(order.items[i])]);
     search->counts.rows = count;
     size_t kept = 0;
     for (size_t i = 0; i < count && kept < search->query->k; i++) {
         // A vector that is being moved to another list may be seen in both.
-        if (i > 0 && all[i].slot == all[i - 1].slot)
+        if (i > 0 && scratch->hits[i].slot == scratch->hits[i - 1].slot)
             continue;
-        hits[kept++] = all[i];
+        hits[kept++] = scratch->hits[i];
     }
     return kept;
 }

@@ -5,7 +5,6 @@
 #include "shard_node/index/tree.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/half.h"
@@ -63,13 +62,32 @@ static void offer_group(const struct tree_query *query, const struct codes_shape
     }
 }
 
-static int by_distance(const void *first, const void *second)
+static const uint16_t *centre_of(const struct tree *tree, uint32_t number)
 {
-    const struct tree_probe *const a = first;
-    const struct tree_probe *const b = second;
-    if (a->distance != b->distance)
-        return a->distance < b->distance ? -1 : 1;
-    return a->number < b->number ? -1 : a->number > b->number;
+    const struct tree_group *group = tree->groups[number / TREE_GROUP_CELLS_MAX];
+    return group->centres + (size_t)(number % TREE_GROUP_CELLS_MAX) * tree->dimensions;
+}
+
+static float norm_of(const struct tree *tree, uint32_t number)
+{
+    return tree->groups[number / TREE_GROUP_CELLS_MAX]->norms[number % TREE_GROUP_CELLS_MAX];
+}
+
+// Multiplies the candidates exactly and keeps the nearest of them, nearest first.
+static void nearest_lists(const struct tree *tree, const struct tree_query *query,
+                          const struct best *candidates, struct best *nearest)
+{
+    for (uint32_t i = 0; i < candidates->count; i++) {
+        const uint16_t *const centre = centre_of(tree, best_number(candidates->items[i]));
+        for (uint32_t d = 0; d < tree->dimensions; d += 32)
+            __builtin_prefetch(centre + d);
+    }
+    for (uint32_t i = 0; i < candidates->count; i++) {
+        const uint32_t number = best_number(candidates->items[i]);
+        const float dot = product(query, tree->dimensions, centre_of(tree, number));
+        best_offer(nearest, 2 * dot - norm_of(tree, number), number);
+    }
+    best_sort(nearest);
 }
 
 uint32_t tree_search(const struct tree *tree, const struct tree_query *query,
@@ -84,30 +102,27 @@ uint32_t tree_search(const struct tree *tree, const struct tree_query *query,
     struct best candidates;
     best_begin(&candidates, scratch->candidates, 3 * query->probes + 16);
     for (uint32_t i = 0; i < groups.count; i++) {
-        const uint32_t g = groups.items[i].number;
+        const uint32_t g = best_number(groups.items[i]);
         offer_group(query, &shape, tree->groups[g], g, scratch->group_dots[g], &candidates);
     }
-    best_sort(&candidates);
 
-    for (uint32_t i = 0; i < candidates.count; i++) {
-        const uint32_t number = candidates.items[i].number;
+    struct best nearest;
+    best_begin(&nearest, scratch->nearest, query->probes);
+    nearest_lists(tree, query, &candidates, &nearest);
+    for (uint32_t i = 0; i < nearest.count; i++) {
+        const uint32_t number = best_number(nearest.items[i]);
         const struct tree_group *group = tree->groups[number / TREE_GROUP_CELLS_MAX];
-        const uint32_t at = number % TREE_GROUP_CELLS_MAX;
-        struct tree_probe *probe = &scratch->probes[i];
-        probe->number = number;
-        probe->cell = group->cells[at];
-        probe->centre = group->centres + (size_t)at * tree->dimensions;
-        probe->norm = group->norms[at];
-        for (uint32_t d = 0; d < tree->dimensions; d += 32)
-            __builtin_prefetch(probe->centre + d);
+        const float norm = norm_of(tree, number);
+        const float distance = -best_key(nearest.items[i]);
+        scratch->probes[i] = (struct tree_probe){
+            .cell = group->cells[number % TREE_GROUP_CELLS_MAX],
+            .centre = centre_of(tree, number),
+            .norm = norm,
+            .distance = distance,
+            .dot = (norm - distance) / 2, // as multiplied, but for the last bit
+        };
     }
-    for (uint32_t i = 0; i < candidates.count; i++) {
-        struct tree_probe *probe = &scratch->probes[i];
-        probe->dot = product(query, tree->dimensions, probe->centre);
-        probe->distance = probe->norm - 2 * probe->dot;
-    }
-    qsort(scratch->probes, candidates.count, sizeof(scratch->probes[0]), by_distance);
-    return candidates.count < query->probes ? candidates.count : query->probes;
+    return nearest.count;
 }
 
 static void free_parts(struct tree_group *group)

@@ -49,9 +49,8 @@ struct tree_probe {
     struct list_cell *cell;
     const uint16_t *centre;
     float norm;
-    float dot;       // <q,c>
-    float distance;  // |c|^2 - 2 <q,c>, which orders as |q-c|
-    uint32_t number; // of the candidate; equal distances are ordered by it
+    float dot;      // <q,c>
+    float distance; // |c|^2 - 2 <q,c>, which orders as |q-c|
 };
 
 // What one thread needs for a search.
@@ -59,7 +58,8 @@ struct tree_scratch {
     float group_dots[TREE_GROUPS_MAX];
     struct best_item groups[TREE_GROUPS_MAX];
     struct best_item candidates[TREE_CANDIDATES_MAX];
-    struct tree_probe probes[TREE_CANDIDATES_MAX];
+    struct best_item nearest[TREE_PROBES_MAX];
+    struct tree_probe probes[TREE_PROBES_MAX];
 };
 
 struct tree_query {
