@@ -30,6 +30,13 @@ struct weights {
     size_t count;
     void *map; // NULL unless this object mapped the file
     size_t map_bytes;
+    struct note *note; // of __metadata__
+    size_t notes;
+};
+
+struct note {
+    char *name;
+    char *value;
 };
 
 static const struct {
@@ -183,6 +190,25 @@ static enum status check_order(struct weights *weights, struct bytes data, struc
     return STATUS_OK;
 }
 
+static enum status read_metadata(const struct json *entry, struct weights *weights,
+                                 struct reason *why)
+{
+    if (!json_is_object(entry))
+        return reason_set(why, STATUS_CORRUPT, "__metadata__", "is not a JSON object");
+    weights->note = mem_alloc_array(json_count(entry) + 1, sizeof(weights->note[0]));
+    void *iterator = NULL;
+    const char *name;
+    const struct json *value;
+    while (json_next(entry, &iterator, &name, &value)) {
+        if (!json_is_text(value))
+            return reason_set(why, STATUS_CORRUPT, "__metadata__", "'%.32s' is not a text", name);
+        struct note *note = &weights->note[weights->notes++];
+        note->name = mem_copy_text(name);
+        note->value = mem_copy_text(json_text(value).data);
+    }
+    return STATUS_OK;
+}
+
 static enum status read_header(const struct json *header, struct bytes data,
                                struct weights *weights, struct reason *why)
 {
@@ -198,10 +224,11 @@ static enum status read_header(const struct json *header, struct bytes data,
     const char *name;
     const struct json *entry;
     while (json_next(header, &iterator, &name, &entry)) {
+        enum status status;
         if (strcmp(name, "__metadata__") == 0)
-            continue;
-        struct weights_tensor *tensor = &weights->tensor[weights->count++];
-        enum status status = read_entry(name, entry, data, tensor, why);
+            status = read_metadata(entry, weights, why);
+        else
+            status = read_entry(name, entry, data, &weights->tensor[weights->count++], why);
         if (status != STATUS_OK)
             return status;
     }
@@ -353,6 +380,11 @@ void weights_close(struct weights **weights)
         free_name(tensor->name);
     }
     mem_free((*weights)->tensor);
+    for (size_t i = 0; i < (*weights)->notes; i++) {
+        mem_free((*weights)->note[i].name);
+        mem_free((*weights)->note[i].value);
+    }
+    mem_free((*weights)->note);
     if ((*weights)->map)
         (void)munmap((*weights)->map, (*weights)->map_bytes);
     mem_free(*weights);
@@ -380,6 +412,18 @@ const struct weights_tensor *weights_find(const struct weights *weights, const c
 
     struct weights_tensor key = {.name = name};
     return bsearch(&key, weights->tensor, weights->count, sizeof(key), by_name);
+}
+
+const char *weights_metadata(const struct weights *weights, const char *name)
+{
+    assert(weights);
+    assert(name);
+
+    for (size_t i = 0; i < weights->notes; i++) {
+        if (strcmp(weights->note[i].name, name) == 0)
+            return weights->note[i].value;
+    }
+    return NULL;
 }
 
 // --- values

@@ -72,6 +72,9 @@ const struct weights_tensor *weights_at(const struct weights *weights, size_t in
 // NULL when there is none of that name.
 const struct weights_tensor *weights_find(const struct weights *weights, const char *name);
 
+// The text `name` of the file's __metadata__, NULL when there is none; it lives as long as `weights`.
+const char *weights_metadata(const struct weights *weights, const char *name);
+
 // Writes the tensor's `count` values as floats. STATUS_UNSUPPORTED for WEIGHTS_OTHER,
 // STATUS_CORRUPT when a value is not finite; the target is then partly written.
 enum status weights_read(const struct weights_tensor *tensor, float *target,
@@ -85,5 +88,25 @@ enum status weights_read_part(const struct weights_tensor *tensor, size_t first,
 // are read again. Without effect on tensors that this object did not map. Any thread may call it, at any time.
 void weights_release(const struct weights *weights, const struct weights_tensor *tensor,
                      size_t first, size_t bytes);
+
+// --- writing (weights_write.c)
+
+struct weights_entry {
+    const char *name;
+    uint32_t rank;
+    uint64_t shape[WEIGHTS_RANK_MAX];
+    const float *values; // written as F32
+};
+
+struct weights_note {
+    const char *name;
+    struct text value; // UTF-8
+};
+
+// Appends the bytes of a safetensors file with those tensors, in that order, and notes as its
+// __metadata__. STATUS_NO_MEMORY.
+enum status weights_write(const struct weights_entry *entries, size_t count,
+                          const struct weights_note *notes, size_t note_count,
+                          struct buffer *out) MUST_CHECK;
 
 #endif

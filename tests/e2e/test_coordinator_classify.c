@@ -397,7 +397,7 @@ Test(classify, effects_are_what_leaving_each_neighbour_out_changes)
             rows[i][d] = half_to_float(half_from_float(row[d]));
     }
     double with_all = margin_of(refined.embedding, &prototypes[0][0], winner);
-    struct fusion_params params = {FUSION_WEIGHTED, 2, 20};
+    struct fusion_params params = {.mode = FUSION_WEIGHTED, .beta = 2, .temperature = 20};
     for (size_t left = 0; left < count; left++) {
         float scores[8];
         const float *payload[8];

@@ -148,7 +148,7 @@ Test(query, refines_as_the_formula_says)
             rows[i][d] = half_to_float(half_from_float(rows[i][d]));
         payload[i] = rows[i];
     }
-    struct fusion_params params = {FUSION_WEIGHTED, 2, 20};
+    struct fusion_params params = {.mode = FUSION_WEIGHTED, .beta = 2, .temperature = 20};
     struct fusion_neighbours neighbours = {10, answer.neighbours.scores, payload};
     float expected[HOUSE_DIMENSION];
     cr_assert(eq(int, embedding_normalise(embedding, HOUSE_DIMENSION), STATUS_OK));

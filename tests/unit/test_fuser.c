@@ -19,7 +19,7 @@ static const float blue[4] = {0, 0, 1, 0};
 
 static struct fuser_params usual(void)
 {
-    return (struct fuser_params){.fusion = {FUSION_WEIGHTED, 2, 20},
+    return (struct fuser_params){.fusion = {.mode = FUSION_WEIGHTED, .beta = 2, .temperature = 20},
                                  .dimension = 4,
                                  .k = 10,
                                  .gate_floor = 0,

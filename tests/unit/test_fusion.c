@@ -110,9 +110,9 @@ static void expect_as_the_oracle(const struct fusion_params *params, double gate
 
 Test(fusion, mean_and_weighted_are_their_formulas)
 {
-    const struct fusion_params mean = {FUSION_MEAN, 2, 20};
-    const struct fusion_params weighted = {FUSION_WEIGHTED, 2, 20};
-    const struct fusion_params flat = {FUSION_WEIGHTED, 0.5, 0};
+    const struct fusion_params mean = {.mode = FUSION_MEAN, .beta = 2, .temperature = 20};
+    const struct fusion_params weighted = {.mode = FUSION_WEIGHTED, .beta = 2, .temperature = 20};
+    const struct fusion_params flat = {.mode = FUSION_WEIGHTED, .beta = 0.5, .temperature = 0};
 
     for (int step = 1; step <= 4; step++) {
         expect_as_the_oracle(&mean, step / 4.0);
@@ -126,8 +126,8 @@ Test(fusion, nothing_to_fuse_gives_the_bits_of_the_query)
     struct scene *scene = new_scene();
     struct fusion_neighbours neighbours = all_of(scene);
     const struct fusion_neighbours nobody = {0};
-    const struct fusion_params none = {FUSION_NONE, 2, 20};
-    const struct fusion_params weighted = {FUSION_WEIGHTED, 2, 20};
+    const struct fusion_params none = {.mode = FUSION_NONE, .beta = 2, .temperature = 20};
+    const struct fusion_params weighted = {.mode = FUSION_WEIGHTED, .beta = 2, .temperature = 20};
     float got[3][DIMENSION];
 
     // A query that is not quite of unit length shows that nothing touched it.
@@ -148,7 +148,8 @@ Test(fusion, weights_sum_to_one_at_any_temperature)
     const float scores[] = {0.99f, 0.99f, 0.5f, -1.0f};
 
     for (size_t t = 0; t < 4; t++) {
-        const struct fusion_params params = {FUSION_WEIGHTED, 2, temperatures[t]};
+        const struct fusion_params params = {
+            .mode = FUSION_WEIGHTED, .beta = 2, .temperature = temperatures[t]};
         double weights[4];
         fusion_weights(&params, scores, 4, weights);
         cr_expect(epsilon_eq(dbl, weights[0] + weights[1] + weights[2] + weights[3], 1, 1e-12));
@@ -164,7 +165,7 @@ Test(fusion, payload_that_cancels_the_query_is_an_error_and_changes_nothing)
     const float *payload[] = {opposite};
     const float scores[] = {0.5f};
     const struct fusion_neighbours neighbours = {1, scores, payload};
-    const struct fusion_params params = {FUSION_MEAN, 1, 0};
+    const struct fusion_params params = {.mode = FUSION_MEAN, .beta = 1, .temperature = 0};
     float result[] = {7, 7};
 
     cr_expect(eq(int, fusion_refine(&params, query, 2, &neighbours, 1, result), STATUS_INVALID));
@@ -176,7 +177,7 @@ Test(fusion, query_and_result_may_be_one_array)
 {
     struct scene *scene = new_scene();
     struct fusion_neighbours neighbours = all_of(scene);
-    const struct fusion_params params = {FUSION_WEIGHTED, 2, 20};
+    const struct fusion_params params = {.mode = FUSION_WEIGHTED, .beta = 2, .temperature = 20};
     float apart[DIMENSION];
 
     cr_assert(eq(int, fusion_refine(&params, scene->query, DIMENSION, &neighbours, 0.5, apart),

@@ -48,8 +48,11 @@ Test(score, ranks_by_score_and_keeps_the_order_of_equal_ones)
     cr_expect(eq(flt, ranked[2].score, 0.5f));
 }
 
-static const struct fuser_params fuser = {
-    .fusion = {FUSION_MEAN, 2, 0}, .dimension = 3, .k = 2, .gate_floor = 0, .gate_ceiling = 1};
+static const struct fuser_params fuser = {.fusion = {.mode = FUSION_MEAN, .beta = 2},
+                                          .dimension = 3,
+                                          .k = 2,
+                                          .gate_floor = 0,
+                                          .gate_ceiling = 1};
 
 Test(score, the_neighbour_that_speaks_for_the_winner_has_the_positive_effect)
 {

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// One loop for each index of the formula; nothing is left out because it is not needed.
+
+#include "tests/reference/reference_fusion.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/reference/reference.h"
+
+static const double *tensor(const struct reference_fusion *args, enum fusion_tensor which)
+{
+    struct fusion_layout layout = fusion_layout_of(args->config);
+    return layout.tensor[which].count > 0 ? args->numbers + layout.tensor[which].offset : NULL;
+}
+
+// target [rows][columns] = source [rows][depth] * weights^T + bias
+static void product(const double *source, const double *weights, const double *bias, size_t rows,
+                    size_t columns, size_t depth, double *target)
+{
+    reference_product(&(struct reference_product){.source = source,
+                                                  .weights = weights,
+                                                  .bias = bias,
+                                                  .rows = rows,
+                                                  .columns = columns,
+                                                  .depth = depth,
+                                                  .target = target});
+}
+
+static void norm(const struct reference_fusion *args, enum fusion_tensor gain,
+                 enum fusion_tensor bias, size_t rows, double *values)
+{
+    reference_layernorm(&(struct reference_layernorm){.source = values,
+                                                      .gain = tensor(args, gain),
+                                                      .bias = tensor(args, bias),
+                                                      .epsilon = (double)args->config->epsilon,
+                                                      .rows = rows,
+                                                      .width = args->config->dimension,
+                                                      .target = values});
+}
+
+static void softmax(double *values, size_t count)
+{
+    double largest = values[0];
+    double sum = 0;
+    for (size_t i = 1; i < count; i++)
+        largest = fmax(largest, values[i]);
+    for (size_t i = 0; i < count; i++)
+        sum += values[i] = exp(values[i] - largest);
+    for (size_t i = 0; i < count; i++)
+        values[i] /= sum;
+}
+
+// x: the tokens [count + 1][d].
+static void make_tokens(const struct reference_fusion *args, double *x)
+{
+    size_t d = args->config->dimension;
+    const double *type = tensor(args, FUSION_TYPE);
+    const double *score = tensor(args, FUSION_SCORE_EMBEDDING);
+    for (size_t i = 0; i <= args->count; i++) {
+        const double *from = i == 0 ? args->query : args->payload + (i - 1) * d;
+        for (size_t c = 0; c < d; c++) {
+            x[i * d + c] = from[c];
+            if (type)
+                x[i * d + c] += type[(i == 0 ? 0 : d) + c];
+            if (score && i > 0)
+                x[i * d + c] += args->scores[i - 1] * score[c];
+        }
+    }
+}
+
+// attended [d] = Wo o + bo of the query's token.
+static void attend(const struct reference_fusion *args, const double *y, double *attended)
+{
+    size_t d = args->config->dimension;
+    size_t heads = args->config->heads;
+    size_t part = d / heads;
+    size_t tokens = args->count + 1;
+    const double *bias = tensor(args, FUSION_SCORE_BIAS);
+    double *query = calloc(d, sizeof(*query));
+    double *key = calloc(tokens * d, sizeof(*key));
+    double *value = calloc(tokens * d, sizeof(*value));
+    double *o = calloc(d, sizeof(*o));
+    double *share = calloc(tokens, sizeof(*share));
+    product(y, tensor(args, FUSION_QUERY_WEIGHT), tensor(args, FUSION_QUERY_BIAS), 1, d, d, query);
+    product(y, tensor(args, FUSION_KEY_WEIGHT), NULL, tokens, d, d, key);
+    product(y, tensor(args, FUSION_VALUE_WEIGHT), tensor(args, FUSION_VALUE_BIAS), tokens, d, d,
+            value);
+    for (size_t h = 0; h < heads; h++) {
+        for (size_t i = 0; i < tokens; i++) {
+            double sum = 0;
+            for (size_t c = h * part; c < (h + 1) * part; c++)
+                sum += query[c] * key[i * d + c];
+            share[i] = sum / sqrt((double)part);
+            if (bias && i > 0)
+                share[i] += bias[h] * args->scores[i - 1];
+        }
+        softmax(share, tokens);
+        for (size_t i = 0; i < tokens; i++) {
+            for (size_t c = h * part; c < (h + 1) * part; c++)
+                o[c] += share[i] * value[i * d + c];
+        }
+    }
+    product(o, tensor(args, FUSION_OUT_WEIGHT), tensor(args, FUSION_OUT_BIAS), 1, d, d, attended);
+    free(query);
+    free(key);
+    free(value);
+    free(o);
+    free(share);
+}
+
+// out [d] from h [d], which is changed.
+static void perceive(const struct reference_fusion *args, double *h)
+{
+    size_t d = args->config->dimension;
+    size_t mlp = args->config->mlp;
+    assert(d > 0);
+    if (mlp == 0)
+        return;
+    double *normed = calloc(d, sizeof(*normed));
+    double *hidden = calloc(mlp, sizeof(*hidden));
+    double *added = calloc(d, sizeof(*added));
+    memcpy(normed, h, d * sizeof(*normed));
+    if (args->config->norm == FUSION_NORM_PRE)
+        norm(args, FUSION_NORM2_GAIN, FUSION_NORM2_BIAS, 1, normed);
+    product(normed, tensor(args, FUSION_MLP1_WEIGHT), tensor(args, FUSION_MLP1_BIAS), 1, mlp, d,
+            hidden);
+    for (size_t i = 0; i < mlp; i++)
+        hidden[i] = args->config->activation == FUSION_GELU ? reference_gelu(hidden[i])
+                                                            : reference_quick_gelu(hidden[i]);
+    product(hidden, tensor(args, FUSION_MLP2_WEIGHT), tensor(args, FUSION_MLP2_BIAS), 1, d, mlp,
+            added);
+    for (size_t i = 0; i < d; i++)
+        h[i] += added[i];
+    free(normed);
+    free(hidden);
+    free(added);
+}
+
+// What the residual starts from.
+static void make_start(const struct reference_fusion *args, double *start)
+{
+    const struct fusion_config *config = args->config;
+    size_t d = config->dimension;
+    double *weights = calloc(args->count + 1, sizeof(*weights));
+    memcpy(start, args->query, d * sizeof(*start));
+    for (size_t i = 0; i < args->count; i++)
+        weights[i] = config->baseline == FUSION_BASELINE_WEIGHTED
+                         ? (double)config->temperature * args->scores[i]
+                         : 0;
+    softmax(weights, args->count);
+    for (size_t i = 0; i < args->count && config->baseline < FUSION_BASELINE_QUERY; i++) {
+        for (size_t c = 0; c < d; c++)
+            start[c] += (double)config->beta * weights[i] * args->payload[i * d + c];
+    }
+    free(weights);
+}
+
+void reference_fusion(const struct reference_fusion *args, double *refined)
+{
+    const struct fusion_config *config = args->config;
+    size_t d = config->dimension;
+    memcpy(refined, args->query, d * sizeof(*refined));
+    if (args->count == 0)
+        return;
+    double *x = calloc((args->count + 1) * d, sizeof(*x));
+    double *y = calloc((args->count + 1) * d, sizeof(*y));
+    double *h = calloc(d, sizeof(*h));
+    double *start = calloc(d, sizeof(*start));
+    make_tokens(args, x);
+    memcpy(y, x, (args->count + 1) * d * sizeof(*y));
+    if (config->norm == FUSION_NORM_PRE)
+        norm(args, FUSION_NORM1_GAIN, FUSION_NORM1_BIAS, args->count + 1, y);
+    attend(args, y, h);
+    for (size_t c = 0; c < d; c++)
+        h[c] += x[c];
+    if (config->norm == FUSION_NORM_POST)
+        norm(args, FUSION_NORM1_GAIN, FUSION_NORM1_BIAS, 1, h);
+    perceive(args, h);
+    if (config->norm == FUSION_NORM_POST && config->mlp > 0)
+        norm(args, FUSION_NORM2_GAIN, FUSION_NORM2_BIAS, 1, h);
+    make_start(args, start);
+    for (size_t c = 0; c < d; c++)
+        refined[c] = config->baseline == FUSION_BASELINE_NONE ? h[c] : start[c] + h[c] - x[c];
+    reference_normalise(refined, d);
+    free(x);
+    free(y);
+    free(h);
+    free(start);
+}
