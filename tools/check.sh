@@ -5,7 +5,7 @@
 # usage: tools/check.sh [--long]
 #   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
 #           target, 100,000 damaged messages at each port, 10,000 cancels, 50 kills,
-#           ThreadSanitizer, kernels of GPUs with cooperative matrices
+#           ThreadSanitizer, kernels of GPUs with cooperative matrices, every call of Vulkan failing
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -55,6 +55,8 @@ if [ $long = yes ]; then
     else
         echo "check: left out, Debian 13's packages are not to be had here"
     fi
+    step "every call of Vulkan made to fail"
+    (cd build/dev && RECO_FAULTS=all ctest -R '^test_gpu_clip_faults$' --output-on-failure)
     step "50 kills around an index"
     (cd build/dev && RECO_KILLS=50 bin/test_node_kill_index --verbose=1)
     step "10,000 cancels and deadlines"

@@ -70,7 +70,8 @@ enum status gpu_list(struct gpu_device *out, size_t max, size_t *count,
 // there, STATUS_UNSUPPORTED for one that is not usable, STATUS_NO_MEMORY.
 enum status gpu_open(const char *uuid, struct gpu **out, struct reason *why) MUST_CHECK;
 
-// Waits for the device, frees it and sets *gpu to NULL. What it made must be gone. NULL is allowed.
+// Waits for the device, unless it did not answer before, frees it and sets *gpu to NULL. What it made
+// must be gone. NULL is allowed.
 void gpu_close(struct gpu **gpu);
 
 // Valid until gpu_close().

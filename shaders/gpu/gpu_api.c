@@ -52,7 +52,8 @@ static bool is_memory(VkResult result)
 static bool is_absence(VkResult result)
 {
     return result == VK_ERROR_INCOMPATIBLE_DRIVER || result == VK_ERROR_INITIALIZATION_FAILED ||
-           result == VK_ERROR_LAYER_NOT_PRESENT || result == VK_ERROR_DEVICE_LOST;
+           result == VK_ERROR_LAYER_NOT_PRESENT || result == VK_ERROR_DEVICE_LOST ||
+           result == VK_TIMEOUT;
 }
 
 enum status gpu_api_failed(const char *call, VkResult result, struct reason *why)

@@ -352,13 +352,8 @@ enum status gpu_open(const char *uuid, struct gpu **out, struct reason *why)
     return STATUS_OK;
 }
 
-void gpu_close(struct gpu **gpu)
+static void close_device(struct gpu *it)
 {
-    assert(gpu);
-
-    struct gpu *it = *gpu;
-    if (!it)
-        return;
     // A table that is not filled belongs to a device that made nothing.
     if (it->device && it->vk.GetSemaphoreCounterValue) {
         gpu_queue_settle(it);
@@ -370,6 +365,18 @@ void gpu_close(struct gpu **gpu)
         it->vk.DestroyDevice(it->device, NULL);
     if (it->instance)
         it->vk.DestroyInstance(it->instance, NULL);
+}
+
+void gpu_close(struct gpu **gpu)
+{
+    assert(gpu);
+
+    struct gpu *it = *gpu;
+    if (!it)
+        return;
+    // A device that does not answer keeps what it has until the process ends.
+    if (!it->silent)
+        close_device(it);
     mem_free(it);
     *gpu = NULL;
 }

@@ -161,6 +161,7 @@ struct gpu {
     uint32_t sets; // taken in the slot
     double work;   // recorded in the slot
     bool failed;   // nothing more is recorded
+    bool silent;   // it does not answer: whatever it is asked may never return
 };
 
 // --- gpu_api.c
@@ -205,6 +206,9 @@ void gpu_kernel_deinit(struct gpu *gpu);
 
 enum status gpu_queue_init(struct gpu *gpu, struct reason *why) MUST_CHECK;
 void gpu_queue_deinit(struct gpu *gpu);
+
+// How long the device may be without reaching any ticket before it is given up; tests set it.
+extern int64_t gpu_queue_silence_us;
 
 // Waits until nothing is in flight, before something is destroyed that may be in use.
 void gpu_queue_settle(struct gpu *gpu);

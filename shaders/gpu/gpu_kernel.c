@@ -140,7 +140,8 @@ void gpu_kernel_destroy(struct gpu *gpu, struct gpu_kernel **kernel)
     if (!*kernel)
         return;
     gpu_queue_settle(gpu); // it may be in use
-    gpu->vk.DestroyPipeline(gpu->device, (*kernel)->pipeline, NULL);
+    if (!gpu->silent)
+        gpu->vk.DestroyPipeline(gpu->device, (*kernel)->pipeline, NULL);
     mem_free(*kernel);
     *kernel = NULL;
 }

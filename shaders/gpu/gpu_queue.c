@@ -19,7 +19,8 @@
 #define WORK_MAX 4e9          // operations on floats of one submission: 50 ms on a small GPU
 #define WORK_MAX_SOFTWARE 5e8 // and on software
 #define WAIT_SLICE_NS UINT64_C(1000000000)
-#define SILENCE_US INT64_C(120000000) // without any ticket being reached: the device hangs
+
+int64_t gpu_queue_silence_us = INT64_C(120000000);
 
 // --- slots
 
@@ -100,7 +101,7 @@ void gpu_queue_deinit(struct gpu *gpu)
 
 void gpu_queue_settle(struct gpu *gpu)
 {
-    if (gpu->settled == gpu->submitted)
+    if (gpu->settled == gpu->submitted || gpu->silent)
         return;
     // Whatever it answers: behind it nothing is in flight, on a lost device neither.
     (void)gpu->vk.DeviceWaitIdle(gpu->device);
@@ -146,7 +147,8 @@ static enum status wait_for(struct gpu *gpu, uint64_t ticket, struct reason *why
         if (now > reached) {
             reached = now;
             since_us = clock_now_us();
-        } else if (clock_now_us() - since_us > SILENCE_US) {
+        } else if (clock_now_us() - since_us > gpu_queue_silence_us) {
+            gpu->silent = true;
             return broken(gpu, "WaitSemaphores", VK_TIMEOUT, why);
         }
     }
