@@ -77,6 +77,22 @@ void gpu_close(struct gpu **gpu);
 // Valid until gpu_close().
 const struct gpu_device *gpu_device(const struct gpu *gpu);
 
+// --- what is kept between runs
+
+#define GPU_NOTE_BYTES 32
+
+// From now on what the driver compiles can be kept in a file of `folder`, and *note beside it. What
+// an earlier run left there is taken, unless it is torn, not this user's, or of another device, driver
+// or `key`; then, and where the file cannot be read, all is as if there were none, and the note is
+// zeros. At most once, best before the first kernel.
+void gpu_cache_open(struct gpu *gpu, const char *folder, uint64_t key,
+                    uint8_t note[GPU_NOTE_BYTES]);
+
+// Writes the file, if it would change: after a crash the old or the new one is there. STATUS_IO,
+// STATUS_NO_MEMORY: nothing is lost but time at the next start.
+enum status gpu_cache_save(struct gpu *gpu, const uint8_t note[GPU_NOTE_BYTES],
+                           struct reason *why) MUST_CHECK;
+
 // --- memory
 
 // `bytes` of the device's memory, all zero, beginning at a multiple of GPU_ALIGNMENT.

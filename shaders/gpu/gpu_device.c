@@ -357,6 +357,7 @@ static void close_device(struct gpu *it)
     // A table that is not filled belongs to a device that made nothing.
     if (it->device && it->vk.GetSemaphoreCounterValue) {
         gpu_queue_settle(it);
+        gpu_cache_deinit(it);
         gpu_kernel_deinit(it);
         gpu_memory_deinit(it);
         gpu_queue_deinit(it);
@@ -377,6 +378,7 @@ void gpu_close(struct gpu **gpu)
     // A device that does not answer keeps what it has until the process ends.
     if (!it->silent)
         close_device(it);
+    mem_free(it->cache.path);
     mem_free(it);
     *gpu = NULL;
 }

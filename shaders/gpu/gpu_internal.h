@@ -10,6 +10,7 @@
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan_core.h>
 
+#include "proto/base/bytes.h"
 #include "shaders/gpu/gpu.h"
 
 // Every function of Vulkan that is used, by the object that it is asked from.
@@ -46,6 +47,9 @@
     X(DestroyDescriptorSetLayout)                                                                  \
     X(CreatePipelineLayout)                                                                        \
     X(DestroyPipelineLayout)                                                                       \
+    X(CreatePipelineCache)                                                                         \
+    X(DestroyPipelineCache)                                                                        \
+    X(GetPipelineCacheData)                                                                        \
     X(CreateComputePipelines)                                                                      \
     X(DestroyPipeline)                                                                             \
     X(CreateDescriptorPool)                                                                        \
@@ -133,6 +137,23 @@ struct gpu_slot {
     uint64_t ticket;
 };
 
+// Whose a cache is; all must be equal.
+struct gpu_cache_identity {
+    uint32_t vendor;
+    uint32_t device;
+    uint32_t driver; // its version
+    uint8_t cache_uuid[VK_UUID_SIZE];
+    uint64_t words; // hash of the device and its driver in words
+    uint64_t key;   // the opener's
+};
+
+struct gpu_cache {
+    char *path; // NULL: nothing is kept
+    struct gpu_cache_identity identity;
+    VkPipelineCache pipelines; // may be none
+    uint64_t written;          // hash of the file, 0 where there is none
+};
+
 struct gpu {
     struct gpu_api vk;
     struct gpu_device info;
@@ -151,6 +172,8 @@ struct gpu {
 
     VkDescriptorSetLayout set_layout[GPU_BINDINGS_MAX]; // for 1 .. GPU_BINDINGS_MAX bindings
     VkPipelineLayout layout[GPU_BINDINGS_MAX];
+
+    struct gpu_cache cache;
 
     VkSemaphore done;   // its value is the last ticket that is finished
     uint64_t submitted; // last ticket
@@ -201,6 +224,24 @@ void gpu_memory_deinit(struct gpu *gpu);
 
 enum status gpu_kernel_init(struct gpu *gpu, struct reason *why) MUST_CHECK;
 void gpu_kernel_deinit(struct gpu *gpu);
+
+// --- gpu_cache.c
+
+struct gpu_cache_content {
+    uint8_t note[GPU_NOTE_BYTES];
+    struct bytes pipelines; // the driver's, may be empty
+};
+
+// Reads a file; out->pipelines points into it. False, with *out unchanged, when it is not whole or
+// of another identity.
+bool gpu_cache_read(const struct gpu_cache_identity *identity, struct bytes file,
+                    struct gpu_cache_content *out);
+
+// Appends the file to *out. STATUS_NO_MEMORY when it is too large.
+enum status gpu_cache_write(const struct gpu_cache_identity *identity,
+                            const struct gpu_cache_content *content, struct buffer *out) MUST_CHECK;
+
+void gpu_cache_deinit(struct gpu *gpu);
 
 // --- gpu_queue.c
 

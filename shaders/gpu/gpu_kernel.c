@@ -101,7 +101,8 @@ static enum status create_pipeline(struct gpu *gpu, const struct gpu_kernel_para
         .layout = gpu->layout[params->bindings - 1],
         .basePipelineIndex = -1,
     };
-    result = gpu->vk.CreateComputePipelines(gpu->device, VK_NULL_HANDLE, 1, &create, NULL, out);
+    result =
+        gpu->vk.CreateComputePipelines(gpu->device, gpu->cache.pipelines, 1, &create, NULL, out);
     gpu->vk.DestroyShaderModule(gpu->device, module, NULL);
     return result == VK_SUCCESS ? STATUS_OK : gpu_api_failed("CreateComputePipelines", result, why);
 }

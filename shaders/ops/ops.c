@@ -41,8 +41,12 @@ static enum status open_vulkan(const char *uuid, struct ops **out, struct reason
     enum status status = open_backend(&ops_vulkan_backend, uuid, 0, &ops, why);
     if (status != STATUS_OK)
         return status;
-    ops->verdict = mem_alloc(sizeof(*ops->verdict));
-    status = ops_canary(ops, why);
+    ops->verdict = ops_vulkan_verdict(ops->state);
+    if (!(ops->verdict->right & OPS_WAYS_PRODUCT)) { // nobody has tried it yet
+        status = ops_canary(ops, why);
+        if (status == STATUS_OK)
+            ops_vulkan_keep(ops->state);
+    }
     if (status != STATUS_OK) {
         ops_close(&ops);
         return status;
@@ -73,7 +77,6 @@ void ops_close(struct ops **ops)
         return;
     (*ops)->backend->close((*ops)->state);
     ops_profile_destroy(&(*ops)->profile);
-    mem_free((*ops)->verdict);
     mem_free(*ops);
     *ops = NULL;
 }
@@ -310,6 +313,8 @@ enum status ops_prepare_attention(struct ops *ops, uint32_t dimension, struct re
     ops->profile = profile;
     // The others may have been forgotten.
     *word = status == STATUS_OK ? *word | bit : *word & ~bit;
+    if (status == STATUS_OK)
+        ops_vulkan_keep(ops->state);
     return status;
 }
 

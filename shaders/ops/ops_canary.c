@@ -351,7 +351,6 @@ static enum status try_ways(const struct canary *canary, uint32_t mask, const st
 {
     struct ops *device = canary->device;
     struct ops_verdict *verdict = device->verdict;
-    uint32_t possible = ops_vulkan_possible(device->state);
     uint32_t right = 0;
     uint32_t wrong = 0;
     double error = 0;
@@ -359,9 +358,9 @@ static enum status try_ways(const struct canary *canary, uint32_t mask, const st
     for (int way = OPS_WAY_COUNT - 1; way >= 0 && status == STATUS_OK; way--) {
         uint32_t bit = 1u << way;
         bool is_way_out = (mask & (bit - 1)) == 0;
-        if (!(possible & mask & ~verdict->wrong & bit) || (is_way_out && right))
+        if (!(verdict->possible & mask & ~verdict->wrong & bit) || (is_way_out && right))
             continue;
-        ops_vulkan_use(device->state, (possible & ~mask) | bit);
+        ops_vulkan_use(device->state, (verdict->possible & ~mask) | bit);
         status = try_way(canary, trials, count, &error);
         if (status == STATUS_OK && is_right(error))
             right |= bit;
@@ -376,7 +375,7 @@ static enum status try_ways(const struct canary *canary, uint32_t mask, const st
         memset(verdict->heads, 0, sizeof(verdict->heads));
     verdict->wrong |= wrong;
     verdict->right = (verdict->right & ~mask) | right;
-    ops_vulkan_use(device->state, ops_verdict_ways(verdict, possible));
+    ops_vulkan_use(device->state, ops_verdict_ways(verdict));
     return status != STATUS_OK || right ? status : refuse(canary, trials[0].name, error);
 }
 
@@ -435,10 +434,10 @@ enum status ops_canary_attention(struct ops *device, uint32_t dimension, struct 
     return close_canary(&canary, status, why);
 }
 
-uint32_t ops_verdict_ways(const struct ops_verdict *verdict, uint32_t possible)
+uint32_t ops_verdict_ways(const struct ops_verdict *verdict)
 {
     // Attention is tried when the dimension of its heads is known.
-    return possible &
+    return verdict->possible &
            ((verdict->right & OPS_WAYS_PRODUCT) | (OPS_WAYS_ATTENTION & ~verdict->wrong));
 }
 

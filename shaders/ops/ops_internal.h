@@ -66,6 +66,7 @@ double ops_profile_now(void); // seconds
 
 // What is known of a device.
 struct ops_verdict {
+    uint32_t possible;              // bits of enum ops_way: those that the device has room for
     uint32_t right;                 // bits of enum ops_way: those that gave what the CPU gives
     uint32_t wrong;                 // those that did not, and are not used
     uint64_t heads[OPS_HEAD_WORDS]; // dimension d of heads: bit d - 1, whose attention was tried
@@ -80,7 +81,8 @@ struct ops {
     const struct ops_backend *backend;
     void *state;                 // the backend's
     struct ops_profile *profile; // NULL until one was asked for
-    struct ops_verdict *verdict; // NULL on the CPU, which is what others are compared with
+    struct ops_verdict
+        *verdict; // the state's; NULL on the CPU, which is what others are compared with
 };
 
 struct ops_matrix {
@@ -107,12 +109,21 @@ enum ops_way {
 #define OPS_WAYS_PRODUCT ((1u << OPS_WAY_ATTENTION) - 1)
 #define OPS_WAYS_ATTENTION ((1u << OPS_WAY_COUNT) - 1 - OPS_WAYS_PRODUCT)
 
-// Bits of the ways that this device has room for.
-uint32_t ops_vulkan_possible(const void *state);
-
-// From now on only these are taken, at least one of products and one of attention; all that are
-// possible after the opening.
+// From now on only these are taken, at least one of products and one of attention.
 void ops_vulkan_use(void *state, uint32_t ways);
+
+// What is known of the device, from an earlier run too: it lives in the state.
+struct ops_verdict *ops_vulkan_verdict(void *state);
+
+// Keeps the verdict, and what the driver compiled, for a later run.
+void ops_vulkan_keep(void *state);
+
+// --- ops_cache.c
+
+// Fills in what an earlier run knew of the device, if the same was possible; else nothing.
+struct gpu;
+void ops_cache_open(struct gpu *gpu, uint32_t possible, struct ops_verdict *verdict);
+void ops_cache_save(struct gpu *gpu, const struct ops_verdict *verdict);
 
 // --- ops_canary.c
 
@@ -124,8 +135,8 @@ enum status ops_canary(struct ops *device, struct reason *why) MUST_CHECK;
 enum status ops_canary_attention(struct ops *device, uint32_t dimension,
                                  struct reason *why) MUST_CHECK;
 
-// The ways to take, of those that are possible.
-uint32_t ops_verdict_ways(const struct ops_verdict *verdict, uint32_t possible);
+// The ways to take.
+uint32_t ops_verdict_ways(const struct ops_verdict *verdict);
 
 extern const struct ops_backend ops_cpu_backend;
 extern const struct ops_backend ops_vulkan_backend;

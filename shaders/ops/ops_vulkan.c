@@ -42,6 +42,7 @@ struct vulkan_state {
     struct gpu *gpu;
     bool software;
     uint32_t ways; // bits of enum ops_way: those that are taken
+    struct ops_verdict verdict;
     struct kept *kept;
     size_t kept_count;
     struct gpu_buffer *bad_row; // uint32_t: the first row that had no length, or NO_BAD_ROW
@@ -126,37 +127,9 @@ static enum status make_row_kernels(struct vulkan_state *state, struct reason *w
     return STATUS_OK;
 }
 
-static enum status vulkan_open(const char *device, uint32_t threads, void **out, struct reason *why)
+// Bits of the ways that the device has room for.
+static uint32_t possible_ways(const struct vulkan_state *state)
 {
-    (void)threads;
-    if (!kernel_table_is_built())
-        return reason_set(why, STATUS_UNSUPPORTED, "device",
-                          "'%s': this build has no kernels for GPUs, for it was made without a "
-                          "GLSL compiler; possible are auto and cpu",
-                          device);
-
-    struct vulkan_state *state = mem_alloc(sizeof(*state));
-    enum status status = gpu_open(device, &state->gpu, why);
-    if (status == STATUS_OK) {
-        state->software = gpu_device(state->gpu)->kind == GPU_SOFTWARE;
-        state->ways = ops_vulkan_possible(state);
-        status = gpu_alloc(state->gpu, sizeof(uint32_t), &state->bad_row, why);
-    }
-    if (status == STATUS_OK)
-        status = make_row_kernels(state, why);
-    if (status != STATUS_OK) {
-        vulkan_close(state);
-        return status;
-    }
-    *out = state;
-    return STATUS_OK;
-}
-
-// --- ways
-
-uint32_t ops_vulkan_possible(const void *opaque)
-{
-    const struct vulkan_state *state = opaque;
     const struct gpu_device *device = gpu_device(state->gpu);
     if (state->software)
         return 1u << OPS_WAY_PRODUCT_DIRECT | 1u << OPS_WAY_ATTENTION;
@@ -171,10 +144,51 @@ uint32_t ops_vulkan_possible(const void *opaque)
     return ways;
 }
 
+static enum status vulkan_open(const char *device, uint32_t threads, void **out, struct reason *why)
+{
+    (void)threads;
+    if (!kernel_table_is_built())
+        return reason_set(why, STATUS_UNSUPPORTED, "device",
+                          "'%s': this build has no kernels for GPUs, for it was made without a "
+                          "GLSL compiler; possible are auto and cpu",
+                          device);
+
+    struct vulkan_state *state = mem_alloc(sizeof(*state));
+    enum status status = gpu_open(device, &state->gpu, why);
+    if (status == STATUS_OK) {
+        state->software = gpu_device(state->gpu)->kind == GPU_SOFTWARE;
+        ops_cache_open(state->gpu, possible_ways(state), &state->verdict);
+        state->ways = ops_verdict_ways(&state->verdict);
+        status = gpu_alloc(state->gpu, sizeof(uint32_t), &state->bad_row, why);
+    }
+    if (status == STATUS_OK)
+        status = make_row_kernels(state, why);
+    if (status != STATUS_OK) {
+        vulkan_close(state);
+        return status;
+    }
+    *out = state;
+    return STATUS_OK;
+}
+
+// --- ways
+
 void ops_vulkan_use(void *opaque, uint32_t ways)
 {
     struct vulkan_state *state = opaque;
     state->ways = ways;
+}
+
+struct ops_verdict *ops_vulkan_verdict(void *opaque)
+{
+    struct vulkan_state *state = opaque;
+    return &state->verdict;
+}
+
+void ops_vulkan_keep(void *opaque)
+{
+    struct vulkan_state *state = opaque;
+    ops_cache_save(state->gpu, &state->verdict);
 }
 
 static bool is_used(const struct vulkan_state *state, int way)

@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
+#include <criterion/new/assert.h>
 
 bool vulkan_device_find(struct gpu_device *out)
 {
@@ -38,6 +40,28 @@ const char *vulkan_device_name(void)
     if (device.uuid[0] == '\0')
         cr_assert(vulkan_device_find(&device));
     return device.uuid;
+}
+
+static char own_folder[] = "/tmp/reco-test-XXXXXX";
+static char own_file[sizeof(own_folder) + GPU_UUID_BYTES + 32];
+
+const char *vulkan_device_own_cache(const char *uuid)
+{
+    const char *before = getenv("XDG_CACHE_HOME");
+    if (before)
+        cr_assert(eq(int, setenv("MESA_SHADER_CACHE_DIR", before, 1), 0));
+    cr_assert(ne(ptr, mkdtemp(own_folder), NULL));
+    cr_assert(eq(int, setenv("XDG_CACHE_HOME", own_folder, 1), 0));
+    (void)snprintf(own_file, sizeof(own_file), "%s/reco/vulkan-%s.cache", own_folder, uuid);
+    return own_file;
+}
+
+void vulkan_device_own_cache_end(void)
+{
+    (void)unlink(own_file);
+    *strrchr(own_file, '/') = '\0';
+    (void)rmdir(own_file);
+    cr_expect(eq(int, rmdir(own_folder), 0));
 }
 
 int vulkan_device_main(int argc, char **argv)

@@ -20,6 +20,12 @@ bool vulkan_device_find(struct gpu_device *out);
 // The device's name for ops_open() and clip_open(): "cpu", or its UUID.
 const char *vulkan_device_name(void);
 
+// From now on this process keeps what it knows of devices in a folder of its own, and compiled kernels
+// of Mesa where they were. Returns where the file of this device will be; ended by
+// vulkan_device_own_cache_end().
+const char *vulkan_device_own_cache(const char *uuid);
+void vulkan_device_own_cache_end(void);
+
 // Runs the program's Criterion tests; 77, which is "skipped", when the device is wanted and not there.
 int vulkan_device_main(int argc, char **argv);
 

@@ -7,11 +7,14 @@
 // a GPU where ways are counted that software does not take.
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "proto/base/bytes.h"
 #include "proto/base/mem.h"
 #include "shaders/gpu/gpu_internal.h"
 #include "shaders/kernels/kernel_table.h"
@@ -29,13 +32,17 @@ static struct gpu_api real;
     }
 
 static char uuid[GPU_UUID_BYTES];
+static const char *cache_file; // the file of what is known of the device
 
 static void find_device(void)
 {
     struct gpu_device device;
     cr_assert(vulkan_device_find(&device));
     memcpy(uuid, device.uuid, sizeof(uuid));
+    cache_file = vulkan_device_own_cache(uuid);
 }
+
+TestSuite(gpu_canary, .init = find_device, .fini = vulkan_device_own_cache_end);
 
 // --- kernels that are wrong
 
@@ -112,6 +119,11 @@ static void patch_kernels(struct gpu_api *api)
     REPLACE(CreateComputePipelines)
 }
 
+static void forget(void)
+{
+    cr_assert(eq(int, unlink(cache_file), 0));
+}
+
 static void spoil_kernel(enum kernel_id id)
 {
     memset(&spoil, 0, sizeof(spoil));
@@ -129,7 +141,6 @@ Test(gpu_canary, a_kernel_that_a_driver_makes_wrongly_refuses_the_device_and_is_
         {KERNEL_EMBED_TOKENS, "embed_tokens"}, {KERNEL_EMBED_PATCHES, "embed_patches"},
         {KERNEL_NORMALISE, "normalise"},
     };
-    find_device();
     gpu_api_patch = patch_kernels;
     for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
         struct ops *ops = NULL;
@@ -148,7 +159,6 @@ Test(gpu_canary, attention_is_compared_for_each_dimension_of_heads_before_it_is_
 {
     struct ops *ops = NULL;
     struct reason why = {.text = ""};
-    find_device();
     gpu_api_patch = patch_kernels;
     memset(&spoil, 0, sizeof(spoil));
     spoil.words = kernel_table_entry(KERNEL_ATTENTION)->words;
@@ -221,7 +231,6 @@ Test(gpu_canary, a_way_that_is_wrong_is_named_and_another_is_taken)
     struct ops *ops = NULL;
     struct reason why = {.text = ""};
     char dropped[OPS_DROPPED_BYTES];
-    find_device();
     gpu_api_patch = patch_as_gpu;
 
     memset(&spoil, 0, sizeof(spoil));
@@ -231,6 +240,7 @@ Test(gpu_canary, a_way_that_is_wrong_is_named_and_another_is_taken)
     check_products(ops);
     ops_close(&ops);
 
+    forget();
     spoil_kernel(KERNEL_GEMM_TILED_F32);
     cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
     ops_dropped(ops, dropped);
@@ -269,7 +279,6 @@ Test(gpu_canary, each_operation_is_tried_and_each_trial_counts)
     struct ops *ops = NULL;
     struct reason why = {.text = ""};
     uint32_t refused = 0;
-    find_device();
     gpu_api_patch = patch_dispatch;
     for (left_out = 1;; left_out++, refused++) {
         dispatches = 0;
@@ -283,6 +292,64 @@ Test(gpu_canary, each_operation_is_tried_and_each_trial_counts)
     ops_close(&ops);
     cr_expect(eq(u32, refused, dispatches)); // all of them were needed
     cr_expect(ge(u32, refused, 14));
+}
+
+// --- what is kept
+
+static uint32_t trials(void)
+{
+    struct ops *ops = NULL;
+    struct reason why = {.text = ""};
+    dispatches = 0;
+    left_out = 0;
+    cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
+    ops_close(&ops);
+    return dispatches;
+}
+
+static void write_cache(const void *data, size_t count)
+{
+    FILE *file = fopen(cache_file, "wb");
+    cr_assert(file != NULL);
+    cr_assert(eq(sz, fwrite(data, 1, count, file), count));
+    cr_assert(eq(int, fclose(file), 0));
+}
+
+Test(gpu_canary, what_is_known_of_a_device_is_kept_and_believed_only_when_it_is_whole)
+{
+    gpu_api_patch = patch_dispatch;
+    cr_expect(ge(u32, trials(), 14));
+    cr_expect(eq(u32, trials(), 0));
+
+    struct buffer file = {0};
+    cr_assert(eq(int, bytes_read_file(cache_file, 1 << 20, &file), STATUS_OK));
+    write_cache(file.data, file.count / 2);
+    cr_expect(ge(u32, trials(), 14), "cut");
+    cr_expect(eq(u32, trials(), 0), "and made anew");
+
+    file.data[60] ^= 1; // of the note
+    write_cache(file.data, file.count);
+    cr_expect(ge(u32, trials(), 14), "damaged");
+    file.data[60] ^= 1;
+
+    write_cache("", 0);
+    cr_expect(ge(u32, trials(), 14), "empty");
+    cr_expect(eq(u32, trials(), 0));
+
+    // A link may lead to what is not this user's.
+    char real_file[256];
+    (void)snprintf(real_file, sizeof(real_file), "%s.real", cache_file);
+    cr_assert(eq(int, rename(cache_file, real_file), 0));
+    cr_assert(eq(int, symlink(real_file, cache_file), 0));
+    cr_expect(ge(u32, trials(), 14), "a link");
+    cr_expect(eq(u32, trials(), 0));
+    cr_assert(eq(int, unlink(real_file), 0));
+    buffer_deinit(&file);
+
+    forget();
+    cr_assert(eq(int, setenv("XDG_CACHE_HOME", "/dev/null", 1), 0));
+    cr_expect(ge(u32, trials(), 14), "no folder");
+    cr_expect(ge(u32, trials(), 14), "again");
 }
 
 int main(int argc, char **argv)

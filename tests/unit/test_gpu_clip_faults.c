@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -110,6 +111,8 @@ PLAIN(BeginCommandBuffer, (VkCommandBuffer buffer, const VkCommandBufferBeginInf
 PLAIN(EndCommandBuffer, (VkCommandBuffer buffer), (buffer))
 PLAIN(QueueSubmit, (VkQueue queue, uint32_t count, const VkSubmitInfo *info, VkFence fence),
       (queue, count, info, fence))
+PLAIN(GetPipelineCacheData, (VkDevice device, VkPipelineCache cache, size_t *bytes, void *out),
+      (device, cache, bytes, out))
 PLAIN(GetSemaphoreCounterValue, (VkDevice device, VkSemaphore semaphore, uint64_t *out),
       (device, semaphore, out))
 
@@ -132,6 +135,7 @@ OF_DEVICE(PipelineLayout)
 OF_DEVICE(DescriptorPool)
 OF_DEVICE(CommandPool)
 OF_DEVICE(Semaphore)
+OF_DEVICE(PipelineCache)
 PAIR(AllocateMemory, FreeMemory,
      (VkDevice device, const VkMemoryAllocateInfo *info, const VkAllocationCallbacks *memory,
       VkDeviceMemory *out),
@@ -204,6 +208,8 @@ static void patch(struct gpu_api *api)
     REPLACE_PAIR(DescriptorPool)
     REPLACE_PAIR(CommandPool)
     REPLACE_PAIR(Semaphore)
+    REPLACE_PAIR(PipelineCache)
+    REPLACE(GetPipelineCacheData)
     REPLACE(AllocateMemory)
     REPLACE(FreeMemory)
     REPLACE(CreateComputePipelines)
@@ -232,6 +238,8 @@ struct life {
     char config[1024];
     char uuid[GPU_UUID_BYTES];
     unsigned towers;
+    const char *cache;
+    bool knows; // what an earlier life found out of the device
 };
 
 static float answer[2 * RANDOM_CLIP_SMALL_DIMENSION];
@@ -241,6 +249,7 @@ static void open_life(struct life *life)
     struct gpu_device device;
     cr_assert(vulkan_device_find(&device));
     memcpy(life->uuid, device.uuid, sizeof(life->uuid));
+    life->cache = vulkan_device_own_cache(device.uuid);
     random_clip_small(&life->file);
     // One layer of text is enough.
     (void)snprintf(life->config, sizeof(life->config), "%s", random_clip_small_config);
@@ -280,6 +289,8 @@ static enum status live(const struct life *life, uint32_t fail, VkResult result,
     failure = result;
     lost = false;
     waits = 0;
+    if (!life->knows)
+        (void)unlink(life->cache);
     memset(answer, 0, sizeof(answer));
     enum status status = clip_open_files(&params, &files, weights, &clip, why);
     if (status == STATUS_OK)
@@ -330,6 +341,8 @@ static bool may_go_on(enum function function, VkResult result)
     switch ((int)function) {
     case FN_EnumerateDeviceExtensionProperties: // a device without extensions
     case FN_DeviceWaitIdle:                     // the last wait
+    case FN_CreatePipelineCache:                // nothing is kept
+    case FN_GetPipelineCacheData:
         return true;
     case FN_CreateBuffer: // a smaller block of memory
     case FN_AllocateMemory:
@@ -360,7 +373,7 @@ static void fail_call(const struct life *life, const struct healthy *healthy, ui
               "call %u, vk%s: '%s'", n, names[function], said.text);
 }
 
-static void sweep(VkResult result)
+static void sweep(VkResult result, bool knows)
 {
     static struct life life;
     static struct healthy healthy;
@@ -369,6 +382,7 @@ static void sweep(VkResult result)
     const char *wanted = getenv("RECO_FAULTS");
     bool all = wanted && strcmp(wanted, "all") == 0;
     open_life(&life);
+    life.knows = knows;
     life.towers = all ? CLIP_TEXTS | CLIP_IMAGES : CLIP_TEXTS;
 
     // An instance of our own keeps the drivers loaded between the lives.
@@ -377,6 +391,7 @@ static void sweep(VkResult result)
     cr_assert(eq(int, gpu_api_open(&own, &instance, NULL), STATUS_OK));
     gpu_api_patch = patch;
     live_well(&life, &healthy);
+    live_well(&life, &healthy); // which may know
     for (int function = 0; function < FN_COUNT; function++)
         choose(&healthy, (enum function)function, chosen);
     uint32_t count = 0;
@@ -391,17 +406,23 @@ static void sweep(VkResult result)
     gpu_api_patch = NULL;
     own.DestroyInstance(instance, NULL);
     buffer_deinit(&life.file);
+    vulkan_device_own_cache_end();
     (void)fprintf(stderr, "%u of %u calls failed\n", count, healthy.calls);
 }
 
 Test(gpu_clip_faults, no_memory_at_a_call_is_an_error_that_leaves_nothing)
 {
-    sweep(VK_ERROR_OUT_OF_DEVICE_MEMORY);
+    sweep(VK_ERROR_OUT_OF_DEVICE_MEMORY, false);
 }
 
 Test(gpu_clip_faults, a_device_lost_at_a_call_is_an_error_that_leaves_nothing)
 {
-    sweep(VK_ERROR_DEVICE_LOST);
+    sweep(VK_ERROR_DEVICE_LOST, false);
+}
+
+Test(gpu_clip_faults, the_same_where_the_device_is_known)
+{
+    sweep(VK_ERROR_DEVICE_LOST, true);
 }
 
 Test(gpu_clip_faults, a_device_that_does_not_answer_is_an_error_and_is_not_waited_for)
@@ -418,6 +439,7 @@ Test(gpu_clip_faults, a_device_that_does_not_answer_is_an_error_and_is_not_waite
     // Behind the last wait the driver is not called again: any call might wait too.
     cr_expect(eq(int, called[calls - 1], FN_GetSemaphoreCounterValue));
     buffer_deinit(&life.file);
+    vulkan_device_own_cache_end();
 }
 
 int main(int argc, char **argv)

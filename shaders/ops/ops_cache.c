@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is known of a device is kept between runs, beside what its driver compiled: so that it is
+// compared with the CPU once for each driver and each build of the kernels.
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "proto/base/bytes.h"
+#include "proto/base/hash.h"
+#include "proto/base/log.h"
+#include "shaders/gpu/gpu.h"
+#include "shaders/kernels/kernel_table.h"
+#include "shaders/ops/ops_internal.h"
+
+#define VERSION 1u // of the comparison: older verdicts are not believed
+#define FOLDER_BYTES 3072
+
+// $XDG_CACHE_HOME/reco, else ~/.cache/reco; made when it is not there. False where neither can be.
+static bool find_folder(char folder[FOLDER_BYTES])
+{
+    static const struct {
+        const char *variable;
+        const char *below;
+    } places[] = {{"XDG_CACHE_HOME", ""}, {"HOME", "/.cache"}};
+
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody here changes the environment
+        const char *value = getenv(places[i].variable);
+        if (!value || value[0] != '/') // the specification ignores relative ones
+            continue;
+        int bytes = snprintf(folder, FOLDER_BYTES, "%s%s", value, places[i].below);
+        if (bytes < 0 || (size_t)bytes + sizeof("/reco") > FOLDER_BYTES)
+            return false;
+        (void)mkdir(folder, S_IRWXU);
+        memcpy(folder + bytes, "/reco", sizeof("/reco"));
+        (void)mkdir(folder, S_IRWXU);
+        struct stat info;
+        return stat(folder, &info) == 0 && S_ISDIR(info.st_mode);
+    }
+    return false;
+}
+
+// Of all kernels of this build.
+static uint64_t hash_kernels(void)
+{
+    uint64_t hashes[KERNEL_COUNT + 1] = {VERSION};
+    for (int id = 0; id < KERNEL_COUNT; id++) {
+        const struct kernel_entry *entry = kernel_table_entry((enum kernel_id)id);
+        hashes[id + 1] = entry->words ? hash_id(entry->words, entry->bytes) : 0;
+    }
+    return hash_id(hashes, sizeof(hashes));
+}
+
+// A verdict in a note: possible, right, wrong, nothing, heads.
+enum { AT_RIGHT = 4, AT_WRONG = 8, AT_HEADS = 16 };
+_Static_assert(AT_HEADS + 8 * OPS_HEAD_WORDS <= GPU_NOTE_BYTES, "a verdict fits into a note");
+
+void ops_cache_open(struct gpu *gpu, uint32_t possible, struct ops_verdict *verdict)
+{
+    char folder[FOLDER_BYTES];
+    uint8_t note[GPU_NOTE_BYTES] = {0};
+    *verdict = (struct ops_verdict){.possible = possible};
+    if (!find_folder(folder))
+        return;
+    gpu_cache_open(gpu, folder, hash_kernels(), note);
+    if (bytes_get_u32_le(note) != possible)
+        return;
+    verdict->right = bytes_get_u32_le(note + AT_RIGHT);
+    verdict->wrong = bytes_get_u32_le(note + AT_WRONG);
+    for (size_t i = 0; i < OPS_HEAD_WORDS; i++)
+        verdict->heads[i] = bytes_get_u64_le(note + AT_HEADS + 8 * i);
+}
+
+void ops_cache_save(struct gpu *gpu, const struct ops_verdict *verdict)
+{
+    uint8_t note[GPU_NOTE_BYTES] = {0};
+    struct reason why = {.text = ""};
+    bytes_put_u32_le(note, verdict->possible);
+    bytes_put_u32_le(note + AT_RIGHT, verdict->right);
+    bytes_put_u32_le(note + AT_WRONG, verdict->wrong);
+    for (size_t i = 0; i < OPS_HEAD_WORDS; i++)
+        bytes_put_u64_le(note + AT_HEADS + 8 * i, verdict->heads[i]);
+    if (gpu_cache_save(gpu, note, &why) != STATUS_OK)
+        log_info("device_cache_not_written", "reason=\"%s\"", why.text);
+}
