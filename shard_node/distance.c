@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The portable kernel, which is also the definition of the result, and the choice between it
-// and the ones for x86.
+// and the ones for x86 and AArch64.
 //
 // Elements behind the last full group of 32 are added to lanes 0, 1, 2 ... The vector kernels
 // add zeros to the remaining lanes; that changes no bit, because a lane starts at +0 and the
@@ -54,6 +54,12 @@ void distance_scores(enum cpu_level level, const struct distance_block *block, f
     }
     if (level == CPU_AVX2) {
         distance_scores_avx2(block, scores);
+        return;
+    }
+#endif
+#if DISTANCE_HAS_NEON
+    if (level == CPU_NEON) {
+        distance_scores_neon(block, scores);
         return;
     }
 #endif

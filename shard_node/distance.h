@@ -3,8 +3,8 @@
 //
 // The product of a query and a row is 32 sums: lane j adds, in index order, the elements
 // j, j + 32, j + 64 ..., each one multiplication and one addition, both rounded to float.
-// Then lanes 16 apart are added, then 8, 4, 2 and 1 apart. Scalar code, AVX2 and AVX-512 do
-// exactly this, so scores do not depend on the machine, the batch or the thread.
+// Then lanes 16 apart are added, then 8, 4, 2 and 1 apart. Scalar code, AVX2, AVX-512 and NEON
+// do exactly this, so scores do not depend on the machine, the batch or the thread.
 //
 // Thread-safety: pure functions.
 

@@ -16,4 +16,11 @@ void distance_scores_avx512(const struct distance_block *block, float *scores);
 #define DISTANCE_HAS_X86 0
 #endif
 
+#if defined(__aarch64__)
+#define DISTANCE_HAS_NEON 1
+void distance_scores_neon(const struct distance_block *block, float *scores);
+#else
+#define DISTANCE_HAS_NEON 0
+#endif
+
 #endif

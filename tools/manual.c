@@ -175,8 +175,9 @@ static void put_environment(FILE *file, bool data)
     put_tagged(file, "RECO_LOG",
                "error, warn, info or debug: the log, on stderr, of the parts that run inside a "
                "verb; without it only errors");
-    put_tagged(file, "RECO_CPU",
-               "scalar or avx2 lowers what is used of the processor; answers stay the same");
+    put_tagged(
+        file, "RECO_CPU",
+        "scalar, or avx2 on x86, lowers what is used of the processor; answers stay the same");
     put_tagged(file, "NO_COLOR", "when not empty, nothing is printed bold");
 }
 

@@ -4,6 +4,9 @@
 // CPUID is asked once. Wide registers count only when the operating system
 // saves them, which XCR0 tells. Compilers' own feature tests are not used:
 // gcc and clang know different names.
+//
+// AArch64 without NEON is none that Linux runs on, so there the compiler's word is enough;
+// for what is optional, and for the model, the kernel is asked.
 
 #include "proto/base/cpu.h"
 
@@ -11,12 +14,16 @@
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #define MODEL_BYTES 49 // CPUID gives 48
@@ -26,13 +33,13 @@ static struct {
     enum cpu_level level;
     enum cpu_level hardware;
     bool has_bf16;
-    bool has_sse42;
+    bool has_crc32c;
     bool has_sha;
     char model[MODEL_BYTES];
 } found;
 
-static const char *const level_names[] = {
-    [CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+static const char *const level_names[CPU_LEVELS] = {
+    [CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_NEON] = "neon"};
 
 #if defined(__x86_64__)
 
@@ -95,7 +102,7 @@ static void look_at_cpu(void)
 {
     struct registers one = ask(1, 0);
     struct registers seven = ask(7, 0);
-    found.has_sse42 = (one.c & ECX1_SSE42) != 0;
+    found.has_crc32c = (one.c & ECX1_SSE42) != 0;
     found.has_sha = (one.c & ECX1_SSE41) == ECX1_SSE41 && (seven.b & EBX7_SHA) != 0;
 
     uint32_t saved = (one.c & ECX1_OSXSAVE) ? saved_registers() : 0;
@@ -109,6 +116,27 @@ static void look_at_cpu(void)
     look_at_model();
 }
 
+#elif defined(__aarch64__)
+
+// MIDR_EL1, which Linux reads for us where it says so.
+static void look_at_model(unsigned long capabilities)
+{
+    if ((capabilities & HWCAP_CPUID) == 0)
+        return;
+    uint64_t id;
+    __asm__("mrs %0, MIDR_EL1" : "=r"(id));
+    (void)snprintf(found.model, sizeof(found.model), "AArch64, implementer 0x%02x, part 0x%03x",
+                   (unsigned)(id >> 24 & 0xffu), (unsigned)(id >> 4 & 0xfffu));
+}
+
+static void look_at_cpu(void)
+{
+    unsigned long capabilities = getauxval(AT_HWCAP);
+    found.level = CPU_NEON;
+    found.has_crc32c = (capabilities & HWCAP_CRC32) != 0;
+    look_at_model(capabilities);
+}
+
 #else
 
 static void look_at_cpu(void)
@@ -116,6 +144,12 @@ static void look_at_cpu(void)
 }
 
 #endif
+
+// Whether a CPU whose best level is `best` has `level` too.
+static bool includes(enum cpu_level best, enum cpu_level level)
+{
+    return level == CPU_SCALAR || level == best || (level == CPU_AVX2 && best == CPU_AVX512);
+}
 
 static void look(void)
 {
@@ -125,13 +159,13 @@ static void look(void)
 
     // Nothing in this program changes its environment.
     const char *wish = getenv("RECO_CPU"); // NOLINT(concurrency-mt-unsafe)
-    for (size_t i = 0; wish && i < sizeof(level_names) / sizeof(level_names[0]); i++) {
-        if (strcmp(wish, level_names[i]) == 0 && (enum cpu_level)i < found.level)
+    for (size_t i = 0; wish && i < CPU_LEVELS; i++) {
+        if (strcmp(wish, level_names[i]) == 0 && includes(found.hardware, (enum cpu_level)i))
             found.level = (enum cpu_level)i;
     }
     found.has_bf16 = found.has_bf16 && found.level == CPU_AVX512;
     if (wish && strcmp(wish, level_names[CPU_SCALAR]) == 0) {
-        found.has_sse42 = false;
+        found.has_crc32c = false;
         found.has_sha = false;
     }
 }
@@ -146,6 +180,11 @@ enum cpu_level cpu_hardware(void)
 {
     (void)pthread_once(&once, look);
     return found.hardware;
+}
+
+bool cpu_has(enum cpu_level level)
+{
+    return includes(cpu_best(), level);
 }
 
 const char *cpu_level_name(enum cpu_level level)
@@ -165,10 +204,10 @@ bool cpu_has_sha(void)
     return found.has_sha;
 }
 
-bool cpu_has_sse42(void)
+bool cpu_has_crc32c(void)
 {
     (void)pthread_once(&once, look);
-    return found.has_sse42;
+    return found.has_crc32c;
 }
 
 int cpu_count(void)

@@ -15,6 +15,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define FLOAT_INFINITY 0x7f800000u
@@ -85,13 +87,15 @@ float half_to_float(uint16_t half)
     return float_of_bits(sign | ((exponent + 112u) << 23) | (fraction << 13));
 }
 
-#if defined(__x86_64__)
-
 #define WIDTH 8 // halves in one step
 
-// Return how many of `count` are done: whole steps only.
+// Both return how many of `count` are done: whole steps only.
+#if defined(__x86_64__)
+
+#define WIDE_LEVEL CPU_AVX2
+
 CPU_TARGET("avx,f16c")
-static size_t from_floats_f16c(const float *source, uint16_t *target, size_t count)
+static size_t from_floats_wide(const float *source, uint16_t *target, size_t count)
 {
     size_t done = 0;
     for (; done + WIDTH <= count; done += WIDTH) {
@@ -103,12 +107,39 @@ static size_t from_floats_f16c(const float *source, uint16_t *target, size_t cou
 }
 
 CPU_TARGET("avx,f16c")
-static size_t to_floats_f16c(const uint16_t *source, float *target, size_t count)
+static size_t to_floats_wide(const uint16_t *source, float *target, size_t count)
 {
     size_t done = 0;
     for (; done + WIDTH <= count; done += WIDTH) {
         __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(source + done));
         _mm256_storeu_ps(target + done, _mm256_cvtph_ps(halves));
+    }
+    return done;
+}
+
+#elif defined(__aarch64__)
+
+#define WIDE_LEVEL CPU_NEON
+
+// The rounding is that of FPCR, to nearest even unless somebody changes it.
+static size_t from_floats_wide(const float *source, uint16_t *target, size_t count)
+{
+    size_t done = 0;
+    for (; done + WIDTH <= count; done += WIDTH) {
+        float16x4_t low = vcvt_f16_f32(vld1q_f32(source + done));
+        float16x8_t halves = vcvt_high_f16_f32(low, vld1q_f32(source + done + 4));
+        vst1q_u16(target + done, vreinterpretq_u16_f16(halves));
+    }
+    return done;
+}
+
+static size_t to_floats_wide(const uint16_t *source, float *target, size_t count)
+{
+    size_t done = 0;
+    for (; done + WIDTH <= count; done += WIDTH) {
+        float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(source + done));
+        vst1q_f32(target + done, vcvt_f32_f16(vget_low_f16(halves)));
+        vst1q_f32(target + done + 4, vcvt_high_f32_f16(halves));
     }
     return done;
 }
@@ -120,9 +151,9 @@ void half_from_floats(const float *source, uint16_t *target, size_t count)
     assert((source && target) || count == 0);
 
     size_t done = 0;
-#if defined(__x86_64__)
-    if (cpu_best() >= CPU_AVX2)
-        done = from_floats_f16c(source, target, count);
+#if defined(WIDE_LEVEL)
+    if (cpu_has(WIDE_LEVEL))
+        done = from_floats_wide(source, target, count);
 #endif
     for (; done < count; done++)
         target[done] = half_from_float(source[done]);
@@ -133,9 +164,9 @@ void half_to_floats(const uint16_t *source, float *target, size_t count)
     assert((source && target) || count == 0);
 
     size_t done = 0;
-#if defined(__x86_64__)
-    if (cpu_best() >= CPU_AVX2)
-        done = to_floats_f16c(source, target, count);
+#if defined(WIDE_LEVEL)
+    if (cpu_has(WIDE_LEVEL))
+        done = to_floats_wide(source, target, count);
 #endif
     for (; done < count; done++)
         target[done] = half_to_float(source[done]);

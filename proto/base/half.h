@@ -16,8 +16,8 @@
 uint16_t half_from_float(float value);
 float half_to_float(uint16_t half);
 
-// Converts `count` values; source and target must not overlap. Uses F16C where
-// the CPU has it, with the same bits as the functions above.
+// Converts `count` values; source and target must not overlap. Uses F16C or
+// NEON where the CPU has it, with the same bits as the functions above.
 void half_from_floats(const float *source, uint16_t *target, size_t count);
 void half_to_floats(const uint16_t *source, float *target, size_t count);
 

@@ -13,6 +13,10 @@ const struct simd *simd_for(enum cpu_level level)
     if (level == CPU_AVX2)
         return &simd_avx2;
 #endif
+#if SIMD_HAVE_NEON
+    if (level == CPU_NEON)
+        return &simd_neon;
+#endif
     (void)level;
     return &simd_scalar;
 }

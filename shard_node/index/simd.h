@@ -3,8 +3,8 @@
 //
 // Sums of table entries and of bytes are integers and exact. Everything in floating point is done
 // element by element, or in 32 lanes that are folded in one fixed order (as distance.h), each step
-// rounded to float and none contracted. So scalar code, AVX2 and AVX-512 return identical codes,
-// estimates and masks.
+// rounded to float and none contracted. So scalar code, AVX2, AVX-512 and NEON return identical
+// codes, estimates and masks.
 //
 // Thread-safety: pure functions on the caller's memory.
 

@@ -30,6 +30,12 @@ extern const struct simd simd_avx512;
 #else
 #define SIMD_HAVE_X86 0
 #endif
+#if defined(__aarch64__)
+#define SIMD_HAVE_NEON 1
+extern const struct simd simd_neon;
+#else
+#define SIMD_HAVE_NEON 0
+#endif
 extern const struct simd simd_scalar;
 
 static inline float simd_fold(const float lanes[SIMD_LANES])

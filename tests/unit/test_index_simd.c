@@ -14,6 +14,7 @@
 #include <criterion/new/assert.h>
 
 #include "proto/base/half.h"
+#include "proto/base/hash.h"
 #include "shard_node/index/seed.h"
 #include "shard_node/index/simd.h"
 
@@ -24,11 +25,6 @@ static uint64_t seed = 20261129;
 
 static struct rotation rotation;
 static struct lookup lookups[3];
-
-static enum cpu_level best_level(void)
-{
-    return cpu_best();
-}
 
 // About normal: the sum of twelve uniform numbers.
 static float normal(void)
@@ -294,13 +290,38 @@ static void compare(uint32_t dimension, uint32_t extra_bits, enum cpu_level leve
 
 Test(index_simd, every_instruction_set_gives_the_same_bits)
 {
-    for (int level = CPU_AVX2; level <= (int)best_level(); level++) {
+    for (int level = CPU_SCALAR + 1; level < CPU_LEVELS; level++) {
+        if (!cpu_has((enum cpu_level)level))
+            continue;
         for (size_t t = 0; t < TRIED; t++) {
             compare(dimensions_tried[t], 0, (enum cpu_level)level);
             compare(dimensions_tried[t], CODES_EXTRA_BITS, (enum cpu_level)level);
             compare(dimensions_tried[t], CODES_EXTRA_BITS_FINE, (enum cpu_level)level);
         }
     }
+}
+
+// What is compared above is compared on one machine. This number holds codes, tables and estimates of x86 and
+// AArch64 together.
+Test(index_simd, codes_and_estimates_are_those_of_every_machine)
+{
+    begin_trial(200, CODES_EXTRA_BITS, cpu_best());
+    ask(&lookups[0], 200);
+    const struct codes_shape *shape = &trial.shape;
+    const struct simd_centre centre = {.dot = 0.25F, .threshold = 0.25F};
+    const struct codes_block block = codes_block_at(shape, trial.block);
+    float estimates[CODES_BLOCK];
+    const uint32_t above = trial.simd->estimate(shape, &lookups[0], &block, &centre, estimates);
+    const uint64_t parts[] = {
+        hash_id(trial.block, codes_block_bytes(shape)),
+        hash_id(trial.extra, codes_extra_bytes(shape)),
+        hash_id(lookups[0].table, (size_t)shape->dimensions * 4),
+        hash_id(lookups[0].bytes, shape->dimensions),
+        hash_id(estimates, sizeof(estimates)),
+        above,
+    };
+    cr_expect(eq(u64, hash_id(parts, sizeof(parts)), UINT64_C(0x9f3929518f155f1f)));
+    end_trial();
 }
 
 Test(index_simd, tiles_of_products_have_the_same_bits)
@@ -314,7 +335,10 @@ Test(index_simd, tiles_of_products_have_the_same_bits)
     float want[SIMD_POINTS * SIMD_PANEL];
     float got[SIMD_POINTS * SIMD_PANEL];
     simd_for(CPU_SCALAR)->multiply(300, points, panel, want);
-    for (int level = CPU_AVX2; level <= (int)best_level(); level++) {
+    for (int level = CPU_SCALAR + 1; level < CPU_LEVELS; level++) {
+        if (!cpu_has((enum cpu_level)level))
+            continue;
+        cr_expect(simd_for((enum cpu_level)level) != simd_for(CPU_SCALAR));
         simd_for((enum cpu_level)level)->multiply(300, points, panel, got);
         cr_expect(memcmp(want, got, sizeof(want)) == 0);
     }
@@ -327,7 +351,7 @@ Test(index_simd, tiles_of_products_have_the_same_bits)
 // A vector that is its centre, and a query of zeros, have nothing to divide by.
 Test(index_simd, nothing_left_of_a_vector_is_no_division_by_zero)
 {
-    begin_trial(128, CODES_EXTRA_BITS, best_level());
+    begin_trial(128, CODES_EXTRA_BITS, cpu_best());
     memset(trial.block, 0, codes_block_bytes(&trial.shape));
     trial.simd->encode(&trial.shape, trial.centre, trial.centre, 3, trial.block, trial.extra);
     ask(&lookups[0], 128);

@@ -253,6 +253,7 @@ Test(cpu, levels_have_names)
     cr_expect_str_eq(cpu_level_name(CPU_SCALAR), "scalar");
     cr_expect_str_eq(cpu_level_name(CPU_AVX2), "avx2");
     cr_expect_str_eq(cpu_level_name(CPU_AVX512), "avx512");
+    cr_expect_str_eq(cpu_level_name(CPU_NEON), "neon");
 }
 
 Test(cpu, says_what_is_there)
@@ -260,24 +261,39 @@ Test(cpu, says_what_is_there)
     cr_expect(ge(int, cpu_count(), 1));
     cr_expect(gt(sz, strlen(cpu_model()), 0));
     cr_expect(ne(chr, cpu_model()[0], ' '));
-    cr_expect(le(int, (int)cpu_best(), CPU_AVX512));
     cr_expect(cpu_best() == CPU_AVX512 || !cpu_has_bf16());
-    cr_expect(cpu_best() == CPU_SCALAR || cpu_has_sse42());
+    cr_expect(cpu_best() == CPU_SCALAR || cpu_best() == CPU_NEON || cpu_has_crc32c());
+#if defined(__aarch64__)
+    cr_expect(eq(int, (int)cpu_best(), CPU_NEON));
+#else
+    cr_expect(lt(int, (int)cpu_best(), CPU_NEON));
+#endif
+}
+
+Test(cpu, has_the_levels_below_the_best_of_its_own_kind)
+{
+    cr_expect(cpu_has(CPU_SCALAR));
+    cr_expect(cpu_has(cpu_best()));
+    cr_expect(eq(int, cpu_has(CPU_AVX2), cpu_best() == CPU_AVX2 || cpu_best() == CPU_AVX512));
+    cr_expect(eq(int, cpu_has(CPU_AVX512), cpu_best() == CPU_AVX512));
+    cr_expect(eq(int, cpu_has(CPU_NEON), cpu_best() == CPU_NEON));
 }
 
 Test(cpu, the_environment_lowers_the_level)
 {
     cr_assert(eq(int, setenv("RECO_CPU", "scalar", 1), 0));
     cr_expect(eq(int, (int)cpu_best(), CPU_SCALAR));
+    cr_expect(not(cpu_has(CPU_AVX2)));
+    cr_expect(not(cpu_has(CPU_NEON)));
     cr_expect(not(cpu_has_bf16()));
-    cr_expect(not(cpu_has_sse42()));
+    cr_expect(not(cpu_has_crc32c()));
 }
 
 Test(cpu, the_environment_never_raises_the_level)
 {
     cr_assert(eq(int, setenv("RECO_CPU", "avx512", 1), 0));
-    int wished = (int)cpu_best();
-    cr_expect(wished == CPU_AVX512 || !cpu_has_bf16());
+    cr_expect(eq(int, (int)cpu_best(), (int)cpu_hardware()));
+    cr_expect(cpu_best() == CPU_AVX512 || !cpu_has_bf16());
     FILE *info = fopen("/proc/cpuinfo", "r");
     bool listed = false;
     char line[8192];
@@ -285,13 +301,25 @@ Test(cpu, the_environment_never_raises_the_level)
         listed = listed || strstr(line, " avx512vl");
     if (info)
         (void)fclose(info);
-    cr_expect(listed || wished < CPU_AVX512);
+    cr_expect(listed || !cpu_has(CPU_AVX512));
+}
+
+// A level of another kind of CPU is neither lower nor higher.
+Test(cpu, the_environment_does_not_ask_for_another_kind_of_cpu)
+{
+#if defined(__aarch64__)
+    cr_assert(eq(int, setenv("RECO_CPU", "avx2", 1), 0));
+#else
+    cr_assert(eq(int, setenv("RECO_CPU", "neon", 1), 0));
+#endif
+    cr_expect(eq(int, (int)cpu_best(), (int)cpu_hardware()));
 }
 
 Test(cpu, a_wish_that_names_no_level_is_ignored)
 {
     cr_assert(eq(int, setenv("RECO_CPU", "sse9", 1), 0));
-    cr_expect(cpu_best() == CPU_SCALAR || cpu_has_sse42());
+    cr_expect(eq(int, (int)cpu_best(), (int)cpu_hardware()));
+#if defined(__x86_64__)
     FILE *info = fopen("/proc/cpuinfo", "r");
     bool has_avx2 = false;
     char line[8192];
@@ -299,5 +327,6 @@ Test(cpu, a_wish_that_names_no_level_is_ignored)
         has_avx2 = has_avx2 || (strstr(line, " avx2 ") && strstr(line, " f16c "));
     if (info)
         (void)fclose(info);
-    cr_expect(cpu_best() >= CPU_AVX2 || !has_avx2);
+    cr_expect(cpu_has(CPU_AVX2) || !has_avx2);
+#endif
 }
