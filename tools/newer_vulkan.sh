@@ -6,8 +6,8 @@
 #
 # Debian 12's glslang cannot compile cooperative matrices and its lavapipe cannot run them;
 # those of Debian 13 and its backports can. They run beside Debian 12's libraries by their
-# own dynamic loader. apt gets them, from the archive that this machine uses and checked with its keys,
-# with lists and a state of its own, so nothing of the system changes. About 80 MB are loaded, once.
+# own dynamic loader. packages_into.sh gets them, and nothing of the system changes. About 80 MB are
+# loaded, once.
 #
 # Then:  cmake -C PREFIX/reco.cmake -B build/newer -G Ninja && cmake --build build/newer
 #        VK_DRIVER_FILES=PREFIX/lavapipe.json ctest --test-dir build/newer -R gpu
@@ -24,39 +24,14 @@ if [ "$(dpkg --print-architecture)" != amd64 ]; then
 fi
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
+cd "$(dirname "$0")/.."
 root=$prefix/root
 libraries=$root/usr/lib/x86_64-linux-gnu
 packages="glslang-tools spirv-tools libvulkan1 vulkan-validationlayers mesa-vulkan-drivers/trixie-backports
 libc6 libstdc++6 libgcc-s1"
 
-if [ ! -e "$prefix/complete" ]; then
-    mkdir -p "$prefix"/apt/{lists,archives}/partial
-    : >"$prefix/apt/status" # nothing is installed: every dependency is loaded too
-    # shellcheck disable=SC2016 # apt's variables, not the shell's
-    archive=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-        sed -n 's/ \(bookworm\|trixie\)$//p' | head -n 1)
-    if [ -z "$archive" ]; then
-        echo "newer_vulkan.sh: apt here uses no archive of Debian 12 or 13" >&2
-        exit 1
-    fi
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
-        "$archive" trixie "$archive" trixie-backports >"$prefix/apt/sources.list"
-    get() {
-        apt-get -q -o Dir::Etc::SourceList="$prefix/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-            -o Dir::State::Lists="$prefix/apt/lists" -o Dir::State::Status="$prefix/apt/status" \
-            -o Dir::Cache="$prefix/apt" -o Dir::Cache::Archives="$prefix/apt/archives" \
-            -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1 "$@" >"$prefix/apt/log" 2>&1 ||
-            { tail -n 20 "$prefix/apt/log" >&2; exit 1; }
-    }
-    get update
-    # shellcheck disable=SC2086 # one word each
-    get install -y --no-install-recommends --download-only $packages
-    for deb in "$prefix"/apt/archives/*.deb; do
-        dpkg-deb -x "$deb" "$root"
-    done
-    rm -r "$prefix/apt"
-    touch "$prefix/complete"
-fi
+# shellcheck disable=SC2086 # one word each
+tools/packages_into.sh "$prefix" amd64 "trixie trixie-backports" $packages
 
 # Programs by the loader of the folder; glslang is called by its full name or by an older one.
 loader=$(readlink -f "$libraries/ld-linux-x86-64.so.2")

@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # setup.sh - installs what reco needs to build (and, with --tests, to be tested) on Debian.
 #
-# usage: tools/setup.sh [--tests]
+# usage: tools/setup.sh [--tests] [--arm64]
+#        tools/setup.sh --libraries
+#   --tests      also what tests need
+#   --arm64      also what building for arm64 on another machine needs (tools/arm64.sh)
+#   --libraries  installs nothing; prints the packages of the libraries that reco is built with
 # Quick, and needs no network, when everything is there already.
 set -eu
 
 usage() {
-    sed -n '3,7s/^# \{0,1\}//p' "$0"
+    sed -n '3,10s/^# \{0,1\}//p' "$0"
 }
 
 build="gcc g++ cmake ninja-build pkg-config libgrpc-dev protobuf-compiler libprotobuf-dev libprotobuf-c-dev
@@ -17,13 +21,16 @@ python3"
 tests="libcriterion-dev clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 python3-grpcio
 mesa-vulkan-drivers vulkan-validationlayers
 librsvg2-dev openssl man-db mandoc python3-prometheus-client zsh fish systemd curl"
+arm64="gcc-aarch64-linux-gnu g++-aarch64-linux-gnu qemu-user"
 
 wanted=$build
 for argument in "$@"; do
     case $argument in
-        --tests) wanted="$build $tests" ;;
+        --tests) wanted="$wanted $tests" ;;
+        --arm64) wanted="$wanted $arm64" ;;
+        --libraries) tr ' ' '\n' <<<"$build" | grep -- '-dev$'; exit 0 ;;
         --help) usage; exit 0 ;;
-        *) echo "setup.sh: unknown argument '$argument'; allowed: --tests, --help" >&2; exit 2 ;;
+        *) echo "setup.sh: unknown argument '$argument'; allowed: --tests, --arm64, --libraries, --help" >&2; exit 2 ;;
     esac
 done
 
