@@ -30,8 +30,12 @@ const struct dense_fma *dense_fma_best(void)
         return &dense_fma_avx512;
     if (cpu_hardware() >= CPU_AVX2)
         return &dense_fma_avx2;
-#endif
     return NULL;
+#elif defined(__aarch64__)
+    return &dense_fma_neon;
+#else
+    return NULL;
+#endif
 }
 
 enum status dense_open_kind(const struct dense_kind *kind, struct team *team, struct dense **out,

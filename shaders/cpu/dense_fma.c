@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tile keeps rows x 2 registers of sums and, for each step of the depth, loads two
 // registers of weights and one number of each row. 14 x 2 of 32 AVX-512 registers, or
-// 6 x 2 of 16 AVX2 ones, leave just room for those. Weights are fetched ahead, since the
+// 6 x 2 of 16 AVX2 ones, leave just room for those (NEON: 8 x 2 of 32; gcc 12 keeps more in memory). Weights are fetched ahead, since the
 // processor's own fetching stops at each page of 4 KiB.
 //
 // Intrinsics instead of the compiler's vectors: every multiply-add must be fused, in both
@@ -10,7 +10,13 @@
 #include "shaders/cpu/dense_fma.h"
 
 #include <assert.h>
+
+#if defined(__x86_64__)
 #include <immintrin.h>
+#else
+#include <arm_neon.h>
+#include <string.h>
+#endif
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -18,7 +24,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 #define INLINE static inline __attribute__((always_inline))
-#define LINE 16   // floats
+#define LINE ((size_t)(PANEL < 16 ? PANEL : 16)) // floats that are fetched at once
 #define AHEAD 512 // floats of the panel between what is fetched and what is used
 
 // Struct tags cannot name registers, so these are typedefs.
@@ -71,7 +77,7 @@ INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 {
     return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(sign)), b, a);
 }
-#else
+#elif defined(__x86_64__)
 #define LANES 8
 #define ROWS 6
 typedef __m256 lanes;
@@ -120,6 +126,72 @@ INLINE lanes absolute(lanes x)
 INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 {
     return _mm256_blendv_ps(b, a, sign);
+}
+#else
+#define LANES 4
+#define ROWS 8
+typedef float32x4_t lanes;
+typedef uint32_t some; // the first so many
+#define load vld1q_f32
+#define store vst1q_f32
+#define all vdupq_n_f32
+#define times vmulq_f32
+#define plus vaddq_f32
+#define less vsubq_f32
+#define over vdivq_f32
+
+INLINE lanes fused(lanes a, lanes b, lanes c)
+{
+    return vfmaq_f32(c, a, b);
+}
+
+// `b` where one is not a number, as on x86.
+INLINE lanes lower(lanes a, lanes b)
+{
+    return vbslq_f32(vcltq_f32(a, b), a, b);
+}
+
+INLINE lanes upper(lanes a, lanes b)
+{
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
+}
+
+INLINE some first_lanes(uint32_t count)
+{
+    return count;
+}
+
+INLINE lanes load_some(const float *from, some lane)
+{
+    float values[LANES] = {0};
+    memcpy(values, from, lane * sizeof(*from));
+    return load(values);
+}
+
+INLINE void store_some(float *to, some lane, lanes values)
+{
+    float all_values[LANES];
+    store(all_values, values);
+    memcpy(to, all_values, lane * sizeof(*to));
+}
+
+// values * 2^n, where `n_shifted` is n as a float plus 1.5 * 2^23.
+INLINE lanes scale_by(lanes values, lanes n_shifted)
+{
+    int32x4_t power = vshlq_n_s32(vreinterpretq_s32_f32(n_shifted), 23);
+    return times(values, vreinterpretq_f32_s32(vaddq_s32(power, vdupq_n_s32(127 << 23))));
+}
+
+INLINE lanes absolute(lanes x)
+{
+    return vabsq_f32(x);
+}
+
+// Where `sign` is below zero, `a`, otherwise `b`.
+INLINE lanes by_sign(lanes sign, lanes a, lanes b)
+{
+    int32x4_t below = vshrq_n_s32(vreinterpretq_s32_f32(sign), 31);
+    return vbslq_f32(vreinterpretq_u32_s32(below), a, b);
 }
 #endif
 
@@ -245,10 +317,10 @@ INLINE void run_rows(const struct dense_fma_tile *tile, const int rows)
     for (uint32_t k = tile->depth; k > 0; k--) {
         lanes w0 = load(panel);
         lanes w1 = load(panel + LANES);
-        _mm_prefetch((const char *)(panel + AHEAD), _MM_HINT_T0);
+        __builtin_prefetch(panel + AHEAD, 0, 3);
         if (PANEL > LINE)
-            _mm_prefetch((const char *)(panel + AHEAD + LINE), _MM_HINT_T0);
-        _mm_prefetch((const char *)fetch, _MM_HINT_T1);
+            __builtin_prefetch(panel + AHEAD + LINE, 0, 3);
+        __builtin_prefetch(fetch, 0, 2);
         fetch += LINE;
         UNROLL
         for (int r = 0; r < rows; r++) {
@@ -282,6 +354,8 @@ RUN_ROWS(6)
 #if ROWS > 6
 RUN_ROWS(7)
 RUN_ROWS(8)
+#endif
+#if ROWS > 8
 RUN_ROWS(9)
 RUN_ROWS(10)
 RUN_ROWS(11)
@@ -302,6 +376,8 @@ static void run(const struct dense_fma_tile *tile)
 #if ROWS > 6
         run_7,
         run_8,
+#endif
+#if ROWS > 8
         run_9,
         run_10,
         run_11,

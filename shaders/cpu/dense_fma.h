@@ -24,12 +24,13 @@
 struct dense_fma_tile {
     const float *source; // [rows][DENSE_FMA_STRIDE]
     const float *panel;  // [depth][panel columns], aligned to 64 bytes
-    const float *fetch;  // memory of 64 bytes * depth that is needed soon; only fetched
-    uint32_t depth;      // of the chunk
-    uint32_t rows;       // 1..rows of the table
-    uint32_t columns;    // live ones, 1..panel columns
-    bool first;          // of the chunks; otherwise `sums` holds those of the chunks before
-    bool last;           // sums are finished into `target`, otherwise left in `sums`
+    const float
+        *fetch; // memory of 64 bytes, or a panel's row, * depth that is needed soon; only fetched
+    uint32_t depth;   // of the chunk
+    uint32_t rows;    // 1..rows of the table
+    uint32_t columns; // live ones, 1..panel columns
+    bool first;       // of the chunks; otherwise `sums` holds those of the chunks before
+    bool last;        // sums are finished into `target`, otherwise left in `sums`
     enum dense_epilogue epilogue;
     float *sums;       // [rows][panel columns], aligned to 64 bytes
     const float *bias; // [panel columns]
@@ -55,6 +56,8 @@ const struct dense_fma *dense_fma_best(void);
 #if defined(__x86_64__)
 extern const struct dense_fma dense_fma_avx2;
 extern const struct dense_fma dense_fma_avx512;
+#elif defined(__aarch64__)
+extern const struct dense_fma dense_fma_neon;
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products by our own inner loop (dense_fma.h), where the CPU has fused multiply-adds.
 //
-// Weights lie in panels of 32 (AVX2: 16) columns, each [depth][columns], so that the inner loop reads them from front to back. A
+// Weights lie in panels of 32 (AVX2: 16, NEON: 8) columns, each [depth][columns], so that the inner loop reads them from front to back. A
 // job is a group of up to GROUP_ROWS rows and a piece of up to PIECE_PANELS panels: the group's rows are copied into the worker's
 // scratch memory, whose stride keeps them out of each other's cache lines, and each panel meets all of them before the next one. A
 // depth above DENSE_FMA_DEPTH is taken in chunks, the sums between two of them rest in scratch memory. So a chunk of the
