@@ -138,10 +138,14 @@ void fuser_select(const struct fuser_params *params, const struct fuser_hit *hit
     }
 
     float scores[K_MAX];
+    const float *payload[K_MAX];
     double weights[K_MAX];
-    for (uint32_t i = 0; i < out->count; i++)
+    for (uint32_t i = 0; i < out->count; i++) {
         scores[i] = hits[out->kept[i]].score;
-    fusion_weights(&params->fusion, scores, out->count, weights);
+        payload[i] = hits[out->kept[i]].payload;
+    }
+    fusion_weights(&params->fusion, params->dimension,
+                   &(struct fusion_neighbours){out->count, scores, payload}, weights);
     for (uint32_t i = 0; i < out->count; i++)
         out->weights[i] = (float)weights[i];
     if (params->fusion.mode == FUSION_NONE)

@@ -11,41 +11,74 @@
 
 #include "shaders/models/fusion_head.h"
 
-// The mode and constants of the sum that a head's residual starts from.
-static struct fusion_params start_of_head(const struct fusion_params *params)
+// Softmax in place, less the largest exponent, so that no exponential overflows.
+static void soften(double *values, size_t count)
 {
-    const struct fusion_config *config = &fusion_head_info(params->head)->config[params->modality];
-    return (struct fusion_params){
-        .mode = config->baseline == FUSION_BASELINE_WEIGHTED ? FUSION_WEIGHTED : FUSION_MEAN,
-        .beta = (double)config->beta,
-        .temperature = (double)config->temperature,
-    };
-}
-
-void fusion_weights(const struct fusion_params *params, const float *scores, size_t count,
-                    double *weights)
-{
-    assert(params && count <= K_WIRE_MAX);
-    assert((scores && weights) || count == 0);
-
-    struct fusion_params start;
-    if (params->mode == FUSION_HEAD) {
-        start = start_of_head(params);
-        params = &start;
-    }
-    // Softmax less its largest exponent, so that no exponential overflows.
-    double temperature = params->mode == FUSION_WEIGHTED ? params->temperature : 0;
     double largest = -HUGE_VAL;
     for (size_t i = 0; i < count; i++)
-        largest = fmax(largest, temperature * (double)scores[i]);
-
+        largest = fmax(largest, values[i]);
     double sum = 0;
     for (size_t i = 0; i < count; i++) {
-        weights[i] = exp(temperature * (double)scores[i] - largest);
-        sum += weights[i];
+        values[i] = exp(values[i] - largest);
+        sum += values[i];
     }
     for (size_t i = 0; i < count; i++)
-        weights[i] /= sum;
+        values[i] /= sum;
+}
+
+static double inner_product(const float *a, const float *b, uint32_t dimension)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < dimension; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+// agreement[i] = log(sum_j shares[j] * exp(sharpness * (<n_i, n_j> - 1)))
+static void agree(const struct fusion_params *params, uint32_t dimension,
+                  const struct fusion_neighbours *neighbours, const double *shares,
+                  double *agreement)
+{
+    size_t count = neighbours->count;
+    memset(agreement, 0, count * sizeof(*agreement));
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j <= i; j++) {
+            double product =
+                inner_product(neighbours->payload[i], neighbours->payload[j], dimension);
+            double alike = exp(params->sharpness * (product - 1));
+            agreement[i] += shares[j] * alike;
+            if (j < i)
+                agreement[j] += shares[i] * alike;
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        agreement[i] = log(agreement[i]);
+}
+
+void fusion_weights(const struct fusion_params *params, uint32_t dimension,
+                    const struct fusion_neighbours *neighbours, double *weights)
+{
+    assert(params && neighbours && neighbours->count <= K_WIRE_MAX);
+    assert((neighbours->scores && weights) || neighbours->count == 0);
+
+    struct fusion_params start = *params;
+    if (params->mode == FUSION_HEAD)
+        start = fusion_config_start(&fusion_head_info(params->head)->config[params->modality],
+                                    fusion_head_numbers(params->head, params->modality));
+    size_t count = neighbours->count;
+    double temperature = start.mode == FUSION_WEIGHTED ? start.temperature : 0;
+    for (size_t i = 0; i < count; i++)
+        weights[i] = temperature * (double)neighbours->scores[i];
+    soften(weights, count);
+    bool has_consensus = start.consensus < 0 || start.consensus > 0;
+    if (start.mode != FUSION_WEIGHTED || !has_consensus)
+        return;
+
+    double agreement[K_WIRE_MAX];
+    agree(&start, dimension, neighbours, weights, agreement);
+    for (size_t i = 0; i < count; i++)
+        weights[i] = temperature * (double)neighbours->scores[i] + start.consensus * agreement[i];
+    soften(weights, count);
 }
 
 bool fusion_scale_to_unit(double *values, uint32_t dimension)
@@ -81,7 +114,7 @@ void fusion_start(const struct fusion_params *params, const float *query, uint32
     assert(params && query && neighbours && start);
 
     double weights[K_WIRE_MAX];
-    fusion_weights(params, neighbours->scores, neighbours->count, weights);
+    fusion_weights(params, dimension, neighbours, weights);
     for (uint32_t i = 0; i < dimension; i++)
         start[i] = fused_element(params, query[i], neighbours, weights, i);
 }

@@ -3,7 +3,9 @@
 //
 // Training-free fusion, with q the query, n_i the payload rows and s_i the scores:
 //   mean      refined = normalise(q + beta * sum(n_i) / k)
-//   weighted  refined = normalise(q + beta * sum(softmax(temperature * s)_i * n_i))
+//   weighted  refined = normalise(q + beta * sum(softmax(temperature * s + consensus * A)_i * n_i))
+//             A_i = log(sum(softmax(temperature * s)_j * exp(sharpness * (<n_i, n_j> - 1)))), over all j: neighbours that
+//             agree with the others get more; with consensus 0 nothing of it is computed
 // and the gate g: result = normalise(q + g * (refined - q)); g = 0 gives q's own bits.
 // Iscen, Caron, Fathi, Schmid, "Retrieval-Enhanced Contrastive Vision-Text Models", ICLR
 // 2024, section 3.2 trains a transformer for this place; its equation (2) with equal weights is mean.
@@ -28,6 +30,7 @@
 
 #define FUSION_BETA_DEFAULT 2.0
 #define FUSION_TEMPERATURE_DEFAULT 20.0
+#define FUSION_SHARPNESS_DEFAULT 10.0
 
 struct fusion_head;
 
@@ -41,9 +44,11 @@ enum fusion_mode {
 struct fusion_params {
     enum fusion_mode mode;
     double beta;        // > 0
-    double temperature; // >= 0; weighted only
+    double temperature; // weighted only, and so the next two
+    double consensus;   // 0: none
+    double sharpness;
 
-    // FUSION_HEAD only, borrowed for each call; beta and temperature are then the head's own.
+    // FUSION_HEAD only, borrowed for each call; the constants above are then the head's own.
     struct fusion_head *head;
     enum modality modality; // of the query
 };
@@ -55,9 +60,9 @@ struct fusion_neighbours {
 };
 
 // Writes each neighbour's share to weights [count]; they sum to 1. Mean: all alike. Head: those of
-// the sum that its residual starts from.
-void fusion_weights(const struct fusion_params *params, const float *scores, size_t count,
-                    double *weights);
+// the sum that its residual starts from. The payload is read for a consensus only.
+void fusion_weights(const struct fusion_params *params, uint32_t dimension,
+                    const struct fusion_neighbours *neighbours, double *weights);
 
 // result [dimension] = the gated, refined, unit embedding; `gate` 0..1. With mode NONE, no
 // neighbour or gate 0 it is the query's bits. query and result may be the same array.

@@ -11,7 +11,7 @@
 #include "proto/base/limits.h"
 #include "shaders/models/fusion.h"
 
-#define CONSTANT_MAX 1000.0 // of beta and temperature
+#define CONSTANT_MAX 1000.0 // of beta, temperature and sharpness
 
 enum field_kind {
     FIELD_COUNT,  // uint32_t
@@ -40,11 +40,14 @@ static const struct field fields[] = {
     {"norm", FIELD_WORD, AT(norm), 0, 0, {"pre", "post", "none"}},
     {"baseline", FIELD_WORD, AT(baseline), 0, 0, {"weighted", "mean", "query", "none"}},
     {"activation", FIELD_WORD, AT(activation), 0, 0, {"gelu", "quick_gelu"}},
+    {"block", FIELD_SWITCH, AT(block), 0, 0, {NULL}},
     {"type_embedding", FIELD_SWITCH, AT(type_embedding), 0, 0, {NULL}},
     {"score_embedding", FIELD_SWITCH, AT(score_embedding), 0, 0, {NULL}},
     {"score_bias", FIELD_SWITCH, AT(score_bias), 0, 0, {NULL}},
+    {"consensus", FIELD_SWITCH, AT(consensus), 0, 0, {NULL}},
     {"beta", FIELD_NUMBER, AT(beta), 0, CONSTANT_MAX, {NULL}},
     {"temperature", FIELD_NUMBER, AT(temperature), 0, CONSTANT_MAX, {NULL}},
+    {"sharpness", FIELD_NUMBER, AT(sharpness), 0, CONSTANT_MAX, {NULL}},
     {"epsilon", FIELD_NUMBER, AT(epsilon), 1e-12, 1, {NULL}},
 };
 
@@ -80,9 +83,11 @@ struct fusion_config fusion_config_default(uint32_t dimension)
         .dimension = dimension,
         .heads = dimension % 64 == 0 && dimension / 64 <= FUSION_HEADS_MAX ? dimension / 64 : 1,
         .mlp = 4 * dimension,
+        .block = true,
         .type_embedding = true,
         .beta = (float)FUSION_BETA_DEFAULT,
         .temperature = (float)FUSION_TEMPERATURE_DEFAULT,
+        .sharpness = (float)FUSION_SHARPNESS_DEFAULT,
         .epsilon = 1e-5f,
     };
 }
@@ -131,6 +136,12 @@ static enum status check_named(const struct fusion_config *config, const char *n
     if (config->dimension % config->heads != 0)
         return reason_set(why, STATUS_INVALID, field_name(name, "heads", full, sizeof(full)),
                           "%u: must divide the dimension %u", config->heads, config->dimension);
+    if (config->consensus && config->baseline != FUSION_BASELINE_WEIGHTED)
+        return reason_set(why, STATUS_INVALID, field_name(name, "consensus", full, sizeof(full)),
+                          "true: allowed with the baseline weighted only");
+    if (!config->block && config->baseline >= FUSION_BASELINE_QUERY)
+        return reason_set(why, STATUS_INVALID, field_name(name, "block", full, sizeof(full)),
+                          "false: allowed with the baselines weighted and mean only");
     return STATUS_OK;
 }
 
@@ -262,24 +273,33 @@ void fusion_config_write(const struct fusion_config *config, struct json_writer 
 
 // --- the numbers
 
+// How many of beta, temperature, consensus and sharpness a head has.
+static uint32_t start_count(const struct fusion_config *config)
+{
+    if (config->baseline == FUSION_BASELINE_WEIGHTED)
+        return config->consensus ? 4 : 2;
+    return config->baseline == FUSION_BASELINE_MEAN ? 1 : 0;
+}
+
 struct fusion_layout fusion_layout_of(const struct fusion_config *config)
 {
     assert(config);
 
-    uint32_t d = config->dimension;
-    uint32_t mlp = config->mlp;
+    uint32_t d = config->block ? config->dimension : 0;
+    uint32_t mlp = config->block ? config->mlp : 0;
     uint32_t norm1 = config->norm == FUSION_NORM_NONE ? 0 : d;
     uint32_t norm2 = mlp > 0 ? norm1 : 0;
     uint32_t mlp_d = mlp > 0 ? d : 0;
+    uint32_t heads = config->block && config->score_bias ? config->heads : 0;
     struct fusion_layout layout =
         {
             .tensor =
                 {
+                    [FUSION_START] = {"start", 0, 0, 0, start_count(config), false},
                     [FUSION_TYPE] = {"type", 0, 0, 2, config->type_embedding ? d : 0, false},
                     [FUSION_SCORE_EMBEDDING] = {"score_embedding", 0, 0, 0,
                                                 config->score_embedding ? d : 0, false},
-                    [FUSION_SCORE_BIAS] = {"score_bias", 0, 0, 0,
-                                           config->score_bias ? config->heads : 0, false},
+                    [FUSION_SCORE_BIAS] = {"score_bias", 0, 0, 0, heads, false},
                     [FUSION_NORM1_GAIN] = {"norm1.gain", 0, 0, 0, norm1, false},
                     [FUSION_NORM1_BIAS] = {"norm1.bias", 0, 0, 0, norm1, false},
                     [FUSION_QUERY_WEIGHT] = {"query.weight", 0, 0, d, d, true},
@@ -291,7 +311,7 @@ struct fusion_layout fusion_layout_of(const struct fusion_config *config)
                     [FUSION_OUT_BIAS] = {"out.bias", 0, 0, 0, d, false},
                     [FUSION_NORM2_GAIN] = {"norm2.gain", 0, 0, 0, norm2, false},
                     [FUSION_NORM2_BIAS] = {"norm2.bias", 0, 0, 0, norm2, false},
-                    [FUSION_MLP1_WEIGHT] = {"mlp1.weight", 0, 0, mlp, d, true},
+                    [FUSION_MLP1_WEIGHT] = {"mlp1.weight", 0, 0, mlp, mlp_d, true},
                     [FUSION_MLP1_BIAS] = {"mlp1.bias", 0, 0, 0, mlp, false},
                     [FUSION_MLP2_WEIGHT] = {"mlp2.weight", 0, 0, mlp_d, mlp, true},
                     [FUSION_MLP2_BIAS] = {"mlp2.bias", 0, 0, 0, mlp_d, false},
@@ -305,6 +325,21 @@ struct fusion_layout fusion_layout_of(const struct fusion_config *config)
         layout.count += place->count;
     }
     return layout;
+}
+
+struct fusion_params fusion_config_start(const struct fusion_config *config, const float *numbers)
+{
+    assert(config && numbers);
+
+    uint32_t count = start_count(config);
+    const float *start = numbers + fusion_layout_of(config).tensor[FUSION_START].offset;
+    return (struct fusion_params){
+        .mode = config->baseline == FUSION_BASELINE_WEIGHTED ? FUSION_WEIGHTED : FUSION_MEAN,
+        .beta = count > 0 ? (double)start[0] : 0.0,
+        .temperature = count > 1 ? (double)start[1] : 0.0,
+        .consensus = count > 2 ? (double)start[2] : 0.0,
+        .sharpness = count > 3 ? (double)start[3] : 0.0,
+    };
 }
 
 // splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
@@ -334,6 +369,9 @@ void fusion_config_begin(const struct fusion_config *config, uint64_t seed, floa
             numbers[place->offset + n] = bound * unit;
         }
     }
+    const float start[] = {config->beta, config->temperature, 0.0f, config->sharpness};
+    memcpy(numbers + layout.tensor[FUSION_START].offset, start,
+           layout.tensor[FUSION_START].count * sizeof(*start));
     for (size_t i = 0; i < sizeof(ones) / sizeof(ones[0]); i++) {
         const struct fusion_place *place = &layout.tensor[ones[i]];
         for (size_t n = 0; n < place->count; n++)

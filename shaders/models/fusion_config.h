@@ -3,15 +3,17 @@
 //
 // With q the query, n_i the payload rows and s_i their scores (a set, no order):
 //
-//   w      = softmax(temperature * s)       start = q + beta * sum(w_i n_i)   (baseline)
+//   w      = softmax(temperature * s + consensus * A)       start = q + beta * sum(w_i n_i)   (baseline)
+//   A_i    = log(sum(softmax(temperature * s)_j * exp(sharpness * (<n_i, n_j> - 1))))         over all j
 //   x_0    = q + type[0]                    x_i = n_i + type[1] + s_i * score_embedding
 //   y      = norm1(x)                       (norm pre; else y = x)
 //   l_hi   = <Wq y_0 + bq, Wk y_i>_h / sqrt(d / heads) + score_bias_h * s_i   (i >= 1 the last term)
 //   o_h    = sum(softmax(l_h)_i (Wv y_i + bv)_h) over i = 0..k
 //   h      = x_0 + Wo o + bo                (norm post: norm1 of that)
 //   out    = h + W2 f(W1 norm2(h) + b1) + b2    (norm post: norm2(h + W2 f(W1 h + b1) + b2))
-//   refined = normalise(start + out - x_0), or normalise(out) with baseline none
+//   refined = normalise(start + out - x_0), or normalise(out) with baseline none, or normalise(start) without block
 //
+// beta, temperature, consensus and sharpness are numbers of the head, learned like the others.
 // Keys have no bias: it would add the same to every logit of a query, which softmax does not see.
 //
 // All numbers of one head are one array of floats, tensor by tensor in the order of FUSION_TENSORS.
@@ -39,7 +41,7 @@ enum fusion_norm {
 };
 
 enum fusion_baseline {
-    FUSION_BASELINE_WEIGHTED, // start = q + beta * sum(softmax(temperature * s)_i n_i)
+    FUSION_BASELINE_WEIGHTED, // start = q + beta * sum(w_i n_i)
     FUSION_BASELINE_MEAN,     // start = q + beta * sum(n_i) / k
     FUSION_BASELINE_QUERY,    // start = q
     FUSION_BASELINE_NONE,     // refined = normalise(out)
@@ -57,16 +59,19 @@ struct fusion_config {
     enum fusion_norm norm;
     enum fusion_baseline baseline;
     enum fusion_activation activation;
+    bool block; // the transformer; without it only what the residual starts from is left
     bool type_embedding;
     bool score_embedding;
     bool score_bias;
-    float beta;        // 0..1000
+    bool consensus;    // neighbours that agree get more; with baseline weighted only. Begins at 0
+    float beta;        // 0..1000; what it begins with, and so the next two
     float temperature; // 0..1000
+    float sharpness;   // 0..1000
     float epsilon;     // of the norms, 1e-12..1
 };
 
 // What is used unless said otherwise: heads of 64, MLP of 4 d, pre-norm, GELU, type embeddings, no scores,
-// weighted baseline with the constants of fusion.h, epsilon 1e-5.
+// weighted baseline with the constants of fusion.h, no consensus (sharpness 10), epsilon 1e-5.
 struct fusion_config fusion_config_default(uint32_t dimension);
 
 // STATUS_INVALID with field, value and what is allowed.
@@ -80,6 +85,7 @@ void fusion_config_write(const struct fusion_config *config, struct json_writer 
 
 // Name in a file, rows (0: a vector), columns, whether weight decay applies.
 enum fusion_tensor {
+    FUSION_START,           // beta, temperature, consensus, sharpness: as many as there are
     FUSION_TYPE,            // [2][d]: query, neighbour
     FUSION_SCORE_EMBEDDING, // [d]
     FUSION_SCORE_BIAS,      // [heads]
@@ -107,7 +113,7 @@ struct fusion_place {
     size_t count;     // of numbers; 0: this head has no such tensor
     uint32_t rows;    // 0: a vector of `columns`
     uint32_t columns;
-    bool decays; // matrices do; biases, gains, types and what belongs to scores do not
+    bool decays; // matrices do; start, biases, gains, types and what belongs to scores do not
 };
 
 struct fusion_layout {
@@ -118,8 +124,12 @@ struct fusion_layout {
 // `config` has been checked.
 struct fusion_layout fusion_layout_of(const struct fusion_config *config);
 
+// What the numbers of a head start from, as fusion.h takes it: without baseline `beta` is 0.
+struct fusion_params;
+struct fusion_params fusion_config_start(const struct fusion_config *config, const float *numbers);
+
 // Fills the `fusion_layout_of(config).count` numbers of a new head: matrices uniform in
-// +-sqrt(3 / depth), gains 1, all else 0, the output layers Wo and W2 too. So a head with pre-norm or none
+// +-sqrt(3 / depth), gains 1, the start as the config says, all else 0, the output layers Wo and W2 too. So a head with pre-norm or none
 // begins as its baseline, to the bit. The same seed gives the same numbers.
 void fusion_config_begin(const struct fusion_config *config, uint64_t seed, float *numbers);
 

@@ -230,6 +230,8 @@ enum status fusion_head_prepare(struct fusion_head *head, uint32_t threads, stru
     size_t rows = ROWS_MAX;
     for (uint32_t s = 0; s < FUSION_HEAD_SIDES; s++) {
         const struct fusion_config *config = &head->info.config[s];
+        if (!config->block)
+            continue;
         size_t fit = ROWS_FLOATS / ((size_t)config->heads * config->dimension);
         rows = fit < rows ? fit : rows;
         widest = config->mlp > widest ? config->mlp : widest;
@@ -250,8 +252,10 @@ enum status fusion_head_prepare(struct fusion_head *head, uint32_t threads, stru
     status = ops_alloc(head->ops, count, &head->source, why);
     if (status == STATUS_OK)
         status = ops_alloc(head->ops, count, &head->target, why);
-    for (uint32_t s = 0; s < FUSION_HEAD_SIDES && status == STATUS_OK; s++)
-        status = prepare_side(head->ops, &head->info.config[s], &head->side[s], why);
+    for (uint32_t s = 0; s < FUSION_HEAD_SIDES && status == STATUS_OK; s++) {
+        if (head->info.config[s].block)
+            status = prepare_side(head->ops, &head->info.config[s], &head->side[s], why);
+    }
     return status;
 }
 
@@ -334,6 +338,7 @@ static void make_token(const struct run *run, const float *payload, float score,
 {
     uint32_t d = run->config->dimension;
     const float *type = type_of(run, 1);
+    assert(payload && run->side->numbers);
     const struct fusion_place *embedding = &run->side->layout.tensor[FUSION_SCORE_EMBEDDING];
     for (uint32_t i = 0; i < d; i++)
         token[i] = type ? payload[i] + type[i] : payload[i];
@@ -408,11 +413,7 @@ static bool finish_query(const struct run *run, uint32_t row)
     struct fusion_head_query *query = &run->queries[row];
     const float *out = run->arrays.hidden + (size_t)row * d;
     const float *x0 = run->arrays.x0 + (size_t)row * d;
-    const struct fusion_params start = {
-        .mode = config->baseline == FUSION_BASELINE_WEIGHTED ? FUSION_WEIGHTED : FUSION_MEAN,
-        .beta = config->baseline < FUSION_BASELINE_QUERY ? (double)config->beta : 0.0,
-        .temperature = (double)config->temperature,
-    };
+    const struct fusion_params start = fusion_config_start(config, run->side->numbers);
     float scores[K_WIRE_MAX];
     const float *payload[K_WIRE_MAX];
     double refined[DIMENSION_MAX];
@@ -424,7 +425,7 @@ static bool finish_query(const struct run *run, uint32_t row)
         fusion_start(&start, query->query, d,
                      &(struct fusion_neighbours){query->neighbours.count, scores, payload},
                      refined);
-        for (uint32_t i = 0; i < d; i++)
+        for (uint32_t i = 0; i < d && config->block; i++)
             refined[i] += (double)(out[i] - x0[i]);
     }
     if (!fusion_scale_to_unit(refined, d))
@@ -521,9 +522,9 @@ static enum status perceive(const struct run *run)
     return status;
 }
 
-static enum status run_rows(struct run *run)
+// The transformer: x_0 and out of every query.
+static enum status run_block(const struct run *run)
 {
-    run->arrays = arrays_at(run->config, run->rows, run->head->scratch);
     for (uint32_t row = 0; row < run->rows; row++)
         make_query_token(run, row);
     enum status status = carry(run);
@@ -531,8 +532,13 @@ static enum status run_rows(struct run *run)
         attend_all(run, row);
     if (status == STATUS_OK)
         status = output(run);
-    if (status == STATUS_OK)
-        status = perceive(run);
+    return status == STATUS_OK ? perceive(run) : status;
+}
+
+static enum status run_rows(struct run *run)
+{
+    run->arrays = arrays_at(run->config, run->rows, run->head->scratch);
+    enum status status = run->config->block ? run_block(run) : STATUS_OK;
     for (uint32_t row = 0; row < run->rows && status == STATUS_OK; row++) {
         struct fusion_head_query *query = &run->queries[row];
         query->status = STATUS_OK;

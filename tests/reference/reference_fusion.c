@@ -139,54 +139,97 @@ static void perceive(const struct reference_fusion *args, double *h)
     free(added);
 }
 
+// The shares of the neighbours in what the residual starts from.
+static void share_out(const struct reference_fusion *args, double *weights)
+{
+    size_t d = args->config->dimension;
+    const double *start = tensor(args, FUSION_START);
+    if (args->config->baseline != FUSION_BASELINE_WEIGHTED) {
+        for (size_t i = 0; i < args->count; i++)
+            weights[i] = 1.0 / (double)args->count;
+        return;
+    }
+    for (size_t i = 0; i < args->count; i++)
+        weights[i] = start[1] * args->scores[i];
+    softmax(weights, args->count);
+    if (!args->config->consensus)
+        return;
+    double *second = calloc(args->count + 1, sizeof(*second));
+    for (size_t i = 0; i < args->count; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < args->count; j++) {
+            double product = 0;
+            for (size_t c = 0; c < d; c++)
+                product += args->payload[i * d + c] * args->payload[j * d + c];
+            sum += weights[j] * exp(start[3] * (product - 1));
+        }
+        second[i] = start[1] * args->scores[i] + start[2] * log(sum);
+    }
+    softmax(second, args->count);
+    memcpy(weights, second, args->count * sizeof(*weights));
+    free(second);
+}
+
 // What the residual starts from.
 static void make_start(const struct reference_fusion *args, double *start)
 {
-    const struct fusion_config *config = args->config;
-    size_t d = config->dimension;
-    double *weights = calloc(args->count + 1, sizeof(*weights));
+    size_t d = args->config->dimension;
     memcpy(start, args->query, d * sizeof(*start));
-    for (size_t i = 0; i < args->count; i++)
-        weights[i] = config->baseline == FUSION_BASELINE_WEIGHTED
-                         ? (double)config->temperature * args->scores[i]
-                         : 0;
-    softmax(weights, args->count);
-    for (size_t i = 0; i < args->count && config->baseline < FUSION_BASELINE_QUERY; i++) {
+    if (args->config->baseline >= FUSION_BASELINE_QUERY)
+        return;
+    double beta = tensor(args, FUSION_START)[0];
+    double *weights = calloc(args->count + 1, sizeof(*weights));
+    share_out(args, weights);
+    for (size_t i = 0; i < args->count; i++) {
         for (size_t c = 0; c < d; c++)
-            start[c] += (double)config->beta * weights[i] * args->payload[i * d + c];
+            start[c] += beta * weights[i] * args->payload[i * d + c];
     }
     free(weights);
 }
 
-void reference_fusion(const struct reference_fusion *args, double *refined)
+// out of the query's token, and that token x_0.
+static void transform(const struct reference_fusion *args, double *out, double *x0)
 {
     const struct fusion_config *config = args->config;
     size_t d = config->dimension;
-    memcpy(refined, args->query, d * sizeof(*refined));
-    if (args->count == 0)
-        return;
     double *x = calloc((args->count + 1) * d, sizeof(*x));
     double *y = calloc((args->count + 1) * d, sizeof(*y));
-    double *h = calloc(d, sizeof(*h));
-    double *start = calloc(d, sizeof(*start));
     make_tokens(args, x);
+    memcpy(x0, x, d * sizeof(*x0));
     memcpy(y, x, (args->count + 1) * d * sizeof(*y));
     if (config->norm == FUSION_NORM_PRE)
         norm(args, FUSION_NORM1_GAIN, FUSION_NORM1_BIAS, args->count + 1, y);
-    attend(args, y, h);
+    attend(args, y, out);
     for (size_t c = 0; c < d; c++)
-        h[c] += x[c];
+        out[c] += x[c];
     if (config->norm == FUSION_NORM_POST)
-        norm(args, FUSION_NORM1_GAIN, FUSION_NORM1_BIAS, 1, h);
-    perceive(args, h);
+        norm(args, FUSION_NORM1_GAIN, FUSION_NORM1_BIAS, 1, out);
+    perceive(args, out);
     if (config->norm == FUSION_NORM_POST && config->mlp > 0)
-        norm(args, FUSION_NORM2_GAIN, FUSION_NORM2_BIAS, 1, h);
-    make_start(args, start);
-    for (size_t c = 0; c < d; c++)
-        refined[c] = config->baseline == FUSION_BASELINE_NONE ? h[c] : start[c] + h[c] - x[c];
-    reference_normalise(refined, d);
+        norm(args, FUSION_NORM2_GAIN, FUSION_NORM2_BIAS, 1, out);
     free(x);
     free(y);
-    free(h);
-    free(start);
+}
+
+void reference_fusion(const struct reference_fusion *args, double *refined)
+{
+    size_t d = args->config->dimension;
+    assert(d > 0);
+    memcpy(refined, args->query, d * sizeof(*refined));
+    if (args->count == 0)
+        return;
+    double *out = calloc(d, sizeof(*out));
+    double *x0 = calloc(d, sizeof(*x0));
+    if (args->config->block)
+        transform(args, out, x0);
+    if (args->config->baseline == FUSION_BASELINE_NONE) {
+        memcpy(refined, out, d * sizeof(*refined));
+    } else {
+        make_start(args, refined);
+        for (size_t c = 0; c < d; c++)
+            refined[c] += out[c] - x0[c];
+    }
+    reference_normalise(refined, d);
+    free(out);
+    free(x0);
 }

@@ -26,6 +26,7 @@ void random_head_unit(uint64_t *state, uint32_t dimension, float *values)
 void random_head_numbers(const struct fusion_config *config, uint64_t seed, float *numbers)
 {
     struct fusion_layout layout = fusion_layout_of(config);
+    const float start[] = {1.5f, 5.0f, 0.7f, 3.0f};
     uint64_t state = seed;
     for (int t = 0; t < FUSION_TENSOR_COUNT; t++) {
         const struct fusion_place *place = &layout.tensor[t];
@@ -34,6 +35,8 @@ void random_head_numbers(const struct fusion_config *config, uint64_t seed, floa
         for (size_t i = 0; i < place->count; i++)
             numbers[place->offset + i] =
                 (is_gain ? 1.0f : 0.0f) + scale * random_head_float(&state);
+        for (size_t i = 0; i < place->count && t == FUSION_START; i++)
+            numbers[place->offset + i] += start[i];
     }
 }
 

@@ -151,7 +151,7 @@ Test(fusion, weights_sum_to_one_at_any_temperature)
         const struct fusion_params params = {
             .mode = FUSION_WEIGHTED, .beta = 2, .temperature = temperatures[t]};
         double weights[4];
-        fusion_weights(&params, scores, 4, weights);
+        fusion_weights(&params, 2, &(struct fusion_neighbours){4, scores, NULL}, weights);
         cr_expect(epsilon_eq(dbl, weights[0] + weights[1] + weights[2] + weights[3], 1, 1e-12));
         cr_expect(eq(dbl, weights[0], weights[1]));
         cr_expect(ge(dbl, weights[0], weights[2]));

@@ -22,6 +22,7 @@
 #define DIMENSION 24u
 #define NEIGHBOURS_MAX 40u
 #define ERROR_MAX 1e-11
+#define CONFIGS 15
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 struct scene {
@@ -120,10 +121,10 @@ static void expect_as_the_oracle(struct fusion_head *head, enum modality side, s
 }
 
 // Every choice, one away from the default and some together.
-static size_t all_configs(uint32_t d, struct fusion_config out[12])
+static size_t all_configs(uint32_t d, struct fusion_config out[CONFIGS])
 {
     size_t count = 0;
-    for (size_t i = 0; i < 12; i++)
+    for (size_t i = 0; i < CONFIGS; i++)
         out[i] = random_head_info(d, SPACE).config[0];
     out[count++].heads = d % 4 == 0 ? 4 : 1;
     out[count++].norm = FUSION_NORM_POST;
@@ -142,6 +143,12 @@ static size_t all_configs(uint32_t d, struct fusion_config out[12])
     out[count].norm = FUSION_NORM_NONE;
     out[count].type_embedding = false;
     out[count++].mlp = 7;
+    out[count++].consensus = true;
+    out[count].consensus = true;
+    out[count++].block = false;
+    out[count].baseline = FUSION_BASELINE_MEAN;
+    out[count++].block = false;
+    cr_assert(eq(sz, count, CONFIGS));
     return count;
 }
 
@@ -151,7 +158,7 @@ Test(fusion_head, computes_the_function_of_each_config)
                                     NEIGHBOURS_MAX}; // the last: more than it was trained with
     static const uint32_t dimensions[] = {1, 7, DIMENSION, 128};
     for (size_t n = 0; n < COUNT(dimensions); n++) {
-        struct fusion_config configs[12];
+        struct fusion_config configs[CONFIGS];
         size_t config_count = all_configs(dimensions[n], configs);
         for (size_t c = 0; c < config_count; c++) {
             struct fusion_head_info info = random_head_info(dimensions[n], "test");
@@ -266,8 +273,8 @@ Test(fusion_head, a_new_head_is_its_baseline_to_the_last_bit)
         cr_assert(eq(int, fusion_refine(&trained, scene->query, DIMENSION, &neighbours, 1, got),
                      STATUS_OK));
         cr_expect(memcmp(got, want, sizeof(got)) == 0);
-        fusion_weights(&plain, scene->scores, 10, shares[0]);
-        fusion_weights(&trained, scene->scores, 10, shares[1]);
+        fusion_weights(&plain, DIMENSION, &neighbours, shares[0]);
+        fusion_weights(&trained, DIMENSION, &neighbours, shares[1]);
         cr_expect(memcmp(shares[0], shares[1], sizeof(shares[0])) == 0);
         free(scene);
         fusion_head_close(&head);
