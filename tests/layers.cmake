@@ -24,7 +24,7 @@ set(may_use_shaders/kernels "shaders/kernels|proto/base")
 set(may_use_shaders/gpu "shaders/(gpu|kernels)|proto/base")
 set(may_use_shaders/cpu "shaders/cpu|proto/base")
 set(may_use_shaders/ops "shaders/(ops|kernels|gpu|cpu)|proto/base")
-set(may_use_shaders/models "shaders/(models|ops)|proto/base")
+set(may_use_shaders/models "shaders/(models|ops|cpu)|proto/base") # cpu: training, which has no other device
 set(may_use_shard_node/index "shard_node|proto/base") # rows and distances, not the store
 set(may_use_shard_node "shard_node|proto/[a-z]+") # never shaders: a shard needs no GPU
 set(may_use_coordinator "coordinator|shaders/(models|ops)|proto/[a-z]+") # never shard_node: they meet in shard.proto

@@ -233,3 +233,73 @@ void reference_fusion(const struct reference_fusion *args, double *refined)
     free(out);
     free(x0);
 }
+
+enum pairing { TARGET, OTHER, OUT };
+
+static enum pairing pairing_of(const struct reference_fusion_batch *batch, size_t i, size_t j)
+{
+    if (i == j)
+        return TARGET;
+    if (!batch->entities || batch->entities[i] != batch->entities[j])
+        return OTHER;
+    return batch->same_is_positive ? TARGET : OUT;
+}
+
+// Mean cross entropy over the rows of scale * a b^T.
+static double row_loss(const struct reference_fusion_batch *batch, const double *a, const double *b)
+{
+    size_t d = batch->config[0]->dimension;
+    double total = 0;
+    for (size_t i = 0; i < batch->pairs; i++) {
+        double sum = 0;
+        double targets = 0;
+        size_t count = 0;
+        for (size_t j = 0; j < batch->pairs; j++) {
+            double logit = 0;
+            for (size_t c = 0; c < d; c++)
+                logit += a[i * d + c] * b[j * d + c];
+            logit *= exp(batch->log_scale);
+            enum pairing pairing = pairing_of(batch, i, j);
+            if (pairing != OUT)
+                sum += exp(logit - exp(batch->log_scale));
+            if (pairing == TARGET) {
+                targets += logit;
+                count++;
+            }
+        }
+        total += log(sum) + exp(batch->log_scale) - targets / (double)count;
+    }
+    return total / (double)batch->pairs;
+}
+
+double reference_fusion_loss(const struct reference_fusion_batch *batch)
+{
+    size_t d = batch->config[0]->dimension;
+    double *refined[2];
+    for (size_t s = 0; s < 2; s++) {
+        refined[s] = calloc(batch->pairs * d + 1, sizeof(double));
+        for (size_t i = 0; i < batch->pairs; i++)
+            reference_fusion(
+                &(struct reference_fusion){
+                    .config = batch->config[s],
+                    .numbers = batch->numbers[s],
+                    .query = batch->embeddings[s] + i * d,
+                    .payload = batch->payload[s] + i * batch->k * d,
+                    .scores = batch->scores[s] + i * batch->k,
+                    .count = batch->counts[s][i],
+                },
+                refined[s] + i * d);
+    }
+    const double *const terms[3][2] = {{refined[0], refined[1]},
+                                       {refined[0], batch->embeddings[1]},
+                                       {batch->embeddings[0], refined[1]}};
+    double loss = 0;
+    for (size_t t = 0; t < 3; t++)
+        loss += batch->weight[t] *
+                (row_loss(batch, terms[t][0], terms[t][1]) +
+                 row_loss(batch, terms[t][1], terms[t][0])) /
+                2;
+    free(refined[0]);
+    free(refined[1]);
+    return loss;
+}
