@@ -335,6 +335,8 @@ static void begin_models(struct service_call *call)
         .device = text_of(compute_device(call->backend->compute)),
         .templates = &template,
         .template_count = 1,
+        .fusion_beta = (float)clip->fusion_beta,
+        .fusion_temperature = (float)clip->fusion_temperature,
     };
     struct api_model_list list = {.models = &info, .count = 1};
     struct buffer reply = {0};

@@ -23,6 +23,7 @@
 #ifndef RECO_TOOLS_DATASET_H
 #define RECO_TOOLS_DATASET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -57,6 +58,7 @@ enum dataset_role {
 struct dataset_params {
     int format;                         // of a manifest on stdin; -1: none was given
     const char *columns[DATASET_ROLES]; // names of the user's own; NULL: the usual ones
+    bool labelled; // the .cls of a tar's sample is told, and such a sample needs no caption
 };
 
 // Takes "ROLE=NAME"; `params` points into it. STATUS_INVALID.
@@ -71,7 +73,8 @@ enum dataset_step {
 
 struct dataset_item {
     struct api_ingest_record record;
-    const char *name; // for people: path, "SHARD.tar: STEM", "images.npy row 5"
+    const char *name;  // for people: path, "SHARD.tar: STEM", "images.npy row 5"
+    struct text label; // what its .cls says, where params.labelled is set; {NULL, 0}: it has none
 };
 
 // Looks at all sources: which kind each is, which pictures a folder has, whether arrays fit.

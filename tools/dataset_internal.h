@@ -117,7 +117,7 @@ size_t dataset_folder_count(const struct dataset_folder *folder);
 size_t dataset_tar_stem_bytes(const char *name);
 
 struct dataset_tar;
-enum status dataset_tar_open(const char *path, struct dataset_tar **out,
+enum status dataset_tar_open(const char *path, bool labelled, struct dataset_tar **out,
                              struct reason *why) MUST_CHECK;
 enum dataset_step dataset_tar_next(struct dataset_tar *tar, struct arena *arena,
                                    struct dataset_item *out, struct reason *why);

@@ -31,6 +31,7 @@ struct dataset {
     uint64_t rows; // of all arrays so far
     uint32_t dimension;
     bool has_pictures;
+    bool labelled;
 };
 
 static struct part *add_part(struct dataset *dataset)
@@ -312,6 +313,7 @@ enum status dataset_open(const char *const *sources, size_t count,
 
     struct dataset *dataset = mem_alloc(sizeof(*dataset));
     dataset->params = params ? params : &none;
+    dataset->labelled = dataset->params->labelled;
     dataset->total_known = true;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < count && !status;) {
@@ -346,8 +348,8 @@ void dataset_close(struct dataset **dataset)
     *dataset = NULL;
 }
 
-static enum dataset_step next_of(struct part *part, struct arena *arena, struct dataset_item *out,
-                                 struct reason *why)
+static enum dataset_step next_of(struct part *part, bool labelled, struct arena *arena,
+                                 struct dataset_item *out, struct reason *why)
 {
     if (part->folder)
         return dataset_folder_next(part->folder, arena, out, why);
@@ -361,7 +363,7 @@ static enum dataset_step next_of(struct part *part, struct arena *arena, struct 
         return dataset_tar_next(part->open_tar, arena, out, why);
 
     *out = (struct dataset_item){.name = dataset_format(arena, "%s", part->tar)};
-    if (!dataset_tar_open(part->tar, &part->open_tar, why))
+    if (!dataset_tar_open(part->tar, labelled, &part->open_tar, why))
         return dataset_tar_next(part->open_tar, arena, out, why);
     why->field[0] = 0; // the item's name says it
     mem_free(part->tar);
@@ -373,7 +375,8 @@ enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
                                struct dataset_item *out, struct reason *why)
 {
     while (dataset->at < dataset->count) {
-        enum dataset_step step = next_of(&dataset->parts[dataset->at], arena, out, why);
+        enum dataset_step step =
+            next_of(&dataset->parts[dataset->at], dataset->labelled, arena, out, why);
         if (step != DATASET_END)
             return step;
         dataset_tar_close(&dataset->parts[dataset->at].open_tar);

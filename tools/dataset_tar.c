@@ -19,9 +19,11 @@
 #include "tools/dataset_internal.h"
 
 #define BLOCK_BYTES ((size_t)1 << 20)
+#define LABEL_FILE_BYTES_MAX ((size_t)4096) // of a .cls, which is a number or a name
 
 struct dataset_tar {
     char *path;
+    bool labelled;
     char *shard; // file name without its extensions
     struct archive *archive;
     struct archive_entry *entry; // read, not yet used; NULL: none
@@ -34,7 +36,7 @@ struct dataset_tar {
 // What one sample has so far; everything lives in the arena.
 struct sample {
     struct text stem;
-    struct bytes image, txt, json;
+    struct bytes image, txt, json, label;
     bool bad; // `why` is set
 };
 
@@ -48,7 +50,8 @@ size_t dataset_tar_stem_bytes(const char *name)
     return 0;
 }
 
-enum status dataset_tar_open(const char *path, struct dataset_tar **out, struct reason *why)
+enum status dataset_tar_open(const char *path, bool labelled, struct dataset_tar **out,
+                             struct reason *why)
 {
     if (!dataset_is_file(path))
         return reason_set(why, STATUS_NOT_FOUND, path, "no such file");
@@ -56,6 +59,7 @@ enum status dataset_tar_open(const char *path, struct dataset_tar **out, struct 
     struct dataset_tar *tar = mem_alloc(sizeof(*tar));
     const char *slash = strrchr(path, '/');
     tar->path = mem_copy_text(path);
+    tar->labelled = labelled;
     tar->shard = mem_copy_text(slash ? slash + 1 : path);
     tar->shard[dataset_tar_stem_bytes(tar->shard)] = 0;
 
@@ -211,6 +215,8 @@ static void take_member(struct dataset_tar *tar, struct text extension, struct a
         status = read_member(tar, ".txt", DATASET_SIDECAR_BYTES_MAX, arena, &sample->txt, why);
     else if (text_equal(extension, text_of("json")))
         status = read_member(tar, ".json", DATASET_SIDECAR_BYTES_MAX, arena, &sample->json, why);
+    else if (tar->labelled && text_equal(extension, text_of("cls")))
+        status = read_member(tar, ".cls", LABEL_FILE_BYTES_MAX, arena, &sample->label, why);
     sample->bad = sample->bad || status != STATUS_OK;
 }
 
@@ -264,9 +270,24 @@ static enum status make_record(const struct dataset_tar *tar, const struct sampl
     if (!status && !sample->image.data)
         status = reason_set(why, STATUS_INVALID, NULL,
                             "the sample has no picture (jpg, jpeg, png, webp or gif)");
-    if (!status && !sample->txt.data && !sample->json.data)
-        status = reason_set(why, STATUS_INVALID, "caption", "the sample has no .txt and no .json");
-    return status ? status : dataset_check(record, true, why);
+    const bool needs_caption = !sample->label.data;
+    if (!status && needs_caption && !sample->txt.data && !sample->json.data)
+        status = reason_set(why, STATUS_INVALID, tar->labelled ? "label" : "caption",
+                            "the sample has no .txt and no .json%s",
+                            tar->labelled ? ", and no .cls" : "");
+    return status ? status : dataset_check(record, needs_caption, why);
+}
+
+static enum status take_label(const struct sample *sample, struct dataset_item *out,
+                              struct reason *why)
+{
+    if (!sample->label.data)
+        return STATUS_OK;
+    out->label =
+        dataset_trimmed((struct text){(const char *)sample->label.data, sample->label.count});
+    if (!out->label.bytes || !bytes_is_utf8(out->label.data, out->label.bytes))
+        return reason_set(why, STATUS_INVALID, ".cls", "is empty or not UTF-8");
+    return STATUS_OK;
 }
 
 enum dataset_step dataset_tar_next(struct dataset_tar *tar, struct arena *arena,
@@ -287,7 +308,8 @@ enum dataset_step dataset_tar_next(struct dataset_tar *tar, struct arena *arena,
         dataset_format(arena, "%s: %.*s", tar->path, (int)sample.stem.bytes, sample.stem.data);
     out->name = name ? name : tar->path;
     tar->samples++;
-    if (sample.bad || make_record(tar, &sample, arena, &out->record, why))
+    if (sample.bad || make_record(tar, &sample, arena, &out->record, why) ||
+        take_label(&sample, out, why))
         return DATASET_BAD;
     return DATASET_ITEM;
 }

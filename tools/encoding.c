@@ -105,8 +105,7 @@ static enum status encode_request(struct run *run)
     return api_encode_texts_request(&message, &run->request);
 }
 
-// Which item a reason is about: N of "images[N]" or "texts[N]"; `count` when none.
-static size_t blamed_item(const struct reason *why, size_t count)
+size_t encoding_blamed_item(const struct reason *why, size_t count)
 {
     const char *bracket = strchr(why->field, '[');
     if (!bracket ||
@@ -127,7 +126,8 @@ static enum status ask(struct run *run, struct reason *why)
                               status_text(status));
         struct bytes bytes = {run->request.data, run->request.count};
         status = client_call(run->client, run->method, bytes, &run->reply, why);
-        size_t bad = status == STATUS_INVALID ? blamed_item(why, batch->count) : batch->count;
+        size_t bad =
+            status == STATUS_INVALID ? encoding_blamed_item(why, batch->count) : batch->count;
         if (!status || bad == batch->count)
             return status;
 

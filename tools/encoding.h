@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "proto/base/bytes.h"
+#include "proto/base/reason.h"
 #include "proto/wire/api.h"
 #include "tools/options.h"
 
@@ -28,6 +29,9 @@ struct encoding_batch {
 // Shows the reply of one batch; returns STATUS_OK or, having said why, what ends everything.
 typedef enum status (*encoding_show)(void *context, const struct encoding_batch *batch,
                                      struct bytes reply);
+
+// Which item of a batch of `count` a server's reason is about: N of "images[N]" or "texts[N]"; `count`: none.
+size_t encoding_blamed_item(const struct reason *why, size_t count);
 
 // `method` is API_ENCODE_IMAGE, API_ENCODE_TEXT or API_TOKENIZE. Failed items are named on
 // stderr; the first ends it unless options->keep_going. Returns the exit status.

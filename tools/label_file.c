@@ -64,6 +64,21 @@ static enum status take_line(struct label_file *file, const char *begin, const c
     return STATUS_OK;
 }
 
+static enum status take_plain_line(struct label_file *file, const char *begin, const char *end,
+                                   size_t line, struct reason *why)
+{
+    const struct text name = trimmed(begin, end);
+    if (!name.bytes)
+        return STATUS_OK;
+    if (line != file->label_count + 1)
+        return reason_set(why, STATUS_INVALID, NULL,
+                          "line %zu: an empty line before it: each line is the label of its number",
+                          line);
+    file->labels[file->label_count++] = name;
+    file->aliases_max = 1;
+    return add_name(file, name, line, why);
+}
+
 // A name that two labels share could speak for neither.
 static enum status check_unique(const struct label_file *file, struct reason *why)
 {
@@ -82,7 +97,8 @@ static enum status check_unique(const struct label_file *file, struct reason *wh
     return status;
 }
 
-static enum status parse_lines(struct label_file *file, size_t bytes, struct reason *why)
+static enum status parse_lines(struct label_file *file, size_t bytes, bool plain,
+                               struct reason *why)
 {
     const char *end = file->data + bytes;
     const char *at = file->data;
@@ -92,17 +108,18 @@ static enum status parse_lines(struct label_file *file, size_t bytes, struct rea
     for (size_t line = 1; at < end; line++) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         const char *stop = newline ? newline : end;
-        enum status status = take_line(file, at, stop, line, why);
+        enum status status = plain ? take_plain_line(file, at, stop, line, why)
+                                   : take_line(file, at, stop, line, why);
         if (status)
             return status;
         at = stop + 1;
     }
     if (!file->label_count)
         return reason_set(why, STATUS_INVALID, NULL, "has no label");
-    return check_unique(file, why);
+    return plain ? STATUS_OK : check_unique(file, why);
 }
 
-enum status label_file_parse(struct bytes data, struct label_file *out, struct reason *why)
+static enum status parse(struct bytes data, bool plain, struct label_file *out, struct reason *why)
 {
     struct label_file file = {.name_count = 0};
     file.data = mem_try_alloc(data.count + 1);
@@ -116,7 +133,7 @@ enum status label_file_parse(struct bytes data, struct label_file *out, struct r
     file.label_of = mem_alloc_array(LABELS_MAX, sizeof(file.label_of[0]));
     file.labels = mem_alloc_array(LABELS_MAX + 1, sizeof(file.labels[0]));
 
-    enum status status = parse_lines(&file, data.count, why);
+    enum status status = parse_lines(&file, data.count, plain, why);
     if (status)
         label_file_deinit(&file);
     else
@@ -124,16 +141,37 @@ enum status label_file_parse(struct bytes data, struct label_file *out, struct r
     return status;
 }
 
-enum status label_file_read(const char *path, struct label_file *out, struct reason *why)
+enum status label_file_parse(struct bytes data, struct label_file *out, struct reason *why)
+{
+    return parse(data, false, out, why);
+}
+
+enum status label_file_parse_plain(struct bytes data, struct label_file *out, struct reason *why)
+{
+    return parse(data, true, out, why);
+}
+
+static enum status read_file(const char *path, bool plain, struct label_file *out,
+                             struct reason *why)
 {
     struct buffer data = {0};
     if (strcmp(path, "-") == 0)
         path = "/dev/stdin";
     enum status status = inputs_read_file(path, LABEL_FILE_BYTES_MAX, &data, why);
     if (!status)
-        status = label_file_parse((struct bytes){data.data, data.count}, out, why);
+        status = parse((struct bytes){data.data, data.count}, plain, out, why);
     buffer_deinit(&data);
     return status;
+}
+
+enum status label_file_read(const char *path, struct label_file *out, struct reason *why)
+{
+    return read_file(path, false, out, why);
+}
+
+enum status label_file_read_plain(const char *path, struct label_file *out, struct reason *why)
+{
+    return read_file(path, true, out, why);
 }
 
 void label_file_deinit(struct label_file *file)

@@ -40,6 +40,13 @@ enum status label_file_read(const char *path, struct label_file *out,
 enum status label_file_parse(struct bytes data, struct label_file *out,
                              struct reason *why) MUST_CHECK;
 
+// Labels as other programs list them: each line is one as it stands, without aliases or comments, and may come
+// twice, since it is known by its place. STATUS_INVALID also for an empty line before the last label.
+enum status label_file_parse_plain(struct bytes data, struct label_file *out,
+                                   struct reason *why) MUST_CHECK;
+enum status label_file_read_plain(const char *path, struct label_file *out,
+                                  struct reason *why) MUST_CHECK;
+
 // Frees and zeroes; a zeroed one is allowed.
 void label_file_deinit(struct label_file *file);
 

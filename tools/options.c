@@ -20,6 +20,7 @@ void options_init(struct options *options)
         .approx = -1,
         .format = -1,
         .top = 5,
+        .modes = "none,mean,weighted",
         .candidates = 200,
         .vshards = VSHARDS_DEFAULT,
         .shard_rows = 1000000,

@@ -54,6 +54,8 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t top;
     bool explain, no_labels;
     uint64_t candidates;
+    // eval
+    const char *modes, *head, *split, *report;
     // memories
     const char *space;
     bool replace, remove, hash, dry_run;

@@ -456,6 +456,8 @@ struct api_model_info {
     struct text device;
     const struct text *templates;
     size_t template_count;
+    float fusion_beta;
+    float fusion_temperature;
 };
 
 struct api_model_list {

@@ -196,6 +196,8 @@ enum status api_encode_model_list(const struct api_model_list *message, struct b
         info->device = wire_put_text(&memory, model->device);
         info->templates = wire_put_texts(&memory, model->templates, model->template_count);
         info->n_templates = model->template_count;
+        info->fusion_beta = model->fusion_beta;
+        info->fusion_temperature = model->fusion_temperature;
         raw.models[raw.n_models++] = info;
     }
     return wire_pack(&memory, &raw.base, out);
@@ -226,6 +228,8 @@ enum status api_decode_model_list(struct bytes message, struct arena *arena,
             .device = wire_text(info->device),
             .templates = wire_texts(&memory, info->templates, info->n_templates),
             .template_count = info->n_templates,
+            .fusion_beta = info->fusion_beta,
+            .fusion_temperature = info->fusion_temperature,
         };
     }
     status = wire_finish(&memory, why);

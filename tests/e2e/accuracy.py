@@ -9,13 +9,14 @@ gates of regression are a little below what was measured (in brackets).
 
 usage: accuracy.py PROGRAM_DIR
 """
+import json
 import random
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "demo"))
-from scoring import MEMORY, Reco, read_samples, top1, unpack_queries, write_samples  # noqa: E402
+from scoring import MEMORY, Reco, labels_file, read_samples, top1, unpack_queries, write_samples  # noqa: E402
 
 SEED = 0
 
@@ -62,6 +63,19 @@ def discovered(program, folder, answers):
     return found
 
 
+def evaluated(program, folder, answers):
+    """{fusion: percent} as `reco eval zero-shot` counts it."""
+    manifest = folder / "queries.jsonl"
+    manifest.write_text("".join(json.dumps({"image": path, "caption": name}) + "\n"
+                                for path, name in answers.items()))
+    reco = Reco(program, "--data", folder / "whole")
+    lines = reco.lines("eval zero-shot", manifest, "--labels", labels_file("C"))
+    assert all(line["count"] == len(answers) for line in lines)
+    found = {line["mode"]: 100 * line["metrics"]["acc1"] for line in lines}
+    print("eval", {key: round(value, 1) for key, value in found.items()}, flush=True)
+    return found
+
+
 def main(programs):
     program = Path(programs) / "reco"
     samples = list(read_samples(MEMORY))
@@ -71,6 +85,7 @@ def main(programs):
         folder = Path(scratch)
         answers = unpack_queries(folder / "queries", "C")
         whole = measure(program, folder, "whole", samples, answers, ("none", "mean", "weighted"))
+        counted = evaluated(program, folder, answers)
         without_labels = discovered(program, folder / "whole", answers)
         removed = measure(program, folder, "removed", without, answers, ("weighted",))
         wrong = measure(program, folder, "shuffled", shuffled(samples), answers, ("weighted",))
@@ -78,6 +93,8 @@ def main(programs):
     checks = {
         "plain CLIP knows little of the test (9.3)": whole["plain"] <= 12,
         "fusion none is plain CLIP": whole["none"] == whole["plain"],
+        "an evaluation counts what classify answers":
+            all(abs(counted[fusion] - whole[fusion]) < 1e-3 for fusion in counted),
         "weighted beats plain by 25 points (43.0)": whole["weighted"] >= whole["plain"] + 25,
         "weighted has not got worse (43.0)": whole["weighted"] >= 41,
         "mean lies between (26.1)": whole["plain"] < whole["mean"] < whole["weighted"],

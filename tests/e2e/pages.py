@@ -39,7 +39,7 @@ def helped(*words):
 
 @lru_cache(maxsize=None)
 def verbs():
-    found = re.findall(r"^  (\w+(?: \w+)?)  +\w", helped("help"), re.M)
+    found = re.findall(r"^  (\w+(?: [\w-]+)?)  +\w", helped("help"), re.M)
     assert len(found) >= 20
     return found
 

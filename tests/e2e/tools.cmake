@@ -8,6 +8,9 @@ endforeach()
 reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
     ${CMAKE_BINARY_DIR}/share)
 
+# Measuring a memory with a data set.
+reco_script(e2e_eval ${Python3_EXECUTABLE} eval.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+
 # How much an index finds: numbers of the product, not of a build with sanitizers, where it takes minutes.
 if(NOT RECO_SANITIZE)
     reco_script(e2e_recall ${Python3_EXECUTABLE} recall.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})

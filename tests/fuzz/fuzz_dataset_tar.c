@@ -3,7 +3,7 @@
 // beyond the limits.
 //
 // Method: the input is a whole tar, in a file that has no name. Samples bring captions and JSON along, so
-// the reader of those is reached too.
+// the reader of those is reached too. It is read twice: for a memory, and with its labels.
 
 #define _GNU_SOURCE // memfd_create
 #include <stdio.h>
@@ -27,7 +27,7 @@ static void check(bool right)
 static void check_record(const struct api_ingest_record *record)
 {
     check(record->key.bytes > 0 && record->key.bytes <= KEY_BYTES_MAX);
-    check(record->caption.bytes > 0 && record->caption.bytes <= CAPTION_BYTES_MAX);
+    check(record->caption.bytes <= CAPTION_BYTES_MAX);
     check(record->source.bytes <= SOURCE_BYTES_MAX);
     check(record->image.data && record->image.count <= IMAGE_BYTES_MAX);
     check(record->tag_count <= TAGS_MAX);
@@ -42,8 +42,11 @@ static void read_all(struct dataset_tar *tar)
         struct dataset_item item;
         struct reason why = {.text = ""};
         enum dataset_step step = dataset_tar_next(tar, arena, &item, &why);
-        if (step == DATASET_ITEM)
+        if (step == DATASET_ITEM) {
             check_record(&item.record);
+            check(item.record.caption.bytes > 0 || item.label.bytes > 0);
+            check(bytes_is_utf8(item.label.data, item.label.bytes));
+        }
         if (step == DATASET_BAD)
             check(item.name && why.text[0]);
         arena_destroy(&arena);
@@ -61,9 +64,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int file = memfd_create("tar", MFD_CLOEXEC);
     check(file >= 0 && write(file, data, size) == (ssize_t)size);
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-    if (dataset_tar_open(path, &tar, &why) == STATUS_OK)
-        read_all(tar);
-    dataset_tar_close(&tar);
+    for (int labelled = 0; labelled < 2; labelled++) {
+        if (dataset_tar_open(path, labelled, &tar, &why) == STATUS_OK)
+            read_all(tar);
+        dataset_tar_close(&tar);
+    }
     (void)close(file);
     return 0;
 }

@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluations, and what is no data set.
+
+usage: eval.py PROGRAM_DIR [CLASS[.test] ...]
+
+Goal: the metrics of `reco eval` are those of its embeddings, whichever way a data set comes, and the counts are those
+of `reco classify`; mistakes are named with field, value and what is allowed.
+
+Method: cli.py's. Search, hygiene, gate, fusion and metrics again in Python's doubles, from what `reco embed` and
+`reco memory export` write.
+"""
+import io
+import json
+import math
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import cli
+from cli import IMAGES, Case, Cluster, caption_of, make_folder, make_rows, read_npy, reco, write_npy
+
+K = 5
+KINDS = sorted({image.name.split(".")[0] for image in IMAGES})
+ASKED = [image for image in IMAGES if "fluent" in image.name]
+HELD = [image for image in IMAGES if "fluent" not in image.name]
+TEMPLATES = ["a drawing of a {c}", "{c}"]
+
+
+def kind_of(image):
+    return image.name.split(".")[0]
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def write_benchmark(folder, samples, split="test", shards=2):
+    """CLIP_benchmark's layout; samples: (picture, {extension: bytes})."""
+    (folder / split).mkdir(parents=True)
+    (folder / split / "nshards.txt").write_text(str(shards))
+    for shard in range(shards):
+        members = []
+        for i, (picture, beside) in enumerate(samples):
+            if i % shards == shard:
+                members.append((f"s{i:07d}{picture.suffix}", picture.read_bytes()))
+                members += [(f"s{i:07d}.{kind}", data) for kind, data in beside.items()]
+        write_tar(folder / split / f"{shard}.tar", members)
+    return folder
+
+
+def classified(folder, images=None, **named):
+    """The pictures with the numbers of their kinds."""
+    samples = [(image, {"cls": str(KINDS.index(kind_of(image))).encode()}) for image in images or ASKED]
+    write_benchmark(folder, samples, **named)
+    (folder / "classnames.txt").write_text("".join(f"{kind}\n" for kind in KINDS))
+    (folder / "zeroshot_classification_templates.txt").write_text("\n".join(TEMPLATES))
+    return folder
+
+
+# --- the oracle
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b))
+
+
+def unit(a):
+    length = math.sqrt(dot(a, a))
+    return [x / length for x in a]
+
+
+def rows_of(path):
+    shape, values = read_npy(path)
+    return [values[i * shape[1]:(i + 1) * shape[1]] for i in range(shape[0])]
+
+
+def neighbours(query, searched, payload, k):
+    """What hygiene leaves of the nearest: (score, payload row), best first."""
+    scored = sorted(((dot(query, row), -i) for i, row in enumerate(searched)), reverse=True)
+    kept = []
+    for score, place in scored[:2 * k + 8]:
+        row = payload[-place]
+        if any(other - score <= 1e-6 and dot(unit(row), unit(held)) > 0.9999 for other, held in kept):
+            continue
+        kept.append((score, row))
+        if len(kept) == k:
+            break
+    return kept
+
+
+def refined(query, searched, payload, mode, k):
+    if mode == "none":
+        return query
+    kept = neighbours(query, searched, payload, k)
+    shares = [math.exp(20 * (score - kept[0][0])) if mode == "weighted" else 1 for score, _ in kept]
+    mixed = list(query)
+    for share, (_, row) in zip(shares, kept):
+        mixed = [x + 2 * share / sum(shares) * y for x, y in zip(mixed, row)]
+    gate = min(max(kept[0][0], 0), 1)
+    return unit([x + gate * (y - x) for x, y in zip(query, unit(mixed))])
+
+
+def metrics_of(images, truth, prototypes):
+    """Of the place of each picture's label."""
+    places = []
+    for image, right in zip(images, truth):
+        scores = [dot(image, prototype) for prototype in prototypes]
+        places.append(sum(score > scores[right] for score in scores))
+    recalls = [sum(p == 0 for p, t in zip(places, truth) if t == label) / truth.count(label)
+               for label in sorted(set(truth))]
+    return {"acc1": sum(p == 0 for p in places) / len(places), "acc5": sum(p < 5 for p in places) / len(places),
+            "mean_per_class_recall": sum(recalls) / len(recalls)}
+
+
+class Memory(Case):
+    """One memory for all: the drawings in three styles; the fourth asks."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="reco-eval-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder, True)
+        cls.local = cls.folder / "local"
+        cls.photos = make_folder(cls.folder / "photos", HELD)
+        done = reco("memory", "build", "default", cls.photos, "--data", cls.local)
+        assert done.returncode == 0, done.stderr
+
+    def eval(self, kind, *arguments, **named):
+        return self.lines("eval", kind, *arguments, "--data", self.local, **named)
+
+    def refuse(self, status, words, kind, *arguments):
+        self.refused(status, words, "eval", kind, *arguments, "--data", self.local)
+
+    def embed(self, what, items, *flags):
+        self.run_ok("embed", what, *items, "--out", self.top / "rows.npy", *flags)
+        return rows_of(self.top / "rows.npy")
+
+    def exported(self):
+        self.run_ok("memory", "export", "default", "--out", self.top / "rows", "--data", self.local)
+        return [rows_of(self.top / "rows" / side / f"{side}_0.npy") for side in ("img_emb", "text_emb")]
+
+
+class ZeroShot(Memory):
+    def expected(self, images, templates):
+        truth = [KINDS.index(kind_of(image)) for image in images]
+        queries = self.embed("image", images, "--profile", "openai")
+        prompts = self.embed("text", [template.replace("{c}", kind) for kind in KINDS for template in templates])
+        count = len(templates)
+        plain = [unit([sum(column) for column in zip(*prompts[i * count:(i + 1) * count])])
+                 for i in range(len(KINDS))]
+        pictures, texts = self.exported()
+        return {mode: metrics_of([refined(query, pictures, texts, mode, K) for query in queries], truth,
+                                 [refined(prototype, texts, pictures, mode, K) for prototype in plain])
+                for mode in ("none", "mean", "weighted")}
+
+    def test_metrics_are_those_of_the_embeddings(self):
+        # Classes of unequal sizes: recall by class differs from accuracy.
+        images = ASKED + [ASKED[0]] * 5 + [IMAGES[i] for i in (1, 2, 3, 7, 9, 10)]
+        folder = classified(self.top / "set", images)
+        lines = self.eval("zero-shot", folder, "-k", K)
+        expected = self.expected(images, TEMPLATES)
+        self.assertEqual([line["mode"] for line in lines], ["none", "mean", "weighted"])
+        for line in lines:
+            for name, value in expected[line["mode"]].items():
+                self.assertAlmostEqual(line["metrics"][name], value, 5, f"{line['mode']} {name}")
+            self.assertEqual((line["dataset"], line["model"], line["task"], line["language"]),
+                             ("set", "reco-tiny", "zeroshot_classification", "en"))
+            self.assertEqual((line["memory"], line["records"], line["k"], line["count"]),
+                             ("default@1", len(HELD), K, len(images)))
+            self.assertTrue(line["pretrained"].endswith(":128"))
+            low, high = line["intervals"]["acc1"].values()
+            self.assertTrue(low <= line["metrics"]["acc1"] <= high)
+            self.assertAlmostEqual(line["differences"]["acc1"]["value"],
+                                   line["metrics"]["acc1"] - lines[0]["metrics"]["acc1"], 5)
+        self.assertNotAlmostEqual(lines[0]["metrics"]["acc1"], lines[0]["metrics"]["mean_per_class_recall"], 2)
+        self.assertGreater(lines[2]["differences"]["acc1"]["low"], 0)
+
+    def test_folders_manifests_and_a_server_give_the_same(self):
+        labels = self.top / "labels.txt"
+        labels.write_text("# kinds\n" + "".join(f"{kind}\t{kind} thing\n" for kind in KINDS))
+        manifest = self.top / "set.jsonl"
+        manifest.write_text("".join(json.dumps({"image": str(image), "caption": kind_of(image)}) + "\n" for image in ASKED))
+        folder = self.top / "set"
+        folder.mkdir()
+        for image in ASKED:
+            shutil.copy(image, folder)
+            (folder / image.with_suffix(".txt").name).write_text(f"{kind_of(image)} thing\n")
+        cluster = Cluster(self.folder / "served", "--shards", "2")
+        self.addCleanup(cluster.stop)
+        self.run_ok("memory", "build", "default", self.photos, "--server", cluster.address)
+        found = [self.eval("zero-shot", source, "--labels", labels) for source in (manifest, folder)]
+        found.append(self.lines("eval", "zero-shot", manifest, "--labels", labels, "--server", cluster.address))
+        alike = [[{key: value for key, value in line.items() if key not in ("dataset", "seconds", "encode_seconds")}
+                  for line in lines] for lines in found]
+        self.assertEqual(alike[0], alike[1])
+        self.assertEqual(alike[0], alike[2])
+        # And the counts are those of classify.
+        for line in found[0]:
+            answers = self.lines("classify", *ASKED, "--labels", labels, "--fusion", line["mode"], "--top", "1",
+                                 "--profile", "openai", "--data", self.local)
+            right = sum(answer["refined"][0]["label"] == kind_of(image) for answer, image in zip(answers, ASKED))
+            self.assertAlmostEqual(line["metrics"]["acc1"], right / len(ASKED), 5)
+
+    def test_other_splits_templates_labels_and_embeddings(self):
+        folder = classified(self.top / "set", split="val", shards=1)
+        plain = self.eval("zero-shot", folder, "--split", "val", "--modes", "none")
+        self.assertEqual(len(plain), 1)
+        self.assertIsNone(plain[0]["memory"])
+        one = self.eval("zero-shot", folder, "--split", "val", "--modes", "none", "--template", "{}")
+        self.assertNotEqual(one[0]["metrics"], plain[0]["metrics"])
+        # Names as .cls, and labels of their own.
+        named = write_benchmark(self.top / "named", [(image, {"cls": kind_of(image).encode()}) for image in ASKED])
+        labels = self.top / "labels.txt"
+        labels.write_text("".join(f"{kind}\n" for kind in KINDS))
+        same = self.eval("zero-shot", named, "--labels", labels, "--modes", "none", "--template", "{}")
+        self.assertEqual(same[0]["metrics"], one[0]["metrics"])
+        # Fewer than five labels have no top 5.
+        few = self.top / "few.txt"
+        few.write_text("penguin\nowl\n")
+        manifest = self.top / "few.csv"
+        manifest.write_text("image,caption\n" + "".join(f"{image},{kind_of(image)}\n" for image in ASKED
+                                                        if kind_of(image) in ("penguin", "owl")))
+        self.assertIsNone(self.eval("zero-shot", manifest, "--labels", few)[0]["metrics"]["acc5"])
+        # Embeddings in place of pictures.
+        rows = self.embed("image", ASKED, "--profile", "openai")
+        for side in ("img_emb", "text_emb", "metadata"):
+            (self.top / "arrays" / side).mkdir(parents=True)
+        write_npy(self.top / "arrays/img_emb/img_emb_0.npy", rows)
+        write_npy(self.top / "arrays/text_emb/text_emb_0.npy", rows)
+        (self.top / "arrays/metadata/metadata_0.jsonl").write_text(
+            "".join(json.dumps({"key": f"k{i}", "caption": kind_of(image)}) + "\n" for i, image in enumerate(ASKED)))
+        given = self.eval("zero-shot", self.top / "arrays", "--labels", labels, "--template", "{}")
+        self.assertEqual(given[0]["metrics"], one[0]["metrics"])
+
+    def test_labels_of_a_layout_may_repeat(self):
+        folder = classified(self.top / "set", shards=1)
+        (folder / "classnames.txt").write_text("".join(f"{kind}\n" for kind in KINDS + KINDS[:1]))
+        self.assertEqual(self.eval("zero-shot", folder, "--modes", "none")[0]["count"], len(ASKED))
+        labels = self.top / "labels.txt"
+        labels.write_text("".join(f"{kind}\n" for kind in KINDS + KINDS[:1]))
+        self.refuse(1, f"--labels: '{labels}': the name '{KINDS[0]}' comes twice", "zero-shot", folder, "--labels", labels)
+
+    def test_a_head(self):
+        folder = classified(self.top / "set", shards=1)
+        self.refuse(1, "--modes: head: there is none for the model reco-tiny; --head FILE names one",
+                    "zero-shot", folder, "--modes", "head")
+        self.refuse(2, "--head: is used by the mode head alone", "zero-shot", folder, "--head", "x")
+        self.refuse(1, "--head: '/nonexistent'", "zero-shot", folder, "--modes", "head", "--head", "/nonexistent")
+        weighted = self.eval("zero-shot", folder, "--modes", "weighted")[1]
+        space, head = weighted["pretrained"], self.top / "head.safetensors"
+        subprocess.run([cli.PROGRAMS / "new_head", space, "128", head], check=True)
+        lines = self.eval("zero-shot", folder, "--modes", "head,weighted", "--head", head)
+        self.assertEqual([line["mode"] for line in lines], ["none", "head", "weighted"])
+        # A head that was not trained is weighted fusion.
+        self.assertEqual(lines[1]["metrics"], weighted["metrics"])
+        # The data directory may have it.
+        (self.local / "heads").mkdir()
+        self.addCleanup(shutil.rmtree, self.local / "heads")
+        shutil.copy(head, self.local / "heads" / f"{space.split(':')[0]}.safetensors")
+        self.assertEqual(self.eval("zero-shot", folder, "--modes", "head")[1]["metrics"], weighted["metrics"])
+        other = self.top / "other.safetensors"
+        subprocess.run([cli.PROGRAMS / "new_head", "other:128", "128", other], check=True)
+        self.refuse(1, "other:128", "zero-shot", folder, "--modes", "head", "--head", other)
+
+    def test_what_is_no_question(self):
+        folder = classified(self.top / "set", shards=1)
+        self.refuse(2, "--modes: 'best' is no mode; allowed: none, mean, weighted, head", "zero-shot", folder, "--modes", "mean,best")
+        self.refuse(2, "--modes: 'mean' comes twice", "zero-shot", folder, "--modes", "mean,mean")
+        self.refuse(1, f"-k: 100: the memory default@1 has {len(HELD)} records to find; allowed: 1..{len(HELD)}",
+                    "zero-shot", folder, "-k", "100")
+        self.refuse(2, "--template: 'a thing' is not allowed: a text with exactly one {}", "zero-shot", folder, "--template", "a thing")
+        self.refuse(1, "--labels: '/nonexistent'", "zero-shot", folder, "--labels", "/nonexistent")
+        self.refuse(1, "--labels: is needed", "zero-shot", self.photos)
+        self.refuse(1, "no memory", "zero-shot", folder, "--memory", "nobody")
+        rows = make_rows(self.top / "rows", 20)
+        self.run_ok("memory", "build", "rows", rows, "--space", "x:8", "--data", self.local)
+        self.addCleanup(reco, "memory", "drop", "rows", "--data", self.local)
+        self.refuse(1, "is in space x:8 and the model reco-tiny encodes into", "zero-shot", folder, "--memory", "rows", "-k", "3")
+
+    def test_what_is_no_data_set(self):
+        labels = self.top / "labels.txt"
+        labels.write_text("".join(f"{kind}\n" for kind in KINDS))
+        manifest = self.top / "set.csv"
+        manifest.write_text(f"image,caption\n{ASKED[0]},unicorn\n{ASKED[1]},{kind_of(ASKED[1])}\n")
+        self.refuse(1, f"label: 'unicorn' is none of the {len(KINDS)} labels of", "zero-shot", manifest, "--labels", labels)
+        done = reco("eval", "zero-shot", manifest, "--labels", labels, "--keep-going", "--json", "--data", self.local)
+        self.assertEqual((done.returncode, json.loads(done.stdout.splitlines()[0])["count"]), (1, 1))
+        self.assertIn("unicorn", done.stderr)
+        empty = self.top / "empty"
+        empty.mkdir()
+        self.refuse(1, "has no pictures", "zero-shot", empty, "--labels", labels)
+        write_tar(self.top / "empty.tar", [])
+        self.refuse(1, "empty.tar: no picture in it can be used", "zero-shot", self.top / "empty.tar", "--labels", labels)
+        bare = write_benchmark(self.top / "bare", [(image, {}) for image in ASKED])
+        self.refuse(1, "the sample has no .txt and no .json, and no .cls", "zero-shot", bare, "--labels", labels)
+        self.refuse(1, "classnames.txt", "zero-shot", bare)
+        blank = write_benchmark(self.top / "blank", [(image, {"cls": b" \n"}) for image in ASKED])
+        self.refuse(1, ".cls: is empty or not UTF-8", "zero-shot", blank, "--labels", labels)
+        beyond = write_benchmark(self.top / "beyond", [(ASKED[0], {"cls": b"16"}), (ASKED[1], {"cls": b"-1"})], shards=1)
+        self.refuse(1, f"label: 16: {labels} has {len(KINDS)} labels; allowed: 0..{len(KINDS) - 1}", "zero-shot", beyond, "--labels", labels)
+        broken = write_benchmark(self.top / "broken", [(labels.rename(self.top / "broken.png"), {"cls": b"1"}), (ASKED[0], {"cls": b"1"})])
+        labels.write_text("a\nb\n")
+        self.refuse(1, "broken/test/0.tar: s0000000", "zero-shot", broken, "--labels", labels)
+        done = reco("eval", "zero-shot", broken, "--labels", labels, "--keep-going", "--json", "--data", self.local)
+        self.assertEqual((done.returncode, json.loads(done.stdout.splitlines()[0])["count"]), (1, 1))
+
+    def test_what_is_no_layout(self):
+        folder = classified(self.top / "set")
+        shards = folder / "test" / "nshards.txt"
+        for words in ("0", "many", "", "1 2"):
+            shards.write_text(words)
+            self.refuse(1, f"nshards.txt: '{words}' is not allowed: a whole number from 1 to 100000 is", "zero-shot", folder)
+        shards.write_text("3\n")
+        self.refuse(1, "2.tar: no such shard; nshards.txt says that there are 3", "zero-shot", folder)
+        shards.unlink()
+        self.refuse(1, "nshards.txt: no such file", "zero-shot", folder)
+        self.refuse(1, "train/nshards.txt: no such file", "zero-shot", folder, "--split", "train")
+        shards.write_text("2")
+        self.refuse(1, "which stands alone", "zero-shot", folder, self.photos)
+        (folder / "classnames.txt").write_text("a\n\nb\n")
+        self.refuse(1, "line 3: an empty line before it", "zero-shot", folder)
+        (folder / "classnames.txt").write_text("".join(f"{kind}\n" for kind in KINDS))
+        (folder / "zeroshot_classification_templates.txt").write_text("a {c} of {c}\n")
+        self.refuse(1, "'a {c} of {c}' must have {} or {c} exactly once", "zero-shot", folder)
+
+
+if __name__ == "__main__":
+    cli.main()

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gate and the constants of fusion are those of a coordinator that was given no flags (question.c).
+
+#include "tools/eval.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proto/base/cpu.h"
+#include "proto/base/mem.h"
+#include "proto/base/parallel.h"
+#include "tools/eval_refine.h"
+#include "tools/memories.h"
+#include "tools/output.h"
+#include "tools/verbs.h"
+
+#define HEAD_FILE "head.safetensors"
+#define HEAD_PATH_BYTES (CLIENT_PATH_BYTES + SPACE_BYTES_MAX + 64)
+
+static const char *const words[EVAL_MODES] = {
+    [FUSION_NONE] = "none",
+    [FUSION_MEAN] = "mean",
+    [FUSION_WEIGHTED] = "weighted",
+    [FUSION_HEAD] = "head",
+};
+
+const char *eval_mode_word(enum fusion_mode mode)
+{
+    assert((unsigned)mode < EVAL_MODES);
+    return words[mode];
+}
+
+// --- modes
+
+static bool has_mode(const struct eval *eval, enum fusion_mode mode)
+{
+    for (size_t i = 0; i < eval->mode_count; i++)
+        if (eval->modes[i] == mode)
+            return true;
+    return false;
+}
+
+static enum status add_mode(struct eval *eval, const char *word, size_t bytes, struct reason *why)
+{
+    for (size_t i = 0; i < EVAL_MODES; i++) {
+        if (strlen(words[i]) != bytes || memcmp(words[i], word, bytes) != 0)
+            continue;
+        if (has_mode(eval, (enum fusion_mode)i))
+            return reason_set(why, STATUS_INVALID, "--modes", "'%s' comes twice", words[i]);
+        eval->modes[eval->mode_count++] = (enum fusion_mode)i;
+        return STATUS_OK;
+    }
+    return reason_set(why, STATUS_INVALID, "--modes", "'%.*s' is no mode; allowed: %s", (int)bytes,
+                      word, EVAL_MODE_WORDS);
+}
+
+// What others are held against is measured first, whether it was asked for or not.
+static enum status read_modes(struct eval *eval, struct reason *why)
+{
+    const char *at = eval->options->modes;
+    while (at) {
+        const size_t bytes = strcspn(at, ",");
+        const enum status status = add_mode(eval, at, bytes, why);
+        if (status)
+            return status;
+        at = at[bytes] == ',' ? at + bytes + 1 : NULL;
+    }
+    if (eval->options->head && !has_mode(eval, FUSION_HEAD))
+        return reason_set(why, STATUS_INVALID, "--head",
+                          "is used by the mode head alone, which --modes does not have");
+    size_t place = 0;
+    while (place < eval->mode_count && eval->modes[place] != FUSION_NONE)
+        place++;
+    eval->mode_count += place == eval->mode_count;
+    memmove(eval->modes + 1, eval->modes, place * sizeof(eval->modes[0]));
+    eval->modes[0] = FUSION_NONE;
+    return STATUS_OK;
+}
+
+// --- model, memory and head
+
+static enum status read_model(struct eval *eval, struct reason *why)
+{
+    struct arena *arena = arena_create(MEMORIES_ARENA_BYTES);
+    struct buffer reply = {0};
+    struct api_model_list list = {.count = 0};
+    enum status status =
+        client_call(eval->client, API_LIST_MODELS, (struct bytes){NULL, 0}, &reply, why);
+    if (!status)
+        status = api_decode_model_list((struct bytes){reply.data, reply.count}, arena, &list, why);
+    if (!status) {
+        const struct api_model_info none = {.dimension = 0};
+        const struct api_model_info *model = list.count ? &list.models[0] : &none;
+        const struct text template = model->template_count ? model->templates[0] : text_of("{}");
+        (void)snprintf(eval->model, sizeof(eval->model), "%.*s", (int)model->name.bytes,
+                       model->name.data ? model->name.data : "");
+        (void)snprintf(eval->space, sizeof(eval->space), "%.*s", (int)model->space.bytes,
+                       model->space.data ? model->space.data : "");
+        (void)snprintf(eval->template_text, sizeof(eval->template_text), "%.*s",
+                       (int)template.bytes, template.data);
+        eval->dimension = model->dimension;
+        eval->beta = (double)model->fusion_beta;
+        eval->temperature = (double)model->fusion_temperature;
+        const bool whole = eval->dimension >= 1 && eval->dimension <= DIMENSION_MAX &&
+                           isfinite(eval->beta) && eval->beta > 0 && isfinite(eval->temperature) &&
+                           eval->temperature >= 0;
+        if (!whole)
+            status = reason_set(why, STATUS_FAILED_PRECONDITION, "model",
+                                "the server tells no dimension or no constants of fusion: it is "
+                                "older than this program");
+    }
+    buffer_deinit(&reply);
+    arena_destroy(&arena);
+    return status;
+}
+
+static enum status read_memory(struct eval *eval, struct reason *why)
+{
+    const enum status status =
+        eval_memory_read(eval->client, eval->options->memory, &eval->memory, why);
+    if (status || strcmp(eval->memory.space, eval->space) == 0)
+        return status;
+    return reason_set(why, STATUS_FAILED_PRECONDITION, "--memory",
+                      "%s is in space %s and the model %s encodes into %s: their embeddings cannot "
+                      "be compared; name a memory or a --model of one space",
+                      eval->memory.name, eval->memory.space, eval->model, eval->space);
+}
+
+// Where the model's head lies unless a flag says so: beside the model, or among the data. False: nowhere.
+static bool find_head(const struct eval *eval, char path[HEAD_PATH_BYTES])
+{
+    char data[CLIENT_PATH_BYTES];
+    if (eval->options->model) {
+        (void)snprintf(path, HEAD_PATH_BYTES, "%s/" HEAD_FILE, eval->options->model);
+        if (access(path, F_OK) == 0)
+            return true;
+    }
+    if (eval->options->server || client_data_path(eval->options, data, NULL) != STATUS_OK)
+        return false;
+    (void)snprintf(path, HEAD_PATH_BYTES, "%s/heads/%.*s.safetensors", data,
+                   (int)strcspn(eval->space, ":"), eval->space);
+    return access(path, F_OK) == 0;
+}
+
+static enum status open_head(struct eval *eval, struct reason *why)
+{
+    char path[HEAD_PATH_BYTES];
+    const char *from = eval->options->head;
+    if (!from && !find_head(eval, path))
+        return reason_set(why, STATUS_NOT_FOUND, "--modes",
+                          "head: there is none for the model %s; --head FILE names one, and the "
+                          "model's own is " HEAD_FILE " in its folder or heads/%.*s.safetensors in "
+                          "the data directory",
+                          eval->model, (int)strcspn(eval->space, ":"), eval->space);
+    from = from ? from : path;
+    struct reason inner = {.text = ""};
+    const enum status status =
+        fusion_head_open(from, eval->space, eval->threads, &eval->head, &inner);
+    return status ? reason_set(why, status, "--head", "'%s': %s%s%s", from, inner.field,
+                               inner.field[0] ? ": " : "", inner.text)
+                  : STATUS_OK;
+}
+
+int eval_begin(struct eval *eval, const struct options *options)
+{
+    assert(eval && options);
+
+    struct reason why = {.text = ""};
+    *eval = (struct eval){.options = options, .threads = (uint32_t)cpu_count()};
+    if (eval->threads > PARALLEL_THREADS_MAX)
+        eval->threads = PARALLEL_THREADS_MAX;
+    enum status status = read_modes(eval, &why);
+    if (status) {
+        output_error(NULL, &why);
+        return VERBS_USAGE;
+    }
+    const bool plain = eval->mode_count == 1;
+    const int exit_status =
+        memories_open_client(options, plain ? CLIENT_ENCODER : CLIENT_READ, &eval->client);
+    if (exit_status)
+        return exit_status;
+    status = read_model(eval, &why);
+    if (!status && !plain)
+        status = read_memory(eval, &why);
+    if (!status && has_mode(eval, FUSION_HEAD))
+        status = open_head(eval, &why);
+    if (!status && !plain)
+        status = eval_check_k(eval, options->k, eval->memory.count, &why);
+    if (status)
+        output_error(NULL, &why);
+    return status ? output_exit(status) : VERBS_DONE;
+}
+
+void eval_end(struct eval *eval)
+{
+    fusion_head_close(&eval->head);
+    eval_memory_deinit(&eval->memory);
+    client_close(&eval->client);
+}
+
+enum status eval_check_k(const struct eval *eval, uint64_t k, uint32_t records, struct reason *why)
+{
+    return k <= records ? STATUS_OK
+                        : reason_set(why, STATUS_INVALID, "-k",
+                                     "%llu: the memory %s has %u records to find; allowed: 1..%u",
+                                     (unsigned long long)k, eval->memory.name, records, records);
+}
+
+// --- a side
+
+enum status eval_side_search(struct eval_side *side, const struct eval *eval, enum modality over,
+                             uint32_t k, struct reason *why)
+{
+    assert(side && eval && side->queries);
+
+    const uint32_t width = EVAL_REFINE_WIDTH(k);
+    mem_free(side->hits);
+    mem_free(side->found);
+    side->over = over;
+    side->width = width;
+    side->hits = mem_try_alloc_array(side->count, width * sizeof(side->hits[0]));
+    side->found = mem_try_alloc_array(side->count, sizeof(side->found[0]));
+    if (!side->hits || !side->found)
+        return reason_set(why, STATUS_NO_MEMORY, NULL,
+                          "no memory for the neighbours of %zu queries", side->count);
+    const struct eval_search search = {
+        .memory = &eval->memory,
+        .over = over,
+        .queries = side->queries,
+        .count = side->count,
+        .width = width,
+        .threads = eval->threads,
+    };
+    return eval_memory_search(&search, side->hits, side->found, why);
+}
+
+enum status eval_side_refine(struct eval_side *side, const struct eval *eval, struct eval_how how,
+                             const float **out, struct reason *why)
+{
+    assert(side && eval && out);
+
+    if (how.mode == FUSION_NONE) {
+        *out = side->queries;
+        return STATUS_OK;
+    }
+    if (!side->refined)
+        side->refined = mem_try_alloc_array(side->count, eval->dimension * sizeof(float));
+    if (!side->refined)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu refined embeddings",
+                          side->count);
+    const struct fuser_params params = {
+        .fusion = {.mode = how.mode,
+                   .beta = eval->beta,
+                   .temperature = eval->temperature,
+                   .head = eval->head,
+                   .modality = side->own},
+        .dimension = eval->dimension,
+        .k = how.k,
+        .gate_floor = 0,
+        .gate_ceiling = 1,
+    };
+    const struct eval_refine refine = {
+        .memory = &eval->memory,
+        .payload = how.payload,
+        .own = side->own,
+        .queries = side->queries,
+        .hits = side->hits,
+        .found = side->found,
+        .count = side->count,
+        .width = side->width,
+        .params = &params,
+        .threads = eval->threads,
+    };
+    *out = side->refined;
+    return eval_refine(&refine, side->refined, why);
+}
+
+void eval_side_deinit(struct eval_side *side)
+{
+    mem_free(side->hits);
+    mem_free(side->found);
+    mem_free(side->refined);
+    *side = (struct eval_side){.count = 0};
+}

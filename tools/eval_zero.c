@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/eval_zero.h"
+
+#include <assert.h>
+#include <math.h>
+
+#include "proto/base/clock.h"
+#include "proto/base/mem.h"
+
+#define TOP 5u // of acc5
+
+static struct eval_prototypes prototypes_of(const struct eval_zero *zero, const float *values)
+{
+    return (struct eval_prototypes){
+        .values = values,
+        .name_count = zero->classes.labels.name_count,
+        .label_of = zero->classes.labels.label_of,
+        .label_count = zero->classes.labels.label_count,
+        .dimension = zero->eval->dimension,
+    };
+}
+
+static enum status score(const struct eval_zero *zero, const float *images, const float *names,
+                         uint32_t *places, struct reason *why)
+{
+    const struct eval_prototypes prototypes = prototypes_of(zero, names);
+    const enum status status = eval_score_places(&prototypes, images, zero->set.count,
+                                                 zero->set.truth, zero->eval->threads, places);
+    return status ? reason_set(why, status, NULL, "no memory to rank %zu labels",
+                               prototypes.label_count)
+                  : STATUS_OK;
+}
+
+enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
+                            enum api_profile profile, struct reason *why)
+{
+    assert(zero && eval);
+
+    *zero = (struct eval_zero){.eval = eval};
+    enum status status =
+        dataset_place_find(&eval->options->items, eval->options->split, &zero->place, why);
+    if (!status)
+        status = eval_classes_read(eval->options, &zero->place, text_of(eval->template_text),
+                                   &zero->classes, why);
+    const struct eval_encoder encoder = {
+        .client = eval->client, .dimension = eval->dimension, .profile = profile};
+    const struct eval_set_params params = {
+        .options = eval->options,
+        .place = &zero->place,
+        .classes = &zero->classes,
+        .encoder = &encoder,
+    };
+    if (!status)
+        status = eval_classes_encode(&zero->classes, &encoder, &zero->prototypes, why);
+    if (!status)
+        status = eval_set_read(&params, &zero->set, why);
+    if (status)
+        return status;
+    zero->images = (struct eval_side){
+        .own = MODALITY_IMAGE, .queries = zero->set.images, .count = zero->set.count};
+    zero->names = (struct eval_side){.own = MODALITY_TEXT,
+                                     .queries = zero->prototypes,
+                                     .count = zero->classes.labels.name_count};
+    zero->plain = mem_try_alloc_array(zero->set.count, sizeof(zero->plain[0]));
+    zero->places = mem_try_alloc_array(zero->set.count, sizeof(zero->places[0]));
+    if (!zero->plain || !zero->places)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu answers",
+                          zero->set.count);
+    return score(zero, zero->images.queries, zero->names.queries, zero->plain, why);
+}
+
+void eval_zero_end(struct eval_zero *zero)
+{
+    eval_side_deinit(&zero->images);
+    eval_side_deinit(&zero->names);
+    eval_set_deinit(&zero->set);
+    eval_classes_deinit(&zero->classes);
+    dataset_place_deinit(&zero->place);
+    mem_free(zero->prototypes);
+    mem_free(zero->plain);
+    mem_free(zero->places);
+    *zero = (struct eval_zero){.eval = NULL};
+}
+
+static enum modality searched(struct eval_zero_sides sides, enum modality own)
+{
+    return sides.search_across ? modality_other(own) : own;
+}
+
+static enum modality mixed_in(struct eval_zero_sides sides, enum modality own)
+{
+    return sides.fuse_same ? own : modality_other(own);
+}
+
+enum status eval_zero_search(struct eval_zero *zero, struct eval_zero_sides sides, uint32_t k,
+                             struct reason *why)
+{
+    assert(zero);
+
+    const int64_t began = clock_now_us();
+    enum status status =
+        eval_side_search(&zero->images, zero->eval, searched(sides, MODALITY_IMAGE), k, why);
+    if (!status)
+        status = eval_side_search(&zero->names, zero->eval, searched(sides, MODALITY_TEXT), k, why);
+    zero->search_seconds = (double)(clock_now_us() - began) / 1e6;
+    return status;
+}
+
+static void count_metrics(const struct eval_zero *zero, struct eval_row *row)
+{
+    static const char *const names[] = {"acc1", "acc5"};
+    const size_t count = zero->set.count;
+    for (size_t i = 0; i < 2; i++) {
+        const uint32_t top = i == 0 ? 1 : TOP;
+        struct eval_metric *metric = &row->metrics[i];
+        *metric = (struct eval_metric){.name = names[i], .value = NAN, .is_share = true};
+        if (zero->classes.labels.label_count < top)
+            continue;
+        metric->value = eval_score_accuracy(zero->places, count, top);
+        metric->interval = eval_score_interval(zero->places, count, top);
+        metric->delta = metric->value - eval_score_accuracy(zero->plain, count, top);
+        metric->difference = eval_score_difference(zero->places, zero->plain, count, top);
+    }
+    row->metrics[2] =
+        (struct eval_metric){.name = "mean_per_class_recall",
+                             .value = eval_score_class_recall(zero->places, zero->set.truth, count,
+                                                              zero->classes.labels.label_count)};
+    row->metric_count = 3;
+}
+
+enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sides,
+                              enum fusion_mode mode, uint32_t k, struct eval_row *row,
+                              struct reason *why)
+{
+    assert(zero && row);
+
+    const int64_t began = clock_now_us();
+    const float *images = NULL;
+    const float *names = NULL;
+    struct eval_how how = {mode, k, mixed_in(sides, MODALITY_IMAGE)};
+    enum status status = eval_side_refine(&zero->images, zero->eval, how, &images, why);
+    how.payload = mixed_in(sides, MODALITY_TEXT);
+    if (!status)
+        status = eval_side_refine(&zero->names, zero->eval, how, &names, why);
+    if (!status)
+        status = score(zero, images, names, zero->places, why);
+    if (status)
+        return status;
+    row->mode = mode;
+    row->k = k;
+    row->records = zero->eval->memory.live_count;
+    row->count = zero->set.count;
+    count_metrics(zero, row);
+    row->seconds = (double)(clock_now_us() - began) / 1e6;
+    row->seconds += mode == FUSION_NONE ? 0 : zero->search_seconds;
+    return STATUS_OK;
+}
