@@ -150,4 +150,11 @@ enum status gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *dispatch,
 // lost or does not answer.
 enum status gpu_finish(struct gpu *gpu, struct reason *why) MUST_CHECK;
 
+// Measures, from the next submission on, or no more, how long the device works, on its own clock. False,
+// and nothing is measured, when its queue has none.
+bool gpu_clock(struct gpu *gpu, bool on);
+
+// Seconds of what gpu_finish() waited for since the last call.
+double gpu_clock_take(struct gpu *gpu);
+
 #endif

@@ -358,6 +358,7 @@ static void close_device(struct gpu *it)
     if (it->device && it->vk.GetSemaphoreCounterValue) {
         gpu_queue_settle(it);
         gpu_cache_deinit(it);
+        gpu_clock_deinit(it);
         gpu_kernel_deinit(it);
         gpu_memory_deinit(it);
         gpu_queue_deinit(it);

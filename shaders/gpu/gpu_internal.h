@@ -70,6 +70,11 @@
     X(CmdPipelineBarrier)                                                                          \
     X(CmdCopyBuffer)                                                                               \
     X(CmdFillBuffer)                                                                               \
+    X(CreateQueryPool)                                                                             \
+    X(DestroyQueryPool)                                                                            \
+    X(GetQueryPoolResults)                                                                         \
+    X(CmdResetQueryPool)                                                                           \
+    X(CmdWriteTimestamp)                                                                           \
     X(CreateSemaphore)                                                                             \
     X(DestroySemaphore)                                                                            \
     X(QueueSubmit)                                                                                 \
@@ -135,6 +140,15 @@ struct gpu_slot {
     VkCommandBuffer buffer;
     VkDescriptorPool descriptors;
     uint64_t ticket;
+    bool timed; // its times were not read yet
+};
+
+struct gpu_clock {
+    bool on;
+    VkQueryPool queries; // made when it is first wanted
+    uint64_t mask;       // of the bits that count
+    double tick_s;
+    double seconds; // that the device worked since they were last taken
 };
 
 // Whose a cache is; all must be equal.
@@ -174,6 +188,7 @@ struct gpu {
     VkPipelineLayout layout[GPU_BINDINGS_MAX];
 
     struct gpu_cache cache;
+    struct gpu_clock clock;
 
     VkSemaphore done;   // its value is the last ticket that is finished
     uint64_t submitted; // last ticket
@@ -242,6 +257,13 @@ enum status gpu_cache_write(const struct gpu_cache_identity *identity,
                             const struct gpu_cache_content *content, struct buffer *out) MUST_CHECK;
 
 void gpu_cache_deinit(struct gpu *gpu);
+
+// --- gpu_clock.c: around what the current slot records, and when a slot's ticket is reached
+
+void gpu_clock_begin(struct gpu *gpu);
+void gpu_clock_end(struct gpu *gpu);
+VkResult gpu_clock_read(struct gpu *gpu, uint32_t slot) MUST_CHECK;
+void gpu_clock_deinit(struct gpu *gpu);
 
 // --- gpu_queue.c
 

@@ -159,6 +159,7 @@ static enum status submit(struct gpu *gpu, struct reason *why)
     if (!gpu->recording)
         return STATUS_OK;
     struct gpu_slot *slot = &gpu->slots[gpu->slot];
+    gpu_clock_end(gpu);
     VkResult result = gpu->vk.EndCommandBuffer(slot->buffer);
     if (result != VK_SUCCESS)
         return broken(gpu, "EndCommandBuffer", result, why);
@@ -187,6 +188,12 @@ static enum status submit(struct gpu *gpu, struct reason *why)
     return STATUS_OK;
 }
 
+static enum status read_clock(struct gpu *gpu, uint32_t slot, struct reason *why)
+{
+    VkResult result = gpu_clock_read(gpu, slot);
+    return result == VK_SUCCESS ? STATUS_OK : broken(gpu, "GetQueryPoolResults", result, why);
+}
+
 enum status gpu_finish(struct gpu *gpu, struct reason *why)
 {
     assert(gpu);
@@ -196,6 +203,8 @@ enum status gpu_finish(struct gpu *gpu, struct reason *why)
     enum status status = submit(gpu, why);
     if (status == STATUS_OK)
         status = wait_for(gpu, gpu->submitted, why);
+    for (uint32_t i = 0; i < GPU_SLOTS && status == STATUS_OK; i++)
+        status = read_clock(gpu, i, why);
     if (status == STATUS_OK) {
         gpu->upload.used = 0;
         gpu->settled = gpu->submitted;
@@ -209,6 +218,8 @@ static enum status begin(struct gpu *gpu, struct reason *why)
 {
     struct gpu_slot *slot = &gpu->slots[gpu->slot];
     enum status status = wait_for(gpu, slot->ticket, why);
+    if (status == STATUS_OK)
+        status = read_clock(gpu, gpu->slot, why);
     if (status != STATUS_OK)
         return status;
     VkResult result = gpu->vk.ResetDescriptorPool(gpu->device, slot->descriptors, 0);
@@ -224,6 +235,7 @@ static enum status begin(struct gpu *gpu, struct reason *why)
     result = gpu->vk.BeginCommandBuffer(slot->buffer, &info);
     if (result != VK_SUCCESS)
         return broken(gpu, "BeginCommandBuffer", result, why);
+    gpu_clock_begin(gpu);
     gpu->recording = true;
     gpu->sets = 0;
     gpu->work = 0;

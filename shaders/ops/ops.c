@@ -195,10 +195,17 @@ uint32_t ops_matrix_columns(const struct ops_matrix *matrix)
 
 // --- operations
 
-// Around each operation: the clock, when a profile is on.
-static double begin(const struct ops *ops)
+// Around each operation: the clock, when a profile is on. What was put off before is no part of it.
+static enum status begin(struct ops *ops, double *begun, struct reason *why)
 {
-    return ops_profile_is_on(ops->profile) ? ops_profile_now() : 0;
+    *begun = 0;
+    if (!ops_profile_is_on(ops->profile))
+        return STATUS_OK;
+    enum status status = ops->backend->wait ? ops->backend->wait(ops->state, why) : STATUS_OK;
+    if (ops_profile_is_of_device(ops->profile))
+        (void)ops->backend->clock_take(ops->state);
+    *begun = ops_profile_now();
+    return status;
 }
 
 static enum status end(struct ops *ops, double begun, const struct ops_work *work,
@@ -208,7 +215,10 @@ static enum status end(struct ops *ops, double begun, const struct ops_work *wor
         return status;
     if (ops->backend->wait)
         status = ops->backend->wait(ops->state, why);
-    ops_profile_add(ops->profile, work, ops_profile_now() - begun);
+    double seconds = ops_profile_now() - begun;
+    if (ops_profile_is_of_device(ops->profile))
+        seconds = ops->backend->clock_take(ops->state);
+    ops_profile_add(ops->profile, work, seconds);
     return status;
 }
 
@@ -264,8 +274,10 @@ enum status ops_product(struct ops *ops, const struct ops_matrix *matrix, struct
         .bytes = 4 * weights + view_bytes(&source) +
                  view_bytes(&target) * (matrix->epilogue == OPS_ADD ? 2 : 1),
     };
-    double begun = begin(ops);
-    enum status status = ops->backend->product(ops->state, matrix->prepared, &source, &target, why);
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->product(ops->state, matrix->prepared, &source, &target, why);
     return end(ops, begun, &work, status, why);
 }
 
@@ -285,8 +297,11 @@ enum status ops_layernorm(struct ops *ops, const struct ops_layernorm *args, str
         .operations = 8 * view_bytes(&args->source) / 4,
         .bytes = 2 * view_bytes(&args->source),
     };
-    double begun = begin(ops);
-    return end(ops, begun, &work, ops->backend->layernorm(ops->state, args, why), why);
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->layernorm(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
 }
 
 enum status ops_prepare_attention(struct ops *ops, uint32_t dimension, struct reason *why)
@@ -343,8 +358,11 @@ enum status ops_attention(struct ops *ops, const struct ops_attention *args, str
         .operations = 4 * pairs * (double)args->target.columns * (args->causal ? 0.5 : 1),
         .bytes = view_bytes(&args->source) + view_bytes(&args->target),
     };
-    double begun = begin(ops);
-    return end(ops, begun, &work, ops->backend->attention(ops->state, args, why), why);
+    double begun;
+    status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->attention(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
 }
 
 enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *args,
@@ -364,8 +382,11 @@ enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *arg
         .operations = view_bytes(&args->target) / 4,
         .bytes = 3 * view_bytes(&args->target),
     };
-    double begun = begin(ops);
-    return end(ops, begun, &work, ops->backend->embed_tokens(ops->state, args, why), why);
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->embed_tokens(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
 }
 
 enum status ops_patchify(struct ops *ops, const struct ops_patchify *args, struct reason *why)
@@ -386,8 +407,11 @@ enum status ops_patchify(struct ops *ops, const struct ops_patchify *args, struc
         .operations = 0,
         .bytes = 2 * view_bytes(&args->target),
     };
-    double begun = begin(ops);
-    return end(ops, begun, &work, ops->backend->patchify(ops->state, args, why), why);
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->patchify(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
 }
 
 enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *args,
@@ -410,8 +434,11 @@ enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *a
         .operations = view_bytes(&args->target) / 4,
         .bytes = 3 * view_bytes(&args->target),
     };
-    double begun = begin(ops);
-    return end(ops, begun, &work, ops->backend->embed_patches(ops->state, args, why), why);
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->embed_patches(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
 }
 
 enum status ops_gather(struct ops *ops, const struct ops_gather *args, struct reason *why)
@@ -429,8 +456,11 @@ enum status ops_gather(struct ops *ops, const struct ops_gather *args, struct re
         .operations = 0,
         .bytes = 2 * view_bytes(&args->target),
     };
-    double begun = begin(ops);
-    return end(ops, begun, &work, ops->backend->gather(ops->state, args, why), why);
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->gather(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
 }
 
 enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *why)
@@ -446,6 +476,9 @@ enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *
         .operations = 3 * view_bytes(&rows) / 4,
         .bytes = 2 * view_bytes(&rows),
     };
-    double begun = begin(ops);
-    return end(ops, begun, &work, ops->backend->normalise(ops->state, &rows, why), why);
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->normalise(ops->state, &rows, why);
+    return end(ops, begun, &work, status, why);
 }

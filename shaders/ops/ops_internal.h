@@ -40,9 +40,13 @@ struct ops_backend {
     enum status (*gather)(void *state, const struct ops_gather *args, struct reason *why);
     enum status (*normalise)(void *state, const struct ops_view *rows, struct reason *why);
 
-    // Both may be NULL. `wait` returns when all operations so far have ended; NULL: they run at once.
+    // May be NULL. `wait` returns when all operations so far have ended; NULL: they run at once.
     enum status (*wait)(void *state, struct reason *why);
     double (*peak)(void *state); // see ops_peak()
+
+    // May be NULL. Begins, or ends, to measure on the device's own clock; false when it has none.
+    bool (*clock)(void *state, bool on);
+    double (*clock_take)(void *state); // seconds of what was waited for since the last call
 };
 
 // What an operation is and does, for the profile.
@@ -58,7 +62,8 @@ struct ops_work {
 
 struct ops_profile; // counts, ops_profile.c
 void ops_profile_destroy(struct ops_profile **profile);
-bool ops_profile_is_on(const struct ops_profile *profile); // NULL is off
+bool ops_profile_is_on(const struct ops_profile *profile);        // NULL is off
+bool ops_profile_is_of_device(const struct ops_profile *profile); // it is on, by the device's clock
 void ops_profile_add(struct ops_profile *profile, const struct ops_work *work, double seconds);
 double ops_profile_now(void); // seconds
 

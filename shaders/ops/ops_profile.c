@@ -11,6 +11,7 @@
 
 struct ops_profile {
     bool on;
+    bool of_device; // the clock
     size_t count;
     struct ops_profile_row row[OPS_PROFILE_ROWS_MAX];
 };
@@ -26,6 +27,21 @@ void ops_profile(struct ops *ops, bool on)
     if (on)
         ops->profile->count = 0;
     ops->profile->on = on;
+    bool of_device = ops->backend->clock && ops->backend->clock(ops->state, on);
+    if (on)
+        ops->profile->of_device = of_device;
+}
+
+bool ops_profile_is_of_device(const struct ops_profile *profile)
+{
+    return ops_profile_is_on(profile) && profile->of_device;
+}
+
+const char *ops_profile_clock(const struct ops *ops)
+{
+    assert(ops);
+
+    return ops->profile && ops->profile->of_device ? "device" : "host";
 }
 
 void ops_profile_destroy(struct ops_profile **profile)

@@ -3,7 +3,8 @@
 //
 // Operations of one kind and shape are one row. Operations and bytes are counted from the shapes: those that the
 // result needs, each operand read once and each result written once. While a profile is on, a device that puts
-// operations off is waited for behind each of them.
+// operations off is waited for before and behind each of them; its own clock says how long it worked, or the
+// host's, with what submitting and waiting take, where it has none.
 //
 // Thread-safety: as ops.h.
 
@@ -32,6 +33,9 @@ void ops_profile(struct ops *ops, bool on);
 
 // Points *rows at what was counted, in the order of their first calls, and returns their number. They belong to the ops.
 size_t ops_profile_rows(const struct ops *ops, const struct ops_profile_row **rows);
+
+// Whose clock measured: "device" or "host".
+const char *ops_profile_clock(const struct ops *ops);
 
 // Operations a second that this device reaches on multiply-adds alone, measured now; 0 when that is not known.
 double ops_peak(struct ops *ops);

@@ -570,6 +570,18 @@ static enum status vulkan_wait(void *opaque, struct reason *why)
     return gpu_finish(state->gpu, why);
 }
 
+static bool vulkan_clock(void *opaque, bool on)
+{
+    struct vulkan_state *state = opaque;
+    return gpu_clock(state->gpu, on);
+}
+
+static double vulkan_clock_take(void *opaque)
+{
+    struct vulkan_state *state = opaque;
+    return gpu_clock_take(state->gpu);
+}
+
 const struct ops_backend ops_vulkan_backend = {
     .name = "vulkan",
     .row_tile = 1,
@@ -590,4 +602,6 @@ const struct ops_backend ops_vulkan_backend = {
     .gather = vulkan_gather,
     .normalise = vulkan_normalise,
     .wait = vulkan_wait,
+    .clock = vulkan_clock,
+    .clock_take = vulkan_clock_take,
 };

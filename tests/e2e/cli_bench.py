@@ -42,6 +42,7 @@ class Bench(Case):
             self.assertIn("attention", " ".join(line["operation"] for line in operations))
             self.assertAlmostEqual(sum(line["share"] for line in operations), 2, places=5)  # of two batches
             for line in operations:
+                self.assertEqual(line["clock"], "host")
                 self.assertLess(line["peak_share"], 1.5, line)  # what else runs may lower the measured peak
         self.assertIn("per second", self.run_ok("bench", "encode", IMAGES[0], "--batch", "2", "--repetitions",
                                                 "1").stdout)

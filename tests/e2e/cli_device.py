@@ -57,6 +57,17 @@ class Device(Case):
         self.assertEqual(len(names[0]), len(IMAGES))
         self.assertEqual(names[0], names[1])
 
+    def test_a_profile_is_measured_by_the_device(self):
+        lines = self.lines("bench", "encode", "--what", "text", "--batch", "1", "--repetitions", "1", "--profile",
+                           "--device", self.device)
+        rows = [line for line in lines if line["bench"] == "operation"]
+        self.assertIn("attention", " ".join(row["operation"] for row in rows))
+        self.assertAlmostEqual(sum(row["share"] for row in rows), 1, places=5)
+        for row in rows:
+            self.assertEqual(row["clock"], "device")
+            self.assertGreater(row["seconds"], 0)
+            self.assertNotIn("peak_share", row)
+
     def test_its_name_may_be_in_capitals(self):
         self.lines("embed", "text", "x", "--device", self.device.upper())
 

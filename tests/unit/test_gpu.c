@@ -12,7 +12,8 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
-#include "shaders/gpu/gpu.h"
+#include "proto/base/clock.h"
+#include "shaders/gpu/gpu_internal.h"
 #include "tests/support/vulkan_device.h"
 
 static struct gpu_device device;
@@ -118,6 +119,68 @@ Test(gpu, calls_take_effect_in_their_order)
     cr_assert(eq(int, gpu_download(gpu, buffer, 0, back, 1024, NULL), STATUS_OK));
     for (size_t i = 0; i < 256; i++)
         cr_expect(eq(u32, back[i], i == 128 ? 7 : i == 129 ? 9 : 5));
+    gpu_free(gpu, &buffer);
+    gpu_close(&gpu);
+}
+
+Test(gpu, its_clock_measures_what_was_waited_for_and_nothing_else)
+{
+    enum { BYTES = 1 << 20 };
+    struct gpu *gpu = open_gpu();
+    struct gpu_buffer *buffer = alloc(gpu, BYTES);
+    static uint32_t back[BYTES / 4];
+    cr_assert(eq(int, gpu_finish(gpu, NULL), STATUS_OK));
+    if (!gpu_clock(gpu, true)) {
+        cr_log_info("no clock");
+    } else {
+        int64_t begun_us = clock_now_us();
+        for (uint32_t i = 0; i < 20; i++)
+            cr_assert(eq(int, gpu_fill(gpu, buffer, 0, BYTES, i, NULL), STATUS_OK));
+        cr_expect(eq(dbl, gpu_clock_take(gpu), 0));
+        cr_assert(eq(int, gpu_finish(gpu, NULL), STATUS_OK));
+        double seconds = gpu_clock_take(gpu);
+        cr_expect(seconds > 0 && seconds * 1e6 <= (double)(clock_now_us() - begun_us) + 1, "%g",
+                  seconds);
+        cr_expect(eq(dbl, gpu_clock_take(gpu), 0));
+        cr_assert(eq(int, gpu_download(gpu, buffer, 0, back, BYTES, NULL), STATUS_OK));
+        cr_expect(gt(dbl, gpu_clock_take(gpu), 0));
+        cr_expect(eq(u32, back[BYTES / 4 - 1], 19));
+    }
+    cr_expect(not(gpu_clock(gpu, false)));
+    cr_assert(eq(int, gpu_fill(gpu, buffer, 0, BYTES, 1, NULL), STATUS_OK));
+    cr_assert(eq(int, gpu_finish(gpu, NULL), STATUS_OK));
+    cr_expect(eq(dbl, gpu_clock_take(gpu), 0));
+    gpu_free(gpu, &buffer);
+    gpu_close(&gpu);
+}
+
+static PFN_vkGetPhysicalDeviceQueueFamilyProperties real_families;
+
+static VKAPI_ATTR void VKAPI_CALL families_without_clock(VkPhysicalDevice physical, uint32_t *count,
+                                                         VkQueueFamilyProperties *out)
+{
+    real_families(physical, count, out);
+    for (uint32_t i = 0; i < *count; i++)
+        out[i].timestampValidBits = 0;
+}
+
+static void patch_families(struct gpu_api *api)
+{
+    if (api->GetPhysicalDeviceQueueFamilyProperties &&
+        api->GetPhysicalDeviceQueueFamilyProperties != families_without_clock) {
+        real_families = api->GetPhysicalDeviceQueueFamilyProperties;
+        api->GetPhysicalDeviceQueueFamilyProperties = families_without_clock;
+    }
+}
+
+Test(gpu, a_queue_without_a_clock_says_so_and_works)
+{
+    gpu_api_patch = patch_families;
+    struct gpu *gpu = open_gpu();
+    struct gpu_buffer *buffer = alloc(gpu, 64);
+    cr_expect(not(gpu_clock(gpu, true)));
+    cr_assert(eq(int, gpu_finish(gpu, NULL), STATUS_OK));
+    cr_expect(eq(dbl, gpu_clock_take(gpu), 0));
     gpu_free(gpu, &buffer);
     gpu_close(&gpu);
 }

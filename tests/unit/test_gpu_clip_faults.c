@@ -6,7 +6,7 @@
 // Method: the table of functions is patched. Every function that returns a result counts, and the
 // n-th call fails. A life is that of a model: opened, the device being compared with the CPU, a text
 // encoded, closed. The short run takes of each function the first call, the last and a seeded one
-// between them; RECO_FAULTS=all takes every call, and a picture is encoded too. A lost device stays lost. What is created is counted
+// between them; RECO_FAULTS=all takes every call, and a picture is encoded too, with a profile. A lost device stays lost. What is created is counted
 // until it is destroyed.
 
 #include <stdio.h>
@@ -19,6 +19,7 @@
 
 #include "shaders/gpu/gpu_internal.h"
 #include "shaders/models/clip_internal.h"
+#include "shaders/ops/ops_profile.h"
 #include "tests/support/random_clip_small.h"
 #include "tests/support/vulkan_device.h"
 
@@ -111,6 +112,10 @@ PLAIN(BeginCommandBuffer, (VkCommandBuffer buffer, const VkCommandBufferBeginInf
 PLAIN(EndCommandBuffer, (VkCommandBuffer buffer), (buffer))
 PLAIN(QueueSubmit, (VkQueue queue, uint32_t count, const VkSubmitInfo *info, VkFence fence),
       (queue, count, info, fence))
+PLAIN(GetQueryPoolResults,
+      (VkDevice device, VkQueryPool pool, uint32_t first, uint32_t count, size_t bytes, void *out,
+       VkDeviceSize stride, VkQueryResultFlags flags),
+      (device, pool, first, count, bytes, out, stride, flags))
 PLAIN(GetPipelineCacheData, (VkDevice device, VkPipelineCache cache, size_t *bytes, void *out),
       (device, cache, bytes, out))
 PLAIN(GetSemaphoreCounterValue, (VkDevice device, VkSemaphore semaphore, uint64_t *out),
@@ -136,6 +141,7 @@ OF_DEVICE(DescriptorPool)
 OF_DEVICE(CommandPool)
 OF_DEVICE(Semaphore)
 OF_DEVICE(PipelineCache)
+OF_DEVICE(QueryPool)
 PAIR(AllocateMemory, FreeMemory,
      (VkDevice device, const VkMemoryAllocateInfo *info, const VkAllocationCallbacks *memory,
       VkDeviceMemory *out),
@@ -209,6 +215,8 @@ static void patch(struct gpu_api *api)
     REPLACE_PAIR(CommandPool)
     REPLACE_PAIR(Semaphore)
     REPLACE_PAIR(PipelineCache)
+    REPLACE_PAIR(QueryPool)
+    REPLACE(GetQueryPoolResults)
     REPLACE(GetPipelineCacheData)
     REPLACE(AllocateMemory)
     REPLACE(FreeMemory)
@@ -251,11 +259,13 @@ static void open_life(struct life *life)
     memcpy(life->uuid, device.uuid, sizeof(life->uuid));
     life->cache = vulkan_device_own_cache(device.uuid);
     random_clip_small(&life->file);
-    // One layer of text is enough.
+    // One layer of each tower is enough.
+    static const char layers[] = "\"num_hidden_layers\": ";
     (void)snprintf(life->config, sizeof(life->config), "%s", random_clip_small_config);
-    char *layers = strstr(life->config, "\"num_hidden_layers\": 2");
-    cr_assert(layers != NULL);
-    layers[strlen("\"num_hidden_layers\": ")] = '1';
+    for (char *at = life->config; (at = strstr(at, layers)) != NULL;) {
+        at += strlen(layers);
+        *at = '1';
+    }
 }
 
 static enum status encode(struct clip *clip, struct reason *why)
@@ -267,6 +277,7 @@ static enum status encode(struct clip *clip, struct reason *why)
     for (size_t i = 0; i < sizeof(pixels) / sizeof(pixels[0]); i++)
         pixels[i] = (float)(i % 17) / 17.0f;
     enum status status = clip_encode_ids(clip, &all, answer, why);
+    ops_profile(clip->ops, true);
     if (status == STATUS_OK && (clip->towers & CLIP_IMAGES))
         status = clip_encode_pixels(clip, pixels, 1, answer + RANDOM_CLIP_SMALL_DIMENSION, why);
     return status;
@@ -343,6 +354,7 @@ static bool may_go_on(enum function function, VkResult result)
     case FN_DeviceWaitIdle:                     // the last wait
     case FN_CreatePipelineCache:                // nothing is kept
     case FN_GetPipelineCacheData:
+    case FN_CreateQueryPool: // the host's clock is taken
         return true;
     case FN_CreateBuffer: // a smaller block of memory
     case FN_AllocateMemory:

@@ -256,7 +256,10 @@ static enum status show_operation(struct bench *bench, struct output_table *tabl
         output_cell(table, "%.1f %%", 100 * row->seconds / total);
         output_cell(table, "%.1f", rate / 1e9);
         output_cell(table, "%.1f", bandwidth / 1e9);
-        output_cell(table, "%.0f %%", peak > 0 ? 100 * rate / peak : 0.0);
+        if (peak > 0)
+            output_cell(table, "%.0f %%", 100 * rate / peak);
+        else
+            output_cell(table, "not known");
         return STATUS_OK;
     }
     struct json_writer writer = {.failed = false};
@@ -277,10 +280,14 @@ static enum status show_operation(struct bench *bench, struct output_table *tabl
     json_put_double(&writer, rate / 1e9);
     json_name(&writer, "gbytes_per_second");
     json_put_double(&writer, bandwidth / 1e9);
-    json_name(&writer, "peak_share");
-    json_put_double(&writer, peak > 0 ? rate / peak : 0.0);
-    json_name(&writer, "peak_gflops");
-    json_put_double(&writer, peak / 1e9);
+    if (peak > 0) {
+        json_name(&writer, "peak_share");
+        json_put_double(&writer, rate / peak);
+        json_name(&writer, "peak_gflops");
+        json_put_double(&writer, peak / 1e9);
+    }
+    json_name(&writer, "clock");
+    json_put_cstr(&writer, ops_profile_clock(clip_ops(bench->clip)));
     json_end_object(&writer);
     enum status status = answers_end_line(&writer);
     json_writer_deinit(&writer);
@@ -308,8 +315,11 @@ static enum status profile(struct bench *bench, size_t batch, struct reason *why
         total += rows[i].seconds;
     struct output_table table = {0};
     if (!bench->options->json) {
-        (void)printf("\nbatch %zu, by operation; multiply-adds alone reach %.1f GFLOP/s\n", batch,
-                     peak / 1e9);
+        (void)printf("\nbatch %zu, by operation, on the clock of the %s", batch,
+                     ops_profile_clock(ops));
+        if (peak > 0)
+            (void)printf("; multiply-adds alone reach %.1f GFLOP/s", peak / 1e9);
+        (void)putchar('\n');
         output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
     }
     for (size_t i = 0; i < count && !status; i++)
@@ -448,15 +458,17 @@ const struct verb verb_bench_encode = {
              "tokenizing, over and over. Without pictures of your own they are test cards.\n"
              "The first answer is timed from the start of this verb to the first embedding.\n\n"
              "With --profile each operation has a row: floating-point operations (a\n"
-             "multiply-add is two) and bytes as its shapes need them, and its share of what\n"
-             "independent multiply-adds reach on all threads, measured in the same process.\n\n"
+             "multiply-add is two) and bytes as its shapes need them, and on the CPU its share\n"
+             "of what independent multiply-adds reach on all threads, measured in the same\n"
+             "process. A Vulkan device's own clock measures its operations; where its queue has\n"
+             "none the host's does, with what submitting and waiting take.\n\n"
              "With --rounds each line of stdin, a batch, is measured once and answered, after a\n"
              "first line for a batch of 1; so another program can take turns with it.\n\n"
              "JSON line for each batch: {\"bench\",\"what\",\"items_per_second\",\"slowest\",\n"
              "\"fastest\",\"batch\",\"threads\",\"device\",\"peak_rss_bytes\",\n"
              "\"first_answer_seconds\"}; for each operation: {\"bench\":\"operation\",\n"
              "\"operation\",\"calls\",\"rows\",\"seconds\",\"share\",\"gflops\",\n"
-             "\"gbytes_per_second\",\"peak_share\",\"peak_gflops\"}",
+             "\"gbytes_per_second\",\"clock\"}, on the CPU also \"peak_share\", \"peak_gflops\"",
          .items_max = SIZE_MAX,
          .groups = {bench_flags, options_model, options_common}},
     .chapter = "measuring",
