@@ -16,13 +16,17 @@ case ${1:-} in
     --help) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     "" | -*) echo "arm64.sh: one argument, the folder to fill, is needed" >&2; exit 2 ;;
 esac
-emulator=$(command -v qemu-aarch64) && command -v aarch64-linux-gnu-gcc aarch64-linux-gnu-g++ >/dev/null || {
-    echo "arm64.sh: compiler or qemu are missing: tools/setup.sh --arm64" >&2
-    exit 1
-}
+for program in qemu-aarch64 aarch64-linux-gnu-gcc aarch64-linux-gnu-g++; do
+    if ! command -v $program >/dev/null; then
+        echo "arm64.sh: $program is missing; tools/setup.sh --arm64 installs it" >&2
+        exit 1
+    fi
+done
+emulator=$(command -v qemu-aarch64)
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
+# shellcheck disable=SC2046 # one word each
 tools/packages_into.sh "$folder" arm64 bookworm libc6-dev libstdc++-12-dev libcriterion-dev \
     $(tools/setup.sh --libraries)
 

@@ -5,7 +5,8 @@
 # usage: tools/check.sh [--long]
 #   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
 #           target, 100,000 damaged messages at each port, 10,000 cancels, 50 kills,
-#           ThreadSanitizer, kernels of GPUs with cooperative matrices, every call of Vulkan failing
+#           ThreadSanitizer, kernels of GPUs with cooperative matrices, every call of Vulkan failing,
+#           arm64 under qemu
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -15,7 +16,7 @@ long=no
 for argument in "$@"; do
     case $argument in
         --long) long=yes ;;
-        --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "check.sh: unknown argument '$argument'; allowed: --long, --help" >&2; exit 2 ;;
     esac
 done
@@ -57,6 +58,17 @@ if [ $long = yes ]; then
     fi
     step "every call of Vulkan made to fail"
     (cd build/dev && RECO_FAULTS=all ctest -R '^test_gpu_clip_faults$' --output-on-failure)
+    step "arm64: everything is built, what computes is tested under qemu"
+    tools/setup.sh --arm64
+    if tools/arm64.sh build/arm64-root; then
+        cmake -B build/arm64 -G Ninja --toolchain build/arm64-root/arm64.cmake -DRECO_WERROR=ON >build/configure.log
+        cmake --build build/arm64 -j "$jobs" -- --quiet
+        ctest --test-dir build/arm64 -j "$jobs" --progress \
+            -R '^test_(half|hash|log|distance|index_simd|kernels|dense|image_resize)$'
+        qemu-aarch64 -L build/arm64-root/root build/arm64/bin/test_index --filter '*/is_the_same_with_every_*'
+    else
+        echo "check: left out, the libraries of arm64 are not to be had here"
+    fi
     step "50 kills around an index"
     (cd build/dev && RECO_KILLS=50 bin/test_node_kill_index --verbose=1)
     step "10,000 cancels and deadlines"
