@@ -44,6 +44,13 @@ void answer_from_result(const struct service_call *call, const struct question *
     out->timings = result->timings;
     out->records = result->records;
     answer_set_work(out, &result->work, result->coverage > 0);
+    static const enum api_fusion fusions[] = {
+        [FUSION_NONE] = API_FUSION_NONE,
+        [FUSION_MEAN] = API_FUSION_MEAN,
+        [FUSION_WEIGHTED] = API_FUSION_WEIGHTED,
+        [FUSION_HEAD] = API_FUSION_HEAD,
+    };
+    out->fusion = fusions[result->fuser->fusion.mode];
 }
 
 // One text of each neighbour; NULL unless the field was asked for. False without memory.

@@ -10,6 +10,7 @@
 #include "coordinator/fanout.h"
 #include "coordinator/meta.h"
 #include "coordinator/timers.h"
+#include "shaders/models/fusion_head.h"
 
 struct clerk;        // coordinator/clerk.h
 struct labels;       // coordinator/labels.h
@@ -29,9 +30,10 @@ struct backend {
     struct timers timers;
     struct fanout_ask farewells; // requests whose answers nobody waits for
     const struct clip_info *clip;
-    enum api_approx approx; // of questions that do not say; DEFAULT: normal
-    const char *snapshots;  // the folder of those that are asked for over gRPC; NULL: there is none
-    size_t queries;         // alive, those that only wait for a job to come back included
+    struct fusion_head *head; // of the clip's space; NULL: there is none
+    enum api_approx approx;   // of questions that do not say; DEFAULT: normal
+    const char *snapshots; // the folder of those that are asked for over gRPC; NULL: there is none
+    size_t queries;        // alive, those that only wait for a job to come back included
 };
 
 #endif

@@ -57,6 +57,7 @@ struct compute {
     struct encoder_images *works[BATCH_MAX];
     struct text texts[BATCH_MAX];
     float *embeddings; // [BATCH_MAX][dimension]
+    struct fuser_row rows[FUSER_ROWS_MAX];
 };
 
 // ---------------------------------------------------------------- what a job does
@@ -85,29 +86,31 @@ static bool is_cancelled(const struct compute_job *job)
     return atomic_load_explicit(&job->cancelled, memory_order_relaxed);
 }
 
-static enum status run_fuse(struct compute_job *job)
+static enum status run_fuse(struct compute *compute, struct compute_job *job, struct reason *why)
 {
     struct compute_fuse *fuse = &job->fuse;
     half_to_floats(fuse->halves, fuse->payload, fuse->payload_count);
-    for (uint32_t row = 0; row < fuse->row_count; row++) {
+    enum status status = STATUS_OK;
+    for (uint32_t first = 0; first < fuse->row_count && status == STATUS_OK;) {
         if (is_cancelled(job))
             return STATUS_CANCELLED;
-        const struct fuser_hit *hits = fuse->hits + fuse->hit_starts[row];
-        size_t count = fuse->hit_starts[row + 1] - fuse->hit_starts[row];
-        const float *query = fuse->queries + (size_t)row * fuse->dimension;
-        float *refined = fuse->refined + (size_t)row * fuse->dimension;
-        struct fuser_result *result = &fuse->results[row];
-        fuser_select(&fuse->params, hits, count, result);
-        if (fuser_refine(&fuse->params, query, hits, result, FUSER_ALL, refined) == STATUS_OK)
-            continue;
-
-        // Nothing is left of query plus payload: that is no direction to go.
-        static const char reason[] = "plain CLIP: query and payload cancel out";
-        memcpy(refined, query, fuse->dimension * sizeof(*refined));
-        memcpy(result->reason, reason, sizeof(reason));
-        result->gate = 0;
+        const uint32_t left = fuse->row_count - first;
+        const uint32_t count = left < FUSER_ROWS_MAX ? left : FUSER_ROWS_MAX;
+        for (uint32_t i = 0; i < count; i++) {
+            const uint32_t row = first + i;
+            compute->rows[i] = (struct fuser_row){
+                .query = fuse->queries + (size_t)row * fuse->dimension,
+                .hits = fuse->hits + fuse->hit_starts[row],
+                .selection = &fuse->results[row],
+                .refined = fuse->refined + (size_t)row * fuse->dimension,
+            };
+            fuser_select(&fuse->params, compute->rows[i].hits,
+                         fuse->hit_starts[row + 1] - fuse->hit_starts[row], &fuse->results[row]);
+        }
+        status = fuser_refine_rows(&fuse->params, compute->rows, count, why);
+        first += count;
     }
-    return STATUS_OK;
+    return status;
 }
 
 static enum status run_score(struct compute_score *score)
@@ -181,7 +184,7 @@ static enum status run(struct compute *compute, struct compute_job *const *jobs,
     case COMPUTE_TOKENS:
         return run_tokens(compute->encoder, &jobs[0]->tokens, why);
     case COMPUTE_FUSE:
-        return run_fuse(jobs[0]);
+        return run_fuse(compute, jobs[0], why);
     case COMPUTE_SCORE:
         return run_score(&jobs[0]->score);
     }

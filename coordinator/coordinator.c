@@ -28,6 +28,7 @@
 #include "coordinator/service.h"
 #include "coordinator/side_port.h"
 #include "coordinator/telemetry.h"
+#include "coordinator/trained_head.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/base/log.h"
@@ -328,10 +329,23 @@ static void free_parts(struct coordinator *coordinator)
     ledger_destroy(&backend->ledger);
     meta_close(&backend->meta);
     compute_stop(&backend->compute);
+    fusion_head_close(&backend->head);
     clerk_stop(&backend->clerk);
     local_calls_destroy(&coordinator->local);
     telemetry_destroy(&backend->telemetry);
     mem_free(coordinator);
+}
+
+static enum status open_head(struct coordinator *coordinator, struct reason *why)
+{
+    const struct coordinator_params *params = coordinator->params;
+    struct backend *backend = &coordinator->backend;
+    const struct trained_head_params head = {.file = params->head,
+                                             .model = params->clip.directory,
+                                             .data = params->data_directory,
+                                             .clip = backend->clip,
+                                             .threads = (uint32_t)params->clip.threads};
+    return trained_head_open(&head, &backend->head, why);
 }
 
 static enum status start_clerk(struct coordinator *coordinator, struct reason *why)
@@ -387,6 +401,7 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
         backend->clip = compute_info(backend->compute);
         backend->labels = labels_create(LABELS_CACHE_BYTES);
         backend->builds = label_builds_create(backend);
+        status = open_head(coordinator, why);
     }
     if (status == STATUS_OK && params->listen)
         status = start_rpc(coordinator, params->listen, why);
@@ -405,8 +420,9 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
         coordinator_stop(&coordinator, 0);
         return status;
     }
-    log_info("coordinator_started", "model=%s dimension=%u nodes=%zu port=%d", backend->clip->name,
-             backend->clip->dimension, params->node_count, coordinator_port(coordinator));
+    log_info("coordinator_started", "model=%s dimension=%u head=%s nodes=%zu port=%d",
+             backend->clip->name, backend->clip->dimension, backend->head ? "yes" : "none",
+             params->node_count, coordinator_port(coordinator));
     *out = coordinator;
     return STATUS_OK;
 }

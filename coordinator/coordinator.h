@@ -38,6 +38,7 @@ struct coordinator_params {
     const struct coordinator_node *nodes; // [node_count], in the order of their numbers
     size_t node_count;                    // 0..NODES_MAX; with a data directory the N of its FORMAT
     struct clip_params clip;
+    const char *head;         // file of a trained head; NULL: as trained_head.h looks for one
     const char *encoder;      // path of reco-encoder, which then computes; NULL: this process does
     const char *listen;       // "127.0.0.1:7700", port 0 picks one; NULL: coordinator_call() only
     const char *http;         // side port: "127.0.0.1:7780", port 0 picks one; NULL: none

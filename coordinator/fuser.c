@@ -7,6 +7,10 @@
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "proto/base/mem.h"
+#include "shaders/models/fusion_head.h"
 
 #define SAME_SCORE 1e-6f    // fp16 rows of one picture score the same; different ones do not
 #define SAME_PAYLOAD 0.9999 // cosine: the same text, or the same picture
@@ -176,4 +180,66 @@ enum status fuser_refine(const struct fuser_params *params, const float *query,
     if (without == 0 && neighbours.count > 0)
         gate = gate_of(params, scores[0]);
     return fusion_refine(&params->fusion, query, params->dimension, &neighbours, gate, result);
+}
+
+// Nothing is left of query plus payload: that is no direction to go.
+static void stay(const struct fuser_params *params, const struct fuser_row *row)
+{
+    static const char reason[] = "plain CLIP: query and payload cancel out";
+    memcpy(row->refined, row->query, params->dimension * sizeof(*row->refined));
+    memcpy(row->selection->reason, reason, sizeof(reason));
+    row->selection->gate = 0;
+}
+
+// The scores and payloads of a batch's neighbours, as a head wants them.
+struct head_room {
+    float scores[FUSER_ROWS_MAX][K_MAX];
+    const float *payload[FUSER_ROWS_MAX][K_MAX];
+    struct fusion_head_query queries[FUSER_ROWS_MAX];
+};
+
+static enum status refine_rows_by_head(const struct fuser_params *params,
+                                       const struct fuser_row *rows, size_t count,
+                                       struct head_room *room, struct reason *why)
+{
+    for (size_t r = 0; r < count; r++) {
+        const struct fuser_result *selection = rows[r].selection;
+        for (uint32_t i = 0; i < selection->count; i++) {
+            room->scores[r][i] = rows[r].hits[selection->kept[i]].score;
+            room->payload[r][i] = rows[r].hits[selection->kept[i]].payload;
+        }
+        room->queries[r] = (struct fusion_head_query){
+            .query = rows[r].query,
+            .neighbours = {selection->count, room->scores[r], room->payload[r]},
+            .refined = rows[r].refined,
+        };
+    }
+    enum status status = fusion_head_refine_batch(params->fusion.head, params->fusion.modality,
+                                                  room->queries, count, why);
+    for (size_t r = 0; r < count && status == STATUS_OK; r++)
+        if (room->queries[r].status != STATUS_OK ||
+            fusion_apply_gate(rows[r].query, rows[r].refined, params->dimension,
+                              rows[r].selection->gate, rows[r].refined) != STATUS_OK)
+            stay(params, &rows[r]);
+    return status;
+}
+
+enum status fuser_refine_rows(const struct fuser_params *params, const struct fuser_row *rows,
+                              size_t count, struct reason *why)
+{
+    assert(params && (rows || count == 0) && count <= FUSER_ROWS_MAX);
+
+    if (params->fusion.mode != FUSION_HEAD) {
+        for (size_t r = 0; r < count; r++)
+            if (fuser_refine(params, rows[r].query, rows[r].hits, rows[r].selection, FUSER_ALL,
+                             rows[r].refined) != STATUS_OK)
+                stay(params, &rows[r]);
+        return STATUS_OK;
+    }
+    struct head_room *room = mem_try_alloc(sizeof(*room));
+    if (!room)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory to refine %zu rows", count);
+    enum status status = refine_rows_by_head(params, rows, count, room, why);
+    mem_free(room);
+    return status;
 }

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "proto/base/limits.h"
+#include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "shaders/models/fusion.h"
 
@@ -63,5 +64,20 @@ void fuser_select(const struct fuser_params *params, const struct fuser_hit *hit
 enum status fuser_refine(const struct fuser_params *params, const float *query,
                          const struct fuser_hit *hits, const struct fuser_result *selection,
                          uint32_t without, float *result) MUST_CHECK;
+
+// Rows of one batch, each with its selection.
+#define FUSER_ROWS_MAX 64u
+struct fuser_row {
+    const float *query; // [dimension]
+    const struct fuser_hit *hits;
+    struct fuser_result *selection;
+    float *refined; // [dimension], written
+};
+
+// Refines up to FUSER_ROWS_MAX rows with all their neighbours, each as fuser_refine() would. Where query and
+// payload cancel out the result is the query, the gate 0 and the reason says so. What is returned fails all of
+// them: STATUS_NO_MEMORY, and what a head's device says.
+enum status fuser_refine_rows(const struct fuser_params *params, const struct fuser_row *rows,
+                              size_t count, struct reason *why) MUST_CHECK;
 
 #endif

@@ -370,6 +370,7 @@ static void search_batch(void *context)
         .rows = build->plain->values + build->done * target->dimension,
         .row_count = (uint32_t)build->batch,
         .dimension = target->dimension,
+        .own = MODALITY_TEXT,
         .over = build->over,
         .deadline_us = DEADLINE_NONE,
         .done = on_query_done,

@@ -246,6 +246,7 @@ static enum status start(void *owned, const void *from, struct reason *why)
         .clip = {.directory = settings->model,
                  .device = settings->device,
                  .threads = (int)settings->threads},
+        .head = settings->head,
         .encoder = house->encoder[0] ? house->encoder : NULL,
         .listen = settings->listen,
         .http = house->has_http ? address_text(&house->http, house->http.port, http) : NULL,

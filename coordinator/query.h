@@ -41,6 +41,7 @@ struct query_params {
     const float *rows;  // [row_count][dimension], copied
     uint32_t row_count; // 1 for image, text and parts
     uint32_t dimension;
+    enum modality own;           // of what is asked and refined
     enum modality over;          // the side that is searched
     bool needs_neighbours;       // Search: no shard is an error; else plain CLIP is an answer
     bool wants_documents;        // the question's fields of row 0's neighbours

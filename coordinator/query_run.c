@@ -738,6 +738,7 @@ enum status query_start(const struct query_params *params, struct query **out, s
     params->backend->queries++;
     question_copy(&query->question, params->question);
     query->question.fuser.dimension = params->dimension;
+    query->question.fuser.fusion.modality = params->own;
     query->params.question = &query->question;
     query->arena = arena_create(QUERY_ARENA_BYTES);
     if (!alloc_rows(query)) {

@@ -19,10 +19,9 @@ static struct fuser_params fuser_params(const struct clip_info *clip,
                                         const struct api_options *options)
 {
     static const enum fusion_mode modes[] = {
-        [API_FUSION_DEFAULT] = FUSION_WEIGHTED,
-        [API_FUSION_NONE] = FUSION_NONE,
-        [API_FUSION_MEAN] = FUSION_MEAN,
-        [API_FUSION_WEIGHTED] = FUSION_WEIGHTED,
+        [API_FUSION_DEFAULT] = FUSION_WEIGHTED, [API_FUSION_NONE] = FUSION_NONE,
+        [API_FUSION_MEAN] = FUSION_MEAN,        [API_FUSION_WEIGHTED] = FUSION_WEIGHTED,
+        [API_FUSION_HEAD] = FUSION_HEAD,
     };
     bool has_minimum = options->min_similarity < 0 || options->min_similarity > 0;
     double floor = has_minimum ? (double)options->min_similarity : GATE_FLOOR;
@@ -32,7 +31,8 @@ static struct fuser_params fuser_params(const struct clip_info *clip,
     return (struct fuser_params){
         .fusion = {.mode = modes[options->fusion],
                    .beta = clip->fusion_beta,
-                   .temperature = clip->fusion_temperature},
+                   .temperature = clip->fusion_temperature,
+                   .sharpness = FUSION_SHARPNESS_DEFAULT},
         .k = options->k,
         .min_similarity = options->min_similarity,
         .min_pair_similarity = options->min_pair_similarity,
@@ -62,9 +62,9 @@ static enum status check_options(const struct api_options *options, struct reaso
     if (options->exclude_count > QUESTION_EXCLUDE_MAX)
         return reason_set(why, STATUS_INVALID, "options.exclude_keys", "%zu keys; at most %d",
                           options->exclude_count, QUESTION_EXCLUDE_MAX);
-    if ((unsigned)options->fusion > API_FUSION_WEIGHTED)
+    if ((unsigned)options->fusion > API_FUSION_HEAD)
         return reason_set(why, STATUS_INVALID, "options.fusion", "%u is no fusion; allowed: 0..%d",
-                          (unsigned)options->fusion, API_FUSION_WEIGHTED);
+                          (unsigned)options->fusion, API_FUSION_HEAD);
     if ((unsigned)options->over > API_MODALITY_TEXT)
         return reason_set(why, STATUS_INVALID, "options.over", "%u is no modality; allowed: 0..%d",
                           (unsigned)options->over, API_MODALITY_TEXT);
@@ -107,6 +107,7 @@ enum status question_resolve(const struct backend *backend, const struct api_opt
 
     *out = (struct question){
         .fuser = fuser_params(backend->clip, options),
+        .chooses_fusion = options->fusion == API_FUSION_DEFAULT,
         .profile = question_image_profile(options->profile),
         .over = options->over,
         .min_coverage = options->min_coverage,
@@ -127,6 +128,43 @@ enum status question_resolve(const struct backend *backend, const struct api_opt
         out->exclude[out->exclude_count++] =
             hash_id(options->exclude_keys[i].data, options->exclude_keys[i].bytes);
     return filter_create(&options->filter, &out->filter, why);
+}
+
+// Why the head does not fit; STATUS_OK when it does.
+static enum status check_head(const struct backend *backend, enum modality own,
+                              const struct question *question, struct reason *why)
+{
+    if (!backend->head)
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "options.fusion",
+                          "head: there is none for the model '%s'; `reco train` makes one; "
+                          "allowed without: none, mean, weighted",
+                          backend->clip->name);
+    const struct fusion_head_info *info = fusion_head_info(backend->head);
+    if (strcmp(info->space, question->memory.space) != 0)
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "options.fusion",
+                          "head: it refines embeddings of space %s, the memory's are of %s",
+                          info->space, question->memory.space);
+    if (question_over(question, own) != own)
+        return reason_set(why, STATUS_INVALID, "options.over",
+                          "%s: a head refines by neighbours on the query's own side, which is %s; "
+                          "leave it out, or let fusion be mean or weighted",
+                          own == MODALITY_IMAGE ? "text" : "image",
+                          own == MODALITY_IMAGE ? "image" : "text");
+    return STATUS_OK;
+}
+
+enum status question_settle_fusion(const struct backend *backend, enum modality own,
+                                   struct question *question, struct reason *why)
+{
+    assert(backend && question);
+
+    struct fusion_params *fusion = &question->fuser.fusion;
+    if (question->chooses_fusion && question->memory.number != 0 &&
+        check_head(backend, own, question, NULL) == STATUS_OK)
+        fusion->mode = FUSION_HEAD;
+    fusion->head = backend->head;
+    fusion->modality = own;
+    return fusion->mode == FUSION_HEAD ? check_head(backend, own, question, why) : STATUS_OK;
 }
 
 void question_copy(struct question *out, const struct question *question)

@@ -22,6 +22,7 @@
 struct question {
     struct meta_generation memory; // number 0: none; then answers are plain CLIP
     struct fuser_params fuser;
+    bool chooses_fusion; // the client left it to us
     enum image_profile profile;
     enum api_modality over;
     float min_coverage;
@@ -40,6 +41,12 @@ struct question {
 // is ended by question_deinit().
 enum status question_resolve(const struct backend *backend, const struct api_options *options,
                              struct question *out, struct reason *why) MUST_CHECK;
+
+// Settles how a query of modality `own` is refined: by the trained head where the client leaves it to us and the
+// head fits. When the client wants it and it does not: STATUS_FAILED_PRECONDITION without a head or with
+// a memory of another space than the head's, STATUS_INVALID when the other side is to be searched.
+enum status question_settle_fusion(const struct backend *backend, enum modality own,
+                                   struct question *question, struct reason *why) MUST_CHECK;
 
 // A copy, to be ended by itself; both may be a zero struct.
 void question_copy(struct question *out, const struct question *question);

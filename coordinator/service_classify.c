@@ -598,6 +598,10 @@ static enum status plan_query(struct classify *classify, const struct api_query_
         return reason_set(why, STATUS_INVALID, "input",
                           "nothing to classify; send an image or an embedding");
     }
+    enum status fits =
+        question_settle_fusion(classify->backend, classify->own, &classify->question, why);
+    if (fits != STATUS_OK)
+        return fits;
     classify->top = request->top == 0 ? TOP_DEFAULT : request->top;
     classify->candidates_max =
         request->candidates_max == 0 ? CANDIDATES_DEFAULT : request->candidates_max;
@@ -610,6 +614,7 @@ static enum status plan_query(struct classify *classify, const struct api_query_
         .rows = classify->row,
         .row_count = 1,
         .dimension = dimension,
+        .own = classify->own,
         .over = question_over(&classify->question, classify->own),
         .wants_documents = true,
         .deadline_us = classify->call->deadline_us,

@@ -124,6 +124,8 @@ static enum status plan(struct asked *asked, const struct api_query_request *req
     } else {
         status = question_check_space(backend, memory, why);
     }
+    if (status == STATUS_OK)
+        status = question_settle_fusion(backend, own, &asked->question, why);
     if (status != STATUS_OK)
         return status;
 
@@ -138,6 +140,7 @@ static enum status plan(struct asked *asked, const struct api_query_request *req
         .rows = row,
         .row_count = 1,
         .dimension = dimension,
+        .own = own,
         .over = question_over(&asked->question, own),
         .needs_neighbours = asked->call->method == API_SEARCH,
         .wants_documents = true,
@@ -167,6 +170,7 @@ static void begin(struct service_call *call)
     // A search has no plain answer, and no fusion.
     if (status == STATUS_OK && call->method == API_SEARCH) {
         asked->question.fuser.fusion.mode = FUSION_NONE;
+        asked->question.chooses_fusion = false;
         if (asked->question.memory.number == 0)
             status = reason_set(&why, STATUS_NOT_FOUND, "memory",
                                 "there is no memory '%s', which is asked unless "

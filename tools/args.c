@@ -129,9 +129,6 @@ static enum status store(const struct args_flag *flag, const char *value, void *
     }
 
     place = words_place(value, flag->choices);
-    if (place < 0 && flag->not_yet && words_place(value, flag->not_yet) >= 0)
-        return reason_set(why, STATUS_INVALID, flag->name,
-                          "'%s' is not supported in this version: %s is", value, flag->choices);
     if (place < 0)
         return reason_set(why, STATUS_INVALID, flag->name, "'%s' is not allowed: %s is", value,
                           flag->choices);

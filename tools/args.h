@@ -53,7 +53,6 @@ struct args_flag {
     size_t offset;        // offsetof() in the options
     double low, high;     // allowed range of numbers, both ends included
     const char *choices;  // "auto|exact"
-    const char *not_yet;  // words of `choices`' kind that a later version has: "ivf|head"
 };
 
 // A group ends with a flag whose name is NULL.

@@ -40,6 +40,7 @@ static enum status set_flags(const struct options *options, struct config *confi
         {"--server", options->server},
         {"--data", options->data},
         {"--model", options->model},
+        {"--head", options->head},
         {"--tls-ca", options->tls_ca},
         {"--tls-cert", options->tls_cert},
         {"--tls-key", options->tls_key},
@@ -57,7 +58,7 @@ static enum status set_flags(const struct options *options, struct config *confi
 // Whether the verb's work is asked for inside this process.
 static bool is_local(const struct options *options)
 {
-    return !options->server && (options->data || options->model);
+    return !options->server && (options->data || options->model || options->head);
 }
 
 enum status client_config_apply(const struct args_verb *verb, struct options *options,
@@ -90,6 +91,8 @@ enum status client_config_apply(const struct args_verb *verb, struct options *op
         options->data = settings.data;
     if (args_has(verb, "--model") && !options->server)
         options->model = settings.model;
+    if (args_has(verb, "--head") && !options->server)
+        options->head = settings.head;
     if (args_has(verb, "--memory") && settings.memory)
         options->memory = settings.memory;
     if (args_has(verb, "--deadline-ms"))

@@ -180,6 +180,7 @@ static enum status start_coordinator(const struct options *options, struct house
         .nodes = nodes,
         .node_count = house->node_count,
         .clip = {.directory = options->model, .device = options->device},
+        .head = options->head,
         .listen = NULL,
     };
     enum status status = coordinator_start(&params, &house->coordinator, why);

@@ -31,6 +31,9 @@ static enum status check_flags(const struct options *options, struct reason *why
     if (options->server && options->model)
         return reason_set(why, STATUS_INVALID, "--model",
                           "excludes --server: a server has its own model");
+    if (options->server && options->head)
+        return reason_set(why, STATUS_INVALID, "--head",
+                          "excludes --server: a server has its own head");
     const struct {
         const char *flag;
         const char *value;

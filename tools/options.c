@@ -16,7 +16,6 @@ void options_init(struct options *options)
     *options = (struct options){
         .memory = "", // the server's default
         .k = 10,
-        .fusion = -1,
         .approx = -1,
         .format = -1,
         .top = 5,
@@ -260,12 +259,18 @@ const struct args_flag options_fusion[] = {
     {.name = "--fusion",
      .kind = ARGS_CHOICE,
      .argument = "HOW",
-     .fallback = "weighted",
+     .fallback = "auto",
      .help = "how neighbours are mixed in: none is plain CLIP, mean counts all alike, weighted "
-             "counts near ones more",
+             "counts near ones more, head is the trained transformer; auto: head where there is "
+             "one, else weighted",
      .offset = MEMBER(fusion),
-     .choices = "none|mean|weighted",
-     .not_yet = "head"},
+     .choices = "auto|none|mean|weighted|head"},
+    {.name = "--head",
+     .kind = ARGS_TEXT,
+     .argument = "FILE",
+     .fallback = "the model's own, if there is one",
+     .help = "a trained fusion head (`reco train`); not with --server, which has its own",
+     .offset = MEMBER(head)},
     {.name = NULL},
 };
 
@@ -360,7 +365,7 @@ void options_query_message(const struct options *options, struct text *exclude,
         .memory = text_of(options->memory),
         .k = (uint32_t)options->k,
         .over = (enum api_modality)options->over,
-        .fusion = (enum api_fusion)(options->fusion + 1),
+        .fusion = (enum api_fusion)options->fusion,
         .min_similarity = (float)options->min_similarity,
         .min_coverage = (float)options->min_coverage,
         .exclude_keys = exclude,

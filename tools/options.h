@@ -37,10 +37,11 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     struct args_list images, texts, embeddings, parts;
     int modality; // of the embeddings: enum modality
     uint64_t k;
-    int over;   // enum api_modality
-    int fusion; // enum api_fusion
-    int index;  // enum api_index
-    int approx; // enum api_approx less 1; -1: not given
+    int over;         // enum api_modality
+    int fusion;       // enum api_fusion
+    const char *head; // NULL: as the coordinator looks for one
+    int index;        // enum api_index
+    int approx;       // enum api_approx less 1; -1: not given
     uint64_t nprobe;
     double target_recall;
     int profile; // enum api_profile

@@ -52,6 +52,10 @@ static const struct config_key coordinator_keys[] = {
      .help = "where the model runs: auto, cpu, or the UUID of a Vulkan device, as `reco doctor` "
              "lists them",
      .danger = "embeddings differ from those of another device by rounding"},
+    {KEY(server, head, TEXT, head), FLAG("--head", "FILE"),
+     .help = "a trained fusion head (`reco train`); without it head.safetensors in the model's "
+             "folder, else heads/SPACE.safetensors in the data directory, else none",
+     .danger = "answers that leave the fusion to the server change with the head"},
     {KEY(server, threads, COUNT, threads), FLAG("--threads", "N"), RANGE(0, SETTINGS_THREADS_MAX),
      .fallback = "0", .help = "threads of the encoder; 0: as many as there are"},
     {KEY(http, listen, TEXT, http), FLAG("--http", "HOST:PORT"),
@@ -212,6 +216,9 @@ static const struct config_key client_keys[] = {
     {KEY(client, model, TEXT, model), FLAG("--model", "DIR"),
      .help = "a Hugging Face CLIP directory; without it the embedded reco-tiny. A server has its "
              "own"},
+    {KEY(client, head, TEXT, head), FLAG("--head", "FILE"),
+     .help = "a trained fusion head; without it the model's own, if there is one. A server has "
+             "its own"},
     {KEY(client, memory, TEXT, memory), FLAG("--memory", "NAME"),
      .help = "the memory that queries search; without it the one called default"},
     {KEY(client, deadline_ms, COUNT, deadline_ms), FLAG("--deadline-ms", "N"),

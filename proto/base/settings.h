@@ -47,6 +47,7 @@ struct settings_coordinator {
     const char *data;
     const char *model;
     const char *device; // "auto", "cpu" or a UUID
+    const char *head;   // NULL: as the coordinator looks for one
     uint64_t threads;
     // [http]
     const char *http; // NULL: beside the gRPC port
@@ -96,6 +97,7 @@ struct settings_client {
     const char *server;
     const char *data;
     const char *model;
+    const char *head;
     const char *memory;
     uint64_t deadline_ms; // 0: none
     const char *tls_ca, *tls_cert, *tls_key, *tls_name;

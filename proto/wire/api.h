@@ -93,6 +93,7 @@ enum api_fusion {
     API_FUSION_NONE = 1,
     API_FUSION_MEAN = 2,
     API_FUSION_WEIGHTED = 3,
+    API_FUSION_HEAD = 4,
 };
 
 enum api_index {
@@ -386,6 +387,7 @@ struct api_answer {
     struct text index;
     uint64_t records;
     struct api_work work;
+    enum api_fusion fusion; // that was used
     const float *embedding; // Refine
     size_t embedding_count;
     float gate;

@@ -87,6 +87,7 @@ static void write_answer(struct wire_memory *memory, const struct api_answer *an
     raw->records = answer->records;
     write_work(&answer->work, &parts->work);
     raw->work = &parts->work;
+    raw->fusion = (Reco__V1__Fusion)answer->fusion;
 }
 
 static void write_tags(struct wire_memory *memory, const struct api_neighbours *neighbours,
@@ -228,6 +229,7 @@ static void read_answer(struct wire_memory *memory, const Reco__V1__Answer *raw,
     api_read_timings(raw->timings, &out->timings);
     out->index = wire_text(raw->index);
     out->records = raw->records;
+    out->fusion = (enum api_fusion)raw->fusion;
     if (raw->work)
         out->work = (struct api_work){
             .exact = raw->work->exact,

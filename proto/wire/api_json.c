@@ -85,6 +85,9 @@ static void put_labels(struct json_writer *writer, const char *name,
 
 static void put_gate(struct json_writer *writer, const struct api_answer *answer)
 {
+    static const char *const fusions[] = {"", "none", "mean", "weighted", "head"};
+    const bool is_known = (size_t)answer->fusion < sizeof(fusions) / sizeof(fusions[0]);
+    put_text_member(writer, "fusion", text_of(is_known ? fusions[answer->fusion] : ""));
     json_name(writer, "gate");
     json_put_float(writer, answer->gate);
     put_text_member(writer, "gate_reason", answer->gate_reason);

@@ -14,8 +14,8 @@
 
 // One object: "input" and, by the method,
 //   Search             "neighbours"
-//   Refine*            "embedding","gate","gate_reason","neighbours"
-//   Classify, Explain  "plain","refined","gate","gate_reason","neighbours"
+//   Refine*            "embedding","fusion","gate","gate_reason","neighbours"
+//   Classify, Explain  "plain","refined","fusion","gate","gate_reason","neighbours"
 // then "coverage","degraded","memory","generation","space","index","records","work","request_id",
 // "timings_ms". "work" has "exact","lists_probed","codes_scanned","rows_refined","rows_read". A neighbour has "id","key","score","caption","source", with fusion "weight", explained
 // "effect", and what its fields asked for: "tags","image_embedding","text_embedding".

@@ -397,7 +397,7 @@ static enum status read_options(struct reader *reader, const struct json *value,
         status = read_word(reader, json_member(value, "over"), "options.over", "image|text", &over);
     if (status == STATUS_OK)
         status = read_word(reader, json_member(value, "fusion"), "options.fusion",
-                           "none|mean|weighted", &fusion);
+                           "none|mean|weighted|head", &fusion);
     if (status == STATUS_OK)
         status = read_float(reader, json_member(value, "min_similarity"), "options.min_similarity",
                             &out->min_similarity);

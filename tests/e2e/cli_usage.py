@@ -100,7 +100,6 @@ class Usage(Case):
         self.refused(2, "-k: '0' is not allowed: a whole number from 1 to 256 is", "search", "-k", "0")
         self.refused(2, "-k: needs a value", "search", "-k")
         self.refused(1, "--labels: 'cat,dog': no such file", "classify", "x.png", "--labels", "cat,dog")
-        self.refused(2, "'head' is not supported in this version", "refine", "--fusion", "head")
         self.refused(2, "--nprobe: '0' is not allowed: a whole number from 1 to 4096 is", "search", "--nprobe", "0")
         self.refused(2, "--target-recall: '1' is not allowed: a number from 0.5 to 0.999 is", "search",
                      "--target-recall", "1")

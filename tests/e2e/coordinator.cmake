@@ -5,6 +5,7 @@ target_link_libraries(reco_coordinator_house PUBLIC reco_coordinator reco_shard_
     PRIVATE reco_test_warnings reco_test_relaxed PkgConfig::CRITERION)
 
 reco_test(test_coordinator_query test_coordinator_query.c reco_coordinator_house)
+reco_test(test_coordinator_head test_coordinator_head.c reco_coordinator_house reco_test_head)
 reco_test(test_coordinator_index test_coordinator_index.c reco_coordinator_house)
 reco_test(test_coordinator_write test_coordinator_write.c reco_coordinator_house)
 reco_test(test_coordinator_filter test_coordinator_filter.c reco_coordinator_house)

@@ -75,6 +75,7 @@ static inline struct api_answer full_answer(void)
         .embedding = floats,
         .embedding_count = 3,
         .gate = 0.25f,
+        .fusion = API_FUSION_HEAD,
         .gate_reason = T("similar"),
         .neighbours = full_neighbours,
         .plain = {3, words, floats},

@@ -58,8 +58,7 @@ static const struct args_flag second_group[] = {
      .argument = "KIND",
      .help = "a kind",
      .offset = offsetof(struct settings, kind),
-     .choices = "auto|exact|b",
-     .not_yet = "ivf"},
+     .choices = "auto|exact|b"},
     {.name = "--tag",
      .kind = ARGS_LIST,
      .argument = "TAG",
@@ -181,12 +180,6 @@ Test(args, names_the_nearest_flag_for_an_unknown_one)
             "--colour-of-the-sky");
     REFUSED("unknown flag -x", "a", "-x");
     REFUSED("unknown flag -k10", "a", "-k10");
-}
-
-Test(args, says_of_later_words_that_they_are_not_supported_yet)
-{
-    REFUSED("--kind: 'ivf' is not supported in this version: auto|exact|b is", "a", "--kind",
-            "ivf");
 }
 
 Test(args, refuses_numbers_that_are_none_or_out_of_range)

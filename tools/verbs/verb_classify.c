@@ -234,7 +234,7 @@ static int ask_all(struct classify *classify)
 static enum client_need what_is_needed(const struct options *options)
 {
     char path[CLIENT_PATH_BYTES];
-    bool plain = options->fusion + 1 == API_FUSION_NONE && options->memory[0] == '\0';
+    bool plain = options->fusion == API_FUSION_NONE && options->memory[0] == '\0';
     if (!plain || options->server || client_data_path(options, path, NULL) != STATUS_OK)
         return CLIENT_READ;
     return access(path, F_OK) == 0 ? CLIENT_READ : CLIENT_ENCODER;
@@ -335,7 +335,8 @@ const struct verb verb_classify = {
              "margin behind --explain is between names.\n\n"
              "JSON line: "
              "{\"input\",\"plain\":[{\"label\",\"score\"}],\"refined\":[{\"label\",\"score\"}],\n"
-             "\"gate\",\"gate_reason\",\"neighbours\":[{\"id\",\"key\",\"score\",\"caption\","
+             "\"fusion\",\"gate\",\"gate_reason\",\"neighbours\":[{\"id\",\"key\",\"score\","
+             "\"caption\","
              "\"source\",\n"
              "\"weight\",\"effect\"}],\"coverage\",\"degraded\":[],\"memory\",\"generation\","
              "\"space\",\n"

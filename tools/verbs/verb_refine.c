@@ -109,17 +109,18 @@ static const struct args_flag refine_flags[] = {
 };
 
 const struct verb verb_refine = {
-    .args = {.name = "refine",
-             .items = "",
-             .summary = "an embedding made better by the memory's neighbours",
-             .details =
-                 "The neighbours' other side (texts for a picture) is mixed into the query's\n"
-                 "embedding; the gate says how much, and why. Gate 0 is plain CLIP, bit for\n"
-                 "bit.\n\n"
-                 "JSON line: that of search, with \"embedding\",\"gate\",\"gate_reason\"",
-             .groups = {refine_flags, options_fusion, options_input, options_query, options_fields,
-                        options_memory, options_items, options_data, options_model, options_server,
-                        options_profile, options_common}},
+    .args =
+        {.name = "refine",
+         .items = "",
+         .summary = "an embedding made better by the memory's neighbours",
+         .details =
+             "The neighbours' other side (texts for a picture) is mixed into the query's\n"
+             "embedding; the gate says how much, and why. Gate 0 is plain CLIP, bit for\n"
+             "bit.\n\n"
+             "JSON line: that of search, with \"embedding\",\"fusion\",\"gate\",\"gate_reason\"",
+         .groups = {refine_flags, options_fusion, options_input, options_query, options_fields,
+                    options_memory, options_items, options_data, options_model, options_server,
+                    options_profile, options_common}},
     .chapter = "asking",
     .run = run_refine,
 };

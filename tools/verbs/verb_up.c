@@ -324,6 +324,10 @@ static void add_coordinator(struct up *up)
         arguments[count++] = "--model";
         arguments[count++] = up->options->model;
     }
+    if (up->options->head) {
+        arguments[count++] = "--head";
+        arguments[count++] = up->options->head;
+    }
     if (up->options->device) {
         arguments[count++] = "--device";
         arguments[count++] = up->options->device;
@@ -528,6 +532,12 @@ static const struct args_flag up_flags[] = {
      .offset = offsetof(struct options, port),
      .low = 0,
      .high = PORT_MAX},
+    {.name = "--head",
+     .kind = ARGS_TEXT,
+     .argument = "FILE",
+     .fallback = "the model's own, if there is one",
+     .help = "a trained fusion head (`reco train`)",
+     .offset = offsetof(struct options, head)},
     {.name = "--http",
      .kind = ARGS_TEXT,
      .argument = "HOST:PORT",

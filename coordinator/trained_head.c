@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "coordinator/trained_head.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdio.h>
+
+// STATUS_OK with *head NULL when no file is there.
+static enum status open_if_there(const struct trained_head_params *params, const char *path,
+                                 struct fusion_head **head, struct reason *why)
+{
+    const enum status status =
+        fusion_head_open(path, params->clip->space, params->threads, head, why);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+enum status trained_head_open(const struct trained_head_params *params, struct fusion_head **head,
+                              struct reason *why)
+{
+    assert(params && params->clip && head);
+
+    *head = NULL;
+    if (params->file)
+        return fusion_head_open(params->file, params->clip->space, params->threads, head, why);
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    if (params->model) {
+        (void)snprintf(path, sizeof(path), "%s/head.safetensors", params->model);
+        status = open_if_there(params, path, head, why);
+    }
+    if (status == STATUS_OK && !*head && params->data) {
+        (void)snprintf(path, sizeof(path), "%s/heads/%s.safetensors", params->data,
+                       params->clip->space);
+        status = open_if_there(params, path, head, why);
+    }
+    return status;
+}

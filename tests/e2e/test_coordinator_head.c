@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: a trained head that lies where the coordinator looks for one refines queries that leave the fusion
+// to it, with the same bits for every number of nodes; where it does not fit, it is not used, or an error
+// says why.
+//
+// Method: a memory of made-up embeddings in the embedded model's space; a head of random numbers in the
+// data directory. The oracle is fusion_head_refine() on the answer's own neighbours.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "proto/base/embedding.h"
+#include "proto/base/half.h"
+#include "proto/base/mem.h"
+#include "shaders/models/fusion_head.h"
+#include "tests/e2e/coordinator_house.h"
+#include "tests/support/random_head.h"
+
+#define RECORDS 300
+#define K 10
+#define DIMENSION HOUSE_MODEL_DIMENSION
+
+// Where the coordinator looks for it, once it knows the model's space.
+static void head_path(const struct house *house, char path[512])
+{
+    (void)snprintf(path, 512, "%s/heads", house->root);
+    (void)mkdir(path, 0700);
+    (void)snprintf(path, 512, "%s/heads/%s.safetensors", house->root,
+                   coordinator_clip_info(house->coordinator)->space);
+}
+
+static void save_head(const struct house *house, const char *space)
+{
+    char path[512];
+    struct reason why = {0};
+    const struct fusion_head_info info = random_head_info(DIMENSION, space);
+    float *numbers[FUSION_HEAD_SIDES];
+    random_head_both(&info, 7, numbers);
+    head_path(house, path);
+    cr_assert(
+        eq(int, fusion_head_save(path, &info, (const float *const[]){numbers[0], numbers[1]}, &why),
+           STATUS_OK),
+        "%s", why.text);
+    mem_free(numbers[0]);
+    mem_free(numbers[1]);
+}
+
+static struct api_query_request question_of(enum modality own, float embedding[DIMENSION])
+{
+    house_model_embedding(own == MODALITY_IMAGE ? 20 : 21, embedding);
+    for (int i = 0; i < DIMENSION; i++) // a record's with some of another's
+        embedding[i] += i % 3 == 0 ? 0.3F : 0;
+    return (struct api_query_request){
+        .input = API_INPUT_EMBEDDING,
+        .embedding = embedding,
+        .embedding_count = DIMENSION,
+        .embedding_modality = own == MODALITY_IMAGE ? API_MODALITY_IMAGE : API_MODALITY_TEXT,
+        .options = {.memory = text_of("default"), .k = K},
+    };
+}
+
+// The neighbours' other side, as the nodes keep it: asked for with the answer.
+static void expect_of_head(const struct house *house, enum modality own, const float *query,
+                           const struct api_answer *answer)
+{
+    char path[512];
+    struct reason why = {0};
+    struct fusion_head *head = NULL;
+    head_path(house, path);
+    cr_assert(eq(int, fusion_head_open(path, NULL, 1, &head, &why), STATUS_OK), "%s", why.text);
+    const float *payload[K];
+    const float *rows = own == MODALITY_IMAGE ? answer->neighbours.text_embeddings
+                                              : answer->neighbours.image_embeddings;
+    cr_assert(ne(ptr, (void *)rows, NULL));
+    for (size_t i = 0; i < answer->neighbours.count; i++)
+        payload[i] = rows + i * DIMENSION;
+    const struct fusion_params params = {.mode = FUSION_HEAD, .head = head, .modality = own};
+    const struct fusion_neighbours neighbours = {answer->neighbours.count,
+                                                 answer->neighbours.scores, payload};
+    float unit[DIMENSION];
+    float expected[DIMENSION];
+    memcpy(unit, query, sizeof(unit));
+    cr_assert(eq(int, embedding_normalise(unit, DIMENSION), STATUS_OK));
+    cr_assert(eq(
+        int, fusion_refine(&params, unit, DIMENSION, &neighbours, (double)answer->gate, expected),
+        STATUS_OK));
+    for (int i = 0; i < DIMENSION; i++) // the answer's gate is rounded to a float
+        cr_expect(epsilon_eq(flt, answer->embedding[i], expected[i], 1e-6F));
+    fusion_head_close(&head);
+}
+
+Test(head, refines_when_the_fusion_is_left_to_it)
+{
+    for (int own = MODALITY_IMAGE; own <= MODALITY_TEXT; own++) {
+        struct api_answer answers[3];
+        struct house houses[3];
+        for (uint32_t h = 0; h < 3; h++) {
+            float embedding[DIMENSION];
+            struct api_answer weighted;
+            struct reason why = {0};
+            house_open(&houses[h], 1u << h, NULL);
+            house_fill_model_space(&houses[h], RECORDS);
+            struct api_query_request question = question_of((enum modality)own, embedding);
+            question.options.fields = 1u << API_FIELD_KEY | 1u << API_FIELD_CAPTION |
+                                      1u << API_FIELD_IMAGE_EMBEDDING |
+                                      1u << API_FIELD_TEXT_EMBEDDING;
+            cr_assert(eq(int,
+                         house_query(&houses[h], API_REFINE_EMBEDDING, &question, &weighted, &why),
+                         STATUS_OK),
+                      "%s", why.text);
+            cr_expect(eq(int, weighted.fusion, API_FUSION_WEIGHTED)); // there is no head yet
+            save_head(&houses[h], coordinator_clip_info(houses[h].coordinator)->space);
+            house_restart(&houses[h]);
+            cr_assert(
+                eq(int, house_query(&houses[h], API_REFINE_EMBEDDING, &question, &answers[h], &why),
+                   STATUS_OK),
+                "%s", why.text);
+            cr_expect(eq(int, answers[h].fusion, API_FUSION_HEAD));
+            cr_expect(
+                ne(int, memcmp(answers[h].embedding, weighted.embedding, sizeof(embedding)), 0));
+            expect_of_head(&houses[h], (enum modality)own, embedding, &answers[h]);
+            question.options.fusion = API_FUSION_WEIGHTED;
+            struct api_answer again;
+            cr_assert(eq(int,
+                         house_query(&houses[h], API_REFINE_EMBEDDING, &question, &again, &why),
+                         STATUS_OK));
+            cr_expect(house_same(&weighted, &again));
+        }
+        cr_expect(house_same(&answers[0], &answers[1]));
+        cr_expect(house_same(&answers[0], &answers[2]));
+        for (uint32_t h = 0; h < 3; h++)
+            house_close(&houses[h]);
+    }
+}
+
+Test(head, is_used_where_it_fits_only)
+{
+    struct house house;
+    float embedding[DIMENSION];
+    struct api_answer answer;
+    struct reason why = {0};
+    house_open(&house, 1, NULL);
+    house_fill_model_space(&house, RECORDS);
+    house_fill(&house, "arrays", 50);
+    struct api_query_request question = question_of(MODALITY_IMAGE, embedding);
+    question.options.fusion = API_FUSION_HEAD;
+    cr_assert(eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why),
+                 STATUS_FAILED_PRECONDITION));
+    cr_expect(ne(ptr, strstr(why.text, "there is none for the model 'reco-tiny'"), NULL), "%s",
+              why.text);
+
+    save_head(&house, coordinator_clip_info(house.coordinator)->space);
+    house_restart(&house);
+    cr_assert(
+        eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why), STATUS_OK));
+    question.options.over = API_MODALITY_TEXT; // across
+    cr_assert(eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why),
+                 STATUS_INVALID));
+    cr_expect(eq(int, strcmp(why.field, "options.over"), 0));
+    question.options.fusion = API_FUSION_DEFAULT;
+    cr_assert(
+        eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why), STATUS_OK));
+    cr_expect(eq(int, answer.fusion, API_FUSION_WEIGHTED));
+
+    float small[HOUSE_DIMENSION];
+    struct api_query_request other = house_question(3, small);
+    other.options.memory = text_of("arrays"); // another space
+    cr_assert(eq(int, house_query(&house, API_REFINE_EMBEDDING, &other, &answer, &why), STATUS_OK));
+    cr_expect(eq(int, answer.fusion, API_FUSION_WEIGHTED));
+    other.options.fusion = API_FUSION_HEAD;
+    cr_assert(eq(int, house_query(&house, API_REFINE_EMBEDDING, &other, &answer, &why),
+                 STATUS_FAILED_PRECONDITION));
+    cr_expect(ne(ptr, strstr(why.text, HOUSE_SPACE), NULL), "%s", why.text);
+    house_close(&house);
+}
+
+// A head that is there and cannot be used is not passed over in silence.
+Test(head, one_of_another_space_stops_the_start)
+{
+    struct house house;
+    house_open(&house, 1, NULL);
+    save_head(&house, "other:128");
+    char path[512];
+    head_path(&house, path);
+    struct coordinator *coordinator = NULL;
+    struct reason why = {0};
+    const struct coordinator_params params = {
+        .data_directory = NULL, .clip = {.threads = 1}, .head = path};
+    cr_expect(eq(int, coordinator_start(&params, &coordinator, &why), STATUS_FAILED_PRECONDITION));
+    cr_expect(ne(ptr, strstr(why.text, "other:128"), NULL), "%s", why.text);
+    const struct coordinator_params missing = {
+        .data_directory = NULL, .clip = {.threads = 1}, .head = "/nowhere/head.safetensors"};
+    cr_expect(eq(int, coordinator_start(&missing, &coordinator, &why), STATUS_NOT_FOUND));
+    house_close(&house);
+}
