@@ -56,7 +56,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     bool explain, no_labels;
     uint64_t candidates;
     // eval
-    const char *modes, *head, *split, *report;
+    const char *modes, *split, *report;
     // memories
     const char *space;
     bool replace, remove, hash, dry_run;
