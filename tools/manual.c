@@ -165,13 +165,17 @@ static bool has_flag(const struct args_verb *verb, const char *name)
     return false;
 }
 
-static void put_environment(FILE *file, bool data)
+static void put_environment(FILE *file, bool data, bool device)
 {
     begin_chapter(file, "ENVIRONMENT");
     if (data)
         put_tagged(file, "RECO_DATA",
                    "the data directory when --data is not given; without it "
                    "$XDG_DATA_HOME/reco, else ~/.local/share/reco");
+    if (device)
+        put_tagged(file, "XDG_CACHE_HOME",
+                   "the folder in whose folder reco is kept what a Vulkan device's driver compiled "
+                   "and whether its results are right; without it ~/.cache");
     put_tagged(file, "RECO_LOG",
                "error, warn, info or debug: the log, on stderr, of the parts that run inside a "
                "verb; without it only errors");
@@ -241,7 +245,7 @@ void manual_write_verb(const struct verb *verb, FILE *file)
     }
     put_flags(file, args);
     put_exit_status(file);
-    put_environment(file, has_flag(args, "--data"));
+    put_environment(file, has_flag(args, "--data"), has_flag(args, "--device"));
     put_see_also(file, verb);
 }
 
@@ -280,7 +284,7 @@ void manual_write_program(FILE *file)
     begin_chapter(file, "VERBS");
     put_verbs(file);
     put_exit_status(file);
-    put_environment(file, true);
+    put_environment(file, true, true);
     begin_chapter(file, "SEE ALSO");
     for (size_t i = 0; settings_tables[i]; i++) {
         char name[MANUAL_NAME_BYTES];

@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "shaders/ops/ops_internal.h"
 
@@ -46,6 +47,10 @@ static enum status open_vulkan(const char *uuid, struct ops **out, struct reason
         status = ops_canary(ops, why);
         if (status == STATUS_OK)
             ops_vulkan_keep(ops->state);
+    } else if (ops->verdict->wrong) {
+        char dropped[OPS_DROPPED_BYTES];
+        ops_dropped(ops, dropped);
+        log_warn("device_ways_dropped_before", "ways=\"%s\"", dropped);
     }
     if (status != STATUS_OK) {
         ops_close(&ops);

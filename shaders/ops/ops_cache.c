@@ -83,6 +83,7 @@ void ops_cache_save(struct gpu *gpu, const struct ops_verdict *verdict)
     bytes_put_u32_le(note + AT_WRONG, verdict->wrong);
     for (size_t i = 0; i < OPS_HEAD_WORDS; i++)
         bytes_put_u64_le(note + AT_HEADS + 8 * i, verdict->heads[i]);
+    char quoted[LOG_QUOTE_BYTES];
     if (gpu_cache_save(gpu, note, &why) != STATUS_OK)
-        log_info("device_cache_not_written", "reason=\"%s\"", why.text);
+        log_info("device_cache_not_written", "reason=%s", log_quote(why.text, quoted));
 }

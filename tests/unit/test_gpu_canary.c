@@ -258,6 +258,18 @@ Test(gpu_canary, a_way_that_is_wrong_is_named_and_another_is_taken)
         eq(int, strcmp(dropped, "products in tiles of 32 rows, attention in shared memory"), 0),
         "%s", dropped);
     ops_close(&ops);
+
+    // All this is known again, without trying: what is spoiled now is not seen.
+    spoil_kernel(KERNEL_GEMM_TILED_F32);
+    cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
+    spoil_kernel(KERNEL_ATTENTION);
+    cr_expect(eq(int, ops_prepare_attention(ops, HEAD, &why), STATUS_OK), "%s", why.text);
+    ops_dropped(ops, dropped);
+    cr_expect(
+        eq(int, strcmp(dropped, "products in tiles of 32 rows, attention in shared memory"), 0),
+        "%s", dropped);
+    check_products(ops);
+    ops_close(&ops);
 }
 
 // --- an operation that is not done
@@ -350,6 +362,55 @@ Test(gpu_canary, what_is_known_of_a_device_is_kept_and_believed_only_when_it_is_
     cr_assert(eq(int, setenv("XDG_CACHE_HOME", "/dev/null", 1), 0));
     cr_expect(ge(u32, trials(), 14), "no folder");
     cr_expect(ge(u32, trials(), 14), "again");
+}
+
+// A driver that gives more than lavapipe does, behind its own beginning.
+enum { COMPILED = 1000 };
+static size_t given; // bytes that it got back at the opening
+static bool given_right;
+
+static VKAPI_ATTR VkResult VKAPI_CALL fake_GetPipelineCacheData(VkDevice device,
+                                                                VkPipelineCache pipelines,
+                                                                size_t *bytes, void *out)
+{
+    // With a room, it is what was asked for before.
+    *bytes -= out ? COMPILED : 0;
+    VkResult result = real.GetPipelineCacheData(device, pipelines, bytes, out);
+    if (out)
+        memset((uint8_t *)out + *bytes, 0x5a, COMPILED);
+    *bytes += COMPILED;
+    return result;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL
+fake_CreatePipelineCache(VkDevice device, const VkPipelineCacheCreateInfo *info,
+                         const VkAllocationCallbacks *memory, VkPipelineCache *out)
+{
+    const uint8_t *data = info->pInitialData;
+    given = info->initialDataSize;
+    given_right = given > COMPILED;
+    for (size_t i = 0; i < COMPILED && given_right; i++)
+        given_right = data[given - 1 - i] == 0x5a;
+    VkPipelineCacheCreateInfo plain = *info;
+    plain.initialDataSize = 0;
+    plain.pInitialData = NULL;
+    return real.CreatePipelineCache(device, &plain, memory, out);
+}
+
+static void patch_cache(struct gpu_api *api)
+{
+    patch_dispatch(api);
+    REPLACE(GetPipelineCacheData)
+    REPLACE(CreatePipelineCache)
+}
+
+Test(gpu_canary, what_a_driver_compiled_is_given_back_to_it)
+{
+    gpu_api_patch = patch_cache;
+    cr_expect(ge(u32, trials(), 14));
+    cr_expect(eq(sz, given, 0));
+    cr_expect(eq(u32, trials(), 0));
+    cr_expect(given_right, "%zu bytes", given);
 }
 
 int main(int argc, char **argv)

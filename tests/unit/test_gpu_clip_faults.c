@@ -6,8 +6,8 @@
 // Method: the table of functions is patched. Every function that returns a result counts, and the
 // n-th call fails. A life is that of a model: opened, the device being compared with the CPU, a text
 // encoded, closed. The short run takes of each function the first call, the last and a seeded one
-// between them; RECO_FAULTS=all takes every call, and a picture is encoded too, with a profile. A lost device stays lost. What is created is counted
-// until it is destroyed.
+// between them; RECO_FAULTS=all takes every call, and a picture is encoded too, with a profile. A lost
+// device stays lost. What is created is counted until it is destroyed.
 
 #include <stdio.h>
 #include <stdlib.h>
