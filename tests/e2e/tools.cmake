@@ -4,6 +4,12 @@ foreach(what usage models device memory asking choosing index resume up bench)
     reco_script(cli_${what} ${Python3_EXECUTABLE} cli_${what}.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 endforeach()
 
+# All that the demo asks, on a Vulkan device: half a minute of a software one, and nothing for sanitizers to see.
+if(NOT RECO_SANITIZE)
+    reco_script(e2e_device_labels ${Python3_EXECUTABLE} device_labels.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+    set_tests_properties(e2e_device_labels PROPERTIES LABELS vulkan)
+endif()
+
 # What a person reads and types before anything runs.
 reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
     ${CMAKE_BINARY_DIR}/share)

@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo: a cluster of four shards names drawings that its encoder has never seen.
 
-usage: demo.py PROGRAM_DIR [--keep]
-
-PROGRAM_DIR holds reco, reco-coordinator and reco-shard. --keep leaves the cluster
-running and prints what to try next. Run it through tools/demo.sh.
+Run it through tools/demo.sh.
 """
+import argparse
 import os
 import signal
 import subprocess
@@ -31,8 +29,9 @@ def title(text):
     say(f"--- {text}")
 
 
-def start_cluster(programs, data):
-    command = [str(programs / "reco"), "up", "--shards", str(SHARDS), "--port", "0", "--data", str(data)]
+def start_cluster(programs, data, device):
+    command = [str(programs / "reco"), "up", "--shards", str(SHARDS), "--port", "0", "--data", str(data),
+               "--device", device]
     log = (data.parent / "cluster.log").open("w")
     # A session of its own, so that --keep outlives this program.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True,
@@ -41,6 +40,11 @@ def start_cluster(programs, data):
     if len(ready) != 2 or ready[0] != "ready":
         raise RuntimeError(f"the cluster did not start; see {log.name}")
     return process, ready[1]
+
+
+def encoder_device(reco):
+    """Where the encoder runs now: a device that fails is left for the CPU."""
+    return reco.lines("status")[0]["models"][0]["device"]
 
 
 def children_named(parent, name):
@@ -141,12 +145,12 @@ def what_next(programs, address, cluster, folder):
     say(f"  kill {cluster.pid}    # ends it; its data is in {folder}")
 
 
-def run(programs, folder, keep):
+def run(programs, folder, keep, device):
     began = time.monotonic()
-    cluster, address = start_cluster(programs, folder / "data")
+    cluster, address = start_cluster(programs, folder / "data", device)
     try:
-        say(f"cluster of {SHARDS} shards on {address}")
         reco = Reco(programs / "reco", "--server", address)
+        say(f"cluster of {SHARDS} shards on {address}, its encoder on: {encoder_device(reco)}")
         build(reco)
         answers = unpack_queries(folder / "queries", "C")
         lines = accuracy(reco, answers)
@@ -154,7 +158,7 @@ def run(programs, folder, keep):
         side_by_side(reco, shown)
         kill_a_shard(reco, cluster, shown)
         say()
-        say(f"done in {time.monotonic() - began:.0f} s")
+        say(f"done in {time.monotonic() - began:.0f} s, the encoder on: {encoder_device(reco)}")
         if keep:
             what_next(programs, address, cluster, folder)
     finally:
@@ -163,18 +167,18 @@ def run(programs, folder, keep):
             cluster.wait(30)
 
 
-def main(arguments):
-    keep = "--keep" in arguments
-    rest = [argument for argument in arguments if argument != "--keep"]
-    if len(rest) != 1:
-        sys.exit(__doc__)
-    programs = Path(rest[0]).resolve()
-    if keep:
-        run(programs, Path(tempfile.mkdtemp(prefix="reco-demo-")), keep)
+def main():
+    parser = argparse.ArgumentParser(description="The demo; run it through tools/demo.sh.")
+    parser.add_argument("programs", type=Path, help="the folder with reco, reco-coordinator, reco-shard and reco-encoder")
+    parser.add_argument("--keep", action="store_true", help="leave the cluster running and print what to try next")
+    parser.add_argument("--device", default="auto", help="where the encoder runs, as `reco doctor` names it")
+    given = parser.parse_args()
+    if given.keep:
+        run(given.programs.resolve(), Path(tempfile.mkdtemp(prefix="reco-demo-")), True, given.device)
     else:
         with tempfile.TemporaryDirectory(prefix="reco-demo-") as folder:
-            run(programs, Path(folder), keep)
+            run(given.programs.resolve(), Path(folder), False, given.device)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
