@@ -96,7 +96,7 @@ enum status gpu_cache_save(struct gpu *gpu, const uint8_t note[GPU_NOTE_BYTES],
 // --- memory
 
 // `bytes` of the device's memory, all zero, beginning at a multiple of GPU_ALIGNMENT.
-// STATUS_UNSUPPORTED above binding_bytes_max, STATUS_NO_MEMORY.
+// STATUS_UNSUPPORTED above allocation_bytes_max, STATUS_NO_MEMORY.
 enum status gpu_alloc(struct gpu *gpu, uint64_t bytes, struct gpu_buffer **out,
                       struct reason *why) MUST_CHECK;
 void gpu_free(struct gpu *gpu, struct gpu_buffer **buffer); // NULL is allowed
@@ -132,7 +132,7 @@ void gpu_kernel_destroy(struct gpu *gpu, struct gpu_kernel **kernel); // waits; 
 struct gpu_view {
     const struct gpu_buffer *buffer;
     uint64_t offset; // bytes, a multiple of GPU_ALIGNMENT
-    uint64_t bytes;  // more than 0, at most binding_bytes_max
+    uint64_t bytes;  // more than 0
 };
 
 struct gpu_dispatch {
@@ -143,6 +143,7 @@ struct gpu_dispatch {
     double work; // operations on floats, about: decides how much is submitted at a time
 };
 
+// STATUS_UNSUPPORTED, and nothing is recorded, for a view above binding_bytes_max.
 enum status gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *dispatch,
                          struct reason *why) MUST_CHECK;
 

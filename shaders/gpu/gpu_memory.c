@@ -226,11 +226,11 @@ enum status gpu_alloc(struct gpu *gpu, uint64_t bytes, struct gpu_buffer **out, 
     assert(gpu);
     assert(out);
 
-    if (bytes > gpu->info.binding_bytes_max)
+    if (bytes > gpu->info.allocation_bytes_max)
         return reason_set(why, STATUS_UNSUPPORTED, "device",
                           "an array of %llu bytes; %.100s has at most %llu in one",
                           (unsigned long long)bytes, gpu->info.name,
-                          (unsigned long long)gpu->info.binding_bytes_max);
+                          (unsigned long long)gpu->info.allocation_bytes_max);
     uint64_t room = (bytes + GPU_ALIGNMENT - 1) / GPU_ALIGNMENT * GPU_ALIGNMENT;
     room = room > 0 ? room : GPU_ALIGNMENT;
 

@@ -394,6 +394,19 @@ static enum status bind_views(struct gpu *gpu, const struct gpu_dispatch *dispat
     return STATUS_OK;
 }
 
+static enum status check_views(const struct gpu *gpu, const struct gpu_dispatch *dispatch,
+                               struct reason *why)
+{
+    for (uint32_t i = 0; i < dispatch->kernel->bindings; i++) {
+        if (dispatch->views[i].bytes > gpu->info.binding_bytes_max)
+            return reason_set(why, STATUS_UNSUPPORTED, "device",
+                              "an array of %llu bytes; kernels of %.100s see at most %llu of one",
+                              (unsigned long long)dispatch->views[i].bytes, gpu->info.name,
+                              (unsigned long long)gpu->info.binding_bytes_max);
+    }
+    return STATUS_OK;
+}
+
 enum status gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *dispatch, struct reason *why)
 {
     assert(gpu);
@@ -403,7 +416,9 @@ enum status gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *dispatch, s
 
     const struct gpu_kernel *kernel = dispatch->kernel;
     VkDescriptorSet set = VK_NULL_HANDLE;
-    enum status status = prepare(gpu, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, why);
+    enum status status = check_views(gpu, dispatch, why);
+    if (status == STATUS_OK)
+        status = prepare(gpu, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, why);
     if (status == STATUS_OK)
         status = bind_views(gpu, dispatch, &set, why);
     if (status != STATUS_OK)

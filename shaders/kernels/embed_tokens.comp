@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// embed_tokens.comp - target[r] = table[ids[r]] + positions[places[r]]
+// embed_tokens.comp - target[r] = table[ids[r] - first] + positions[places[r]]
 //
-// shapes     table [vocabulary][width], positions [context][width]; ids, places [rows];
+// A table that no binding has room for comes in parts: rows whose token is in another are left alone.
+//
+// shapes     table [count][width], positions [context][width]; ids, places [rows];
 //            target [rows][width]
 // constants, dispatch: rows.glsl
 // aliasing   none
@@ -25,7 +27,10 @@ void main()
 {
     if (row >= args.rows)
         return;
-    uint token = ids[row] * args.width;
+    uint in_part = ids[row] - args.first; // wraps around for a token before it
+    if (in_part >= args.count)
+        return;
+    uint token = in_part * args.width;
     uint place = places[row] * args.width;
     for (uint c = thread; c < args.width; c += THREADS)
         target[row * args.width + c] = table[token + c] + positions[place + c];

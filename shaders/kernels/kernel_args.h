@@ -35,6 +35,8 @@ struct attention_args {
 struct embed_tokens_args {
     uint32_t rows;
     uint32_t width;
+    uint32_t first; // token that the table begins with
+    uint32_t count; // rows of the table
 };
 
 struct patchify_args {

@@ -468,6 +468,31 @@ enum status ops_gather(struct ops *ops, const struct ops_gather *args, struct re
     return end(ops, begun, &work, status, why);
 }
 
+enum status ops_score_topk(struct ops *ops, const struct ops_score_topk *args, struct reason *why)
+{
+    assert(ops);
+    assert(fits(&args->queries) && fits(&args->rows) && fits(&args->ids) && fits(&args->scores));
+    size_t depth = args->queries.columns;
+    assert(depth > 0 && depth <= OPS_SIZE_MAX && depth % 4 == 0 && args->rows.columns * 2 == depth);
+    assert(args->ids.columns >= 1 && args->ids.columns <= OPS_TOPK_MAX);
+    assert(args->ids.rows == args->queries.rows && args->scores.rows == args->queries.rows);
+    assert(args->scores.columns == args->ids.columns && args->rows.rows < UINT32_MAX);
+
+    const struct ops_work work = {
+        .kind = "search",
+        .columns = depth,
+        .variant = "",
+        .rows = args->queries.rows,
+        .operations = 2 * (double)args->queries.rows * (double)args->rows.rows * (double)depth,
+        .bytes = view_bytes(&args->queries) + view_bytes(&args->rows),
+    };
+    double begun;
+    enum status status = begin(ops, &begun, why);
+    if (status == STATUS_OK)
+        status = ops->backend->score_topk(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
+}
+
 enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *why)
 {
     assert(ops);

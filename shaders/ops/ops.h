@@ -30,6 +30,7 @@
 #include "proto/base/status.h"
 
 #define OPS_SIZE_MAX 65536u // columns and depth of a matrix
+#define OPS_TOPK_MAX 64u    // neighbours of a query
 #define OPS_VIEW_ALIGN 64u  // elements; every view begins at a multiple
 #define OPS_DROPPED_BYTES 512
 
@@ -105,6 +106,13 @@ struct ops_gather {
     struct ops_view target; // as many rows
 };
 
+struct ops_score_topk {
+    struct ops_view queries; // one in each row
+    struct ops_view rows;    // uint32_t: two halves in each, so the queries have twice the columns
+    struct ops_view ids;     // uint32_t, target: the 1..OPS_TOPK_MAX best rows of each query
+    struct ops_view scores;  // target: theirs
+};
+
 // Opens a device. "auto" and "cpu" are the CPU with `threads` threads, 0 for as many as this
 // process may use; a UUID is the Vulkan device that has it, if every operation gives there what it
 // gives on the CPU. STATUS_INVALID for another word, STATUS_NOT_FOUND, STATUS_UNAVAILABLE or
@@ -163,6 +171,12 @@ enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *a
                               struct reason *why) MUST_CHECK;
 enum status ops_gather(struct ops *ops, const struct ops_gather *args,
                        struct reason *why) MUST_CHECK;
+
+// Exact search: the rows with the greatest inner products with each query, best first; of equal scores
+// the lower row is ahead, and one that is not a number is behind all others. Where there are fewer
+// rows, ids are UINT32_MAX and scores 0. The queries' columns are a multiple of 4.
+enum status ops_score_topk(struct ops *ops, const struct ops_score_topk *args,
+                           struct reason *why) MUST_CHECK;
 
 // Scales every row to unit length in place. STATUS_INTERNAL when a row is not finite or zero,
 // from here or from the next ops_download().

@@ -7,6 +7,7 @@
 #include "proto/base/mem.h"
 #include "shaders/cpu/cpuops.h"
 #include "shaders/cpu/dense.h"
+#include "shaders/cpu/nearest.h"
 #include "shaders/cpu/team.h"
 #include "shaders/ops/ops_internal.h"
 
@@ -239,6 +240,23 @@ static enum status cpu_gather(void *state, const struct ops_gather *args, struct
     return STATUS_OK;
 }
 
+static enum status cpu_score_topk(void *opaque, const struct ops_score_topk *args,
+                                  struct reason *why)
+{
+    struct cpu_state *state = opaque;
+    const struct nearest_params params = {
+        .queries = floats(&args->queries),
+        .rows = (const uint16_t *)numbers(&args->rows),
+        .query_count = args->queries.rows,
+        .row_count = args->rows.rows,
+        .depth = (uint32_t)args->queries.columns,
+        .k = (uint32_t)args->ids.columns,
+        .ids = (uint32_t *)args->ids.buffer->memory + args->ids.offset,
+        .scores = floats(&args->scores),
+    };
+    return nearest_search(state->team, state->dense, &params, why);
+}
+
 static enum status cpu_normalise(void *state, const struct ops_view *rows, struct reason *why)
 {
     (void)state;
@@ -273,6 +291,7 @@ const struct ops_backend ops_cpu_backend = {
     .patchify = cpu_patchify,
     .embed_patches = cpu_embed_patches,
     .gather = cpu_gather,
+    .score_topk = cpu_score_topk,
     .normalise = cpu_normalise,
     .peak = cpu_peak,
 };

@@ -38,6 +38,7 @@ struct ops_backend {
     enum status (*embed_patches)(void *state, const struct ops_embed_patches *args,
                                  struct reason *why);
     enum status (*gather)(void *state, const struct ops_gather *args, struct reason *why);
+    enum status (*score_topk)(void *state, const struct ops_score_topk *args, struct reason *why);
     enum status (*normalise)(void *state, const struct ops_view *rows, struct reason *why);
 
     // May be NULL. `wait` returns when all operations so far have ended; NULL: they run at once.

@@ -19,10 +19,14 @@
 #define NO_BAD_ROW UINT32_MAX
 #define THREADS_SOFTWARE 8 // of the kernels that work row by row: one vector of a CPU
 #define THREADS 128
-#define FEW_ROWS 16      // below, a tile of rows would be mostly empty
-#define GROUPS_ENOUGH 96 // workgroups that keep a large GPU busy
+#define FEW_ROWS 16              // below, a tile of rows would be mostly empty
+#define SEARCH_QUERIES 256u      // at a time: their lists in all blocks fit into one binding
+#define SEARCH_BLOCK_ROWS 256u   // at least
+#define SEARCH_MERGE_THREADS 64u // as KERNEL_BLOCKS_MAX asks for
+#define GROUPS_ENOUGH 96         // workgroups that keep a large GPU busy
 
 _Static_assert(OPS_VIEW_ALIGN * 4 == GPU_ALIGNMENT, "every view can be bound to a kernel");
+_Static_assert(OPS_TOPK_MAX == KERNEL_TOPK_MAX, "lists have room");
 _Static_assert(KERNEL_CONSTANTS_MAX <= GPU_CONSTANTS_MAX, "constants fit");
 _Static_assert(KERNEL_HEAD_MAX == 64 * OPS_HEAD_WORDS, "every dimension of heads has a bit");
 _Static_assert((int)OPS_WAY_PRODUCT_128 == (int)KERNEL_TILE_128, "a tile is a way with its number");
@@ -47,6 +51,8 @@ struct vulkan_state {
     size_t kept_count;
     struct gpu_buffer *bad_row; // uint32_t: the first row that had no length, or NO_BAD_ROW
     bool bad_row_pending;       // it was written since it was last read
+    struct gpu_buffer *lists;   // of exact search, or NULL
+    size_t lists_count;         // elements
 };
 
 struct vulkan_matrix {
@@ -66,6 +72,7 @@ static void vulkan_close(void *opaque)
         for (size_t i = 0; i < state->kept_count; i++)
             gpu_kernel_destroy(state->gpu, &state->kept[i].kernel);
         gpu_free(state->gpu, &state->bad_row);
+        gpu_free(state->gpu, &state->lists);
         gpu_close(&state->gpu);
     }
     mem_free(state->kept);
@@ -259,6 +266,22 @@ static struct gpu_view bound(const struct ops_view *view)
         .offset = (uint64_t)view->offset * 4,
         .bytes = (uint64_t)view->rows * view->columns * 4,
     };
+}
+
+// Rows that one binding has room for, as many as parts that begin where a view may begin have.
+static size_t rows_bound(const struct vulkan_state *state, size_t row_bytes)
+{
+    size_t rows = (size_t)(gpu_device(state->gpu)->binding_bytes_max / row_bytes);
+    return rows / OPS_VIEW_ALIGN * OPS_VIEW_ALIGN;
+}
+
+// At most `most` rows of a view, from `first` on, a multiple of OPS_VIEW_ALIGN.
+static struct ops_view part_of(const struct ops_view *view, size_t first, size_t most)
+{
+    struct ops_view part = *view;
+    part.offset += first * view->columns;
+    part.rows = view->rows - first < most ? view->rows - first : most;
+    return part;
 }
 
 static struct gpu_view whole(const struct gpu_buffer *buffer, size_t count)
@@ -473,19 +496,30 @@ static enum status vulkan_attention(void *opaque, const struct ops_attention *ar
 static enum status vulkan_embed_tokens(void *opaque, const struct ops_embed_tokens *args,
                                        struct reason *why)
 {
+    struct vulkan_state *state = opaque;
     if (args->target.rows == 0)
         return STATUS_OK;
-    const struct embed_tokens_args push = {
-        .rows = small(args->target.rows),
-        .width = small(args->target.columns),
-    };
-    struct gpu_dispatch dispatch = {
-        .views = {bound(&args->table), bound(&args->positions), bound(&args->ids),
-                  bound(&args->places), bound(&args->target)},
-        .push = &push,
-        .work = (double)args->target.rows * (double)args->target.columns,
-    };
-    return run_rows(opaque, KERNEL_EMBED_TOKENS, push.rows, &dispatch, why);
+    // L/14's table of tokens has 152 MB, and a binding may end at 128 MiB: then it comes in parts.
+    size_t most = rows_bound(state, args->table.columns * sizeof(float));
+    for (size_t first = 0; first < args->table.rows; first += most) {
+        struct ops_view table = part_of(&args->table, first, most);
+        const struct embed_tokens_args push = {
+            .rows = small(args->target.rows),
+            .width = small(args->target.columns),
+            .first = small(first),
+            .count = small(table.rows),
+        };
+        struct gpu_dispatch dispatch = {
+            .views = {bound(&table), bound(&args->positions), bound(&args->ids),
+                      bound(&args->places), bound(&args->target)},
+            .push = &push,
+            .work = (double)args->target.rows * (double)args->target.columns,
+        };
+        enum status status = run_rows(state, KERNEL_EMBED_TOKENS, push.rows, &dispatch, why);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
 }
 
 static enum status vulkan_patchify(void *opaque, const struct ops_patchify *args,
@@ -538,6 +572,104 @@ static enum status vulkan_gather(void *opaque, const struct ops_gather *args, st
         .push = &push,
     };
     return run_rows(opaque, KERNEL_GATHER, push.rows, &dispatch, why);
+}
+
+// --- exact search
+
+// Room for the lists of every block; what is in them is of no use to a later search.
+static enum status have_lists(struct vulkan_state *state, size_t count, struct reason *why)
+{
+    if (count <= state->lists_count)
+        return STATUS_OK;
+    gpu_free(state->gpu, &state->lists);
+    state->lists_count = 0;
+    enum status status = gpu_alloc(state->gpu, (uint64_t)count * 4, &state->lists, why);
+    if (status == STATUS_OK)
+        state->lists_count = count;
+    return status;
+}
+
+// The best rows of every block, for queries that are taken together.
+static enum status search_blocks(struct vulkan_state *state, const struct ops_score_topk *args,
+                                 uint32_t *blocks, struct reason *why)
+{
+    size_t rows = args->rows.rows;
+    size_t most = rows_bound(state, args->rows.columns * sizeof(uint32_t));
+    size_t parts = (rows + most - 1) / most;
+    assert(parts < KERNEL_BLOCKS_MAX);
+    size_t block_rows = rows / (KERNEL_BLOCKS_MAX - parts) + 1;
+    struct score_topk_args push = {
+        .queries = small(args->queries.rows),
+        .depth = small(args->queries.columns),
+        .k = small(args->ids.columns),
+        .block_rows = small(block_rows > SEARCH_BLOCK_ROWS ? block_rows : SEARCH_BLOCK_ROWS),
+    };
+    size_t room = (rows / push.block_rows + parts) * args->ids.rows * args->ids.columns * 2;
+    uint32_t constants[KERNEL_CONSTANTS_MAX];
+    kernel_table_topk(push.k, constants);
+    struct gpu_dispatch dispatch = {.push = &push};
+    enum status status = have_lists(state, room, why);
+    if (status == STATUS_OK)
+        status = kernel_for(state, KERNEL_SCORE_TOPK, constants, &dispatch.kernel, why);
+    for (size_t first = 0; first < rows && status == STATUS_OK; first += most) {
+        const struct ops_view part = part_of(&args->rows, first, most);
+        push.rows = small(part.rows);
+        push.first_row = small(first);
+        push.first_block = *blocks;
+        dispatch.views[0] = bound(&args->queries);
+        dispatch.views[1] = bound(&part);
+        dispatch.views[2] = whole(state->lists, room);
+        dispatch.work = 2.0 * push.queries * push.rows * push.depth;
+        kernel_table_topk_groups(&push, dispatch.groups);
+        *blocks += dispatch.groups[0];
+        status = gpu_dispatch(state->gpu, &dispatch, why);
+    }
+    return status;
+}
+
+static enum status search_queries(struct vulkan_state *state, const struct ops_score_topk *args,
+                                  struct reason *why)
+{
+    uint32_t blocks = 0;
+    enum status status = search_blocks(state, args, &blocks, why);
+    if (status != STATUS_OK)
+        return status;
+    const struct topk_merge_args push = {
+        .queries = small(args->queries.rows),
+        .blocks = blocks,
+        .k = small(args->ids.columns),
+    };
+    // Without rows there are no lists, but something must be bound.
+    size_t count = (size_t)blocks * push.queries * push.k * 2;
+    const uint32_t constants[KERNEL_CONSTANTS_MAX] = {SEARCH_MERGE_THREADS};
+    struct gpu_dispatch dispatch = {
+        .views = {count > 0 ? whole(state->lists, count) : whole(state->bad_row, 1),
+                  bound(&args->ids), bound(&args->scores)},
+        .push = &push,
+        .work = (double)count,
+    };
+    status = kernel_for(state, KERNEL_TOPK_MERGE, constants, &dispatch.kernel, why);
+    if (status != STATUS_OK)
+        return status;
+    kernel_table_spread(push.queries, dispatch.groups);
+    return gpu_dispatch(state->gpu, &dispatch, why);
+}
+
+static enum status vulkan_score_topk(void *opaque, const struct ops_score_topk *args,
+                                     struct reason *why)
+{
+    enum status status = STATUS_OK;
+    for (size_t first = 0; first < args->queries.rows && status == STATUS_OK;
+         first += SEARCH_QUERIES) {
+        const struct ops_score_topk part = {
+            .queries = part_of(&args->queries, first, SEARCH_QUERIES),
+            .rows = args->rows,
+            .ids = part_of(&args->ids, first, SEARCH_QUERIES),
+            .scores = part_of(&args->scores, first, SEARCH_QUERIES),
+        };
+        status = search_queries(opaque, &part, why);
+    }
+    return status;
 }
 
 static enum status vulkan_normalise(void *opaque, const struct ops_view *rows, struct reason *why)
@@ -600,6 +732,7 @@ const struct ops_backend ops_vulkan_backend = {
     .patchify = vulkan_patchify,
     .embed_patches = vulkan_embed_patches,
     .gather = vulkan_gather,
+    .score_topk = vulkan_score_topk,
     .normalise = vulkan_normalise,
     .wait = vulkan_wait,
     .clock = vulkan_clock,

@@ -3,6 +3,10 @@ reco_test(test_golden_clip_tiny test_golden_clip_tiny.c reco_models reco_image r
 reco_test_on_vulkan(test_golden_clip_tiny)
 # Models of full size: 1.3 and 0.8 GB of memory.
 foreach(model b32 l14-2)
-    reco_test(test_golden_clip_${model} test_golden_clip_random.c reco_models reco_image reco_reference_clip reco_test_support)
+    reco_test(test_golden_clip_${model} test_golden_clip_random.c reco_models reco_image reco_reference_clip reco_test_support reco_test_vulkan)
     target_compile_definitions(test_golden_clip_${model} PRIVATE GOLDEN="random-${model}")
+    # A software device takes as much again, which sanitizers see nothing of.
+    if(NOT RECO_SANITIZE)
+        reco_test_on_vulkan(test_golden_clip_${model})
+    endif()
 endforeach()

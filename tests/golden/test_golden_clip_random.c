@@ -23,6 +23,7 @@
 #include "tests/reference/reference_clip.h"
 #include "tests/support/npy.h"
 #include "tests/support/random_clip.h"
+#include "tests/support/vulkan_device.h"
 
 #define FOLDER RECO_SOURCE_DIR "/tests/golden/" GOLDEN
 #define PICTURES RECO_SOURCE_DIR "/tests/golden/preprocess/"
@@ -136,7 +137,7 @@ static struct clip *open_cut(const struct model *model, uint32_t layers, uint32_
     cr_assert(eq(sz, strlen(from), strlen(to)));
     for (char *at = strstr(config, from); at; at = strstr(at + 1, from))
         memcpy(at, to, strlen(to));
-    const struct clip_params params = {.device = "cpu"};
+    const struct clip_params params = {.device = vulkan_device_name()};
     const struct clip_files files = {
         .name = GOLDEN,
         .config = {(const uint8_t *)config, strlen(config)},
@@ -152,6 +153,12 @@ static struct clip *open_cut(const struct model *model, uint32_t layers, uint32_
 }
 
 // --- what comes out
+
+// A software device needs many times what the CPU does: there whole models only, one pair alone.
+static bool has_time(void)
+{
+    return strcmp(vulkan_device_name(), "cpu") == 0;
+}
 
 static void encode_both(struct clip *clip, const struct model *model, float *images, float *texts)
 {
@@ -170,7 +177,7 @@ static void expect_same_alone(struct clip *clip, const struct model *model, cons
     size_t dimension = clip->config.dimension;
     float *alone = malloc(dimension * sizeof(float));
     cr_assert(alone != NULL);
-    for (size_t i = 0; i < COUNT; i++) {
+    for (size_t i = 0; i < (has_time() ? COUNT : 1); i++) {
         const struct clip_ids ids = {model->ids + i * CONTEXT, counts, CONTEXT, 1};
         cr_assert(eq(int, clip_encode_pixels(clip, model->pixels + i * PICTURE, 1, alone, NULL),
                      STATUS_OK));
@@ -227,6 +234,8 @@ Test(golden_clip_random, full_size_towers_have_transformers_embeddings_alone_and
 
     const uint32_t cuts[] = {1, all / 2, all};
     for (size_t c = all == 2 ? 1 : 0; c < 3; c++) {
+        if (cuts[c] < all && !has_time())
+            continue;
         struct clip *clip = open_cut(&model, cuts[c], all);
         encode_both(clip, &model, got_images, got_texts);
         expect_step(&model, clip, true, cuts[c], got_images);
@@ -248,4 +257,9 @@ Test(golden_clip_random, full_size_towers_have_transformers_embeddings_alone_and
     npy_free(&images);
     close_model(&model);
     golden_log_worst();
+}
+
+int main(int argc, char **argv)
+{
+    return vulkan_device_main(argc, argv);
 }

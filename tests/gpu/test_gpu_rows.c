@@ -129,7 +129,9 @@ Test(gpu_rows, token_embeddings_are_the_tables_row_plus_the_positions_row)
         uint32_t *ids = random_indices(ROWS, VOCABULARY, 53);
         uint32_t *places = random_indices(ROWS, CONTEXT, 54);
         float *target = malloc((size_t)ROWS * width * sizeof(float));
-        struct embed_tokens_args args = {ROWS, width};
+        // The table in two parts, each of which fills rows of its own.
+        const uint32_t split = VOCABULARY / 3;
+        struct embed_tokens_args args = {ROWS, width, 0, split};
         struct kernel_run run = {
             .id = KERNEL_EMBED_TOKENS,
             .args = &args,
@@ -137,6 +139,12 @@ Test(gpu_rows, token_embeddings_are_the_tables_row_plus_the_positions_row)
                        guarded_with(positions, (size_t)CONTEXT * width), guarded_with(ids, ROWS),
                        guarded_with(places, ROWS), guarded_poisoned((size_t)ROWS * width)},
         };
+        run_rows(&run, thread_counts[i % 2], ROWS);
+        guarded_end(&run.arrays[0], NULL);
+        run.arrays[0] =
+            guarded_with(table + (size_t)split * width, (size_t)(VOCABULARY - split) * width);
+        args.first = split;
+        args.count = VOCABULARY - split;
         run_rows(&run, thread_counts[i % 2], ROWS);
         end_arrays(&run, 4, target);
         for (size_t at = 0; at < (size_t)ROWS * width; at++) {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 reco_test(test_ops test_ops.c reco_ops reco_reference reco_test_vulkan)
 reco_test_on_vulkan(test_ops)
+reco_test(test_ops_topk test_ops_topk.c reco_ops reco_reference reco_test_vulkan)
+reco_test_on_vulkan(test_ops_topk)
 reco_test(test_dense test_dense.c reco_cpu reco_reference)
 reco_test(test_kernels test_kernels.c reco_cpu)
 reco_test(test_weights test_weights.c reco_models reco_test_support)

@@ -223,8 +223,8 @@ Test(gpu, an_array_above_the_device_s_limit_is_refused_with_the_limit)
     struct reason why = {0};
     char limit[32];
     (void)snprintf(limit, sizeof(limit), "%llu",
-                   (unsigned long long)gpu_device(gpu)->binding_bytes_max);
-    cr_expect(eq(int, gpu_alloc(gpu, gpu_device(gpu)->binding_bytes_max + 4, &buffer, &why),
+                   (unsigned long long)gpu_device(gpu)->allocation_bytes_max);
+    cr_expect(eq(int, gpu_alloc(gpu, gpu_device(gpu)->allocation_bytes_max + 4, &buffer, &why),
                  STATUS_UNSUPPORTED));
     cr_expect(strstr(why.text, limit) != NULL, "%s", why.text);
     cr_expect(eq(ptr, buffer, NULL));
