@@ -182,6 +182,9 @@ static void put_environment(FILE *file, bool data, bool device)
     put_tagged(
         file, "RECO_CPU",
         "scalar, or avx2 on x86, lowers what is used of the processor; answers stay the same");
+    put_tagged(file, "RECO_GPU",
+               "single keeps all of a GPU's arithmetic in single precision; half keeps weights in "
+               "half precision also where the GPU has no cooperative matrices");
     put_tagged(file, "NO_COLOR", "when not empty, nothing is printed bold");
 }
 

@@ -46,6 +46,6 @@ printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_vers
 cat >"$prefix/reco.cmake" <<END
 set(RECO_GLSLANG $prefix/bin/glslang CACHE FILEPATH "")
 set(RECO_SPIRV_VAL $prefix/bin/spirv-val CACHE FILEPATH "")
-set(CMAKE_EXE_LINKER_FLAGS "-Wl,--dynamic-linker=$loader,-rpath,$libraries,--disable-new-dtags" CACHE STRING "")
+set(CMAKE_EXE_LINKER_FLAGS "-Wl,--dynamic-linker=$loader,-rpath,$libraries,--disable-new-dtags,--allow-shlib-undefined" CACHE STRING "")
 END
 echo "newer_vulkan: $("$prefix/bin/glslang" --version | head -n 1) in $prefix"

@@ -29,8 +29,8 @@
 
 // Variables that begin with RECO_ and set no key: of the log of a verb, of the kernels, of our
 // scripts and tests.
-static const char *const other_variables[] = {"RECO_LOG", "RECO_CPU", "RECO_JOBS", "RECO_TEST_SEED",
-                                              NULL};
+static const char *const other_variables[] = {"RECO_LOG",  "RECO_CPU",       "RECO_GPU",
+                                              "RECO_JOBS", "RECO_TEST_SEED", NULL};
 
 const struct config_table *const settings_tables[] = {&settings_coordinator, &settings_shard,
                                                       &settings_client, NULL};

@@ -300,6 +300,8 @@ static enum status create_device(struct gpu *gpu, struct reason *why)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
         .timelineSemaphore = VK_TRUE,
         .shaderFloat16 = gpu->info.half_arithmetic,
+        .vulkanMemoryModel = gpu->info.matrix_m > 0,
+        .vulkanMemoryModelDeviceScope = gpu->info.matrix_m > 0,
     };
     VkPhysicalDeviceVulkan11Features features11 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,

@@ -61,7 +61,11 @@ static bool is_fit(const struct matrix_size *size)
 void gpu_matrix_describe(const struct gpu_api *api, VkInstance instance, VkPhysicalDevice physical,
                          struct gpu_device *info)
 {
-    struct gpu_matrix_features matrix = {.type = TYPE_FEATURES};
+    // GLSL's matrices come with Vulkan's memory model; under it an atomic operation is of the device.
+    VkPhysicalDeviceVulkanMemoryModelFeatures model = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
+    };
+    struct gpu_matrix_features matrix = {.type = TYPE_FEATURES, .next = &model};
     VkPhysicalDeviceFeatures2 features = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
         .pNext = &matrix,
@@ -73,7 +77,8 @@ void gpu_matrix_describe(const struct gpu_api *api, VkInstance instance, VkPhysi
     PFN_vkVoidFunction function =
         api->GetInstanceProcAddr(instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
     memcpy(&list, &function, sizeof(list));
-    if (!matrix.cooperative_matrix || !list)
+    if (!matrix.cooperative_matrix || !model.vulkanMemoryModel ||
+        !model.vulkanMemoryModelDeviceScope || !list)
         return;
 
     struct matrix_size sizes[SIZES_MAX];

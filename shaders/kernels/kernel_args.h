@@ -61,13 +61,6 @@ struct normalise_args {
     uint32_t width;
 };
 
-struct fuse_args {
-    uint32_t rows;
-    uint32_t width;
-    float beta;        // how much of the neighbours is added
-    float temperature; // of the softmax over their scores; 0: all alike
-};
-
 struct score_topk_args {
     uint32_t queries;
     uint32_t rows;
@@ -94,7 +87,6 @@ KERNEL_ARGS_FIT(patchify_args);
 KERNEL_ARGS_FIT(embed_patches_args);
 KERNEL_ARGS_FIT(gather_args);
 KERNEL_ARGS_FIT(normalise_args);
-KERNEL_ARGS_FIT(fuse_args);
 KERNEL_ARGS_FIT(score_topk_args);
 KERNEL_ARGS_FIT(topk_merge_args);
 #undef KERNEL_ARGS_FIT

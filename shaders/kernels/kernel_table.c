@@ -35,7 +35,6 @@ static const struct kernel_entry entries[KERNEL_COUNT] = {
     [KERNEL_GATHER] = {"gather", gather_WORDS, sizeof(struct gather_args), 3, WRITES(2), 1},
     [KERNEL_NORMALISE] = {"normalise", normalise_WORDS, sizeof(struct normalise_args), 2,
                           WRITES(0) | WRITES(1), 1},
-    [KERNEL_FUSE] = {"fuse", fuse_WORDS, sizeof(struct fuse_args), 7, WRITES(5) | WRITES(6), 1},
     [KERNEL_SCORE_TOPK] = {"score_topk", score_topk_WORDS, sizeof(struct score_topk_args), 3,
                            WRITES(2), 2},
     [KERNEL_TOPK_MERGE] = {"topk_merge", topk_merge_WORDS, sizeof(struct topk_merge_args), 3,

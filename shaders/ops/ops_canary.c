@@ -18,7 +18,8 @@
 
 #define NUMBERS 131072u // the largest array takes 90 * 3 * 3 * 128
 #define ARRAYS_MAX 6u
-#define ERROR_MAX 1e-9 // normalised and squared; single precision stays below 1e-11 here
+#define ERROR_MAX 1e-9      // normalised and squared; single precision stays below 1e-11 here
+#define HALF_ERROR_MAX 1e-6 // where operands are rounded to halves, which costs 3e-8 here
 
 struct scene {
     struct ops *ops;
@@ -248,7 +249,8 @@ static double squared_error(const float *got, const float *expected, size_t coun
 struct canary {
     struct ops *device;
     struct ops *cpu;
-    float *numbers;     // [NUMBERS]
+    float *numbers; // [NUMBERS]
+    double error_max;
     struct reason *why; // never NULL
 };
 
@@ -280,9 +282,9 @@ static enum status try(const struct canary *canary, const struct trial *trial, d
     return status;
 }
 
-static bool is_right(double error)
+static bool is_right(const struct canary *canary, double error)
 {
-    return error < ERROR_MAX; // not when it is not a number
+    return error < canary->error_max; // not when it is not a number
 }
 
 static enum status refuse(const struct canary *canary, const char *name, double error)
@@ -297,7 +299,7 @@ static enum status refuse(const struct canary *canary, const char *name, double 
 
 static enum status open_canary(struct canary *canary, struct ops *device, struct reason *why)
 {
-    *canary = (struct canary){.device = device, .why = why};
+    *canary = (struct canary){.device = device, .error_max = ERROR_MAX, .why = why};
     enum status status = ops_open("cpu", 1, &canary->cpu, why);
     canary->numbers = mem_alloc_array(NUMBERS, sizeof(canary->numbers[0]));
     uint32_t state = 1;
@@ -327,8 +329,10 @@ static const char *way_name(enum ops_way way)
         [OPS_WAY_PRODUCT_32] = "products in tiles of 32 rows",
         [OPS_WAY_PRODUCT_64] = "products in tiles of 64 rows",
         [OPS_WAY_PRODUCT_128] = "products in tiles of 128 rows",
+        [OPS_WAY_PRODUCT_MATRIX] = "products by cooperative matrices",
         [OPS_WAY_ATTENTION] = "attention without shared memory",
         [OPS_WAY_ATTENTION_STAGED] = "attention in shared memory",
+        [OPS_WAY_ATTENTION_MATRIX] = "attention by cooperative matrices",
     };
     return names[way];
 }
@@ -339,14 +343,15 @@ static enum status try_way(const struct canary *canary, const struct trial *tria
 {
     enum status status = STATUS_OK;
     *error = 0;
-    for (size_t i = 0; i < count && status == STATUS_OK && is_right(*error); i++)
+    for (size_t i = 0; i < count && status == STATUS_OK && is_right(canary, *error); i++)
         status = try(canary, &trials[i], error);
     return status;
 }
 
 // Tries each way of an operation, `mask`, that the device has room for; the first, its way out, only
-// when no other is right. The device goes on with those that are right.
-static enum status try_ways(const struct canary *canary, uint32_t mask, const struct trial *trials,
+// when no other is right. What is right by cooperative matrices needs no other. The device goes on with those that
+// are right.
+static enum status try_ways(struct canary *canary, uint32_t mask, const struct trial *trials,
                             size_t count)
 {
     struct ops *device = canary->device;
@@ -358,11 +363,15 @@ static enum status try_ways(const struct canary *canary, uint32_t mask, const st
     for (int way = OPS_WAY_COUNT - 1; way >= 0 && status == STATUS_OK; way--) {
         uint32_t bit = 1u << way;
         bool is_way_out = (mask & (bit - 1)) == 0;
-        if (!(verdict->possible & mask & ~verdict->wrong & bit) || (is_way_out && right))
+        if (!(verdict->possible & mask & ~verdict->wrong & bit) || (is_way_out && right) ||
+            (right & OPS_WAYS_MATRIX))
             continue;
+        bool is_half = (bit & OPS_WAYS_MATRIX) ||
+                       (bit & OPS_WAYS_PRODUCT && verdict->possible & OPS_HALF_WEIGHTS);
+        canary->error_max = is_half ? HALF_ERROR_MAX : ERROR_MAX;
         ops_vulkan_use(device->state, (verdict->possible & ~mask) | bit);
         status = try_way(canary, trials, count, &error);
-        if (status == STATUS_OK && is_right(error))
+        if (status == STATUS_OK && is_right(canary, error))
             right |= bit;
         else if (status == STATUS_OK && !is_way_out)
             wrong |= bit;
@@ -373,13 +382,14 @@ static enum status try_ways(const struct canary *canary, uint32_t mask, const st
     // Attention that is wrong with these heads was right with others, but what is left was not tried.
     if (wrong & OPS_WAYS_ATTENTION)
         memset(verdict->heads, 0, sizeof(verdict->heads));
+    canary->error_max = ERROR_MAX;
     verdict->wrong |= wrong;
     verdict->right = (verdict->right & ~mask) | right;
     ops_vulkan_use(device->state, ops_verdict_ways(verdict));
     return status != STATUS_OK || right ? status : refuse(canary, trials[0].name, error);
 }
 
-static enum status try_products(const struct canary *canary)
+static enum status try_products(struct canary *canary)
 {
     enum { EPILOGUES = OPS_ADD + 1, COUNT = 2 * EPILOGUES };
     _Static_assert(sizeof(products) / sizeof(products[0]) == 2, "two shapes");
@@ -400,7 +410,7 @@ static enum status try_rest(const struct canary *canary)
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         double error = 0;
         enum status status = try(canary, &trials[i], &error);
-        if (status == STATUS_OK && !is_right(error))
+        if (status == STATUS_OK && !is_right(canary, error))
             status = refuse(canary, trials[i].name, error);
         if (status != STATUS_OK)
             return status;
@@ -437,8 +447,10 @@ enum status ops_canary_attention(struct ops *device, uint32_t dimension, struct 
 uint32_t ops_verdict_ways(const struct ops_verdict *verdict)
 {
     // Attention is tried when the dimension of its heads is known.
-    return verdict->possible &
-           ((verdict->right & OPS_WAYS_PRODUCT) | (OPS_WAYS_ATTENTION & ~verdict->wrong));
+    uint32_t attention = verdict->possible & OPS_WAYS_ATTENTION & ~verdict->wrong;
+    if (attention & OPS_WAYS_MATRIX)
+        attention &= OPS_WAYS_MATRIX;
+    return (verdict->possible & verdict->right & OPS_WAYS_PRODUCT) | attention;
 }
 
 void ops_dropped(const struct ops *ops, char text[OPS_DROPPED_BYTES])

@@ -100,20 +100,26 @@ struct ops_matrix {
 
 // --- ops_vulkan.c
 
-// What a Vulkan device may do in more than one way; all give the same bits where the device
-// computes rightly. The first of an operation is the way out, used only when no other is right.
+// What a Vulkan device may do in more than one way. All but those by cooperative matrices give the same
+// bits where the device computes rightly; those are taken alone where they are right. The first of
+// an operation is the way out, used only when no other is right.
 enum ops_way {
     OPS_WAY_PRODUCT_DIRECT, // the tiles of kernel_table.h
     OPS_WAY_PRODUCT_FEW,
     OPS_WAY_PRODUCT_32,
     OPS_WAY_PRODUCT_64,
     OPS_WAY_PRODUCT_128,
+    OPS_WAY_PRODUCT_MATRIX, // by cooperative matrices, in half precision with single sums
     OPS_WAY_ATTENTION,
     OPS_WAY_ATTENTION_STAGED, // keys and values in shared memory
+    OPS_WAY_ATTENTION_MATRIX, // as OPS_WAY_PRODUCT_MATRIX
     OPS_WAY_COUNT,
 };
 #define OPS_WAYS_PRODUCT ((1u << OPS_WAY_ATTENTION) - 1)
 #define OPS_WAYS_ATTENTION ((1u << OPS_WAY_COUNT) - 1 - OPS_WAYS_PRODUCT)
+#define OPS_WAYS_MATRIX (1u << OPS_WAY_PRODUCT_MATRIX | 1u << OPS_WAY_ATTENTION_MATRIX)
+// No way, but among the possible ones it says that all products have weights in half precision.
+#define OPS_HALF_WEIGHTS (1u << 31)
 
 // From now on only these are taken, at least one of products and one of attention.
 void ops_vulkan_use(void *state, uint32_t ways);

@@ -4,29 +4,25 @@
 //
 // A kernel with other constants is another pipeline, so pipelines are kept by both. Those of
 // products are made when a matrix is, for every way to cut a product that the device can do; which
-// way is taken is decided by the batch. All ways sum in the same order, so a row's bits do not tell.
+// way is taken is decided by the batch. All ways sum in the same order, so a row's bits do not tell; but
+// cooperative matrices do not, so where they are right nothing else multiplies.
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/mem.h"
-#include "shaders/gpu/gpu.h"
 #include "shaders/kernels/kernel_pack.h"
-#include "shaders/kernels/kernel_table.h"
-#include "shaders/ops/ops_internal.h"
+#include "shaders/ops/ops_vulkan_internal.h"
 
 #define NO_BAD_ROW UINT32_MAX
 #define THREADS_SOFTWARE 8 // of the kernels that work row by row: one vector of a CPU
 #define THREADS 128
-#define FEW_ROWS 16              // below, a tile of rows would be mostly empty
-#define SEARCH_QUERIES 256u      // at a time: their lists in all blocks fit into one binding
-#define SEARCH_BLOCK_ROWS 256u   // at least
-#define SEARCH_MERGE_THREADS 64u // as KERNEL_BLOCKS_MAX asks for
-#define GROUPS_ENOUGH 96         // workgroups that keep a large GPU busy
+#define FEW_ROWS 16      // below, a tile of rows would be mostly empty
+#define GROUPS_ENOUGH 96 // workgroups that keep a large GPU busy
 
 _Static_assert(OPS_VIEW_ALIGN * 4 == GPU_ALIGNMENT, "every view can be bound to a kernel");
-_Static_assert(OPS_TOPK_MAX == KERNEL_TOPK_MAX, "lists have room");
 _Static_assert(KERNEL_CONSTANTS_MAX <= GPU_CONSTANTS_MAX, "constants fit");
 _Static_assert(KERNEL_HEAD_MAX == 64 * OPS_HEAD_WORDS, "every dimension of heads has a bit");
 _Static_assert((int)OPS_WAY_PRODUCT_128 == (int)KERNEL_TILE_128, "a tile is a way with its number");
@@ -35,32 +31,13 @@ _Static_assert((int)OPS_PLAIN == (int)KERNEL_PLAIN && (int)OPS_ADD == (int)KERNE
                    (int)OPS_QUICK_GELU == (int)KERNEL_QUICK_GELU,
                "an epilogue has the kernel's number");
 
-// A pipeline that has been made.
-struct kept {
-    enum kernel_id id;
-    uint32_t constants[KERNEL_CONSTANTS_MAX];
-    struct gpu_kernel *kernel;
-};
-
-struct vulkan_state {
-    struct gpu *gpu;
-    bool software;
-    uint32_t ways; // bits of enum ops_way: those that are taken
-    struct ops_verdict verdict;
-    struct kept *kept;
-    size_t kept_count;
-    struct gpu_buffer *bad_row; // uint32_t: the first row that had no length, or NO_BAD_ROW
-    bool bad_row_pending;       // it was written since it was last read
-    struct gpu_buffer *lists;   // of exact search, or NULL
-    size_t lists_count;         // elements
-};
-
 struct vulkan_matrix {
     struct gpu_buffer *weights;
     struct gpu_buffer *bias;
     uint32_t columns;
     uint32_t depth;
     enum ops_epilogue epilogue;
+    bool is_half; // the weights
 };
 
 // --- life
@@ -79,15 +56,14 @@ static void vulkan_close(void *opaque)
     mem_free(state);
 }
 
-// The pipeline of a kernel with these constants, which is made when it is not there yet.
-static enum status kernel_for(struct vulkan_state *state, enum kernel_id id,
+enum status ops_vulkan_kernel(struct vulkan_state *state, enum kernel_id id,
                               const uint32_t *constants, const struct gpu_kernel **out,
                               struct reason *why)
 {
     const struct kernel_entry *entry = kernel_table_entry(id);
     size_t bytes = entry->constants * sizeof(constants[0]);
     for (size_t i = 0; i < state->kept_count; i++) {
-        const struct kept *kept = &state->kept[i];
+        const struct ops_vulkan_kept *kept = &state->kept[i];
         if (kept->id == id && memcmp(kept->constants, constants, bytes) == 0) {
             *out = kept->kernel;
             return STATUS_OK;
@@ -101,7 +77,7 @@ static enum status kernel_for(struct vulkan_state *state, enum kernel_id id,
         .push_bytes = entry->args_bytes,
         .constant_count = entry->constants,
     };
-    struct kept made = {.id = id};
+    struct ops_vulkan_kept made = {.id = id};
     memcpy(params.constants, constants, bytes);
     memcpy(made.constants, constants, bytes);
     enum status status = gpu_kernel_create(state->gpu, &params, &made.kernel, why);
@@ -127,10 +103,37 @@ static enum status make_row_kernels(struct vulkan_state *state, struct reason *w
     const struct gpu_kernel *kernel = NULL;
     for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
         const uint32_t constants[KERNEL_CONSTANTS_MAX] = {row_threads(state)};
-        enum status status = kernel_for(state, ids[i], constants, &kernel, why);
+        enum status status = ops_vulkan_kernel(state, ids[i], constants, &kernel, why);
         if (status != STATUS_OK)
             return status;
     }
+    return STATUS_OK;
+}
+
+// RECO_GPU=single keeps everything in single precision; RECO_GPU=half keeps the weights of products in half
+// precision also where they are not multiplied by cooperative matrices.
+static enum status choose_precision(struct vulkan_state *state, struct reason *why)
+{
+    const struct gpu_device *device = gpu_device(state->gpu);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody here changes the environment
+    const char *wish = getenv("RECO_GPU");
+    bool is_single = wish && strcmp(wish, "single") == 0;
+    state->half_weights = wish && strcmp(wish, "half") == 0;
+    if (wish && wish[0] != '\0' && !is_single && !state->half_weights)
+        return reason_set(why, STATUS_INVALID, "RECO_GPU", "'%s': possible are single and half",
+                          wish);
+    if (is_single)
+        return STATUS_OK;
+    state->matrix = (struct kernel_matrix){
+        .m = device->matrix_m,
+        .n = device->matrix_n,
+        .k = device->matrix_k,
+        .subgroup = device->subgroup,
+        .shared_bytes_max = device->shared_bytes_max,
+        .threads_max = device->invocations_max,
+    };
+    if (!kernel_table_matrix(&state->matrix, &state->matrix_tile))
+        state->matrix_tile.rows = 0;
     return STATUS_OK;
 }
 
@@ -138,9 +141,17 @@ static enum status make_row_kernels(struct vulkan_state *state, struct reason *w
 static uint32_t possible_ways(const struct vulkan_state *state)
 {
     const struct gpu_device *device = gpu_device(state->gpu);
+    uint32_t constants[KERNEL_CONSTANTS_MAX];
+    uint32_t ways = 1u << OPS_WAY_ATTENTION;
+    if (state->half_weights)
+        ways |= OPS_HALF_WEIGHTS;
+    if (state->matrix_tile.rows > 0)
+        ways |= 1u << OPS_WAY_PRODUCT_MATRIX;
+    if (kernel_table_attention_matrix(&state->matrix, 1, constants))
+        ways |= 1u << OPS_WAY_ATTENTION_MATRIX;
     if (state->software)
-        return 1u << OPS_WAY_PRODUCT_DIRECT | 1u << OPS_WAY_ATTENTION;
-    uint32_t ways = 1u << OPS_WAY_ATTENTION | 1u << OPS_WAY_ATTENTION_STAGED;
+        return ways | 1u << OPS_WAY_PRODUCT_DIRECT;
+    ways |= 1u << OPS_WAY_ATTENTION_STAGED;
     for (int id = 0; id < KERNEL_TILE_COUNT; id++) {
         const struct kernel_tile *tile = kernel_table_tile((enum kernel_tile_id)id);
         if (tile->threads <= device->invocations_max &&
@@ -162,6 +173,8 @@ static enum status vulkan_open(const char *device, uint32_t threads, void **out,
 
     struct vulkan_state *state = mem_alloc(sizeof(*state));
     enum status status = gpu_open(device, &state->gpu, why);
+    if (status == STATUS_OK)
+        status = choose_precision(state, why);
     if (status == STATUS_OK) {
         state->software = gpu_device(state->gpu)->kind == GPU_SOFTWARE;
         ops_cache_open(state->gpu, possible_ways(state), &state->verdict);
@@ -259,7 +272,7 @@ static enum status vulkan_download(void *opaque, const void *memory, size_t offs
 
 // --- running kernels
 
-static struct gpu_view bound(const struct ops_view *view)
+struct gpu_view ops_vulkan_bound(const struct ops_view *view)
 {
     return (struct gpu_view){
         .buffer = view->buffer->memory,
@@ -268,15 +281,13 @@ static struct gpu_view bound(const struct ops_view *view)
     };
 }
 
-// Rows that one binding has room for, as many as parts that begin where a view may begin have.
-static size_t rows_bound(const struct vulkan_state *state, size_t row_bytes)
+size_t ops_vulkan_rows(const struct vulkan_state *state, size_t row_bytes)
 {
     size_t rows = (size_t)(gpu_device(state->gpu)->binding_bytes_max / row_bytes);
     return rows / OPS_VIEW_ALIGN * OPS_VIEW_ALIGN;
 }
 
-// At most `most` rows of a view, from `first` on, a multiple of OPS_VIEW_ALIGN.
-static struct ops_view part_of(const struct ops_view *view, size_t first, size_t most)
+struct ops_view ops_vulkan_part(const struct ops_view *view, size_t first, size_t most)
 {
     struct ops_view part = *view;
     part.offset += first * view->columns;
@@ -284,7 +295,7 @@ static struct ops_view part_of(const struct ops_view *view, size_t first, size_t
     return part;
 }
 
-static struct gpu_view whole(const struct gpu_buffer *buffer, size_t count)
+struct gpu_view ops_vulkan_whole(const struct gpu_buffer *buffer, size_t count)
 {
     return (struct gpu_view){.buffer = buffer, .bytes = (uint64_t)count * 4};
 }
@@ -294,7 +305,7 @@ static enum status run_rows(struct vulkan_state *state, enum kernel_id id, uint3
                             struct gpu_dispatch *dispatch, struct reason *why)
 {
     const uint32_t constants[KERNEL_CONSTANTS_MAX] = {row_threads(state)};
-    enum status status = kernel_for(state, id, constants, &dispatch->kernel, why);
+    enum status status = ops_vulkan_kernel(state, id, constants, &dispatch->kernel, why);
     if (status != STATUS_OK)
         return status;
     kernel_table_spread(rows, dispatch->groups);
@@ -313,6 +324,8 @@ static uint32_t small(size_t value)
 static const struct kernel_tile *tile_for(const struct vulkan_state *state,
                                           const struct gemm_args *args)
 {
+    if (is_used(state, OPS_WAY_PRODUCT_MATRIX))
+        return &state->matrix_tile;
     const struct kernel_tile *best = NULL;
     int best_id = 0;
     for (int id = 0; id < KERNEL_TILE_COUNT; id++) {
@@ -332,22 +345,29 @@ static const struct kernel_tile *tile_for(const struct vulkan_state *state,
     return best;
 }
 
-static enum status make_product_kernels(struct vulkan_state *state,
-                                        const struct ops_matrix_params *params, struct reason *why)
+static enum status product_kernel(struct vulkan_state *state, const struct kernel_tile *tile,
+                                  const struct vulkan_matrix *matrix, const struct gpu_kernel **out,
+                                  struct reason *why)
 {
-    const struct gemm_args args = {.columns = params->columns, .depth = params->depth};
-    for (int id = 0; id < KERNEL_TILE_COUNT; id++) {
-        if (!is_used(state, id))
-            continue;
-        uint32_t constants[KERNEL_CONSTANTS_MAX];
-        const struct kernel_tile *tile = kernel_table_tile((enum kernel_tile_id)id);
-        const struct gpu_kernel *kernel = NULL;
-        kernel_table_product(tile, (enum kernel_epilogue)params->epilogue, &args, constants);
-        enum status status = kernel_for(state, tile->f32, constants, &kernel, why);
-        if (status != STATUS_OK)
-            return status;
+    const struct gemm_args args = {.columns = matrix->columns, .depth = matrix->depth};
+    uint32_t constants[KERNEL_CONSTANTS_MAX];
+    kernel_table_product(tile, (enum kernel_epilogue)matrix->epilogue, &args, constants);
+    return ops_vulkan_kernel(state, matrix->is_half ? tile->f16 : tile->f32, constants, out, why);
+}
+
+static enum status make_product_kernels(struct vulkan_state *state,
+                                        const struct vulkan_matrix *matrix, struct reason *why)
+{
+    const struct gpu_kernel *kernel = NULL;
+    if (is_used(state, OPS_WAY_PRODUCT_MATRIX))
+        return product_kernel(state, &state->matrix_tile, matrix, &kernel, why);
+    enum status status = STATUS_OK;
+    for (int id = 0; id < KERNEL_TILE_COUNT && status == STATUS_OK; id++) {
+        if (is_used(state, id))
+            status = product_kernel(state, kernel_table_tile((enum kernel_tile_id)id), matrix,
+                                    &kernel, why);
     }
-    return STATUS_OK;
+    return status;
 }
 
 static void vulkan_matrix_destroy(void *opaque, void *prepared)
@@ -391,17 +411,19 @@ static enum status vulkan_matrix_create(void *opaque, const struct ops_matrix_pa
                                         void **out, struct reason *why)
 {
     struct vulkan_state *state = opaque;
+    struct vulkan_matrix *matrix = mem_alloc(sizeof(*matrix));
+    matrix->columns = params->columns;
+    matrix->depth = params->depth;
+    matrix->epilogue = params->epilogue;
+    matrix->is_half = state->half_weights || is_used(state, OPS_WAY_PRODUCT_MATRIX);
     const struct kernel_pack pack = {
         .weights = params->weights,
         .bias = params->bias,
         .columns = params->columns,
         .depth = params->depth,
+        .f16 = matrix->is_half,
     };
-    struct vulkan_matrix *matrix = mem_alloc(sizeof(*matrix));
-    matrix->columns = params->columns;
-    matrix->depth = params->depth;
-    matrix->epilogue = params->epilogue;
-    enum status status = make_product_kernels(state, params, why);
+    enum status status = make_product_kernels(state, matrix, why);
     if (status == STATUS_OK)
         status = upload_matrix(state, &pack, matrix, why);
     if (status != STATUS_OK) {
@@ -424,18 +446,22 @@ static enum status vulkan_product(void *opaque, const void *prepared, const stru
         .columns = matrix->columns,
         .depth = matrix->depth,
     };
-    const struct kernel_pack pack = {.columns = matrix->columns, .depth = matrix->depth};
+    const struct kernel_pack pack = {
+        .columns = matrix->columns,
+        .depth = matrix->depth,
+        .f16 = matrix->is_half,
+    };
     struct gpu_dispatch dispatch = {
-        .views = {bound(source), whole(matrix->weights, kernel_pack_weights_count(&pack)),
-                  whole(matrix->bias, kernel_pack_bias_count(&pack)), bound(target)},
+        .views = {ops_vulkan_bound(source),
+                  ops_vulkan_whole(matrix->weights, kernel_pack_weights_count(&pack)),
+                  ops_vulkan_whole(matrix->bias, kernel_pack_bias_count(&pack)),
+                  ops_vulkan_bound(target)},
         .push = &args,
         .work = 2.0 * (double)args.rows * args.columns * args.depth,
     };
-    uint32_t constants[KERNEL_CONSTANTS_MAX];
     const struct kernel_tile *tile = tile_for(state, &args);
-    kernel_table_product(tile, (enum kernel_epilogue)matrix->epilogue, &args, constants);
     kernel_table_product_groups(tile, &args, dispatch.groups);
-    enum status status = kernel_for(state, tile->f32, constants, &dispatch.kernel, why);
+    enum status status = product_kernel(state, tile, matrix, &dispatch.kernel, why);
     if (status != STATUS_OK)
         return status;
     return gpu_dispatch(state->gpu, &dispatch, why);
@@ -454,8 +480,8 @@ static enum status vulkan_layernorm(void *opaque, const struct ops_layernorm *ar
         .epsilon = args->epsilon,
     };
     struct gpu_dispatch dispatch = {
-        .views = {bound(&args->source), bound(&args->gain), bound(&args->bias),
-                  bound(&args->target)},
+        .views = {ops_vulkan_bound(&args->source), ops_vulkan_bound(&args->gain),
+                  ops_vulkan_bound(&args->bias), ops_vulkan_bound(&args->target)},
         .push = &push,
         .work = 8.0 * (double)args->source.rows * (double)args->source.columns,
     };
@@ -479,15 +505,21 @@ static enum status vulkan_attention(void *opaque, const struct ops_attention *ar
         .scale = (float)(1.0 / sqrt((double)dimension)),
     };
     struct gpu_dispatch dispatch = {
-        .views = {bound(&args->source), bound(&args->starts), bound(&args->target)},
+        .views = {ops_vulkan_bound(&args->source), ops_vulkan_bound(&args->starts),
+                  ops_vulkan_bound(&args->target)},
         .push = &push,
         .work = 4.0 * (double)args->source.rows * args->longest * width,
     };
     uint32_t constants[KERNEL_CONSTANTS_MAX];
-    kernel_table_attention(dimension, !is_used(state, OPS_WAY_ATTENTION_STAGED), constants);
+    enum kernel_id id = KERNEL_ATTENTION_MATRIX;
+    if (!is_used(state, OPS_WAY_ATTENTION_MATRIX) ||
+        !kernel_table_attention_matrix(&state->matrix, dimension, constants)) {
+        id = KERNEL_ATTENTION;
+        kernel_table_attention(dimension, !is_used(state, OPS_WAY_ATTENTION_STAGED), constants);
+    }
     kernel_table_attention_groups(constants, args->longest, args->heads, sequences,
                                   dispatch.groups);
-    enum status status = kernel_for(state, KERNEL_ATTENTION, constants, &dispatch.kernel, why);
+    enum status status = ops_vulkan_kernel(state, id, constants, &dispatch.kernel, why);
     if (status != STATUS_OK)
         return status;
     return gpu_dispatch(state->gpu, &dispatch, why);
@@ -500,9 +532,9 @@ static enum status vulkan_embed_tokens(void *opaque, const struct ops_embed_toke
     if (args->target.rows == 0)
         return STATUS_OK;
     // L/14's table of tokens has 152 MB, and a binding may end at 128 MiB: then it comes in parts.
-    size_t most = rows_bound(state, args->table.columns * sizeof(float));
+    size_t most = ops_vulkan_rows(state, args->table.columns * sizeof(float));
     for (size_t first = 0; first < args->table.rows; first += most) {
-        struct ops_view table = part_of(&args->table, first, most);
+        struct ops_view table = ops_vulkan_part(&args->table, first, most);
         const struct embed_tokens_args push = {
             .rows = small(args->target.rows),
             .width = small(args->target.columns),
@@ -510,8 +542,9 @@ static enum status vulkan_embed_tokens(void *opaque, const struct ops_embed_toke
             .count = small(table.rows),
         };
         struct gpu_dispatch dispatch = {
-            .views = {bound(&table), bound(&args->positions), bound(&args->ids),
-                      bound(&args->places), bound(&args->target)},
+            .views = {ops_vulkan_bound(&table), ops_vulkan_bound(&args->positions),
+                      ops_vulkan_bound(&args->ids), ops_vulkan_bound(&args->places),
+                      ops_vulkan_bound(&args->target)},
             .push = &push,
             .work = (double)args->target.rows * (double)args->target.columns,
         };
@@ -533,7 +566,7 @@ static enum status vulkan_patchify(void *opaque, const struct ops_patchify *args
         .side = args->patch,
     };
     struct gpu_dispatch dispatch = {
-        .views = {bound(&args->pixels), bound(&args->target)},
+        .views = {ops_vulkan_bound(&args->pixels), ops_vulkan_bound(&args->target)},
         .push = &push,
         .work = (double)args->target.rows * (double)args->target.columns,
     };
@@ -551,8 +584,8 @@ static enum status vulkan_embed_patches(void *opaque, const struct ops_embed_pat
         .width = small(args->target.columns),
     };
     struct gpu_dispatch dispatch = {
-        .views = {bound(&args->patches), bound(&args->first), bound(&args->positions),
-                  bound(&args->target)},
+        .views = {ops_vulkan_bound(&args->patches), ops_vulkan_bound(&args->first),
+                  ops_vulkan_bound(&args->positions), ops_vulkan_bound(&args->target)},
         .push = &push,
         .work = (double)args->target.rows * (double)args->target.columns,
     };
@@ -568,108 +601,11 @@ static enum status vulkan_gather(void *opaque, const struct ops_gather *args, st
         .width = small(args->target.columns),
     };
     struct gpu_dispatch dispatch = {
-        .views = {bound(&args->source), bound(&args->rows), bound(&args->target)},
+        .views = {ops_vulkan_bound(&args->source), ops_vulkan_bound(&args->rows),
+                  ops_vulkan_bound(&args->target)},
         .push = &push,
     };
     return run_rows(opaque, KERNEL_GATHER, push.rows, &dispatch, why);
-}
-
-// --- exact search
-
-// Room for the lists of every block; what is in them is of no use to a later search.
-static enum status have_lists(struct vulkan_state *state, size_t count, struct reason *why)
-{
-    if (count <= state->lists_count)
-        return STATUS_OK;
-    gpu_free(state->gpu, &state->lists);
-    state->lists_count = 0;
-    enum status status = gpu_alloc(state->gpu, (uint64_t)count * 4, &state->lists, why);
-    if (status == STATUS_OK)
-        state->lists_count = count;
-    return status;
-}
-
-// The best rows of every block, for queries that are taken together.
-static enum status search_blocks(struct vulkan_state *state, const struct ops_score_topk *args,
-                                 uint32_t *blocks, struct reason *why)
-{
-    size_t rows = args->rows.rows;
-    size_t most = rows_bound(state, args->rows.columns * sizeof(uint32_t));
-    size_t parts = (rows + most - 1) / most;
-    assert(parts < KERNEL_BLOCKS_MAX);
-    size_t block_rows = rows / (KERNEL_BLOCKS_MAX - parts) + 1;
-    struct score_topk_args push = {
-        .queries = small(args->queries.rows),
-        .depth = small(args->queries.columns),
-        .k = small(args->ids.columns),
-        .block_rows = small(block_rows > SEARCH_BLOCK_ROWS ? block_rows : SEARCH_BLOCK_ROWS),
-    };
-    size_t room = (rows / push.block_rows + parts) * args->ids.rows * args->ids.columns * 2;
-    uint32_t constants[KERNEL_CONSTANTS_MAX];
-    kernel_table_topk(push.k, constants);
-    struct gpu_dispatch dispatch = {.push = &push};
-    enum status status = have_lists(state, room, why);
-    if (status == STATUS_OK)
-        status = kernel_for(state, KERNEL_SCORE_TOPK, constants, &dispatch.kernel, why);
-    for (size_t first = 0; first < rows && status == STATUS_OK; first += most) {
-        const struct ops_view part = part_of(&args->rows, first, most);
-        push.rows = small(part.rows);
-        push.first_row = small(first);
-        push.first_block = *blocks;
-        dispatch.views[0] = bound(&args->queries);
-        dispatch.views[1] = bound(&part);
-        dispatch.views[2] = whole(state->lists, room);
-        dispatch.work = 2.0 * push.queries * push.rows * push.depth;
-        kernel_table_topk_groups(&push, dispatch.groups);
-        *blocks += dispatch.groups[0];
-        status = gpu_dispatch(state->gpu, &dispatch, why);
-    }
-    return status;
-}
-
-static enum status search_queries(struct vulkan_state *state, const struct ops_score_topk *args,
-                                  struct reason *why)
-{
-    uint32_t blocks = 0;
-    enum status status = search_blocks(state, args, &blocks, why);
-    if (status != STATUS_OK)
-        return status;
-    const struct topk_merge_args push = {
-        .queries = small(args->queries.rows),
-        .blocks = blocks,
-        .k = small(args->ids.columns),
-    };
-    // Without rows there are no lists, but something must be bound.
-    size_t count = (size_t)blocks * push.queries * push.k * 2;
-    const uint32_t constants[KERNEL_CONSTANTS_MAX] = {SEARCH_MERGE_THREADS};
-    struct gpu_dispatch dispatch = {
-        .views = {count > 0 ? whole(state->lists, count) : whole(state->bad_row, 1),
-                  bound(&args->ids), bound(&args->scores)},
-        .push = &push,
-        .work = (double)count,
-    };
-    status = kernel_for(state, KERNEL_TOPK_MERGE, constants, &dispatch.kernel, why);
-    if (status != STATUS_OK)
-        return status;
-    kernel_table_spread(push.queries, dispatch.groups);
-    return gpu_dispatch(state->gpu, &dispatch, why);
-}
-
-static enum status vulkan_score_topk(void *opaque, const struct ops_score_topk *args,
-                                     struct reason *why)
-{
-    enum status status = STATUS_OK;
-    for (size_t first = 0; first < args->queries.rows && status == STATUS_OK;
-         first += SEARCH_QUERIES) {
-        const struct ops_score_topk part = {
-            .queries = part_of(&args->queries, first, SEARCH_QUERIES),
-            .rows = args->rows,
-            .ids = part_of(&args->ids, first, SEARCH_QUERIES),
-            .scores = part_of(&args->scores, first, SEARCH_QUERIES),
-        };
-        status = search_queries(opaque, &part, why);
-    }
-    return status;
 }
 
 static enum status vulkan_normalise(void *opaque, const struct ops_view *rows, struct reason *why)
@@ -689,7 +625,7 @@ static enum status vulkan_normalise(void *opaque, const struct ops_view *rows, s
         .width = small(rows->columns),
     };
     struct gpu_dispatch dispatch = {
-        .views = {bound(rows), whole(state->bad_row, 1)},
+        .views = {ops_vulkan_bound(rows), ops_vulkan_whole(state->bad_row, 1)},
         .push = &push,
         .work = 3.0 * (double)rows->rows * (double)rows->columns,
     };
@@ -732,7 +668,7 @@ const struct ops_backend ops_vulkan_backend = {
     .patchify = vulkan_patchify,
     .embed_patches = vulkan_embed_patches,
     .gather = vulkan_gather,
-    .score_topk = vulkan_score_topk,
+    .score_topk = ops_vulkan_score_topk,
     .normalise = vulkan_normalise,
     .wait = vulkan_wait,
     .clock = vulkan_clock,

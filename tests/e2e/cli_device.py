@@ -71,6 +71,13 @@ class Device(Case):
     def test_its_name_may_be_in_capitals(self):
         self.lines("embed", "text", "x", "--device", self.device.upper())
 
+    def test_half_precision_is_a_choice_and_another_word_is_an_error(self):
+        ask = ("embed", "text", "an anchor", "--device", self.device)
+        single, half = (self.lines(*ask, env={"RECO_GPU": word})[0]["embedding"] for word in ("single", "half"))
+        furthest = max(abs(x - y) for x, y in zip(single, half))
+        self.assertLess(furthest, 2e-3)  # reco-tiny's weights are halves already
+        self.refused(1, "possible are single and half", *ask, env={"RECO_GPU": "double"})
+
     def test_an_unknown_device_names_those_that_are_there(self):
         self.refused(1, self.device, "embed", "text", "x", "--device", "01234567-89ab-cdef-0123-456789abcdef")
         self.refused(1, "possible are auto, cpu, and the UUID", "embed", "text", "x", "--device", "vulkan")

@@ -10,3 +10,8 @@ foreach(model b32 l14-2)
         reco_test_on_vulkan(test_golden_clip_${model})
     endif()
 endforeach()
+if(NOT RECO_SANITIZE)
+    # reco-tiny's weights are halves already, these are not.
+    add_test(NAME test_golden_clip_l14-2_vulkan_half COMMAND test_golden_clip_l14-2 --jobs 2)
+    reco_test_is_vulkan(test_golden_clip_l14-2_vulkan_half RECO_TEST_DEVICE=vulkan RECO_GPU=half)
+endif()

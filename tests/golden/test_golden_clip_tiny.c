@@ -157,7 +157,8 @@ Test(golden_clip_tiny, picture_files_have_transformers_embeddings_and_logits)
             for (size_t d = 0; d < DIMENSION; d++)
                 logit += (double)got[d] * (double)npy_floats(&texts)[t * DIMENSION + d];
             logit *= clip_info(clip)->logit_scale;
-            cr_expect(fabs(logit - (double)npy_floats(&logits)[i * COUNT + t]) < 1e-3);
+            cr_expect(fabs(logit - (double)npy_floats(&logits)[i * COUNT + t]) <
+                      (vulkan_device_is_half() ? 0.1 : 1e-3));
         }
     }
     npy_free(&logits);
@@ -332,7 +333,8 @@ static void compare_step(void *context, const char *step, uint32_t layer, const 
     for (size_t i = 0; i < rows * width; i++)
         worst = fmax(worst,
                      fabs(values[i] - (double)npy_floats(&golden)[trace->item * rows * width + i]));
-    cr_expect(worst < 1e-4, "%s of item %zu: %g", name, trace->item, worst);
+    cr_expect(worst < (vulkan_device_is_half() ? 0.05 : 1e-4), "%s of item %zu: %g", name,
+              trace->item, worst);
     npy_free(&golden);
     trace->steps++;
 }

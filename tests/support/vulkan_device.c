@@ -11,6 +11,8 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "shaders/kernels/kernel_table.h"
+
 bool vulkan_device_find(struct gpu_device *out)
 {
     struct gpu_device devices[GPU_DEVICES_MAX];
@@ -40,6 +42,16 @@ const char *vulkan_device_name(void)
     if (device.uuid[0] == '\0')
         cr_assert(vulkan_device_find(&device));
     return device.uuid;
+}
+
+bool vulkan_device_is_half(void)
+{
+    struct gpu_device device;
+    const char *precision = getenv("RECO_GPU");
+    if (!is_wanted() || (precision && strcmp(precision, "single") == 0))
+        return false;
+    return precision || (vulkan_device_find(&device) && device.matrix_m > 0 &&
+                         kernel_table_entry(KERNEL_GEMM_MATRIX)->words);
 }
 
 static char own_folder[] = "/tmp/reco-test-XXXXXX";

@@ -20,6 +20,9 @@ bool vulkan_device_find(struct gpu_device *out);
 // The device's name for ops_open() and clip_open(): "cpu", or its UUID.
 const char *vulkan_device_name(void);
 
+// Whether that device multiplies halves: by cooperative matrices, or because RECO_GPU says so.
+bool vulkan_device_is_half(void);
+
 // From now on this process keeps what it knows of devices in a folder of its own, and compiled kernels
 // of Mesa where they were. Returns where the file of this device will be; ended by
 // vulkan_device_own_cache_end().
