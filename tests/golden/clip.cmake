@@ -15,3 +15,7 @@ if(NOT RECO_SANITIZE)
     add_test(NAME test_golden_clip_l14-2_vulkan_half COMMAND test_golden_clip_l14-2 --jobs 2)
     reco_test_is_vulkan(test_golden_clip_l14-2_vulkan_half RECO_TEST_DEVICE=vulkan RECO_GPU=half)
 endif()
+# The ONNX project's vectors, of Debian's libonnx-testdata.
+reco_test(test_golden_onnx test_golden_onnx.c reco_ops reco_reference reco_test_vulkan)
+set_tests_properties(test_golden_onnx PROPERTIES SKIP_RETURN_CODE 77)
+reco_test_on_vulkan(test_golden_onnx)
