@@ -59,6 +59,8 @@ struct dataset_params {
     int format;                         // of a manifest on stdin; -1: none was given
     const char *columns[DATASET_ROLES]; // names of the user's own; NULL: the usual ones
     bool labelled; // the .cls of a tar's sample is told, and such a sample needs no caption
+    const char
+        *entity; // member or column that says what a pair is of, until dataset_close(); NULL: none
 };
 
 // Takes "ROLE=NAME"; `params` points into it. STATUS_INVALID.
@@ -75,6 +77,8 @@ struct dataset_item {
     struct api_ingest_record record;
     const char *name;  // for people: path, "SHARD.tar: STEM", "images.npy row 5"
     struct text label; // what its .cls says, where params.labelled is set; {NULL, 0}: it has none
+    const char *entity_name; // params.entity
+    struct text entity;      // what it says; {NULL, 0}: nothing
 };
 
 // Looks at all sources: which kind each is, which pictures a folder has, whether arrays fit.

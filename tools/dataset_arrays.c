@@ -119,14 +119,14 @@ static enum status take_row(const struct npyfile *file, uint64_t row, const char
 }
 
 static enum status take_line(struct dataset_arrays *arrays, struct arena *arena,
-                             struct api_ingest_record *record, struct reason *why)
+                             struct dataset_item *item, struct reason *why)
 {
     if (!arrays->metadata)
         return STATUS_OK;
     struct rowfile_row line;
     switch (rowfile_next(arrays->metadata, &line, why)) {
     case ROWFILE_ROW:
-        return dataset_take_json(dataset_bytes_of(line.fields[0]), arena, record, why);
+        return dataset_take_json(dataset_bytes_of(line.fields[0]), arena, item, why);
     case ROWFILE_BAD:
         return STATUS_INVALID;
     case ROWFILE_END:
@@ -137,15 +137,16 @@ static enum status take_line(struct dataset_arrays *arrays, struct arena *arena,
 }
 
 static enum status read_row(struct dataset_arrays *arrays, struct arena *arena,
-                            struct api_ingest_record *record, struct reason *why)
+                            struct dataset_item *item, struct reason *why)
 {
+    struct api_ingest_record *record = &item->record;
     const char *key = dataset_format(arena, "%" PRIu64, arrays->first_row + arrays->at);
     if (!key)
         return reason_set(why, STATUS_NO_MEMORY, NULL, "%s", status_text(STATUS_NO_MEMORY));
     record->key = text_of(key);
 
     // The line first: it must be taken even when a row is bad.
-    enum status status = take_line(arrays, arena, record, why);
+    enum status status = take_line(arrays, arena, item, why);
     if (!status)
         status = dataset_check(record, false, why);
     if (!status)
@@ -175,7 +176,7 @@ static bool more_lines(struct dataset_arrays *arrays)
 enum dataset_step dataset_arrays_next(struct dataset_arrays *arrays, struct arena *arena,
                                       struct dataset_item *out, struct reason *why)
 {
-    *out = (struct dataset_item){.name = arrays->images_path};
+    dataset_begin_item(out, arrays->images_path);
     if (arrays->at == arrays->rows) {
         bool more = more_lines(arrays);
         arrays->at++;
@@ -191,7 +192,7 @@ enum dataset_step dataset_arrays_next(struct dataset_arrays *arrays, struct aren
     const char *name =
         dataset_format(arena, "%s row %llu", arrays->images_path, (unsigned long long)arrays->at);
     out->name = name ? name : arrays->images_path;
-    enum status status = read_row(arrays, arena, &out->record, why);
+    enum status status = read_row(arrays, arena, out, why);
     arrays->at++;
     return status ? DATASET_BAD : DATASET_ITEM;
 }

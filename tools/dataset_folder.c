@@ -158,13 +158,14 @@ static enum status read_sidecar(const char *picture, const char *suffix, struct 
 }
 
 static enum status take_sidecars(const char *picture, struct arena *arena,
-                                 struct api_ingest_record *record, struct reason *why)
+                                 struct dataset_item *item, struct reason *why)
 {
     struct buffer text = {0};
     enum status status = read_sidecar(picture, ".txt", &text, why);
     bool found = status == STATUS_OK;
     if (!status)
-        status = dataset_take_caption((struct bytes){text.data, text.count}, arena, record, why);
+        status =
+            dataset_take_caption((struct bytes){text.data, text.count}, arena, &item->record, why);
     buffer_deinit(&text);
     if (status && status != STATUS_NOT_FOUND)
         return status;
@@ -173,7 +174,7 @@ static enum status take_sidecars(const char *picture, struct arena *arena,
     status = read_sidecar(picture, ".json", &json, why);
     found = found || status == STATUS_OK;
     if (!status)
-        status = dataset_take_json((struct bytes){json.data, json.count}, arena, record, why);
+        status = dataset_take_json((struct bytes){json.data, json.count}, arena, item, why);
     buffer_deinit(&json);
     if (status && status != STATUS_NOT_FOUND)
         return status;
@@ -200,7 +201,7 @@ static enum status read_item(const struct dataset_folder *folder, const char *pa
         return reason_set(why, STATUS_NO_MEMORY, NULL, "out of memory");
     record->key = (struct text){key, stem};
     record->source = text_of(source);
-    enum status status = take_sidecars(path, arena, record, why);
+    enum status status = take_sidecars(path, arena, out, why);
     if (!status)
         status = dataset_check(record, true, why);
     return status ? status : dataset_read_picture(path, arena, record, why);
@@ -213,7 +214,7 @@ enum dataset_step dataset_folder_next(struct dataset_folder *folder, struct aren
         return DATASET_END;
 
     char path[DATASET_PATH_BYTES] = "";
-    *out = (struct dataset_item){.name = NULL};
+    dataset_begin_item(out, NULL);
     enum status status = STATUS_OK;
     if (!dataset_join(folder->path, folder->pictures.names[folder->at], path))
         status = reason_set(why, STATUS_INVALID, NULL, "its path is too long");

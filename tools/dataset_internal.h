@@ -84,9 +84,14 @@ enum status dataset_take_object(const struct json *object, const struct dataset_
                                 struct arena *arena, struct api_ingest_record *record,
                                 struct reason *why) MUST_CHECK;
 
-// Takes "key", "caption" or "text", "tags", "source" or "url" or "image_path" of a JSON object.
-enum status dataset_take_json(struct bytes json, struct arena *arena,
-                              struct api_ingest_record *record, struct reason *why) MUST_CHECK;
+// Takes what item->entity_name names, if anything; STATUS_INVALID for another kind of value than a text or a
+// whole number.
+enum status dataset_take_entity(const struct json *object, struct arena *arena,
+                                struct dataset_item *item, struct reason *why) MUST_CHECK;
+
+// Takes "key", "caption" or "text", "tags", "source" or "url" or "image_path" of a JSON object, and its entity.
+enum status dataset_take_json(struct bytes json, struct arena *arena, struct dataset_item *item,
+                              struct reason *why) MUST_CHECK;
 
 // Takes "image_embedding" and "text_embedding", arrays of `dimension` numbers both. STATUS_INVALID.
 enum status dataset_take_embeddings(const struct json *object, uint32_t dimension,
@@ -103,7 +108,10 @@ enum status dataset_check(const struct api_ingest_record *record, bool needs_cap
 // A formatted text in the arena; NULL when it is spent.
 const char *dataset_format(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// --- the kinds
+// --- the kinds. What is read goes into *out, which has the name of the entity already.
+
+// Begins an item anew, but for the name of the entity.
+void dataset_begin_item(struct dataset_item *item, const char *name);
 
 struct dataset_folder;
 enum status dataset_folder_open(const char *path, struct dataset_folder **out,

@@ -37,6 +37,7 @@ struct dataset_manifest {
     struct rowfile *rows;
     size_t width;                 // columns of the header
     size_t column[DATASET_ROLES]; // NO_COLUMN: none
+    size_t entity;                // NO_COLUMN: none
     const char *image[DATASET_NAMES_MAX + 1];
     struct dataset_names names; // of a .jsonl
     struct rowfile_row first;   // of a .jsonl, until it is taken
@@ -157,7 +158,15 @@ static enum status read_header(struct dataset_manifest *manifest,
         if (needed && manifest->column[i] == NO_COLUMN)
             return missing_column(params, i, &header, why);
     }
-    return STATUS_OK;
+    const char *entity[2] = {params->entity, NULL};
+    const enum status status = find_column(&header, entity, &manifest->entity, why);
+    if (!status && params->entity && manifest->entity == NO_COLUMN) {
+        char columns[256];
+        list_columns(&header, columns);
+        return reason_set(why, STATUS_INVALID, "--entity-field",
+                          "no column is named '%s': there are %s", params->entity, columns);
+    }
+    return status;
 }
 
 // --- life
@@ -284,9 +293,9 @@ static enum status take_tags(struct text tags, struct arena *arena,
 
 static enum status take_fields(const struct dataset_manifest *manifest,
                                const struct rowfile_row *row, struct arena *arena,
-                               struct text *image, struct api_ingest_record *record,
-                               struct reason *why)
+                               struct text *image, struct dataset_item *item, struct reason *why)
 {
+    struct api_ingest_record *record = &item->record;
     if (row->count != manifest->width)
         return reason_set(why, STATUS_INVALID, NULL, "%zu columns, but the first row names %zu",
                           row->count, manifest->width);
@@ -303,20 +312,26 @@ static enum status take_fields(const struct dataset_manifest *manifest,
     record->caption = fields[DATASET_CAPTION];
     record->key = fields[DATASET_KEY];
     record->source = fields[DATASET_SOURCE];
-    return take_tags(fields[DATASET_TAGS], arena, record, why);
+    enum status status = STATUS_OK;
+    if (manifest->entity != NO_COLUMN)
+        status =
+            dataset_copy(arena, dataset_trimmed(row->fields[manifest->entity]), &item->entity, why);
+    return status ? status : take_tags(fields[DATASET_TAGS], arena, record, why);
 }
 
 static enum status take_object(const struct dataset_manifest *manifest,
                                const struct rowfile_row *row, struct arena *arena,
-                               struct text *image, struct api_ingest_record *record,
-                               struct reason *why)
+                               struct text *image, struct dataset_item *item, struct reason *why)
 {
+    struct api_ingest_record *record = &item->record;
     struct json *document = NULL;
     struct reason inner = {.text = ""};
     enum status status = json_parse(row->fields[0].data, row->fields[0].bytes, &document, &inner);
     if (status)
         return reason_set(why, status, NULL, "broken JSON: %s", inner.text);
     status = dataset_take_object(document, &manifest->names, arena, record, why);
+    if (!status)
+        status = dataset_take_entity(document, arena, item, why);
     if (!status && manifest->dimension)
         status = dataset_take_embeddings(document, manifest->dimension, arena, record, why);
     else if (!status && json_member(document, "image_embedding"))
@@ -366,14 +381,14 @@ static struct text key_of(struct text image)
 }
 
 static enum status read_row(const struct dataset_manifest *manifest, const struct rowfile_row *row,
-                            struct arena *arena, struct api_ingest_record *record,
-                            struct reason *why)
+                            struct arena *arena, struct dataset_item *item, struct reason *why)
 {
+    struct api_ingest_record *record = &item->record;
     struct text image = {NULL, 0};
     char path[DATASET_PATH_BYTES];
     enum status status = manifest->format == ROWFILE_JSONL
-                             ? take_object(manifest, row, arena, &image, record, why)
-                             : take_fields(manifest, row, arena, &image, record, why);
+                             ? take_object(manifest, row, arena, &image, item, why)
+                             : take_fields(manifest, row, arena, &image, item, why);
     if (!status && manifest->dimension)
         return dataset_check(record, false, why);
     if (!status)
@@ -405,13 +420,13 @@ enum dataset_step dataset_manifest_next(struct dataset_manifest *manifest, struc
     } else {
         step = rowfile_next(manifest->rows, &row, why);
     }
-    *out = (struct dataset_item){.name = NULL};
+    dataset_begin_item(out, NULL);
     if (step == ROWFILE_END)
         return DATASET_END;
     const char *name =
         dataset_format(arena, "%s line %llu", manifest->path, (unsigned long long)row.line);
     out->name = name ? name : manifest->path;
-    if (step == ROWFILE_BAD || read_row(manifest, &row, arena, &out->record, why))
+    if (step == ROWFILE_BAD || read_row(manifest, &row, arena, out, why))
         return DATASET_BAD;
     return DATASET_ITEM;
 }

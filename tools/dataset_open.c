@@ -32,6 +32,7 @@ struct dataset {
     uint32_t dimension;
     bool has_pictures;
     bool labelled;
+    const char *entity; // of the params
 };
 
 static struct part *add_part(struct dataset *dataset)
@@ -314,6 +315,7 @@ enum status dataset_open(const char *const *sources, size_t count,
     struct dataset *dataset = mem_alloc(sizeof(*dataset));
     dataset->params = params ? params : &none;
     dataset->labelled = dataset->params->labelled;
+    dataset->entity = dataset->params->entity;
     dataset->total_known = true;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < count && !status;) {
@@ -362,7 +364,7 @@ static enum dataset_step next_of(struct part *part, bool labelled, struct arena 
     if (part->open_tar)
         return dataset_tar_next(part->open_tar, arena, out, why);
 
-    *out = (struct dataset_item){.name = dataset_format(arena, "%s", part->tar)};
+    dataset_begin_item(out, dataset_format(arena, "%s", part->tar));
     if (!dataset_tar_open(part->tar, labelled, &part->open_tar, why))
         return dataset_tar_next(part->open_tar, arena, out, why);
     why->field[0] = 0; // the item's name says it
@@ -374,6 +376,7 @@ static enum dataset_step next_of(struct part *part, bool labelled, struct arena 
 enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
                                struct dataset_item *out, struct reason *why)
 {
+    out->entity_name = dataset->entity;
     while (dataset->at < dataset->count) {
         enum dataset_step step =
             next_of(&dataset->parts[dataset->at], dataset->labelled, arena, out, why);

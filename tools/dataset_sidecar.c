@@ -139,8 +139,20 @@ enum status dataset_take_object(const struct json *object, const struct dataset_
     return status ? status : take_tags(json_member(object, names->tags[0]), arena, record, why);
 }
 
-enum status dataset_take_json(struct bytes json, struct arena *arena,
-                              struct api_ingest_record *record, struct reason *why)
+enum status dataset_take_entity(const struct json *object, struct arena *arena,
+                                struct dataset_item *item, struct reason *why)
+{
+    const char *const names[] = {item->entity_name, NULL};
+    return dataset_take_member(object, names, arena, &item->entity, why);
+}
+
+void dataset_begin_item(struct dataset_item *item, const char *name)
+{
+    *item = (struct dataset_item){.name = name, .entity_name = item->entity_name};
+}
+
+enum status dataset_take_json(struct bytes json, struct arena *arena, struct dataset_item *item,
+                              struct reason *why)
 {
     static const struct dataset_names names = {
         .key = {"key"},
@@ -153,7 +165,9 @@ enum status dataset_take_json(struct bytes json, struct arena *arena,
     enum status status = json_parse(json.data, json.count, &document, &inner);
     if (status)
         return reason_set(why, status, NULL, "broken JSON: %s", inner.text);
-    status = dataset_take_object(document, &names, arena, record, why);
+    status = dataset_take_object(document, &names, arena, &item->record, why);
+    if (!status)
+        status = dataset_take_entity(document, arena, item, why);
     json_destroy(&document);
     return status;
 }

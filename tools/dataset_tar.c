@@ -246,9 +246,9 @@ static bool read_sample(struct dataset_tar *tar, struct arena *arena, struct sam
 // --- records
 
 static enum status make_record(const struct dataset_tar *tar, const struct sample *sample,
-                               struct arena *arena, struct api_ingest_record *record,
-                               struct reason *why)
+                               struct arena *arena, struct dataset_item *item, struct reason *why)
 {
+    struct api_ingest_record *record = &item->record;
     const char *key =
         dataset_format(arena, "%s/%.*s", tar->shard, (int)sample->stem.bytes, sample->stem.data);
     const char *source =
@@ -266,7 +266,7 @@ static enum status make_record(const struct dataset_tar *tar, const struct sampl
     if (sample->txt.data)
         status = dataset_take_caption(sample->txt, arena, record, why);
     if (!status && sample->json.data)
-        status = dataset_take_json(sample->json, arena, record, why);
+        status = dataset_take_json(sample->json, arena, item, why);
     if (!status && !sample->image.data)
         status = reason_set(why, STATUS_INVALID, NULL,
                             "the sample has no picture (jpg, jpeg, png, webp or gif)");
@@ -293,7 +293,7 @@ static enum status take_label(const struct sample *sample, struct dataset_item *
 enum dataset_step dataset_tar_next(struct dataset_tar *tar, struct arena *arena,
                                    struct dataset_item *out, struct reason *why)
 {
-    *out = (struct dataset_item){.name = tar->path};
+    dataset_begin_item(out, tar->path);
     struct sample sample = {.bad = false};
     if (!read_sample(tar, arena, &sample, why)) {
         if (!tar->broken)
@@ -308,8 +308,7 @@ enum dataset_step dataset_tar_next(struct dataset_tar *tar, struct arena *arena,
         dataset_format(arena, "%s: %.*s", tar->path, (int)sample.stem.bytes, sample.stem.data);
     out->name = name ? name : tar->path;
     tar->samples++;
-    if (sample.bad || make_record(tar, &sample, arena, &out->record, why) ||
-        take_label(&sample, out, why))
+    if (sample.bad || make_record(tar, &sample, arena, out, why) || take_label(&sample, out, why))
         return DATASET_BAD;
     return DATASET_ITEM;
 }

@@ -292,3 +292,19 @@ int memories_open_client(const struct options *options, enum client_need need, s
     // A disk of this machine that fails is no cluster that is away.
     return options->server ? output_exit(status) : VERBS_FAILED;
 }
+
+enum status memories_count_nodes(struct client *client, uint32_t *out, struct reason *why)
+{
+    struct arena *arena = arena_create(MEMORIES_ARENA_BYTES);
+    struct buffer reply = {0};
+    struct api_node_list nodes = {.count = 0};
+    enum status status =
+        client_call(client, API_CLUSTER_LIST_NODES, (struct bytes){NULL, 0}, &reply, why);
+    if (!status)
+        status = api_decode_node_list((struct bytes){reply.data, reply.count}, arena, &nodes, why);
+    if (!status)
+        *out = (uint32_t)nodes.count;
+    buffer_deinit(&reply);
+    arena_destroy(&arena);
+    return status;
+}

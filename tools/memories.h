@@ -44,6 +44,10 @@ enum status memories_restore(struct client *client, const struct api_restore_req
 enum status memories_drop(struct client *client, const char *name, uint64_t *records,
                           struct reason *why) MUST_CHECK;
 
+// How many nodes the cluster has.
+enum status memories_count_nodes(struct client *client, uint32_t *out,
+                                 struct reason *why) MUST_CHECK;
+
 // Export. `take` gets each message as it comes, the first one also when nothing passes; it is valid
 // during the call. What `take` returns but STATUS_OK ends the stream and is returned, with what it
 // put into `why`.

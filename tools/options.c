@@ -39,6 +39,14 @@ void options_init(struct options *options)
         .chunk = 1024,
         .seconds = 15,
         .extra_bits = 3,
+        .steps = 1000,
+        .train_batch = 256,
+        .every = 50,
+        .patience = 5,
+        .rate = 5e-4,
+        .rate_block = 1,
+        .held_out = 0.1,
+        .exclude_similar = 0.97,
     };
 }
 

@@ -89,6 +89,12 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t encode_threads; // 0: as many as this process may use
     uint64_t chunk, seconds; // bench live
     bool refine;
+    // train
+    struct args_list pairs, sets;
+    uint64_t steps, train_batch, every, patience;
+    double rate, rate_block, held_out, dropout, noise, unrelated, exclude_similar;
+    bool no_exclude;
+    const char *entity_field; // NULL: the caption
     // what is no flag
     struct args_list items;
 };

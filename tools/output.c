@@ -390,6 +390,7 @@ void output_progress_update(struct output_progress *progress, uint64_t done, uin
                       output_seconds((double)(progress->total - done) / rate, left));
     if (failed)
         (void)fprintf(stderr, ", %s failed", output_count(failed, count));
+    (void)fputs(progress->tail, stderr);
     (void)fflush(stderr);
     output.progress_shown = true;
 }

@@ -72,6 +72,8 @@ void output_table_end(struct output_table *table, int indent);
 
 // --- progress: one line on stderr that is written over, on a terminal only
 
+#define OUTPUT_TAIL_BYTES 128
+
 struct output_progress {
     const char *what; // "records"
     uint64_t total;   // 0: unknown
@@ -79,6 +81,7 @@ struct output_progress {
     int64_t start_us;
     int64_t shown_us;
     bool visible;
+    char tail[OUTPUT_TAIL_BYTES]; // what the caller adds to the line; "" at first
 };
 
 void output_progress_begin(struct output_progress *progress, const char *what, uint64_t total);

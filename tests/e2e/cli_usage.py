@@ -93,7 +93,7 @@ class Usage(Case):
         self.refused(2, "did you mean memory build?", "memori", "build")
         self.refused(2, "reco memory has build, add, delete, ", "memory", "explode")
         self.refused(2, "reco memory needs one of: build", "memory")
-        self.refused(2, "unknown verb 'train'", "train")
+        self.refused(2, "unknown verb 'fly'", "fly")
 
     def test_wrong_flags_are_wrong_usage(self):
         self.refused(2, "did you mean --min-coverage?", "search", "--min-covrage", "1")

@@ -73,7 +73,7 @@ static void read_manifest(const char *path, int format, size_t size)
     }
     for (size_t i = 0;; i++) {
         struct arena *arena = arena_create((size_t)40 << 20);
-        struct dataset_item item;
+        struct dataset_item item = {.entity_name = "url"};
         enum dataset_step step = dataset_manifest_next(manifest, arena, &item, &why);
         if (step == DATASET_ITEM)
             check_record(&item.record);

@@ -39,7 +39,7 @@ static void read_all(struct dataset_tar *tar)
 {
     for (int i = 0; i < STEPS_MAX; i++) {
         struct arena *arena = arena_create((size_t)40 << 20);
-        struct dataset_item item;
+        struct dataset_item item = {.entity_name = "url"};
         struct reason why = {.text = ""};
         enum dataset_step step = dataset_tar_next(tar, arena, &item, &why);
         if (step == DATASET_ITEM) {

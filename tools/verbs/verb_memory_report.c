@@ -170,20 +170,6 @@ static int show(const struct report *report)
 
 // --- measuring
 
-static enum status count_nodes(struct client *client, struct arena *arena, uint32_t *out,
-                               struct reason *why)
-{
-    struct buffer reply = {0};
-    struct api_node_list nodes = {.count = 0};
-    enum status status =
-        client_call(client, API_CLUSTER_LIST_NODES, (struct bytes){NULL, 0}, &reply, why);
-    if (!status)
-        status = api_decode_node_list((struct bytes){reply.data, reply.count}, arena, &nodes, why);
-    buffer_deinit(&reply);
-    *out = (uint32_t)nodes.count;
-    return status;
-}
-
 static enum status measure(struct report *report, struct client *client, struct reason *why)
 {
     struct api_options options;
@@ -205,7 +191,7 @@ static enum status look(struct report *report, struct client *client, const char
     uint32_t nodes = 0;
     enum status status = memories_describe(client, name, arena, &report->info, why);
     if (!status)
-        status = count_nodes(client, arena, &nodes, why);
+        status = memories_count_nodes(client, &nodes, why);
     if (status)
         return status;
     const uint64_t shown = report->info.records - report->info.hidden;

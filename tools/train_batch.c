@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pairs of all passes are one long row, of which a batch is the next piece; a pass is shuffled when its first
+// pair is wanted. Numbers are drawn by splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
+// number generators", OOPSLA 2014), begun anew for each pass and each step.
+
+#include "tools/train_batch.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "proto/base/mem.h"
+
+#define SIDES FUSION_HEAD_SIDES
+#define PASS_NONE UINT64_MAX
+
+struct train_batches {
+    struct train_batches_params params;
+    uint32_t dimension;
+    uint32_t *learnt; // [learnt_count], in the order of the pairs
+    uint32_t learnt_count;
+    uint32_t *order; // [learnt_count], of the pass
+    uint64_t pass;
+    uint32_t *held_out; // [held_out_count]
+    uint32_t held_out_count;
+    uint64_t draw; // state of the numbers that are drawn
+    uint64_t *entities;
+    float *embeddings[SIDES], *payload[SIDES], *scores[SIDES];
+    uint32_t *counts[SIDES];
+};
+
+// --- numbers
+
+static uint64_t draw(uint64_t *state)
+{
+    *state += UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t z = *state;
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static bool draw_share(uint64_t *state, double share)
+{
+    return share > 0 && (double)(draw(state) >> 11) * 0x1p-53 < share;
+}
+
+static uint32_t draw_below(uint64_t *state, uint32_t bound)
+{
+    return (uint32_t)((draw(state) >> 32) * bound >> 32);
+}
+
+static uint64_t begin_draws(uint64_t seed, uint64_t what, uint64_t number)
+{
+    const uint64_t all[3] = {seed, what, number};
+    return hash_id(all, sizeof(all));
+}
+
+static void shuffle(uint32_t *list, uint32_t count, uint64_t state)
+{
+    for (uint32_t i = count; i > 1; i--) {
+        const uint32_t other = draw_below(&state, i);
+        const uint32_t kept = list[i - 1];
+        list[i - 1] = list[other];
+        list[other] = kept;
+    }
+}
+
+// --- who learns
+
+static void part(struct train_batches *batches)
+{
+    const struct train_batches_params *params = &batches->params;
+    const uint32_t count = params->pairs->rows.count;
+    batches->learnt = mem_alloc_array(count, sizeof(batches->learnt[0]));
+    batches->held_out = mem_alloc_array(count, sizeof(batches->held_out[0]));
+    for (uint32_t i = 0; i < count; i++) {
+        if (train_pairs_is_held_out(params->pairs->entities[i], params->seed, params->held_out))
+            batches->held_out[batches->held_out_count++] = i;
+        else
+            batches->learnt[batches->learnt_count++] = i;
+    }
+    shuffle(batches->held_out, batches->held_out_count, begin_draws(params->seed, 2, 0));
+    if (batches->held_out_count > TRAIN_HELD_OUT_MAX)
+        batches->held_out_count = TRAIN_HELD_OUT_MAX;
+}
+
+// Whether there are two pairs of different entities, without which there is no wrong answer.
+static bool has_two(const struct train_pairs *pairs, const uint32_t *list, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++)
+        if (pairs->entities[list[i]] != pairs->entities[list[0]])
+            return true;
+    return false;
+}
+
+static enum status check(const struct train_batches *batches, struct reason *why)
+{
+    const struct train_batches_params *params = &batches->params;
+    if (!has_two(params->pairs, batches->learnt, batches->learnt_count))
+        return reason_set(
+            why, STATUS_FAILED_PRECONDITION, "--pairs",
+            "%u pairs are left to learn from, of fewer than two entities (--entity-field, "
+            "--held-out)",
+            batches->learnt_count);
+    if (!has_two(params->pairs, batches->held_out, batches->held_out_count))
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "--held-out",
+                          "%g of the entities are %u pairs of fewer than two entities: nothing "
+                          "would say when to stop; more pairs, or a larger share",
+                          params->held_out, batches->held_out_count);
+    return STATUS_OK;
+}
+
+static void make_room(struct train_batches *batches)
+{
+    const size_t pairs = batches->params.batch;
+    const size_t k = batches->params.neighbours->k;
+    batches->entities = mem_alloc_array(pairs, sizeof(batches->entities[0]));
+    for (size_t side = 0; side < SIDES; side++) {
+        batches->embeddings[side] = mem_alloc_array(pairs * batches->dimension, sizeof(float));
+        batches->payload[side] = mem_alloc_array(pairs * k * batches->dimension, sizeof(float));
+        batches->scores[side] = mem_alloc_array(pairs * k, sizeof(float));
+        batches->counts[side] = mem_alloc_array(pairs, sizeof(batches->counts[0][0]));
+    }
+}
+
+enum status train_batches_create(const struct train_batches_params *params,
+                                 struct train_batches **out, struct reason *why)
+{
+    struct train_batches *batches = mem_alloc(sizeof(*batches));
+    batches->params = *params;
+    batches->dimension = params->memory->dimension;
+    batches->pass = PASS_NONE;
+    part(batches);
+    // A pair comes once in a batch at most.
+    if (batches->params.batch > batches->learnt_count && batches->learnt_count >= 2)
+        batches->params.batch = batches->learnt_count;
+    const enum status status = check(batches, why);
+    if (status) {
+        train_batches_destroy(&batches);
+        return status;
+    }
+    batches->order = mem_alloc_array(batches->learnt_count, sizeof(batches->order[0]));
+    make_room(batches);
+    *out = batches;
+    return STATUS_OK;
+}
+
+void train_batches_destroy(struct train_batches **batches)
+{
+    struct train_batches *ending = *batches;
+    if (!ending)
+        return;
+    mem_free(ending->learnt);
+    mem_free(ending->order);
+    mem_free(ending->held_out);
+    mem_free(ending->entities);
+    for (size_t side = 0; side < SIDES; side++) {
+        mem_free(ending->embeddings[side]);
+        mem_free(ending->payload[side]);
+        mem_free(ending->scores[side]);
+        mem_free(ending->counts[side]);
+    }
+    mem_free(ending);
+    *batches = NULL;
+}
+
+uint32_t train_batches_size(const struct train_batches *batches)
+{
+    return batches->params.batch;
+}
+
+uint32_t train_batches_learnt(const struct train_batches *batches)
+{
+    return batches->learnt_count;
+}
+
+uint32_t train_batches_held_out(const struct train_batches *batches)
+{
+    return batches->held_out_count;
+}
+
+uint32_t train_batches_count_held_out(const struct train_batches *batches)
+{
+    // A batch of one pair has no wrong answer.
+    const uint32_t batch = batches->params.batch;
+    return batches->held_out_count / batch + (batches->held_out_count % batch >= 2);
+}
+
+// --- one batch
+
+// Rows of the memory are drawn by the order of the ids, which every cluster has alike.
+static uint32_t draw_row(struct train_batches *batches)
+{
+    const struct train_memory *memory = batches->params.memory;
+    return memory->places[draw_below(&batches->draw, memory->rows.count)].row;
+}
+
+static void put_neighbour(struct train_batches *batches, enum modality side, size_t at,
+                          const float *query, uint32_t row)
+{
+    const struct train_batches_params *params = &batches->params;
+    const uint32_t dimension = batches->dimension;
+    uint32_t payload_row = row;
+    if (draw_share(&batches->draw, params->unrelated)) {
+        float searched[DIMENSION_MAX];
+        payload_row = draw_row(batches);
+        train_rows_get(&params->memory->rows, payload_row, side, searched);
+        batches->scores[side][at] = (float)train_rows_dot(query, searched, dimension);
+    } else if (draw_share(&batches->draw, params->noise)) {
+        payload_row = draw_row(batches);
+    }
+    train_rows_get(&params->memory->rows, payload_row, modality_other(side),
+                   batches->payload[side] + at * dimension);
+}
+
+static void put_pair(struct train_batches *batches, uint32_t slot, uint32_t pair, bool is_spoilt)
+{
+    const struct train_batches_params *params = &batches->params;
+    const struct train_neighbours *neighbours = params->neighbours;
+    const uint32_t dimension = batches->dimension;
+    const size_t k = neighbours->k;
+    batches->entities[slot] = params->pairs->entities[pair];
+    for (size_t i = 0; i < SIDES; i++) {
+        const enum modality side = (enum modality)i;
+        float *query = batches->embeddings[side] + (size_t)slot * dimension;
+        train_rows_get(&params->pairs->rows, pair, side, query);
+        const uint32_t count = neighbours->counts[side][pair];
+        batches->counts[side][slot] = count;
+        for (uint32_t n = 0; n < count; n++) {
+            const size_t at = slot * k + n;
+            const uint32_t row = neighbours->rows[side][pair * k + n];
+            batches->scores[side][at] = neighbours->scores[side][pair * k + n];
+            if (is_spoilt)
+                put_neighbour(batches, side, at, query, row);
+            else
+                train_rows_get(&params->memory->rows, row, modality_other(side),
+                               batches->payload[side] + at * dimension);
+        }
+    }
+}
+
+static void give(const struct train_batches *batches, uint32_t pairs,
+                 struct fusion_train_batch *out)
+{
+    *out = (struct fusion_train_batch){.pairs = pairs, .entities = batches->entities};
+    for (size_t side = 0; side < SIDES; side++) {
+        out->embeddings[side] = batches->embeddings[side];
+        out->payload[side] = batches->payload[side];
+        out->scores[side] = batches->scores[side];
+        out->counts[side] = batches->counts[side];
+    }
+}
+
+static uint32_t pair_at(struct train_batches *batches, uint64_t position)
+{
+    const uint64_t pass = position / batches->learnt_count;
+    if (pass != batches->pass) {
+        for (uint32_t i = 0; i < batches->learnt_count; i++)
+            batches->order[i] = batches->learnt[i];
+        shuffle(batches->order, batches->learnt_count, begin_draws(batches->params.seed, 0, pass));
+        batches->pass = pass;
+    }
+    return batches->order[position % batches->learnt_count];
+}
+
+void train_batches_get(struct train_batches *batches, uint64_t step, struct fusion_train_batch *out)
+{
+    const uint32_t pairs = batches->params.batch;
+    batches->draw = begin_draws(batches->params.seed, 1, step);
+    for (uint32_t i = 0; i < pairs; i++)
+        put_pair(batches, i, pair_at(batches, step * pairs + i), true);
+    give(batches, pairs, out);
+}
+
+void train_batches_get_held_out(struct train_batches *batches, uint32_t number,
+                                struct fusion_train_batch *out)
+{
+    assert(number < train_batches_count_held_out(batches));
+
+    const uint32_t first = number * batches->params.batch;
+    const uint32_t left = batches->held_out_count - first;
+    const uint32_t pairs = left < batches->params.batch ? left : batches->params.batch;
+    for (uint32_t i = 0; i < pairs; i++)
+        put_pair(batches, i, batches->held_out[first + i], false);
+    give(batches, pairs, out);
+}

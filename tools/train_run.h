@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// train_run.h - trains a head on batches until its steps are made, or held-out pairs get no better.
+//
+//   step 0 --> measure --> `every` steps --> measure --> ... --> the best head's file
+//                 |                             |
+//             OUT.best, OUT.state          OUT.state, OUT.best when it is the best
+//
+// Thread-safety: none; the main thread's, since it tells how it goes.
+
+#ifndef RECO_TOOLS_TRAIN_RUN_H
+#define RECO_TOOLS_TRAIN_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/base/reason.h"
+#include "proto/base/status.h"
+#include "shaders/models/fusion_train.h"
+#include "tools/train_batch.h"
+#include "tools/train_state.h"
+
+struct train_run {
+    const char *out;
+    const char *space;
+    const char *data; // hash of all that the head learns from
+    uint64_t every;
+    uint64_t patience; // measurements without a better one, after which it ends
+    bool json;
+    struct fusion_train *train;    // new, or restored with `state`
+    struct train_batches *batches; //
+    struct train_state *state;
+};
+
+// Trains, saves the best head as `out`, and removes the files of the state. STATUS_IO, STATUS_NO_MEMORY,
+// STATUS_CORRUPT for a damaged OUT.best; STATUS_INVALID as fusion_train_step(). After a failure the same
+// training goes on from the last state that was written.
+enum status train_run(const struct train_run *run, struct reason *why) MUST_CHECK;
+
+#endif
