@@ -329,6 +329,7 @@ static void free_parts(struct coordinator *coordinator)
     ledger_destroy(&backend->ledger);
     meta_close(&backend->meta);
     compute_stop(&backend->compute);
+    fusion_gates_close(&backend->gates);
     fusion_head_close(&backend->head);
     clerk_stop(&backend->clerk);
     local_calls_destroy(&coordinator->local);
@@ -343,9 +344,13 @@ static enum status open_head(struct coordinator *coordinator, struct reason *why
     const struct trained_head_params head = {.file = params->head,
                                              .model = params->clip.directory,
                                              .data = params->data_directory,
-                                             .clip = backend->clip,
+                                             .space = backend->clip->space,
                                              .threads = (uint32_t)params->clip.threads};
-    return trained_head_open(&head, &backend->head, why);
+    enum status status = trained_head_open(&head, &backend->head, why);
+    if (status == STATUS_OK && backend->head && fusion_head_info(backend->head)->gate.bytes > 0)
+        status = fusion_gates_open(fusion_head_info(backend->head)->gate, backend->clip->dimension,
+                                   &backend->gates, why);
+    return status;
 }
 
 static enum status start_clerk(struct coordinator *coordinator, struct reason *why)

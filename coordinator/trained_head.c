@@ -5,24 +5,24 @@
 #include <assert.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 // STATUS_OK with *head NULL when no file is there.
 static enum status open_if_there(const struct trained_head_params *params, const char *path,
                                  struct fusion_head **head, struct reason *why)
 {
-    const enum status status =
-        fusion_head_open(path, params->clip->space, params->threads, head, why);
+    const enum status status = fusion_head_open(path, params->space, params->threads, head, why);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
 enum status trained_head_open(const struct trained_head_params *params, struct fusion_head **head,
                               struct reason *why)
 {
-    assert(params && params->clip && head);
+    assert(params && params->space && head);
 
     *head = NULL;
     if (params->file)
-        return fusion_head_open(params->file, params->clip->space, params->threads, head, why);
+        return fusion_head_open(params->file, params->space, params->threads, head, why);
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     if (params->model) {
@@ -30,8 +30,8 @@ enum status trained_head_open(const struct trained_head_params *params, struct f
         status = open_if_there(params, path, head, why);
     }
     if (status == STATUS_OK && !*head && params->data) {
-        (void)snprintf(path, sizeof(path), "%s/heads/%s.safetensors", params->data,
-                       params->clip->space);
+        (void)snprintf(path, sizeof(path), "%s/heads/%.*s.safetensors", params->data,
+                       (int)strcspn(params->space, ":"), params->space);
         status = open_if_there(params, path, head, why);
     }
     return status;

@@ -2,7 +2,7 @@
 // trained_head.h - which file's head refines the embeddings of a model.
 //
 // The first of these that is there: the one that is named; head.safetensors in the model's folder;
-// heads/SPACE.safetensors in the data directory; the one that the program carries for its own model.
+// heads/NAME.safetensors in the data directory, NAME the space's without its dimension; the one that the program carries for its own model.
 // A file that is there and cannot be used is an error, never the next one's turn.
 //
 // Thread-safety: one thread opens and closes it; the head itself as fusion_head.h says.
@@ -12,15 +12,14 @@
 
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
-#include "shaders/models/clip.h"
 #include "shaders/models/fusion_head.h"
 
 struct trained_head_params {
     const char *file;  // NULL: none is named
     const char *model; // folder of the model; NULL: the embedded one
     const char *data;  // data directory; NULL: none
-    const struct clip_info *clip;
-    uint32_t threads; // as ops_open()
+    const char *space; // of the embeddings, "NAME:DIMENSION"
+    uint32_t threads;  // as ops_open()
 };
 
 // *head is NULL when there is none anywhere. STATUS_NOT_FOUND only for one that is named; else what

@@ -51,7 +51,8 @@ static void choose(struct refining *refining, size_t i)
             .payload = row,
         };
     }
-    fuser_select(refine->params, hits, count, &refining->selection[i]);
+    fuser_select(refine->params, refine->queries + query * memory->dimension, hits, count,
+                 &refining->selection[i]);
 }
 
 static void fuse(struct refining *refining, size_t i)

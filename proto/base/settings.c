@@ -54,7 +54,7 @@ static const struct config_key coordinator_keys[] = {
      .danger = "embeddings differ from those of another device by rounding"},
     {KEY(server, head, TEXT, head), FLAG("--head", "FILE"),
      .help = "a trained fusion head (`reco train`); without it head.safetensors in the model's "
-             "folder, else heads/SPACE.safetensors in the data directory, else none",
+             "folder, else heads/NAME.safetensors in the data directory, else none",
      .danger = "answers that leave the fusion to the server change with the head"},
     {KEY(server, threads, COUNT, threads), FLAG("--threads", "N"), RANGE(0, SETTINGS_THREADS_MAX),
      .fallback = "0", .help = "threads of the encoder; 0: as many as there are"},

@@ -17,6 +17,7 @@
 #include "proto/base/embedding.h"
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
+#include "shaders/models/fusion_gate.h"
 #include "shaders/models/fusion_head.h"
 #include "tests/e2e/coordinator_house.h"
 #include "tests/support/random_head.h"
@@ -30,15 +31,25 @@ static void head_path(const struct house *house, char path[512])
 {
     (void)snprintf(path, 512, "%s/heads", house->root);
     (void)mkdir(path, 0700);
-    (void)snprintf(path, 512, "%s/heads/%s.safetensors", house->root,
-                   coordinator_clip_info(house->coordinator)->space);
+    const char *space = coordinator_clip_info(house->coordinator)->space;
+    (void)snprintf(path, 512, "%s/heads/%.*s.safetensors", house->root, (int)strcspn(space, ":"),
+                   space);
 }
 
-static void save_head(const struct house *house, const char *space)
+#define GATES                                                                                      \
+    "{\"image\":{\"bias\":-1,\"weights\":[2,0.5,1,1,-0.25,0.5],\"floor\":0.01,\"level\":0,"        \
+    "\"centre\":"                                                                                  \
+    "null,\"familiarity\":null},\"text\":{\"bias\":-9,\"weights\":[1,0,0,0,0,0],\"floor\":0.5,"    \
+    "\"level\":0,\"centre\":null,\"familiarity\":null}}"
+
+// `gate` NULL: without constants of a gate.
+static void save_head(const struct house *house, const char *space, const char *gate)
 {
     char path[512];
     struct reason why = {0};
-    const struct fusion_head_info info = random_head_info(DIMENSION, space);
+    struct fusion_head_info info = random_head_info(DIMENSION, space);
+    if (gate)
+        info.gate = text_of(gate);
     float *numbers[FUSION_HEAD_SIDES];
     random_head_both(&info, 7, numbers);
     head_path(house, path);
@@ -114,7 +125,7 @@ Test(head, refines_when_the_fusion_is_left_to_it)
                          STATUS_OK),
                       "%s", why.text);
             cr_expect(eq(int, weighted.fusion, API_FUSION_WEIGHTED)); // there is no head yet
-            save_head(&houses[h], coordinator_clip_info(houses[h].coordinator)->space);
+            save_head(&houses[h], coordinator_clip_info(houses[h].coordinator)->space, NULL);
             house_restart(&houses[h]);
             cr_assert(
                 eq(int, house_query(&houses[h], API_REFINE_EMBEDDING, &question, &answers[h], &why),
@@ -154,7 +165,7 @@ Test(head, is_used_where_it_fits_only)
     cr_expect(ne(ptr, strstr(why.text, "there is none for the model 'reco-tiny'"), NULL), "%s",
               why.text);
 
-    save_head(&house, coordinator_clip_info(house.coordinator)->space);
+    save_head(&house, coordinator_clip_info(house.coordinator)->space, NULL);
     house_restart(&house);
     cr_assert(
         eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why), STATUS_OK));
@@ -184,7 +195,7 @@ Test(head, one_of_another_space_stops_the_start)
 {
     struct house house;
     house_open(&house, 1, NULL);
-    save_head(&house, "other:128");
+    save_head(&house, "other:128", NULL);
     char path[512];
     head_path(&house, path);
     struct coordinator *coordinator = NULL;
@@ -196,5 +207,56 @@ Test(head, one_of_another_space_stops_the_start)
     const struct coordinator_params missing = {
         .data_directory = NULL, .clip = {.threads = 1}, .head = "/nowhere/head.safetensors"};
     cr_expect(eq(int, coordinator_start(&missing, &coordinator, &why), STATUS_NOT_FOUND));
+    house_close(&house);
+}
+
+// The text side's gate is below its floor: the query's own bits.
+Test(head, opens_its_gate_as_its_file_says)
+{
+    struct house house;
+    house_open(&house, 2, NULL);
+    house_fill_model_space(&house, RECORDS);
+    save_head(&house, coordinator_clip_info(house.coordinator)->space, GATES);
+    house_restart(&house);
+    for (int own = MODALITY_IMAGE; own <= MODALITY_TEXT; own++) {
+        float embedding[DIMENSION];
+        struct api_answer answer;
+        struct reason why = {0};
+        struct api_query_request question = question_of((enum modality)own, embedding);
+        question.options.fields = 1u << API_FIELD_KEY | 1u << API_FIELD_CAPTION |
+                                  1u << API_FIELD_IMAGE_EMBEDDING | 1u << API_FIELD_TEXT_EMBEDDING;
+        cr_assert(
+            eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why), STATUS_OK),
+            "%s", why.text);
+        cr_assert(eq(int, embedding_normalise(embedding, DIMENSION), STATUS_OK));
+        if (own == MODALITY_TEXT) {
+            cr_expect(eq(flt, answer.gate, 0));
+            cr_expect(eq(int, memcmp(embedding, answer.embedding, sizeof(embedding)), 0));
+            cr_expect(ne(ptr, strstr(answer.gate_reason.data, "plain CLIP"), NULL));
+            continue;
+        }
+        expect_of_head(&house, MODALITY_IMAGE, embedding, &answer);
+
+        struct fusion_gates *gates = NULL;
+        struct fusion_head *head = NULL;
+        char path[512];
+        head_path(&house, path);
+        cr_assert(eq(int, fusion_gates_open(text_of(GATES), DIMENSION, &gates, &why), STATUS_OK));
+        cr_assert(eq(int, fusion_head_open(path, NULL, 1, &head, &why), STATUS_OK));
+        const float *payload[K];
+        for (size_t i = 0; i < answer.neighbours.count; i++)
+            payload[i] = answer.neighbours.text_embeddings + i * DIMENSION;
+        const struct fusion_params params = {
+            .mode = FUSION_HEAD, .head = head, .modality = MODALITY_IMAGE};
+        const struct fusion_neighbours neighbours = {answer.neighbours.count,
+                                                     answer.neighbours.scores, payload};
+        double features[FUSION_GATE_FEATURES];
+        fusion_gate_features(&params, embedding, DIMENSION, &neighbours, features);
+        cr_expect(epsilon_eq(dbl, (double)answer.gate,
+                             fusion_gate_value(gates, MODALITY_IMAGE, embedding, features), 1e-7));
+        cr_expect(lt(flt, answer.gate, 1));
+        fusion_gates_close(&gates);
+        fusion_head_close(&head);
+    }
     house_close(&house);
 }
