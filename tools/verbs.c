@@ -16,8 +16,9 @@ const struct verb *const verbs[] = {
     &verb_memory_export, &verb_memory_get,   &verb_memory_list,     &verb_memory_info,
     &verb_memory_report, &verb_memory_drop,  &verb_eval_zero_shot,  &verb_up,
     &verb_status,        &verb_keys_make,    &verb_keys_show,       &verb_bench_encode,
-    &verb_bench_search,  &verb_bench_index,  &verb_bench_live,      &verb_bench_vectors,
-    &verb_doctor,        &verb_config,       &verb_version,         &verb_help,
+    &verb_bench_search,  &verb_bench_index,  &verb_bench_live,      &verb_bench_train,
+    &verb_bench_vectors, &verb_doctor,       &verb_config,          &verb_version,
+    &verb_help,
 };
 const size_t verbs_count = sizeof(verbs) / sizeof(verbs[0]);
 

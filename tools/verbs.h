@@ -56,6 +56,6 @@ extern const struct verb verb_search, verb_refine, verb_classify;
 extern const struct verb verb_eval_zero_shot, verb_train;
 extern const struct verb verb_up, verb_status, verb_keys_make, verb_keys_show;
 extern const struct verb verb_bench_encode, verb_bench_search, verb_bench_index, verb_bench_live,
-    verb_bench_vectors;
+    verb_bench_train, verb_bench_vectors;
 
 #endif

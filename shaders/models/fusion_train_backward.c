@@ -10,8 +10,6 @@
 // the first norm. Those never need a matrix product: with raw_hi = <U_h gain, xhat_i>,
 //   d_xhat_i = sum_h (d_l_hi U_h gain + a_hi d_c_h gain), and mean(d_xhat_i xhat_i) = sum_h (d_l_hi raw_hi + a_hi d_a_hi) / d.
 
-#include <assert.h>
-#include <math.h>
 #include <string.h>
 
 #include "shaders/models/fusion_train_internal.h"
@@ -111,6 +109,7 @@ struct attention {
     uint32_t d;
     uint32_t heads;
     uint32_t tokens;
+    float scale; // of the logits
     const float *share;
     const float *raw;
     const float *inverse;
@@ -125,8 +124,6 @@ struct attention {
 static void logits_back(const struct attention *work, const float *scores, const uint32_t *chosen,
                         float *d_score)
 {
-    uint32_t part = work->d / work->heads;
-    float scale = 1.0f / sqrtf((float)part);
     for (uint32_t h = 0; h < work->heads; h++) {
         const float *share = work->share + (size_t)h * work->tokens;
         float *d_share = work->d_share + (size_t)h * work->tokens;
@@ -138,7 +135,7 @@ static void logits_back(const struct attention *work, const float *scores, const
             float d_logit = share[i] * (d_share[i] - mean);
             if (i > 0)
                 d_score[h] += d_logit * scores[chosen[i - 1]];
-            d_share[i] = d_logit * scale;
+            d_share[i] = d_logit * work->scale;
         }
     }
 }
@@ -234,6 +231,7 @@ static void attend_row(struct fusion_train *train, const struct train_row *at)
         .d = d,
         .heads = heads,
         .tokens = side->used[row] + 1,
+        .scale = train_logit_scale(side->config),
         .share = side->share + (size_t)row * heads * most,
         .raw = side->raw + (size_t)row * heads * most,
         .inverse = side->inverse + (size_t)row * most,

@@ -8,6 +8,8 @@
 #ifndef RECO_SHADERS_MODELS_FUSION_TRAIN_INTERNAL_H
 #define RECO_SHADERS_MODELS_FUSION_TRAIN_INTERNAL_H
 
+#include <math.h>
+
 #include "shaders/cpu/gemm.h"
 #include "shaders/cpu/loops.h"
 #include "shaders/cpu/team.h"
@@ -153,6 +155,12 @@ static inline float *train_gradient(const struct train_side *side, enum fusion_t
 {
     return side->layout.tensor[which].count > 0 ? side->gradient + side->layout.tensor[which].offset
                                                 : NULL;
+}
+
+// What logits are multiplied by: 1 / sqrt of the floats of a head.
+static inline float train_logit_scale(const struct fusion_config *config)
+{
+    return 1.0f / sqrtf((float)config->dimension / (float)config->heads);
 }
 
 // refined of the batch's embeddings (fusion_train_forward.c).

@@ -61,6 +61,16 @@ class Bench(Case):
         refused = cli.reco("bench", "encode", "--what", "text", "--texts", str(texts))
         self.assertIn("has no line", refused.stderr)
 
+    def test_train_measures_steps_and_takes_turns(self):
+        small = ("bench", "train", "--pairs", "8", "-k", "3", "--dimension", "32", "--threads", "1")
+        row, = self.lines(*small, "--repetitions", "1")
+        self.assertEqual([row[name] for name in ("bench", "pairs", "k", "dimension", "threads")], ["train", 8, 3, 32, 1])
+        self.assertGreater(row["steps_per_second"], 0)
+        self.assertGreater(row["loss"], 0)
+        self.assertEqual(len(self.lines(*small, "--rounds", stdin="\n\n")), 3)
+        self.assertIn("steps a second", self.run_ok(*small, "--repetitions", "1").stdout)
+        self.refused(2, "--pairs", "bench", "train", "--pairs", "1")
+
     def test_search_measures_a_synthetic_memory_that_it_builds_once(self):
         asked = ("bench", "search", "--synthetic", "3000", "--dimension", "24", "-n", "20", "--repetitions", "2",
                  "--concurrency", "1,3", "--data", self.data)

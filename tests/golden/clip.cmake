@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 reco_test(test_golden_clip_tiny test_golden_clip_tiny.c reco_models reco_image reco_reference_clip reco_test_support reco_test_vulkan)
 reco_test_on_vulkan(test_golden_clip_tiny)
+reco_test(test_golden_fusion test_golden_fusion.c reco_models)
 # Models of full size: 1.3 and 0.8 GB of memory.
 foreach(model b32 l14-2)
     reco_test(test_golden_clip_${model} test_golden_clip_random.c reco_models reco_image reco_reference_clip reco_test_support reco_test_vulkan)
