@@ -69,10 +69,9 @@ static inline float fold_sums(const struct sums *sums)
     return fold(lane);
 }
 
-// The greater of each pair; `b` where one is not a number.
-static inline lanes greater(lanes a, lanes b)
+// `a` in the lanes of `choose`, `b` in the others.
+static inline lanes chosen(lanes_int choose, lanes a, lanes b)
 {
-    lanes_int choose = a > b;
     lanes_int a_bits;
     lanes_int b_bits;
     memcpy(&a_bits, &a, sizeof(a_bits));
@@ -80,6 +79,12 @@ static inline lanes greater(lanes a, lanes b)
     a_bits = (choose & a_bits) | (~choose & b_bits);
     memcpy(&a, &a_bits, sizeof(a));
     return a;
+}
+
+// The greater of each pair; `b` where one is not a number.
+static inline lanes greater(lanes a, lanes b)
+{
+    return chosen(a > b, a, b);
 }
 
 // e^x for x <= 0, within 2 units in the last place; below -87 the smallest

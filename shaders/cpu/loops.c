@@ -161,14 +161,7 @@ static inline lanes absolute(lanes x)
 // Where x is below 0, a; else b.
 static inline lanes by_sign(lanes x, lanes a, lanes b)
 {
-    lanes_int choose = x < 0.0f;
-    lanes_int a_bits;
-    lanes_int b_bits;
-    memcpy(&a_bits, &a, sizeof(a_bits));
-    memcpy(&b_bits, &b, sizeof(b_bits));
-    a_bits = (choose & a_bits) | (~choose & b_bits);
-    memcpy(&a, &a_bits, sizeof(a));
-    return a;
+    return chosen(x < 0.0f, a, b);
 }
 
 // f = x * P(x), f' = P(x) + x * p(x), for the normal distribution's P and p. P(-|x|) = e^(-x^2 / 2) * q(u) with

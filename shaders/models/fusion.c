@@ -11,9 +11,11 @@
 
 #include "shaders/models/fusion_head.h"
 
-// Softmax in place, less the largest exponent, so that no exponential overflows.
-static void soften(double *values, size_t count)
+// Less the largest exponent, so that no exponential overflows.
+void fusion_soften(double *values, size_t count)
 {
+    assert(values || count == 0);
+
     double largest = -HUGE_VAL;
     for (size_t i = 0; i < count; i++)
         largest = fmax(largest, values[i]);
@@ -69,7 +71,7 @@ void fusion_weights(const struct fusion_params *params, uint32_t dimension,
     double temperature = start.mode == FUSION_WEIGHTED ? start.temperature : 0;
     for (size_t i = 0; i < count; i++)
         weights[i] = temperature * (double)neighbours->scores[i];
-    soften(weights, count);
+    fusion_soften(weights, count);
     bool has_consensus = start.consensus < 0 || start.consensus > 0;
     if (start.mode != FUSION_WEIGHTED || !has_consensus)
         return;
@@ -78,7 +80,7 @@ void fusion_weights(const struct fusion_params *params, uint32_t dimension,
     agree(&start, dimension, neighbours, weights, agreement);
     for (size_t i = 0; i < count; i++)
         weights[i] = temperature * (double)neighbours->scores[i] + start.consensus * agreement[i];
-    soften(weights, count);
+    fusion_soften(weights, count);
 }
 
 bool fusion_scale_to_unit(double *values, uint32_t dimension)

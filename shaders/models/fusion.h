@@ -81,6 +81,9 @@ enum status fusion_apply_gate(const float *query, const float *refined, uint32_t
 void fusion_start(const struct fusion_params *params, const float *query, uint32_t dimension,
                   const struct fusion_neighbours *neighbours, double *start);
 
+// Softmax in place.
+void fusion_soften(double *values, size_t count);
+
 // False, values then undefined, for a length of 0 or one that is no number.
 bool fusion_scale_to_unit(double *values, uint32_t dimension);
 

@@ -343,9 +343,9 @@ struct fusion_params fusion_config_start(const struct fusion_config *config, con
 }
 
 // splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-static uint64_t next_random(uint64_t *state)
+uint64_t fusion_config_mix(uint64_t z)
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
@@ -365,8 +365,9 @@ void fusion_config_begin(const struct fusion_config *config, uint64_t seed, floa
         const struct fusion_place *place = &layout.tensor[drawn[i]];
         float bound = (float)sqrt(3.0 / config->dimension);
         for (size_t n = 0; n < place->count; n++) {
-            float unit = (float)(next_random(&state) >> 40) / 8388608.0f - 1.0f;
+            float unit = (float)(fusion_config_mix(state) >> 40) / 8388608.0f - 1.0f;
             numbers[place->offset + n] = bound * unit;
+            state += 0x9e3779b97f4a7c15u;
         }
     }
     const float start[] = {config->beta, config->temperature, 0.0f, config->sharpness};

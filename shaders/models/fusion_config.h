@@ -133,4 +133,7 @@ struct fusion_params fusion_config_start(const struct fusion_config *config, con
 // begins as its baseline, to the bit. The same seed gives the same numbers.
 void fusion_config_begin(const struct fusion_config *config, uint64_t seed, float *numbers);
 
+// A number that looks random for each one given; the same for the same.
+uint64_t fusion_config_mix(uint64_t number);
+
 #endif

@@ -32,7 +32,7 @@ struct fusion_head {
     uint32_t rows;             // queries at a time
     struct ops_buffer *source; // of one product
     struct ops_buffer *target;
-    float *scratch; // fusion_head_run()'s
+    float *scratch; // of a batch
 };
 
 // STATUS_INVALID for an info that no head can have.

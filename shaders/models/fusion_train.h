@@ -2,10 +2,9 @@
 // fusion_train.h - trains both sides of a fusion head on batches of pairs with their neighbours.
 //
 // With r the refined and e the given embeddings of a batch, image and text, and s the logit scale, the loss is
-//   weight[0] * NCE(s r_image r_text^T) + weight[1] * (NCE(s r_image e_text^T) + NCE(s e_image r_text^T)) / ...
-// written out: three terms, refined-refined, refined-original (image refined) and original-refined (text
-// refined), each the mean of the cross entropies over rows and over columns (Iscen, Caron, Fathi, Schmid, ICLR
-// 2024). Pairs of one entity are not each other's negatives.
+//   weight[0] * NCE(s r_image r_text^T) + weight[1] * NCE(s r_image e_text^T) + weight[2] * NCE(s e_image r_text^T)
+// (refined-refined, refined-original, original-refined), NCE being the mean of the cross entropies over rows and over
+// columns (Iscen, Caron, Fathi, Schmid, ICLR 2024). Pairs of one entity are not each other's negatives.
 //
 // Gradients are made by hand (fusion_train_backward.c). The step is AdamW with decoupled decay, after clipping
 // by the global norm, at a rate that rises linearly and falls as a cosine.

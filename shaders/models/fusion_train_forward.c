@@ -11,25 +11,17 @@
 
 #include "shaders/models/fusion_train_internal.h"
 
-// splitmix64 over what names a neighbour in the run.
-static uint64_t mixed(uint64_t z)
-{
-    z += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
 static void choose(struct fusion_train *train, enum modality which, uint32_t row)
 {
     struct train_side *side = &train->side[which];
     uint32_t k = train->params.k;
     uint32_t *chosen = side->chosen + (size_t)row * k;
-    uint64_t seed = mixed(mixed(train->params.seed ^ mixed(train->steps)) + which);
+    uint64_t seed = fusion_config_mix(
+        fusion_config_mix(train->params.seed ^ fusion_config_mix(train->steps)) + which);
     uint64_t bound = (uint64_t)((double)train->params.dropout * 18446744073709551616.0);
     side->used[row] = 0;
     for (uint32_t i = 0; i < train->batch->counts[which][row]; i++) {
-        if (!train->drops || mixed(seed + (uint64_t)row * k + i) >= bound)
+        if (!train->drops || fusion_config_mix(seed + (uint64_t)row * k + i) >= bound)
             chosen[side->used[row]++] = i;
     }
 }

@@ -81,7 +81,6 @@ struct train_loss {
     double *row_scale;   // [B] of the gradient of log scale
     double *column_loss; // [B]
     uint32_t *right;     // [B] rows, then columns that are right
-    float *column;       // [B]
 };
 
 struct fusion_train {
@@ -166,8 +165,7 @@ static inline float train_logit_scale(const struct fusion_config *config)
 // refined of the batch's embeddings (fusion_train_forward.c).
 void train_forward(struct fusion_train *train, enum modality side);
 
-// What the residual starts from: the neighbours' shares in `shares` (fusion_train_start.c). With `back`, d_start
-// from the gradient of the sum.
+// What the residual starts from, and d_start from its gradient (fusion_train_start.c).
 void train_start(struct fusion_train *train, enum modality side, uint32_t row);
 void train_start_back(struct fusion_train *train, enum modality side, uint32_t row);
 

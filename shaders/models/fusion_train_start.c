@@ -23,20 +23,6 @@ struct shares {
     double share[K_WIRE_MAX];
 };
 
-static void soften(double *values, uint32_t count)
-{
-    double largest = -HUGE_VAL;
-    for (uint32_t i = 0; i < count; i++)
-        largest = fmax(largest, values[i]);
-    double sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        values[i] = exp(values[i] - largest);
-        sum += values[i];
-    }
-    for (uint32_t i = 0; i < count; i++)
-        values[i] /= sum;
-}
-
 static double alike(const struct shares *shares, uint32_t i, uint32_t j)
 {
     assert(shares->alike);
@@ -59,7 +45,7 @@ static void share_out(const struct fusion_train *train, enum modality which, uin
     double temperature = shares->start.mode == FUSION_WEIGHTED ? shares->start.temperature : 0;
     for (uint32_t i = 0; i < count; i++)
         shares->first[i] = temperature * (double)shares->scores[shares->chosen[i]];
-    soften(shares->first, count);
+    fusion_soften(shares->first, count);
     memcpy(shares->share, shares->first, count * sizeof(double));
     if (!shares->has_consensus)
         return;
@@ -70,7 +56,7 @@ static void share_out(const struct fusion_train *train, enum modality which, uin
         shares->share[i] = temperature * (double)shares->scores[shares->chosen[i]] +
                            shares->start.consensus * log(shares->sum[i]);
     }
-    soften(shares->share, count);
+    fusion_soften(shares->share, count);
 }
 
 static const float *neighbour_at(const struct fusion_train *train, enum modality which,
