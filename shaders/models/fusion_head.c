@@ -16,9 +16,10 @@
 #include <string.h>
 
 #include "proto/base/mem.h"
+#include "shaders/cpu/loops.h"
 #include "shaders/models/fusion_head_internal.h"
 
-#define LANES 16u
+#define ALIGN 16u // floats that an array begins at a multiple of
 #define ROWS_MAX 64u
 #define ROWS_FLOATS ((size_t)1 << 21) // of the largest array of a batch
 #define TOKENS_MAX ((size_t)K_WIRE_MAX + 1)
@@ -51,43 +52,6 @@ struct run {
     struct reason *why;
 };
 
-// --- rows of floats
-
-// A sum of sixteen chains, whatever the width of the machine's vectors.
-static float chains_sum(const float lane[LANES])
-{
-    float sum[LANES / 2];
-    for (uint32_t i = 0; i < LANES / 2; i++)
-        sum[i] = lane[i] + lane[i + LANES / 2];
-    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
-}
-
-static float dot(const float *a, const float *b, uint32_t width)
-{
-    float lane[LANES] = {0};
-    uint32_t i = 0;
-    for (; i + LANES <= width; i += LANES) {
-        for (uint32_t l = 0; l < LANES; l++)
-            lane[l] += a[i + l] * b[i + l];
-    }
-    for (; i < width; i++)
-        lane[i % LANES] += a[i] * b[i];
-    return chains_sum(lane);
-}
-
-static float sum(const float *a, uint32_t width)
-{
-    float lane[LANES] = {0};
-    uint32_t i = 0;
-    for (; i + LANES <= width; i += LANES) {
-        for (uint32_t l = 0; l < LANES; l++)
-            lane[l] += a[i + l];
-    }
-    for (; i < width; i++)
-        lane[i % LANES] += a[i];
-    return chains_sum(lane);
-}
-
 // target may be source.
 static void layernorm(const struct run *run, const float *source, enum fusion_tensor gain_tensor,
                       enum fusion_tensor bias_tensor, float *target)
@@ -97,13 +61,10 @@ static void layernorm(const struct run *run, const float *source, enum fusion_te
     const float *gain = run->side->numbers + place[gain_tensor].offset;
     const float *bias = run->side->numbers + place[bias_tensor].offset;
     assert(run->side->numbers && place[gain_tensor].count == d);
-    float mean = sum(source, d) / (float)d;
-    for (uint32_t i = 0; i < d; i++)
-        target[i] = source[i] - mean;
-    float variance = dot(target, target, d) / (float)d;
-    float scale = 1.0f / sqrtf(variance + run->config->epsilon);
-    for (uint32_t i = 0; i < d; i++)
-        target[i] = target[i] * scale * gain[i] + bias[i];
+    const struct loops *loops = loops_best();
+    (void)loops->standardise(source, run->config->epsilon, d, target);
+    loops->multiply(target, gain, d, target);
+    loops->add_scaled(1.0f, bias, d, target);
 }
 
 // --- what fusion_head_prepare() makes
@@ -135,7 +96,7 @@ static struct arrays arrays_at(const struct fusion_config *config, size_t rows, 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (memory)
             *all[i].at = memory + arrays.floats;
-        arrays.floats += (all[i].count + LANES - 1) / LANES * LANES;
+        arrays.floats += (all[i].count + ALIGN - 1) / ALIGN * ALIGN;
     }
     return arrays;
 }
@@ -372,17 +333,14 @@ static void attend(const struct run *run, const float *carried, const float *sco
     float *logits = run->arrays.logits;
     uint32_t part = d / run->config->heads;
     float scale = 1.0f / sqrtf((float)part);
+    const struct loops *loops = loops_best();
+    loops->meet(run->arrays.tokens, count + 1, carried, 1, d, logits);
     for (size_t i = 0; i <= count; i++)
-        logits[i] = dot(carried, run->arrays.tokens + i * d, d) * scale;
+        logits[i] *= scale;
     for (size_t i = 0; i < count; i++)
         logits[i + 1] += bias * scores[i];
     softmax(logits, count + 1);
-    memset(summed, 0, d * sizeof(*summed));
-    for (size_t i = 0; i <= count; i++) {
-        const float *token = run->arrays.tokens + i * d;
-        for (uint32_t c = 0; c < d; c++)
-            summed[c] += logits[i] * token[c];
-    }
+    loops->mix(logits, 1, run->arrays.tokens, count + 1, d, summed);
 }
 
 // c of all heads of query `row`.
