@@ -36,7 +36,7 @@ void options_init(struct options *options)
         .recall = "0.95,0.99",
         .threads = 1,
         .batch = 1,
-        .pairs = 256,
+        .train_pairs = 256,
         .chunk = 1024,
         .seconds = 15,
         .extra_bits = 3,

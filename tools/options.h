@@ -88,7 +88,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     bool profile_operations;
     uint64_t encode_threads; // 0: as many as this process may use
     uint64_t chunk, seconds; // bench live
-    uint64_t pairs;          // bench train
+    uint64_t train_pairs;    // bench train
     bool refine;
     // train
     struct args_list pairs, sets;

@@ -27,7 +27,7 @@ struct fusion_train_params fusion_train_default(uint32_t dimension)
         .steps = 1000,
         .warmup = 50,
         .rate = 5e-4f,
-        .rate_start = 10.0f,
+        .rate_start = 60.0f,
         .rate_block = 1.0f,
         .rate_scale = 10.0f,
         .decay = 0.01f,
@@ -464,9 +464,10 @@ struct optimise {
     uint64_t step; // from 1
 };
 
+// Of the start's numbers each has its own way (optimise_start()).
 static float rate_factor(const struct fusion_train_params *params, int tensor)
 {
-    return tensor == FUSION_START ? params->rate_start : params->rate_block;
+    return tensor == FUSION_START ? 0.0f : params->rate_block;
 }
 
 // The piece number `job` of all tensors of both sides; false when there are fewer.
@@ -535,31 +536,79 @@ static void optimise_job(void *context, uint32_t job, uint32_t worker)
     });
 }
 
-static void optimise_scale(struct fusion_train *train, const struct optimise *optimise)
+// A number by itself, `factor` times as fast.
+struct single {
+    float *value;
+    float *moment1;
+    float *moment2;
+    float gradient;
+    float factor;
+};
+
+static void optimise_single(const struct optimise *optimise, const struct single *single)
 {
-    const struct fusion_train_params *params = &train->params;
-    float gradient = (float)train->d_log_scale;
+    const struct fusion_train_params *params = &optimise->train->params;
     double step = (double)optimise->step;
-    float most = logf(params->scale_max);
-    if (params->rate_scale <= 0.0f)
-        return;
     loops_scalar.adamw(&(struct loops_adamw){
-        .numbers = &train->log_scale,
-        .moment1 = &train->log_scale_moment1,
-        .moment2 = &train->log_scale_moment2,
-        .gradient = &gradient,
+        .numbers = single->value,
+        .moment1 = single->moment1,
+        .moment2 = single->moment2,
+        .gradient = &single->gradient,
         .count = 1,
         .factor = optimise->factor,
         .beta1 = params->beta1,
         .beta2 = params->beta2,
         .keep = 1.0f,
-        .rate = (float)((double)(optimise->rate * params->rate_scale) /
+        .rate = (float)((double)(optimise->rate * single->factor) /
                         (1 - pow((double)params->beta1, step))),
         .second = (float)(1 / sqrt(1 - pow((double)params->beta2, step))),
         .epsilon = params->epsilon,
     });
+}
+
+static void optimise_scale(struct fusion_train *train, const struct optimise *optimise)
+{
+    float most = logf(train->params.scale_max);
+    if (train->params.rate_scale <= 0.0f)
+        return;
+    optimise_single(optimise, &(struct single){.value = &train->log_scale,
+                                               .moment1 = &train->log_scale_moment1,
+                                               .moment2 = &train->log_scale_moment2,
+                                               .gradient = (float)train->d_log_scale,
+                                               .factor = train->params.rate_scale});
     if (train->log_scale > most)
         train->log_scale = most;
+}
+
+// beta, temperature and sharpness are of very different sizes and learn in their logarithms, where a step
+// is a share of them; consensus begins at 0 and learns as it is.
+static bool is_logarithmic(size_t i)
+{
+    return i != 2;
+}
+
+// Of what learns.
+static float start_gradient(const struct train_side *side, size_t i)
+{
+    size_t at = side->layout.tensor[FUSION_START].offset + i;
+    return is_logarithmic(i) ? side->gradient[at] * side->numbers[at] : side->gradient[at];
+}
+
+static void optimise_start(struct train_side *side, const struct optimise *optimise)
+{
+    const struct fusion_place *place = &side->layout.tensor[FUSION_START];
+    for (size_t i = 0; i < place->count && optimise->train->params.rate_start > 0.0f; i++) {
+        float *number = side->numbers + place->offset + i;
+        float value = is_logarithmic(i) ? logf(*number) : *number;
+        if (is_logarithmic(i) && *number <= 0.0f)
+            continue; // has no logarithm and stays
+        optimise_single(optimise, &(struct single){.value = &value,
+                                                   .moment1 = side->moment1 + place->offset + i,
+                                                   .moment2 = side->moment2 + place->offset + i,
+                                                   .gradient = start_gradient(side, i),
+                                                   .factor = optimise->train->params.rate_start});
+        *number = is_logarithmic(i) ? expf(value) : value;
+    }
 }
 
 static double norm_of(struct fusion_train *train)
@@ -568,6 +617,11 @@ static double norm_of(struct fusion_train *train)
     double sum = train->params.rate_scale > 0.0f ? train->d_log_scale * train->d_log_scale : 0.0;
     for (size_t i = 0; i < train->partials; i++)
         sum += train->partial[i];
+    for (uint32_t s = 0; s < FUSION_HEAD_SIDES && train->params.rate_start > 0.0f; s++) {
+        const struct train_side *side = &train->side[s];
+        for (size_t i = 0; i < side->layout.tensor[FUSION_START].count; i++)
+            sum += (double)start_gradient(side, i) * (double)start_gradient(side, i);
+    }
     return sqrt(sum);
 }
 
@@ -646,6 +700,8 @@ enum status fusion_train_step(struct fusion_train *train, const struct fusion_tr
         optimise.factor = (float)(clip / result->norm);
     team_run(train->team, (uint32_t)train->partials, optimise_job, &optimise);
     optimise_scale(train, &optimise);
+    optimise_start(&train->side[MODALITY_IMAGE], &optimise);
+    optimise_start(&train->side[MODALITY_TEXT], &optimise);
     train->steps++;
     return STATUS_OK;
 }

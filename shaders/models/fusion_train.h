@@ -40,14 +40,15 @@ enum fusion_same {
 // Each field has a default in fusion_train_default().
 struct fusion_train_params {
     struct fusion_config config[FUSION_HEAD_SIDES]; // by enum modality: of what is refined
-    uint32_t k;       // neighbours of an embedding at most, 1..K_WIRE_MAX
-    uint32_t pairs;   // of a batch at most, 2..FUSION_TRAIN_PAIRS_MAX
-    uint64_t seed;    // of the first numbers and of the dropout
-    uint64_t steps;   // of the schedule, at least 1; later steps go on at its last rate
-    uint64_t warmup;  // steps in which the rate rises, at most `steps`
-    float rate;       // the highest, of matrices, biases and gains
-    float rate_last;  // share of it that the cosine ends at, 0..1
-    float rate_start; // factor for temperature, beta, consensus and sharpness; 0: they stay
+    uint32_t k;      // neighbours of an embedding at most, 1..K_WIRE_MAX
+    uint32_t pairs;  // of a batch at most, 2..FUSION_TRAIN_PAIRS_MAX
+    uint64_t seed;   // of the first numbers and of the dropout
+    uint64_t steps;  // of the schedule, at least 1; later steps go on at its last rate
+    uint64_t warmup; // steps in which the rate rises, at most `steps`
+    float rate;      // the highest, of matrices, biases and gains
+    float rate_last; // share of it that the cosine ends at, 0..1
+    float
+        rate_start; // factor for consensus and the logarithms of beta, temperature, sharpness; 0: they stay
     float rate_block; // factor for the transformer; 0: it stays
     float rate_scale; // factor for the logarithm of the logit scale; 0: it stays
     float decay;      // of matrices: weight -= rate * decay * weight
@@ -63,7 +64,7 @@ struct fusion_train_params {
 };
 
 // Both configs fusion_config_default(dimension), k 10, 256 pairs, 1,000 steps, 50 of them warm-up, rate 5e-4 down to 0 with
-// factors 10, 1 and 10, decay 0.01, 0.9, 0.999, 1e-8, clip 1, scale 100 of at most 100, weights 1, no dropout, masked.
+// factors 60, 1 and 10, decay 0.01, 0.9, 0.999, 1e-8, clip 1, scale 100 of at most 100, weights 1, no dropout, masked.
 struct fusion_train_params fusion_train_default(uint32_t dimension);
 
 // `pairs` pairs. Arrays are the caller's and only read during the call. Numbers must be finite.

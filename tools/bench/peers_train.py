@@ -43,7 +43,7 @@ def work(readout, fused, pairs, k, dimension, threads, seconds):
             if name.endswith("gain"):
                 parameter.data.fill_(1.0)
             elif name == "start":
-                parameter.data = torch.tensor([2.0, 20.0])
+                side.begin_start([2.0, 20.0])
             elif name in ("query.weight", "key.weight", "value.weight", "mlp1.weight"):
                 parameter.data.uniform_(-(3 / dimension) ** 0.5, (3 / dimension) ** 0.5)
     log_scale = torch.nn.Parameter(torch.tensor(PARAMS["scale"]).log())

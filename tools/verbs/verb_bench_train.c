@@ -62,7 +62,7 @@ static enum status start(struct bench *bench, struct reason *why)
 {
     const struct options *options = bench->options;
     struct fusion_train_params params = fusion_train_default((uint32_t)options->dimension);
-    params.pairs = (uint32_t)options->pairs;
+    params.pairs = (uint32_t)options->train_pairs;
     params.k = (uint32_t)options->k;
     params.seed = options->seed;
     make_batch(bench, params.pairs, params.k, (uint32_t)options->dimension);
@@ -104,7 +104,7 @@ static enum status show(const struct bench *bench, const double *rates, size_t c
         (void)printf("%.2f steps a second (%.2f to %.2f), %.1f ms each; %llu pairs, %llu "
                      "neighbours, %llu dimensions, %llu threads, at most %.0f MB\n",
                      median, rates[0], rates[count - 1], 1000.0 / median,
-                     (unsigned long long)options->pairs, (unsigned long long)options->k,
+                     (unsigned long long)options->train_pairs, (unsigned long long)options->k,
                      (unsigned long long)options->dimension, (unsigned long long)threads_of(bench),
                      (double)usage.ru_maxrss / 1e3);
         return STATUS_OK;
@@ -120,7 +120,7 @@ static enum status show(const struct bench *bench, const double *rates, size_t c
     json_name(&writer, "fastest");
     json_put_double(&writer, rates[count - 1]);
     json_name(&writer, "pairs");
-    json_put_uint(&writer, options->pairs);
+    json_put_uint(&writer, options->train_pairs);
     json_name(&writer, "k");
     json_put_uint(&writer, options->k);
     json_name(&writer, "dimension");
@@ -183,7 +183,7 @@ static const struct args_flag train_flags[] = {
      .argument = "N",
      .fallback = "256",
      .help = "pairs of a batch",
-     .offset = offsetof(struct options, pairs),
+     .offset = offsetof(struct options, train_pairs),
      .low = 2,
      .high = PAIRS_MAX},
     {.name = "-k",

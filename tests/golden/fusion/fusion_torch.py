@@ -42,6 +42,15 @@ class Side(nn.Module):
     def get(self, name):
         return getattr(self, "p_" + name.replace(".", "_"), None)
 
+    def start(self):
+        """beta, temperature, consensus, sharpness: all but consensus learn in their logarithms."""
+        raw = self.get("start")
+        return torch.where(torch.arange(len(raw)) == 2, raw, raw.exp())
+
+    def begin_start(self, numbers):
+        numbers = torch.as_tensor(numbers, dtype=self.get("start").dtype)
+        self.get("start").data = torch.where(torch.arange(len(numbers)) == 2, numbers, numbers.log())
+
     def norm(self, x, which):
         d = self.config["dimension"]
         return functional.layer_norm(x, (d,), self.get(f"norm{which}.gain"), self.get(f"norm{which}.bias"),
@@ -51,7 +60,7 @@ class Side(nn.Module):
         config = self.config
         if config["baseline"] == "query":
             return query
-        start = self.get("start")
+        start = self.start()
         if config["baseline"] == "mean":
             weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
         else:

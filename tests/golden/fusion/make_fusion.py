@@ -69,12 +69,14 @@ def begin(side, rng):
         if name.endswith("gain"):
             value += 1
         if name == "start":
-            value = numpy.array([2.0, 10.0, 0.3, 5.0])[:len(value)]
+            side.begin_start(numpy.array([2.0, 10.0, 0.3, 5.0], dtype=numpy.float32)[:len(value)])
+            continue
         parameter.data = torch.tensor(value.astype(numpy.float32), dtype=torch.float64)
 
 
 def numbers_of(side):
-    return torch.cat([side.get(name).detach().reshape(-1) for name in side.names]).numpy()
+    values = [side.start() if name == "start" else side.get(name) for name in side.names]
+    return torch.cat([value.detach().reshape(-1) for value in values]).numpy()
 
 
 def save(path, arrays):
