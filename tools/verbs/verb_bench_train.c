@@ -235,6 +235,7 @@ static const struct args_flag train_flags[] = {
 
 const struct verb verb_bench_train = {
     .args = {.name = "bench train",
+             .items = "",
              .summary = "steps of training a fusion head a second",
              .details =
                  "Trains the default head (one layer, heads of 64, MLP of 4 D, both sides) on\n"
