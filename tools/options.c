@@ -46,6 +46,9 @@ void options_init(struct options *options)
         .patience = 5,
         .rate = 5e-4,
         .rate_block = 1,
+        .scale = 20,
+        .dropout = 0.1,
+        .noise = 0.5,
         .held_out = 0.1,
         .exclude_similar = 0.97,
     };

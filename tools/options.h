@@ -93,7 +93,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     // train
     struct args_list pairs, sets;
     uint64_t steps, train_batch, every, patience;
-    double rate, rate_block, held_out, dropout, noise, unrelated, exclude_similar;
+    double rate, rate_block, scale, held_out, dropout, noise, unrelated, exclude_similar;
     bool no_exclude;
     const char *entity_field; // NULL: the caption
     // what is no flag

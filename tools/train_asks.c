@@ -53,6 +53,10 @@ enum status train_asks_end(struct train_asks *asks, enum status status, struct r
         client_stream_close(asks->stream);
     while (!status && asks->under_way > 0)
         status = take_answer(asks, why);
+    // A stream whose end has not been read would be cancelled.
+    bool has_ended = false;
+    if (!status && (client_stream_receive(asks->stream, &asks->answer, &has_ended) || !has_ended))
+        status = broken(asks);
 
     struct reason end = {.text = ""};
     const enum status ended = client_stream_finish(&asks->stream, NULL, &end);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pairs of all passes are one long row, of which a batch is the next piece; a pass is shuffled when its first
-// pair is wanted. Numbers are drawn by splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
+// The entities of all passes are one long row, of which a batch is the next piece; a pass is shuffled when its
+// first entity is wanted. So a batch hardly has two pairs of one entity, which would not be each other's negatives. Numbers are drawn by splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
 // number generators", OOPSLA 2014), begun anew for each pass and each step.
 
 #include "tools/train_batch.h"
@@ -16,13 +16,16 @@
 struct train_batches {
     struct train_batches_params params;
     uint32_t dimension;
-    uint32_t *learnt; // [learnt_count], in the order of the pairs
+    uint32_t *learnt; // [learnt_count] pairs, by entity
     uint32_t learnt_count;
-    uint32_t *order; // [learnt_count], of the pass
+    uint32_t *first; // [entity_count + 1]: where an entity's pairs begin in `learnt`
+    uint32_t entity_count;
+    uint32_t *order; // [entity_count], of the pass
     uint64_t pass;
     uint32_t *held_out; // [held_out_count]
     uint32_t held_out_count;
     uint64_t draw; // state of the numbers that are drawn
+    double noise;  // of this batch
     uint64_t *entities;
     float *embeddings[SIDES], *payload[SIDES], *scores[SIDES];
     uint32_t *counts[SIDES];
@@ -67,6 +70,41 @@ static void shuffle(uint32_t *list, uint32_t count, uint64_t state)
 
 // --- who learns
 
+struct member {
+    uint64_t entity;
+    uint32_t pair;
+};
+
+static int by_entity(const void *a, const void *b)
+{
+    const struct member *x = a;
+    const struct member *y = b;
+    if (x->entity != y->entity)
+        return x->entity < y->entity ? -1 : 1;
+    return (x->pair > y->pair) - (x->pair < y->pair);
+}
+
+// Sorts the pairs that are learnt by their entities.
+static void group(struct train_batches *batches)
+{
+    const uint32_t count = batches->learnt_count;
+    struct member *members = mem_alloc_array(count ? count : 1, sizeof(members[0]));
+    for (uint32_t i = 0; i < count; i++)
+        members[i] = (struct member){
+            .entity = batches->params.pairs->entities[batches->learnt[i]],
+            .pair = batches->learnt[i],
+        };
+    qsort(members, count, sizeof(members[0]), by_entity);
+    batches->first = mem_alloc_array((size_t)count + 1, sizeof(batches->first[0]));
+    for (uint32_t i = 0; i < count; i++) {
+        batches->learnt[i] = members[i].pair;
+        if (i == 0 || members[i].entity != members[i - 1].entity)
+            batches->first[batches->entity_count++] = i;
+    }
+    batches->first[batches->entity_count] = count;
+    mem_free(members);
+}
+
 static void part(struct train_batches *batches)
 {
     const struct train_batches_params *params = &batches->params;
@@ -79,6 +117,7 @@ static void part(struct train_batches *batches)
         else
             batches->learnt[batches->learnt_count++] = i;
     }
+    group(batches);
     shuffle(batches->held_out, batches->held_out_count, begin_draws(params->seed, 2, 0));
     if (batches->held_out_count > TRAIN_HELD_OUT_MAX)
         batches->held_out_count = TRAIN_HELD_OUT_MAX;
@@ -131,15 +170,14 @@ enum status train_batches_create(const struct train_batches_params *params,
     batches->dimension = params->memory->dimension;
     batches->pass = PASS_NONE;
     part(batches);
-    // A pair comes once in a batch at most.
-    if (batches->params.batch > batches->learnt_count && batches->learnt_count >= 2)
-        batches->params.batch = batches->learnt_count;
+    if (batches->params.batch > batches->entity_count && batches->entity_count >= 2)
+        batches->params.batch = batches->entity_count;
     const enum status status = check(batches, why);
     if (status) {
         train_batches_destroy(&batches);
         return status;
     }
-    batches->order = mem_alloc_array(batches->learnt_count, sizeof(batches->order[0]));
+    batches->order = mem_alloc_array(batches->entity_count, sizeof(batches->order[0]));
     make_room(batches);
     *out = batches;
     return STATUS_OK;
@@ -151,6 +189,7 @@ void train_batches_destroy(struct train_batches **batches)
     if (!ending)
         return;
     mem_free(ending->learnt);
+    mem_free(ending->first);
     mem_free(ending->order);
     mem_free(ending->held_out);
     mem_free(ending->entities);
@@ -206,7 +245,7 @@ static void put_neighbour(struct train_batches *batches, enum modality side, siz
         payload_row = draw_row(batches);
         train_rows_get(&params->memory->rows, payload_row, side, searched);
         batches->scores[side][at] = (float)train_rows_dot(query, searched, dimension);
-    } else if (draw_share(&batches->draw, params->noise)) {
+    } else if (draw_share(&batches->draw, batches->noise)) {
         payload_row = draw_row(batches);
     }
     train_rows_get(&params->memory->rows, payload_row, modality_other(side),
@@ -253,20 +292,26 @@ static void give(const struct train_batches *batches, uint32_t pairs,
 
 static uint32_t pair_at(struct train_batches *batches, uint64_t position)
 {
-    const uint64_t pass = position / batches->learnt_count;
+    const uint64_t pass = position / batches->entity_count;
     if (pass != batches->pass) {
-        for (uint32_t i = 0; i < batches->learnt_count; i++)
-            batches->order[i] = batches->learnt[i];
-        shuffle(batches->order, batches->learnt_count, begin_draws(batches->params.seed, 0, pass));
+        for (uint32_t i = 0; i < batches->entity_count; i++)
+            batches->order[i] = i;
+        shuffle(batches->order, batches->entity_count, begin_draws(batches->params.seed, 0, pass));
         batches->pass = pass;
     }
-    return batches->order[position % batches->learnt_count];
+    const uint32_t entity = batches->order[position % batches->entity_count];
+    const uint32_t first = batches->first[entity];
+    return batches->learnt[first + draw_below(&batches->draw, batches->first[entity + 1] - first)];
 }
 
 void train_batches_get(struct train_batches *batches, uint64_t step, struct fusion_train_batch *out)
 {
     const uint32_t pairs = batches->params.batch;
     batches->draw = begin_draws(batches->params.seed, 1, step);
+    // Half of the batches are clean, a quarter has all of the noise, a quarter some of it.
+    const uint32_t kind = draw_below(&batches->draw, 4);
+    const double share = (double)(draw(&batches->draw) >> 11) * 0x1p-53;
+    batches->noise = kind < 2 ? 0 : batches->params.noise * (kind == 2 ? 1 : share);
     for (uint32_t i = 0; i < pairs; i++)
         put_pair(batches, i, pair_at(batches, step * pairs + i), true);
     give(batches, pairs, out);

@@ -2,7 +2,7 @@
 // train_batch.h - batches of pairs with their neighbours, as fusion_train.h takes them.
 //
 // Every batch follows from the seed and its step alone, so that a training that was interrupted goes on with
-// the same ones. Each pass over the pairs has an order of its own.
+// the same ones. A pass goes over the entities in an order of its own and draws one pair of each.
 //
 // What a batch of training has that the memory has not: some neighbours with the payload of another record
 // (wrong captions), some that are other records altogether (a memory of unrelated things).
@@ -30,13 +30,13 @@ struct train_batches_params {
     uint32_t batch; // pairs in one
     uint64_t seed;
     double held_out;  // share of the entities that no batch of training has
-    double noise;     // share of neighbours with another record's payload
+    double noise;     // share of neighbours with another record's payload; see train_batch.c
     double unrelated; // share of neighbours that are other records
 };
 
 #define TRAIN_HELD_OUT_MAX 4096 // pairs that are measured
 
-// STATUS_FAILED_PRECONDITION when fewer than two pairs are left to learn from, or held out.
+// STATUS_FAILED_PRECONDITION when pairs of fewer than two entities are left to learn from, or held out.
 enum status train_batches_create(const struct train_batches_params *params,
                                  struct train_batches **out, struct reason *why) MUST_CHECK;
 void train_batches_destroy(struct train_batches **batches); // NULL is allowed

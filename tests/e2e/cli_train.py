@@ -19,7 +19,7 @@ import subprocess
 import tarfile
 
 import cli
-from cli import GOLDEN, PATIENCE, Case, make_folder, on_small_disk, write_npy
+from cli import GOLDEN, IMAGES, PATIENCE, Case, make_folder, on_small_disk, write_npy
 
 DIMENSION = 16
 DEMO = GOLDEN.parents[2] / "tools" / "demo" / "memory.tar.gz"
@@ -112,7 +112,8 @@ class Train(Case):
         self.assertEqual(cluster.stop(), 0)
 
     def test_pairs_that_find_themselves_teach_copying(self):
-        flags = ("--set", "block=false", "--steps", "200", "--every", "200", "--rate", "0.02")
+        flags = ("--set", "block=false", "--steps", "200", "--every", "200", "--rate", "0.02", "--noise", "0", "--dropout",
+                 "0")
         *_, honest, _ = self.train("honest", *flags)
         *_, copying, told = self.train("copying", *flags, "--no-exclude")
         loss = {name: sum(point["loss"].values()) for name, point in (("honest", honest), ("copying", copying))}
@@ -250,6 +251,11 @@ class Demo(Case):
         self.assertLess(sum(best["loss"].values()), sum(begin["loss"].values()))
         self.assertLess(sum(begin["loss"].values()), sum(plain["loss"].values()))
         self.assertGreater(best["recall_at_1"], plain["recall_at_1"])
+        asked = ("refine", "--image", IMAGES[0], "-m", "m", "--data", self.data, "--fusion")
+        weighted, = self.lines(*asked, "weighted")
+        refined, = self.lines(*asked, "head", "--head", self.top / "head")
+        self.assertEqual([n["key"] for n in weighted["neighbours"]], [n["key"] for n in refined["neighbours"]])
+        self.assertNotEqual(weighted["embedding"], refined["embedding"])
 
 
 if __name__ == "__main__":

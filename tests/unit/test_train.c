@@ -276,21 +276,22 @@ Test(train, draws_the_same_batch_for_the_same_step)
     close_world(&again);
 }
 
-Test(train, learns_every_pair_once_a_pass_and_never_a_held_out_one)
+Test(train, learns_every_entity_once_a_pass_and_never_a_held_out_one)
 {
     struct world world;
     open_world(&world, 0.3, 0, 0);
     const uint32_t learnt = train_batches_learnt(world.batches);
     cr_assert(eq(u32, learnt + train_batches_held_out(world.batches), RECORDS));
     uint32_t seen[RECORDS / 2 + 1] = {0};
-    for (uint64_t step = 0; step < learnt; step++) { // BATCH passes
+    cr_assert(eq(u32, train_batches_size(world.batches), BATCH));
+    for (uint64_t step = 0; step < learnt / 2; step++) { // BATCH passes over pairs of pairs
         struct fusion_train_batch batch;
         train_batches_get(world.batches, step, &batch);
         for (uint32_t slot = 0; slot < batch.pairs; slot++)
             seen[batch.entities[slot]]++;
     }
     for (uint64_t one = 1; one <= RECORDS / 2; one++)
-        cr_expect(eq(u32, seen[one], train_pairs_is_held_out(one, 3, 0.3) ? 0 : 2 * BATCH));
+        cr_expect(eq(u32, seen[one], train_pairs_is_held_out(one, 3, 0.3) ? 0 : BATCH));
     close_world(&world);
 }
 
@@ -298,7 +299,7 @@ Test(train, spoils_what_was_asked_for)
 {
     static const struct {
         double noise, unrelated;
-    } ways[] = {{0, 0}, {0.5, 0}, {0, 0.5}};
+    } ways[] = {{0, 0}, {0.8, 0}, {0, 0.5}};
     for (size_t way = 0; way < 3; way++) {
         struct world world;
         struct fusion_train_batch batch;
@@ -311,7 +312,10 @@ Test(train, spoils_what_was_asked_for)
             count_spoilt(&world, &batch, &scores, &payloads, &all);
         }
         const double share = (double)payloads / (double)all;
-        cr_expect(way == 0 ? payloads == 0 : share > 0.4 && share < 0.6, "way %zu: %f", way, share);
+        // Of a noise of 0.8 a quarter is as much, a quarter half as much on average, half none.
+        cr_expect(way == 0 ? payloads == 0
+                           : share > (way == 1 ? 0.2 : 0.4) && share < (way == 1 ? 0.4 : 0.6),
+                  "way %zu: %f", way, share);
         cr_expect(way < 2 ? scores == 0 : (double)scores / (double)all > 0.4, "way %zu", way);
         scores = payloads = all = 0;
         train_batches_get_held_out(world.batches, 0, &batch);
