@@ -7,8 +7,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "coordinator/trained_head.h"
 #include "proto/base/cpu.h"
 #include "proto/base/mem.h"
 #include "proto/base/parallel.h"
@@ -17,8 +17,7 @@
 #include "tools/output.h"
 #include "tools/verbs.h"
 
-#define HEAD_FILE "head.safetensors"
-#define HEAD_PATH_BYTES (CLIENT_PATH_BYTES + SPACE_BYTES_MAX + 64)
+#define MODES_DEFAULT "none,mean,weighted"
 
 static const char *const words[EVAL_MODES] = {
     [FUSION_NONE] = "none",
@@ -60,7 +59,7 @@ static enum status add_mode(struct eval *eval, const char *word, size_t bytes, s
 // What others are held against is measured first, whether it was asked for or not.
 static enum status read_modes(struct eval *eval, struct reason *why)
 {
-    const char *at = eval->options->modes;
+    const char *at = eval->options->modes ? eval->options->modes : MODES_DEFAULT;
     while (at) {
         const size_t bytes = strcspn(at, ",");
         const enum status status = add_mode(eval, at, bytes, why);
@@ -68,9 +67,6 @@ static enum status read_modes(struct eval *eval, struct reason *why)
             return status;
         at = at[bytes] == ',' ? at + bytes + 1 : NULL;
     }
-    if (eval->options->head && !has_mode(eval, FUSION_HEAD))
-        return reason_set(why, STATUS_INVALID, "--head",
-                          "is used by the mode head alone, which --modes does not have");
     size_t place = 0;
     while (place < eval->mode_count && eval->modes[place] != FUSION_NONE)
         place++;
@@ -129,39 +125,35 @@ static enum status read_memory(struct eval *eval, struct reason *why)
                       eval->memory.name, eval->memory.space, eval->model, eval->space);
 }
 
-// Where the model's head lies unless a flag says so: beside the model, or among the data. False: nowhere.
-static bool find_head(const struct eval *eval, char path[HEAD_PATH_BYTES])
-{
-    char data[CLIENT_PATH_BYTES];
-    if (eval->options->model) {
-        (void)snprintf(path, HEAD_PATH_BYTES, "%s/" HEAD_FILE, eval->options->model);
-        if (access(path, F_OK) == 0)
-            return true;
-    }
-    if (eval->options->server || client_data_path(eval->options, data, NULL) != STATUS_OK)
-        return false;
-    (void)snprintf(path, HEAD_PATH_BYTES, "%s/heads/%.*s.safetensors", data,
-                   (int)strcspn(eval->space, ":"), eval->space);
-    return access(path, F_OK) == 0;
-}
-
+// Without --modes a head is measured where there is one.
 static enum status open_head(struct eval *eval, struct reason *why)
 {
-    char path[HEAD_PATH_BYTES];
-    const char *from = eval->options->head;
-    if (!from && !find_head(eval, path))
-        return reason_set(why, STATUS_NOT_FOUND, "--modes",
-                          "head: there is none for the model %s; --head FILE names one, and the "
-                          "model's own is " HEAD_FILE " in its folder or heads/%.*s.safetensors in "
-                          "the data directory",
-                          eval->model, (int)strcspn(eval->space, ":"), eval->space);
-    from = from ? from : path;
+    const struct options *options = eval->options;
+    char data[CLIENT_PATH_BYTES];
+    const bool has_data = !options->server && !client_data_path(options, data, NULL);
+    const struct trained_head_params params = {
+        .file = options->head,
+        .model = options->model,
+        .data = has_data ? data : NULL,
+        .space = eval->space,
+        .threads = eval->threads,
+    };
     struct reason inner = {.text = ""};
-    const enum status status =
-        fusion_head_open(from, eval->space, eval->threads, &eval->head, &inner);
-    return status ? reason_set(why, status, "--head", "'%s': %s%s%s", from, inner.field,
-                               inner.field[0] ? ": " : "", inner.text)
-                  : STATUS_OK;
+    enum status status = trained_head_open(&params, &eval->head, &inner);
+    if (!status && eval->head && fusion_head_info(eval->head)->gate.bytes > 0)
+        status = fusion_gates_open(fusion_head_info(eval->head)->gate, eval->dimension,
+                                   &eval->gates, &inner);
+    if (status)
+        return reason_set(why, status, "--head", "%s%s%s", inner.field, inner.field[0] ? ": " : "",
+                          inner.text);
+    if (eval->head && !has_mode(eval, FUSION_HEAD))
+        eval->modes[eval->mode_count++] = FUSION_HEAD;
+    if (eval->head || !has_mode(eval, FUSION_HEAD))
+        return STATUS_OK;
+    return reason_set(why, STATUS_NOT_FOUND, "--modes",
+                      "head: there is none for the model %s; `reco train` makes one, --head FILE "
+                      "names one",
+                      eval->model);
 }
 
 int eval_begin(struct eval *eval, const struct options *options)
@@ -185,10 +177,8 @@ int eval_begin(struct eval *eval, const struct options *options)
     status = read_model(eval, &why);
     if (!status && !plain)
         status = read_memory(eval, &why);
-    if (!status && has_mode(eval, FUSION_HEAD))
+    if (!status && (!options->modes || has_mode(eval, FUSION_HEAD)))
         status = open_head(eval, &why);
-    if (!status && !plain)
-        status = eval_check_k(eval, options->k, eval->memory.count, &why);
     if (status)
         output_error(NULL, &why);
     return status ? output_exit(status) : VERBS_DONE;
@@ -196,17 +186,21 @@ int eval_begin(struct eval *eval, const struct options *options)
 
 void eval_end(struct eval *eval)
 {
+    fusion_gates_close(&eval->gates);
     fusion_head_close(&eval->head);
     eval_memory_deinit(&eval->memory);
     client_close(&eval->client);
 }
 
-enum status eval_check_k(const struct eval *eval, uint64_t k, uint32_t records, struct reason *why)
+enum status eval_check_k(const struct eval *eval, const char *flag, uint64_t k, uint64_t records,
+                         struct reason *why)
 {
-    return k <= records ? STATUS_OK
-                        : reason_set(why, STATUS_INVALID, "-k",
-                                     "%llu: the memory %s has %u records to find; allowed: 1..%u",
-                                     (unsigned long long)k, eval->memory.name, records, records);
+    if (k <= records || eval->memory.count == 0)
+        return STATUS_OK;
+    return reason_set(why, STATUS_INVALID, flag,
+                      "%llu: of the memory %s %llu records may be found; allowed: 1..%llu",
+                      (unsigned long long)k, eval->memory.name, (unsigned long long)records,
+                      (unsigned long long)records);
 }
 
 // --- a side
@@ -234,7 +228,11 @@ enum status eval_side_search(struct eval_side *side, const struct eval *eval, en
         .width = width,
         .threads = eval->threads,
     };
-    return eval_memory_search(&search, side->hits, side->found, why);
+    const enum status status = eval_memory_search(&search, side->hits, side->found, why);
+    side->held = 0;
+    for (size_t i = 0; i < side->count && !status && over == side->own; i++)
+        side->held += side->found[i] > 0 && side->hits[i * width].score > EVAL_HELD;
+    return status;
 }
 
 enum status eval_side_refine(struct eval_side *side, const struct eval *eval, struct eval_how how,
@@ -255,17 +253,18 @@ enum status eval_side_refine(struct eval_side *side, const struct eval *eval, st
         .fusion = {.mode = how.mode,
                    .beta = eval->beta,
                    .temperature = eval->temperature,
+                   .sharpness = FUSION_SHARPNESS_DEFAULT,
                    .head = eval->head,
                    .modality = side->own},
         .dimension = eval->dimension,
         .k = how.k,
         .gate_floor = 0,
         .gate_ceiling = 1,
+        .gates = eval->gates,
     };
     const struct eval_refine refine = {
         .memory = &eval->memory,
         .payload = how.payload,
-        .own = side->own,
         .queries = side->queries,
         .hits = side->hits,
         .found = side->found,

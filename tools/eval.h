@@ -25,6 +25,7 @@
 #define EVAL_MODES 4u
 #define EVAL_MODE_WORDS "none, mean, weighted, head"
 #define EVAL_MODEL_BYTES 256
+#define EVAL_HELD 0.999f // what halves leave of one's own row is above
 
 struct eval {
     const struct options *options;
@@ -39,8 +40,9 @@ struct eval {
     // What is measured.
     enum fusion_mode modes[EVAL_MODES]; // in the order given, plain CLIP (FUSION_NONE) first
     size_t mode_count;
-    struct fusion_head *head;  // NULL: not asked for
-    struct eval_memory memory; // empty when only plain CLIP is asked for
+    struct fusion_head *head;   // NULL: not asked for
+    struct fusion_gates *gates; // of the head; NULL: it has none
+    struct eval_memory memory;  // empty when only plain CLIP is asked for
 };
 
 // Reads --modes, opens the client, and reads model, memory and head. Errors are told on stderr; returns VERBS_DONE
@@ -52,7 +54,7 @@ void eval_end(struct eval *eval);
 const char *eval_mode_word(enum fusion_mode mode);
 
 // STATUS_INVALID naming the flag when there are fewer records than neighbours.
-enum status eval_check_k(const struct eval *eval, uint64_t k, uint32_t records,
+enum status eval_check_k(const struct eval *eval, const char *flag, uint64_t k, uint64_t records,
                          struct reason *why) MUST_CHECK;
 
 // Embeddings that ask: pictures, or texts. Ended by eval_side_deinit().
@@ -64,6 +66,7 @@ struct eval_side {
     uint32_t width;     // hits kept of each
     struct eval_hit *hits;
     uint32_t *found;
+    size_t held; // queries that the memory has itself: above EVAL_HELD with a record of their kind
     float *refined; // [count][dimension], of the last eval_side_refine()
 };
 

@@ -27,7 +27,7 @@ struct eval_memory {
     char name[MEMORIES_PIN_BYTES]; // "NAME@GENERATION"
     char space[SPACE_BYTES_MAX + 1];
     uint32_t dimension;
-    uint32_t count;          // records that are shown, in the order of their ids
+    uint32_t count;          // records that are shown, in the order of an Export
     uint32_t room;           // for records
     uint16_t *rows[2];       // by enum modality: [count][dimension]
     struct rows_slot *slots; // [count]: id and pair score

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Queries are taken in blocks: each thread chooses neighbours of its queries and, without a head, fuses them.
-// A head gets the whole block at once, since its matrix products like company; its answers do not depend on it.
+// Queries are taken in blocks, each by one thread with room of its own, as a coordinator's compute thread takes the
+// rows of a job.
 
 #include "tools/eval_refine.h"
 
@@ -10,171 +10,122 @@
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
 #include "proto/base/parallel.h"
-#include "shaders/models/fusion_head.h"
 
-#define BLOCK_ROWS 8192u // payload rows of a block, about
+#define BLOCK_HITS 4096u // of a block, about
+
+// A thread's.
+struct room {
+    float *payload;                 // [rows][width][dimension]
+    struct fuser_hit *hits;         // [rows][width]
+    struct fuser_result *selection; // [rows]
+    struct fuser_row *rows;         // [rows]
+    struct reason why;
+    enum status status;
+};
 
 struct refining {
     const struct eval_refine *refine;
     float *refined;
-    size_t first; // query of the block
-    size_t count; // queries in it
     uint32_t width;
-    float *payload;                 // [count][width][dimension]
-    struct fuser_hit *hits;         // [count][width]
-    struct fuser_result *selection; // [count]
-    atomic_int failure;             // enum status
-    // With a head.
-    struct fusion_head_query *asked; // [count]
-    const float **kept_payload;      // [count][k]
-    float *kept_scores;
+    size_t rows; // queries of a block
+    struct room *rooms;
+    atomic_bool has_failed;
 };
 
-static void choose(struct refining *refining, size_t i)
+static void choose(const struct refining *refining, struct room *room, size_t query, size_t row)
 {
     const struct eval_refine *refine = refining->refine;
     const struct eval_memory *memory = refine->memory;
-    const size_t query = refining->first + i;
     const struct eval_hit *found = refine->hits + query * refine->width;
     const uint32_t count =
         refine->found[query] < refining->width ? refine->found[query] : refining->width;
-    struct fuser_hit *hits = refining->hits + i * refining->width;
-    float *payload = refining->payload + i * refining->width * memory->dimension;
-    for (uint32_t j = 0; j < count; j++) {
-        float *row = payload + (size_t)j * memory->dimension;
-        half_to_floats(memory->rows[refine->payload] + (size_t)found[j].slot * memory->dimension,
-                       row, memory->dimension);
-        hits[j] = (struct fuser_hit){
-            .id = memory->slots[found[j].slot].id,
-            .score = found[j].score,
-            .pair_score = memory->slots[found[j].slot].pair_score,
-            .payload = row,
+    struct fuser_hit *hits = room->hits + row * refining->width;
+    float *payload = room->payload + row * refining->width * memory->dimension;
+    for (uint32_t i = 0; i < count; i++) {
+        float *values = payload + (size_t)i * memory->dimension;
+        half_to_floats(memory->rows[refine->payload] + (size_t)found[i].slot * memory->dimension,
+                       values, memory->dimension);
+        hits[i] = (struct fuser_hit){
+            .id = memory->slots[found[i].slot].id,
+            .score = found[i].score,
+            .pair_score = memory->slots[found[i].slot].pair_score,
+            .payload = values,
         };
     }
-    fuser_select(refine->params, refine->queries + query * memory->dimension, hits, count,
-                 &refining->selection[i]);
-}
-
-static void fuse(struct refining *refining, size_t i)
-{
-    const struct eval_refine *refine = refining->refine;
-    const size_t at = (refining->first + i) * refine->memory->dimension;
-    const enum status status =
-        fuser_refine(refine->params, refine->queries + at, refining->hits + i * refining->width,
-                     &refining->selection[i], FUSER_ALL, refining->refined + at);
-    if (status)
-        atomic_store(&refining->failure, (int)status);
-}
-
-// Lays a query and its neighbours out for the head.
-static void ask_head(struct refining *refining, size_t i)
-{
-    const struct eval_refine *refine = refining->refine;
-    const struct fuser_result *selection = &refining->selection[i];
-    const struct fuser_hit *hits = refining->hits + i * refining->width;
-    const size_t at = (refining->first + i) * refine->memory->dimension;
-    const float **payload = refining->kept_payload + i * refine->params->k;
-    float *scores = refining->kept_scores + i * refine->params->k;
-    for (uint32_t j = 0; j < selection->count; j++) {
-        payload[j] = hits[selection->kept[j]].payload;
-        scores[j] = hits[selection->kept[j]].score;
-    }
-    refining->asked[i] = (struct fusion_head_query){
+    const size_t at = query * memory->dimension;
+    room->rows[row] = (struct fuser_row){
         .query = refine->queries + at,
-        .neighbours = {.count = selection->count, .scores = scores, .payload = payload},
+        .hits = hits,
+        .selection = &room->selection[row],
         .refined = refining->refined + at,
     };
+    fuser_select(refine->params, refine->queries + at, hits, count, &room->selection[row]);
 }
 
-static void work(void *context, uint32_t worker, size_t piece)
+static void refine_block(void *context, uint32_t worker, size_t piece)
 {
-    (void)worker;
     struct refining *refining = context;
-    choose(refining, piece);
-    if (refining->asked)
-        ask_head(refining, piece);
-    else
-        fuse(refining, piece);
+    struct room *room = &refining->rooms[worker];
+    if (atomic_load(&refining->has_failed))
+        return;
+    const size_t first = piece * refining->rows;
+    const size_t left = refining->refine->count - first;
+    const size_t count = left < refining->rows ? left : refining->rows;
+    for (size_t i = 0; i < count; i++)
+        choose(refining, room, first + i, i);
+    room->status = fuser_refine_rows(refining->refine->params, room->rows, count, &room->why);
+    if (room->status)
+        atomic_store(&refining->has_failed, true);
 }
 
-static enum status run_head(struct refining *refining, struct reason *why)
+static bool make_room(const struct refining *refining, struct room *room)
+{
+    const size_t hits = refining->rows * refining->width;
+    room->payload = mem_try_alloc_array(hits, refining->refine->memory->dimension * sizeof(float));
+    room->hits = mem_try_alloc_array(hits, sizeof(room->hits[0]));
+    room->selection = mem_try_alloc_array(refining->rows, sizeof(room->selection[0]));
+    room->rows = mem_try_alloc_array(refining->rows, sizeof(room->rows[0]));
+    return room->payload && room->hits && room->selection && room->rows;
+}
+
+static enum status run(struct refining *refining, struct reason *why)
 {
     const struct eval_refine *refine = refining->refine;
-    const uint32_t dimension = refine->memory->dimension;
-    enum status status = fusion_head_refine_batch(refine->params->fusion.head, refine->own,
-                                                  refining->asked, refining->count, why);
-    for (size_t i = 0; i < refining->count && !status; i++) {
-        const struct fusion_head_query *asked = &refining->asked[i];
-        status = asked->status;
-        if (!status)
-            status = fusion_apply_gate(asked->query, asked->refined, dimension,
-                                       refining->selection[i].gate, asked->refined);
-        if (status)
-            atomic_store(&refining->failure, (int)status);
-        status = STATUS_OK;
-    }
-    return status;
-}
-
-static enum status run_block(struct refining *refining, struct reason *why)
-{
-    parallel_run(refining->refine->threads, refining->count, work, refining);
-    enum status status = STATUS_OK;
-    if (refining->asked)
-        status = run_head(refining, why);
-    if (!status && atomic_load(&refining->failure))
-        status = reason_set(why, (enum status)atomic_load(&refining->failure), NULL,
-                            "a query and its neighbours cancel out to length 0");
-    return status;
-}
-
-// Room for blocks of `room` queries.
-static bool make_room(struct refining *refining, size_t room)
-{
-    const struct fuser_params *params = refining->refine->params;
-    const size_t rows = room * refining->width;
-    refining->payload =
-        mem_try_alloc_array(rows, refining->refine->memory->dimension * sizeof(float));
-    refining->hits = mem_try_alloc_array(rows, sizeof(refining->hits[0]));
-    refining->selection = mem_try_alloc_array(room, sizeof(refining->selection[0]));
-    bool fits = refining->payload && refining->hits && refining->selection;
-    if (params->fusion.mode == FUSION_HEAD) {
-        refining->asked = mem_try_alloc_array(room, sizeof(refining->asked[0]));
-        refining->kept_payload =
-            mem_try_alloc_array(room * params->k, sizeof(refining->kept_payload[0]));
-        refining->kept_scores =
-            mem_try_alloc_array(room * params->k, sizeof(refining->kept_scores[0]));
-        fits = fits && refining->asked && refining->kept_payload && refining->kept_scores;
-    }
-    return fits;
+    for (uint32_t i = 0; i < refine->threads; i++)
+        if (!make_room(refining, &refining->rooms[i]))
+            return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory to refine %zu queries",
+                              refining->rows);
+    parallel_run(refine->threads, (refine->count + refining->rows - 1) / refining->rows,
+                 refine_block, refining);
+    for (uint32_t i = 0; i < refine->threads; i++)
+        if (refining->rooms[i].status) {
+            *why = refining->rooms[i].why;
+            return refining->rooms[i].status;
+        }
+    return STATUS_OK;
 }
 
 enum status eval_refine(const struct eval_refine *refine, float *refined, struct reason *why)
 {
-    assert(refine && refined && refine->params->k >= 1 && refine->params->k <= K_MAX);
+    assert(refine && refined && why && refine->params->k >= 1 && refine->params->k <= K_MAX);
     assert(refine->params->dimension == refine->memory->dimension);
     assert(!(refine->params->dedup > 0));
+    assert(refine->threads >= 1 && refine->threads <= PARALLEL_THREADS_MAX);
 
     const uint32_t wanted = EVAL_REFINE_WIDTH(refine->params->k);
-    struct refining refining = {
-        .refine = refine,
-        .width = wanted < refine->width ? wanted : refine->width,
-    };
+    struct refining refining = {.refine = refine};
     refining.refined = refined;
-    const size_t room = BLOCK_ROWS / refining.width;
-    enum status status = STATUS_OK;
-    if (!make_room(&refining, room))
-        status = reason_set(why, STATUS_NO_MEMORY, NULL, "no memory to refine %zu queries", room);
-    for (; refining.first < refine->count && !status; refining.first += room) {
-        const size_t left = refine->count - refining.first;
-        refining.count = left < room ? left : room;
-        status = run_block(&refining, why);
+    refining.width = wanted < refine->width ? wanted : refine->width;
+    const size_t rows = BLOCK_HITS / refining.width;
+    refining.rows = rows < FUSER_ROWS_MAX ? rows : FUSER_ROWS_MAX;
+    refining.rooms = mem_alloc_array(refine->threads, sizeof(refining.rooms[0]));
+    const enum status status = run(&refining, why);
+    for (uint32_t i = 0; i < refine->threads; i++) {
+        mem_free(refining.rooms[i].payload);
+        mem_free(refining.rooms[i].hits);
+        mem_free(refining.rooms[i].selection);
+        mem_free(refining.rooms[i].rows);
     }
-    mem_free(refining.payload);
-    mem_free(refining.hits);
-    mem_free(refining.selection);
-    mem_free(refining.asked);
-    mem_free(refining.kept_payload);
-    mem_free(refining.kept_scores);
+    mem_free(refining.rooms);
     return status;
 }

@@ -22,7 +22,6 @@
 struct eval_refine {
     const struct eval_memory *memory;
     enum modality payload; // the side whose rows are mixed in
-    enum modality own;     // what the queries are: which set of a head's numbers refines them
     const float *queries;  // [count][dimension]
     const struct eval_hit
         *hits; // [count][width]: of each query the first EVAL_REFINE_WIDTH(params->k) count
@@ -33,7 +32,8 @@ struct eval_refine {
     uint32_t threads;
 };
 
-// refined[count][dimension]. STATUS_INVALID when a query and its neighbours cancel out, STATUS_NO_MEMORY.
+// refined[count][dimension]; where a query and its neighbours cancel out it is the query. STATUS_NO_MEMORY, and what
+// a head's device says.
 enum status eval_refine(const struct eval_refine *refine, float *refined,
                         struct reason *why) MUST_CHECK;
 

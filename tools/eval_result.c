@@ -89,9 +89,11 @@ static enum status print_line(const struct eval_result *result, const struct eva
     if (result->axis && !isnan(row->at))
         put_double(&writer, result->axis, row->at);
     else if (result->axis)
-        put_text(&writer, result->axis, row->point);
+        put_text(&writer, result->axis, row->mode == FUSION_NONE ? NULL : row->point);
     json_name(&writer, "count");
     json_put_uint(&writer, row->count);
+    json_name(&writer, "in_memory");
+    json_put_uint(&writer, row->held);
     put_double(&writer, "seconds", row->seconds);
     put_double(&writer, "encode_seconds", result->encode_seconds);
     put_chance(&writer, row);
@@ -119,6 +121,19 @@ void eval_result_deinit(struct eval_result *result)
 }
 
 // --- for people
+
+const char *eval_figure_name(const char *metric)
+{
+    static const char *const known[][2] = {
+        {"image_retrieval_recall@1", "image@1"},   {"image_retrieval_recall@5", "image@5"},
+        {"image_retrieval_recall@10", "image@10"}, {"text_retrieval_recall@1", "text@1"},
+        {"text_retrieval_recall@5", "text@5"},     {"text_retrieval_recall@10", "text@10"},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(metric, known[i][0]) == 0)
+            return known[i][1];
+    return metric;
+}
 
 const char *eval_figure_share(double value, char out[EVAL_FIGURE_BYTES])
 {
@@ -164,7 +179,8 @@ void eval_result_print(const struct eval_result *result)
         header[columns++] = result->axis_title;
     header[columns++] = "mode";
     for (size_t i = 0; i < result->rows[0].metric_count; i++) {
-        (void)snprintf(names[i], sizeof(names[i]), ">%s", result->rows[0].metrics[i].name);
+        (void)snprintf(names[i], sizeof(names[i]), ">%s",
+                       eval_figure_name(result->rows[0].metrics[i].name));
         header[columns++] = names[i];
     }
     header[columns++] = ">less none (95 %)";
@@ -181,4 +197,11 @@ void eval_result_print(const struct eval_result *result)
     for (size_t i = 0; i < result->count; i++)
         print_row(&table, result, &result->rows[i]);
     output_table_end(&table, 2);
+    size_t held = 0;
+    for (size_t i = 0; i < result->count; i++)
+        held = result->rows[i].held > held ? result->rows[i].held : held;
+    if (held)
+        output_note("%zu pictures of the data set are in the memory themselves (similarity above "
+                    "%.3f): they find their own captions",
+                    held, (double)EVAL_HELD);
 }

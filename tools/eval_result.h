@@ -34,6 +34,7 @@ struct eval_row {
     uint32_t k;
     uint32_t records; // of the memory, that could be found
     size_t count;     // queries
+    size_t held;      // pictures of the set that the memory has itself
     double seconds;   // search, fusion and counting, without encoding
     struct eval_metric metrics[EVAL_METRICS_MAX];
     size_t metric_count;
@@ -45,6 +46,7 @@ struct eval_result {
     const char *task;
     const char *axis;       // JSON's name of what is changed; NULL: nothing
     const char *axis_title; // the same as a column
+    const char *axis_words; // and in words
     double encode_seconds;
     struct eval_row *rows;
     size_t count;
@@ -60,6 +62,8 @@ void eval_result_deinit(struct eval_result *result);
 // "+36.5 (31.7 .. 41.3)", points of percent, and "45.9", percent, in `out`, which is returned.
 #define EVAL_FIGURE_BYTES 64
 const char *eval_figure_difference(const struct eval_metric *metric, char out[EVAL_FIGURE_BYTES]);
+// "image@5" for "image_retrieval_recall@5"; other names as they are.
+const char *eval_figure_name(const char *metric);
 const char *eval_figure_share(double value, char out[EVAL_FIGURE_BYTES]);
 
 #endif

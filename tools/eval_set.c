@@ -164,7 +164,7 @@ static enum status fill_batch(struct filling *filling, struct reason *why)
         if (filling->ended)
             break;
         filling->items++;
-        bytes += item.record.image.count;
+        bytes += step == DATASET_ITEM ? item.record.image.count : 0;
         const enum status bad =
             step == DATASET_BAD ? STATUS_INVALID : take_item(filling, &item, &inner);
         if (bad) {

@@ -150,8 +150,9 @@ enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sid
     row->k = k;
     row->records = zero->eval->memory.live_count;
     row->count = zero->set.count;
-    count_metrics(zero, row);
+    row->held = mode == FUSION_NONE ? 0 : zero->images.held;
     row->seconds = (double)(clock_now_us() - began) / 1e6;
     row->seconds += mode == FUSION_NONE ? 0 : zero->search_seconds;
+    count_metrics(zero, row);
     return STATUS_OK;
 }

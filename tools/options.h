@@ -56,7 +56,8 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     bool explain, no_labels;
     uint64_t candidates;
     // eval
-    const char *modes, *split, *report;
+    const char *modes, *split, *report;            // modes NULL: the usual ones
+    struct args_numbers shares, neighbours, sizes; // sizes.count 0: parts of the whole
     // memories
     const char *space;
     bool replace, remove, hash, dry_run;

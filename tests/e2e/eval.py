@@ -10,13 +10,16 @@ of `reco classify`; mistakes are named with field, value and what is allowed.
 Method: cli.py's. Search, hygiene, gate, fusion and metrics again in Python's doubles, from what `reco embed` and
 `reco memory export` write.
 """
+import html.parser
 import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import xml.etree.ElementTree
 from pathlib import Path
 
 import cli
@@ -245,12 +248,21 @@ class ZeroShot(Memory):
         labels.write_text("".join(f"{kind}\n" for kind in KINDS + KINDS[:1]))
         self.refuse(1, f"--labels: '{labels}': the name '{KINDS[0]}' comes twice", "zero-shot", folder, "--labels", labels)
 
+    def test_says_what_the_memory_has_itself(self):
+        labels = self.top / "labels.txt"
+        labels.write_text("".join(f"{caption_of(image)}\n" for image in ASKED))
+        done = self.run_ok("eval", "zero-shot", self.photos, "--labels", labels, "--data", self.local)
+        self.assertIn(f"{len(HELD)} pictures of the data set are in the memory themselves", done.stderr)
+        lines = self.eval("zero-shot", self.photos, "--labels", labels)
+        self.assertEqual([line["in_memory"] for line in lines], [0, len(HELD), len(HELD)])
+        other = self.eval("zero-shot", classified(self.top / "set"))
+        self.assertEqual([line["in_memory"] for line in other], [0, 0, 0])
+
     def test_a_head(self):
         folder = classified(self.top / "set", shards=1)
-        self.refuse(1, "--modes: head: there is none for the model reco-tiny; --head FILE names one",
+        self.refuse(1, "--modes: head: there is none for the model reco-tiny; `reco train` makes one, --head FILE names one",
                     "zero-shot", folder, "--modes", "head")
-        self.refuse(2, "--head: is used by the mode head alone", "zero-shot", folder, "--head", "x")
-        self.refuse(1, "--head: '/nonexistent'", "zero-shot", folder, "--modes", "head", "--head", "/nonexistent")
+        self.refuse(1, "/nonexistent", "zero-shot", folder, "--modes", "head", "--head", "/nonexistent")
         weighted = self.eval("zero-shot", folder, "--modes", "weighted")[1]
         space, head = weighted["pretrained"], self.top / "head.safetensors"
         subprocess.run([cli.PROGRAMS / "new_head", space, "128", head], check=True)
@@ -263,6 +275,8 @@ class ZeroShot(Memory):
         self.addCleanup(shutil.rmtree, self.local / "heads")
         shutil.copy(head, self.local / "heads" / f"{space.split(':')[0]}.safetensors")
         self.assertEqual(self.eval("zero-shot", folder, "--modes", "head")[1]["metrics"], weighted["metrics"])
+        # Then it is measured unless others are asked for.
+        self.assertEqual([line["mode"] for line in self.eval("zero-shot", folder)], ["none", "mean", "weighted", "head"])
         other = self.top / "other.safetensors"
         subprocess.run([cli.PROGRAMS / "new_head", "other:128", "128", other], check=True)
         self.refuse(1, "other:128", "zero-shot", folder, "--modes", "head", "--head", other)
@@ -271,7 +285,7 @@ class ZeroShot(Memory):
         folder = classified(self.top / "set", shards=1)
         self.refuse(2, "--modes: 'best' is no mode; allowed: none, mean, weighted, head", "zero-shot", folder, "--modes", "mean,best")
         self.refuse(2, "--modes: 'mean' comes twice", "zero-shot", folder, "--modes", "mean,mean")
-        self.refuse(1, f"-k: 100: the memory default@1 has {len(HELD)} records to find; allowed: 1..{len(HELD)}",
+        self.refuse(1, f"-k: 100: of the memory default@1 {len(HELD)} records may be found; allowed: 1..{len(HELD)}",
                     "zero-shot", folder, "-k", "100")
         self.refuse(2, "--template: 'a thing' is not allowed: a text with exactly one {}", "zero-shot", folder, "--template", "a thing")
         self.refuse(1, "--labels: '/nonexistent'", "zero-shot", folder, "--labels", "/nonexistent")
@@ -281,6 +295,10 @@ class ZeroShot(Memory):
         self.run_ok("memory", "build", "rows", rows, "--space", "x:8", "--data", self.local)
         self.addCleanup(reco, "memory", "drop", "rows", "--data", self.local)
         self.refuse(1, "is in space x:8 and the model reco-tiny encodes into", "zero-shot", folder, "--memory", "rows", "-k", "3")
+
+    def row_labels(self):
+        (self.top / "rows.txt").write_text("row 0\nrow 1\nrow 2\n")
+        return self.top / "rows.txt"
 
     def test_what_is_no_data_set(self):
         labels = self.top / "labels.txt"
@@ -294,6 +312,8 @@ class ZeroShot(Memory):
         empty = self.top / "empty"
         empty.mkdir()
         self.refuse(1, "has no pictures", "zero-shot", empty, "--labels", labels)
+        self.refuse(1, "its embeddings have 8 numbers and the model's space has dimension 128", "zero-shot",
+                    make_rows(self.top / "rows", 3), "--labels", self.row_labels())
         write_tar(self.top / "empty.tar", [])
         self.refuse(1, "empty.tar: no picture in it can be used", "zero-shot", self.top / "empty.tar", "--labels", labels)
         bare = write_benchmark(self.top / "bare", [(image, {}) for image in ASKED])
@@ -327,6 +347,228 @@ class ZeroShot(Memory):
         (folder / "classnames.txt").write_text("".join(f"{kind}\n" for kind in KINDS))
         (folder / "zeroshot_classification_templates.txt").write_text("a {c} of {c}\n")
         self.refuse(1, "'a {c} of {c}' must have {} or {c} exactly once", "zero-shot", folder)
+
+
+MASK = (1 << 64) - 1
+
+
+def drawn_order(count, seed):
+    """Records in the order of their lots, as the program draws them (splitmix64)."""
+    order = []
+    for i in range(count):
+        seed = (seed + 0x9e3779b97f4a7c15) & MASK
+        mixed = seed
+        mixed = ((mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9) & MASK
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94d049bb133111eb) & MASK
+        mixed ^= mixed >> 31
+        other = (mixed >> 32) * (i + 1) >> 32
+        order.append(i)
+        order[i], order[other] = order[other], i
+    return order
+
+
+class Sweeps(Memory):
+    """Zero-shot at several points, against the oracle with the memory that each point stands for."""
+
+    def setUp(self):
+        super().setUp()
+        self.set = classified(self.top / "set")
+        self.truth = [KINDS.index(kind_of(image)) for image in ASKED]
+        # In the order of the shards.
+        order = [i for shard in range(2) for i in range(len(ASKED)) if i % 2 == shard]
+        self.images = self.embed("image", [ASKED[i] for i in order], "--profile", "openai")
+        self.truth = [self.truth[i] for i in order]
+        self.names = self.embed("text", KINDS)
+        self.pictures, self.texts = self.exported()
+
+    def expect(self, line, mode, k, pictures=None, texts=None, search_across=False, fuse_same=False):
+        pictures, texts = pictures or self.pictures, texts or self.texts
+        asked = (texts, pictures) if search_across else (pictures, texts)  # by pictures, by names
+        mixed = (pictures, texts) if fuse_same else (texts, pictures)
+        found = metrics_of([refined(query, asked[0], mixed[0], mode, k) for query in self.images], self.truth,
+                           [refined(query, asked[1], mixed[1], mode, k) for query in self.names])
+        for name, value in found.items():
+            self.assertAlmostEqual(line["metrics"][name], value, 5, f"{mode} {name} of {line}")
+
+    def sweep(self, kind, *arguments):
+        lines = self.eval(kind, self.set, "--template", "{}", *arguments)
+        self.assertEqual(lines[0]["mode"], "none")
+        self.assertTrue(all(line["mode"] != "none" for line in lines[1:]))
+        return lines
+
+    def test_noise(self):
+        lines = self.sweep("noise", "-k", K, "--noise", "0,50,100", "--seed", "7")
+        self.assertEqual([(line["noise"], line["mode"]) for line in lines],
+                         [(None, "none")] + [(share, mode) for share in (0, 0.5, 1) for mode in ("mean", "weighted")])
+        order = drawn_order(len(HELD), 7)
+        for line in lines[1:]:
+            wrong = order[:round(len(HELD) * line["noise"])]
+            texts = list(self.texts)
+            for i, place in enumerate(wrong):
+                texts[place] = self.texts[wrong[(i + 1) % len(wrong)]]
+            self.expect(line, line["mode"], K, texts=texts)
+        self.assertGreater(lines[2]["metrics"]["acc1"], lines[6]["metrics"]["acc1"] + 0.3)
+        again = self.sweep("noise", "-k", K, "--noise", "100", "--seed", "7")
+        self.assertEqual([line["metrics"] for line in again[1:]], [line["metrics"] for line in lines[5:]])
+
+    def test_ksweep(self):
+        lines = self.sweep("ksweep", "--neighbours", "1,3,20", "--modes", "weighted")
+        self.assertEqual([line["neighbours"] for line in lines], [None, 1, 3, 20])
+        for line in lines[1:]:
+            self.assertEqual(line["k"], line["neighbours"])
+            self.expect(line, "weighted", line["neighbours"])
+        self.refuse(1, f"--neighbours: 200: of the memory default@1 {len(HELD)} records may be found", "ksweep", self.set,
+                    "--neighbours", "3,200")
+
+    def test_memory_size(self):
+        lines = self.sweep("memory-size", "-k", K, "--sizes", f"10,{len(HELD)}", "--modes", "weighted", "--seed", "3")
+        self.assertEqual([(line["size"], line["records"]) for line in lines[1:]], [(10, 10), (len(HELD), len(HELD))])
+        left = sorted(drawn_order(len(HELD), 3)[:10])
+        self.expect(lines[1], "weighted", K, [self.pictures[i] for i in left], [self.texts[i] for i in left])
+        self.expect(lines[2], "weighted", K)
+        usual = self.sweep("memory-size", "-k", "2", "--modes", "mean")
+        self.assertEqual([line["size"] for line in usual[1:]],
+                         [max(len(HELD) // part, 2) for part in (64, 16, 4, 1)])
+        self.refuse(1, f"--sizes: 1000: the memory default@1 has {len(HELD)} records; allowed: 1..{len(HELD)}",
+                    "memory-size", self.set, "--sizes", "1000")
+        self.refuse(1, "-k: 10: of the memory default@1 5 records may be found; allowed: 1..5",
+                    "memory-size", self.set, "--sizes", "40,5")
+
+    def test_grid(self):
+        lines = self.sweep("grid", "-k", K, "--modes", "weighted,mean")
+        self.assertEqual(len(lines), 9)
+        for line, (across, same) in zip(lines[1::2], ((False, False), (False, True), (True, False), (True, True))):
+            self.assertEqual(line["sides"], f"search {'across' if across else 'own'}, fuse {'own' if same else 'across'}")
+            self.expect(line, "weighted", K, search_across=across, fuse_same=same)
+        self.assertIsNone(lines[0]["sides"])
+
+
+class Retrieval(Memory):
+    def test_metrics_are_those_of_the_embeddings(self):
+        captions = [[caption_of(image), kind_of(image)][:1 + i % 2] for i, image in enumerate(ASKED)]
+        folder = write_benchmark(self.top / "set", [(image, {"txt": "\n".join(lines).encode()})
+                                                    for image, lines in zip(ASKED, captions)], shards=1)
+        # Three records share each caption: with 6 neighbours none of them is left out by its number.
+        lines = self.eval("retrieval", folder, "-k", "6")
+        texts = [line for own in captions for line in own]
+        image_of = [i for i, own in enumerate(captions) for _ in own]
+        images = self.embed("image", ASKED, "--profile", "openai")
+        rows = self.embed("text", texts)
+        pictures, held = self.exported()
+        for line in lines:
+            asking = [refined(query, pictures, held, line["mode"], 6) for query in images]
+            said = [refined(query, held, pictures, line["mode"], 6) for query in rows]
+            table = [[dot(a, b) for b in said] for a in asking]
+            of_text = [sum(table[i][t] > table[image_of[t]][t] for i in range(len(images))) for t in range(len(texts))]
+            of_image = [min(sum(other > own for other in table[i]) for own, owner in zip(table[i], image_of) if owner == i)
+                        for i in range(len(images))]
+            for k in (1, 5, 10):
+                self.assertAlmostEqual(line["metrics"][f"image_retrieval_recall@{k}"],
+                                       sum(place < k for place in of_text) / len(texts), 5)
+                self.assertAlmostEqual(line["metrics"][f"text_retrieval_recall@{k}"],
+                                       sum(place < k for place in of_image) / len(images), 5)
+            self.assertEqual((line["task"], line["count"]), ("zeroshot_retrieval", len(texts)))
+        self.assertEqual([line["mode"] for line in lines], ["none", "mean", "weighted"])
+
+    def test_what_is_no_data_set(self):
+        folder = write_benchmark(self.top / "set", [(ASKED[0], {"txt": b" \n "})], shards=1)
+        self.refuse(1, "caption: is empty", "retrieval", folder)
+        many = write_benchmark(self.top / "many", [(ASKED[0], {"txt": b"a\n" * 65})], shards=1)
+        self.refuse(1, "caption: at most 64 lines are allowed", "retrieval", many)
+        bare = write_benchmark(self.top / "bare", [(ASKED[0], {"cls": b"1"})], shards=1)
+        self.refuse(1, "the sample has no .txt and no .json", "retrieval", bare)
+
+
+class Balance(html.parser.HTMLParser):
+    """Whether every element that begins ends, inside its parent, and what the page refers to."""
+    VOID = {"meta", "img"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.faults, self.tags, self.links, self.words = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        self.faults += self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(tag)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+class Report(Memory):
+    def page(self, kind, *arguments):
+        path = self.top / "page.html"
+        self.run_ok("eval", kind, *arguments, "--data", self.local, "--report", path)
+        text = path.read_text(encoding="utf-8")
+        balance = Balance(text)
+        self.assertEqual(balance.faults, [])
+        self.assertNotIn("script", balance.tags)
+        self.assertTrue(all(link.startswith("data:image/png;base64,") for link in balance.links))
+        self.assertNotIn("http", re.sub(r"data:[^\"]*", "", text))
+        self.assertNotIn("nan", re.sub(r"data:[^\"]*", "", text).replace("meaning", "").lower().split())
+        for part in re.findall(r"<svg.*?</svg>", text, re.S):
+            xml.etree.ElementTree.fromstring(part)
+        return text, balance
+
+    def test_pictures_with_their_neighbours(self):
+        folder = classified(self.top / "set <i>&amp;")
+        text, balance = self.page("zero-shot", folder)
+        self.assertIn("<h1>set &lt;i&gt;&amp;amp;: zero-shot</h1>", text)
+        self.assertEqual(balance.tags.count("svg"), 1)
+        shown = balance.tags.count("section")
+        self.assertTrue(3 <= shown <= 12)
+        self.assertEqual(len(balance.links), 6 * shown) # itself and five neighbours
+        self.assertIn("a drawing of a", text)
+        # The same figures as the lines.
+        lines = self.eval("zero-shot", folder)
+        self.assertIn(f"{100 * lines[2]['metrics']['acc1']:.1f}", text)
+        # Neighbours whose pictures are gone are shown by their words.
+        moved = self.folder / "moved"
+        self.photos.rename(moved)
+        self.addCleanup(moved.rename, self.photos)
+        _, balance = self.page("zero-shot", folder)
+        self.assertEqual(len(balance.links), shown)
+
+    def test_pictures_out_of_tars(self):
+        held = self.top / "held.tar"
+        write_tar(held, [member for i, image in enumerate(HELD) for member in
+                         ((f"{i}.png", image.read_bytes()), (f"{i}.txt", caption_of(image).encode()))])
+        self.run_ok("memory", "build", "tarred", held, "--data", self.local)
+        self.addCleanup(reco, "memory", "drop", "tarred", "--data", self.local)
+        _, balance = self.page("zero-shot", classified(self.top / "set"), "--memory", "tarred")
+        self.assertEqual(len(balance.links), 6 * balance.tags.count("section"))
+
+    def test_lines_and_bars(self):
+        folder = classified(self.top / "set")
+        for kind, points, flags in (("noise", 5, ()), ("ksweep", 3, ("--neighbours", "1,2,4")), ("memory-size", 4, ("-k", "2"))):
+            text, balance = self.page(kind, folder, *flags)
+            self.assertEqual(balance.tags.count("polyline"), 2, kind)
+            self.assertEqual(balance.tags.count("circle"), 2 * points, kind)
+        _, balance = self.page("grid", folder)
+        self.assertEqual(balance.tags.count("rect"), 9)
+        captions = make_folder(self.top / "asked", ASKED)
+        text, balance = self.page("retrieval", captions)
+        self.assertEqual(balance.tags.count("rect"), 3)
+        self.assertIn("image@5", text)
+        self.page("zero-shot", folder, "--modes", "none")
+
+    def test_a_page_that_cannot_be_written(self):
+        folder = classified(self.top / "set")
+        done = self.refused(1, "--report: '/nonexistent/x.html' cannot be written", "eval", "zero-shot", folder, "--json",
+                            "--data", self.local, "--report", "/nonexistent/x.html")
+        self.assertEqual(len(done.stdout.splitlines()), 3) # the figures are not lost
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@
 #include "shaders/models/fusion_head.h"
 #include "tests/support/random_head.h"
 #include "tools/eval_memory.h"
+#include "tools/eval_page.h"
 #include "tools/eval_refine.h"
+#include "tools/eval_retrieval.h"
 #include "tools/eval_score.h"
 
 #define SEED 20261129u
@@ -223,7 +225,6 @@ static struct eval_refine refine_of(const struct scene *scene, const struct eval
     return (struct eval_refine){
         .memory = &scene->memory,
         .payload = MODALITY_TEXT,
-        .own = MODALITY_IMAGE,
         .queries = &scene->queries[0][0],
         .hits = hits,
         .found = found,
@@ -372,4 +373,45 @@ Test(eval, says_when_memory_runs_out)
         cr_expect(eq(u32, count_wrong(scene), 0));
     }
     end_scene(scene);
+}
+
+// --- retrieval
+
+Test(eval, captions_and_pictures_find_each_other)
+{
+    // Picture 0 has captions 0 and 1, picture 1 caption 2; picture 2 caption 3, which is that of picture 1.
+    const float images[] = {1, 0, 0, 1, 0, 1};
+    const float texts[] = {0.8f, 0.6f, 0, 1, 0, 1, 0, 1};
+    const uint32_t image_of[] = {0, 0, 1, 2};
+    const struct eval_pairs pairs = {images, texts, 3, 4, image_of, 2, 2};
+    uint32_t of_text[4];
+    uint32_t of_image[3];
+    cr_assert(eq(int, eval_retrieval_places(&pairs, of_text, of_image), STATUS_OK));
+    const uint32_t expected_of_text[] = {0, 2, 0,
+                                         1};        // of equal scores the lower picture ranks first
+    const uint32_t expected_of_image[] = {0, 1, 2}; // caption 1 ranks before 2, and both before 3
+    for (size_t i = 0; i < 4; i++)
+        cr_expect(eq(u32, of_text[i], expected_of_text[i]), "caption %zu", i);
+    for (size_t i = 0; i < 3; i++)
+        cr_expect(eq(u32, of_image[i], expected_of_image[i]), "picture %zu", i);
+}
+
+// --- the page
+
+Test(eval, texts_of_others_are_no_markup)
+{
+    struct eval_page page = {.failed = false};
+    eval_page_put(&page, "<b %s=\"%d\">", "x", 1);
+    eval_page_text(&page, (struct text){"a<b>&\"c\n\x01\xff\xc3\xa4", 12});
+    eval_page_put(&page, "|");
+    eval_page_png(&page, (struct bytes){(const uint8_t *)"Many hands", 10});
+    eval_page_put(&page, "|");
+    eval_page_png(&page, (struct bytes){(const uint8_t *)"light w", 7});
+    cr_assert(not(page.failed));
+    cr_assert(eq(int, buffer_append(&page.out, "", 1), STATUS_OK));
+    static const char expected[] =
+        "<b x=\"1\">a&lt;b&gt;&amp;&quot;c \xef\xbf\xbd\xef\xbf\xbd\xc3\xa4"
+        "|data:image/png;base64,TWFueSBoYW5kcw==|data:image/png;base64,bGlnaHQgdw==";
+    cr_expect(eq(int, strcmp((const char *)page.out.data, expected), 0), "%s", page.out.data);
+    buffer_deinit(&page.out);
 }
