@@ -2,7 +2,7 @@
 // trained_head.h - which file's head refines the embeddings of a model.
 //
 // The first of these that is there: the one that is named; head.safetensors in the model's folder;
-// heads/NAME.safetensors in the data directory, NAME the space's without its dimension; the one that the program carries for its own model.
+// heads/NAME.safetensors in the data directory, NAME the space's without its dimension.
 // A file that is there and cannot be used is an error, never the next one's turn.
 //
 // Thread-safety: one thread opens and closes it; the head itself as fusion_head.h says.
