@@ -7,9 +7,6 @@ target_compile_definitions(reco_kill_house PRIVATE RECO_BINARY_DIR="${PROJECT_BI
 reco_test(test_node_kill test_node_kill.c reco_kill_house)
 add_dependencies(test_node_kill reco-shard)
 reco_test(test_node_kill_index test_node_kill_index.c reco_kill_house)
-if(RECO_SANITIZE) # three times as slow, and the plain build kills more often
-    set_tests_properties(test_node_kill_index PROPERTIES ENVIRONMENT RECO_KILLS=2)
-endif()
 add_dependencies(test_node_kill_index reco-shard)
 reco_test(test_node_program test_node_program.c reco_bus)
 add_dependencies(test_node_program reco-shard)
