@@ -5,6 +5,7 @@
 #include "tools/measure.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,4 +151,17 @@ enum status measure_read_bandwidth(double *bytes_per_second, struct reason *why)
     size_t summed = words / count * count;
     *bytes_per_second = (double)(summed * sizeof(uint64_t)) / best;
     return STATUS_OK;
+}
+
+uint64_t measure_peak_bytes(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    char line[256];
+    uint64_t kib = 0;
+    while (file && kib == 0 && fgets(line, sizeof(line), file))
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtoull(line + 6, NULL, 10);
+    if (file)
+        (void)fclose(file);
+    return kib * 1024;
 }

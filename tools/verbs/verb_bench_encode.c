@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "proto/base/clock.h"
 #include "proto/base/cpu.h"
@@ -171,13 +170,6 @@ static enum status repeat(struct bench *bench, size_t batch, double *rate, struc
     return status;
 }
 
-static uint64_t peak_rss_bytes(void)
-{
-    struct rusage usage;
-    (void)getrusage(RUSAGE_SELF, &usage);
-    return (uint64_t)usage.ru_maxrss * 1024;
-}
-
 static uint64_t threads_of(const struct bench *bench)
 {
     uint64_t threads = bench->options->encode_threads;
@@ -217,7 +209,7 @@ static enum status show(struct bench *bench, size_t batch, const double *rates, 
     json_name(&writer, "device");
     json_put_cstr(&writer, clip_info(bench->clip)->device);
     json_name(&writer, "peak_rss_bytes");
-    json_put_uint(&writer, peak_rss_bytes());
+    json_put_uint(&writer, measure_peak_bytes());
     json_name(&writer, "first_answer_seconds");
     json_put_double(&writer, bench->first_answer_seconds);
     json_end_object(&writer);
@@ -365,7 +357,7 @@ static enum status run_batches(struct bench *bench, struct reason *why)
         output_table_end(&bench->table, 0);
         (void)printf("\nfirst answer after %.3f s, %s, %llu threads, at most %.0f MB\n",
                      bench->first_answer_seconds, clip_info(bench->clip)->device,
-                     (unsigned long long)threads_of(bench), (double)peak_rss_bytes() / 1e6);
+                     (unsigned long long)threads_of(bench), (double)measure_peak_bytes() / 1e6);
     }
     for (size_t i = 0; i < options->batches.count && !status && options->profile_operations; i++)
         status = profile(bench, (size_t)options->batches.items[i], why);

@@ -3,7 +3,6 @@
 
 #include <stddef.h>
 #include <stdio.h>
-#include <sys/resource.h>
 
 #include "proto/base/clock.h"
 #include "proto/base/cpu.h"
@@ -98,15 +97,14 @@ static uint64_t threads_of(const struct bench *bench)
 static enum status show(const struct bench *bench, const double *rates, size_t count, double median)
 {
     const struct options *options = bench->options;
-    struct rusage usage;
-    (void)getrusage(RUSAGE_SELF, &usage);
+    const uint64_t peak = measure_peak_bytes();
     if (!options->json) {
         (void)printf("%.2f steps a second (%.2f to %.2f), %.1f ms each; %llu pairs, %llu "
                      "neighbours, %llu dimensions, %llu threads, at most %.0f MB\n",
                      median, rates[0], rates[count - 1], 1000.0 / median,
                      (unsigned long long)options->train_pairs, (unsigned long long)options->k,
                      (unsigned long long)options->dimension, (unsigned long long)threads_of(bench),
-                     (double)usage.ru_maxrss / 1e3);
+                     (double)peak / 1e6);
         return STATUS_OK;
     }
     struct json_writer writer = {.failed = false};
@@ -130,7 +128,7 @@ static enum status show(const struct bench *bench, const double *rates, size_t c
     json_name(&writer, "loss");
     json_put_double(&writer, bench->result.loss);
     json_name(&writer, "peak_rss_bytes");
-    json_put_uint(&writer, (uint64_t)usage.ru_maxrss * 1024);
+    json_put_uint(&writer, peak);
     json_end_object(&writer);
     enum status status = answers_end_line(&writer);
     json_writer_deinit(&writer);
