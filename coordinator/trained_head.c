@@ -7,11 +7,21 @@
 #include <stdio.h>
 #include <string.h>
 
+static enum status open_file(const struct trained_head_params *params, const char *path,
+                             struct fusion_head **head, struct reason *why)
+{
+    struct reason inner = {.text = ""};
+    const enum status status = fusion_head_open(path, params->space, params->threads, head, &inner);
+    return status == STATUS_OK ? status
+                               : reason_set(why, status, "head", "'%s': %s%s%s", path, inner.field,
+                                            inner.field[0] ? ": " : "", inner.text);
+}
+
 // STATUS_OK with *head NULL when no file is there.
 static enum status open_if_there(const struct trained_head_params *params, const char *path,
                                  struct fusion_head **head, struct reason *why)
 {
-    const enum status status = fusion_head_open(path, params->space, params->threads, head, why);
+    const enum status status = open_file(params, path, head, why);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
@@ -22,7 +32,7 @@ enum status trained_head_open(const struct trained_head_params *params, struct f
 
     *head = NULL;
     if (params->file)
-        return fusion_head_open(params->file, params->space, params->threads, head, why);
+        return open_file(params, params->file, head, why);
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     if (params->model) {

@@ -138,14 +138,12 @@ static enum status open_head(struct eval *eval, struct reason *why)
         .space = eval->space,
         .threads = eval->threads,
     };
-    struct reason inner = {.text = ""};
-    enum status status = trained_head_open(&params, &eval->head, &inner);
+    enum status status = trained_head_open(&params, &eval->head, why);
     if (!status && eval->head && fusion_head_info(eval->head)->gate.bytes > 0)
         status = fusion_gates_open(fusion_head_info(eval->head)->gate, eval->dimension,
-                                   &eval->gates, &inner);
+                                   &eval->gates, why);
     if (status)
-        return reason_set(why, status, "--head", "%s%s%s", inner.field, inner.field[0] ? ": " : "",
-                          inner.text);
+        return status;
     if (eval->head && !has_mode(eval, FUSION_HEAD))
         eval->modes[eval->mode_count++] = FUSION_HEAD;
     if (eval->head || !has_mode(eval, FUSION_HEAD))

@@ -204,6 +204,7 @@ Test(head, one_of_another_space_stops_the_start)
         .data_directory = NULL, .clip = {.threads = 1}, .head = path};
     cr_expect(eq(int, coordinator_start(&params, &coordinator, &why), STATUS_FAILED_PRECONDITION));
     cr_expect(ne(ptr, strstr(why.text, "other:128"), NULL), "%s", why.text);
+    cr_expect(ne(ptr, strstr(why.text, path), NULL), "%s", why.text);
     const struct coordinator_params missing = {
         .data_directory = NULL, .clip = {.threads = 1}, .head = "/nowhere/head.safetensors"};
     cr_expect(eq(int, coordinator_start(&missing, &coordinator, &why), STATUS_NOT_FOUND));
