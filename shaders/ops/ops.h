@@ -174,7 +174,8 @@ enum status ops_gather(struct ops *ops, const struct ops_gather *args,
 
 // Exact search: the rows with the greatest inner products with each query, best first; of equal scores
 // the lower row is ahead, and one that is not a number is behind all others. Where there are fewer
-// rows, ids are UINT32_MAX and scores 0. The queries' columns are a multiple of 4.
+// rows, ids are UINT32_MAX and scores 0. The queries' columns are a multiple of 4. STATUS_UNAVAILABLE,
+// at the first search of a device, when it gives there what the CPU does not.
 enum status ops_score_topk(struct ops *ops, const struct ops_score_topk *args,
                            struct reason *why) MUST_CHECK;
 

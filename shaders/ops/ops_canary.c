@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proto/base/half.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "shaders/ops/ops_internal.h"
@@ -188,15 +189,71 @@ static void run_normalise(struct scene *scene)
     take(scene, rows);
 }
 
+// Whole numbers, whose sums are exact, so that every id must be the CPU's, also where scores are equal.
+static float whole(float number)
+{
+    return rintf(4 * number);
+}
+
+// Scores, then ids as shares of all rows; 1 where there was no row.
+static void take_found(struct scene *scene, struct ops_view scores, struct ops_view ids,
+                       uint32_t rows)
+{
+    size_t count = scores.rows * scores.columns;
+    scene->result_count = 2 * count;
+    scene->result = mem_alloc_array(scene->result_count, sizeof(scene->result[0]));
+    uint32_t *found = mem_alloc_array(count, sizeof(found[0]));
+    if (scene->status == STATUS_OK)
+        scene->status =
+            ops_download(scene->ops, scores.buffer, 0, scene->result, count, scene->why);
+    if (scene->status == STATUS_OK)
+        scene->status = ops_download(scene->ops, ids.buffer, 0, found, count, scene->why);
+    for (size_t i = 0; i < count; i++)
+        scene->result[count + i] = (float)(found[i] < rows ? found[i] : rows) / (float)rows;
+    mem_free(found);
+}
+
+static void run_search(struct scene *scene, uint32_t row_count, uint32_t k)
+{
+    enum { QUERIES = 17, DEPTH = 20 };
+    size_t count = (size_t)row_count * DEPTH;
+    float queries[QUERIES * DEPTH];
+    uint16_t *halves = mem_alloc_array(count, sizeof(halves[0]));
+    for (size_t i = 0; i < count; i++)
+        halves[i] = half_from_float(whole(scene->numbers[i]));
+    for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++)
+        queries[i] = whole(scene->numbers[count + i]);
+    const struct ops_score_topk args = {
+        .queries = put(scene, queries, QUERIES, DEPTH),
+        .rows = put(scene, halves, row_count, DEPTH / 2),
+        .ids = put(scene, NULL, QUERIES, k),
+        .scores = put(scene, NULL, QUERIES, k),
+    };
+    if (scene->status == STATUS_OK)
+        scene->status = ops_score_topk(scene->ops, &args, scene->why);
+    take_found(scene, args.scores, args.ids, row_count);
+    mem_free(halves);
+}
+
 // --- both, side by side
 
-enum trial_kind { PRODUCT, LAYERNORM, ATTENTION, TOKENS, PATCHIFY, PATCHES, GATHER, NORMALISE };
+enum trial_kind {
+    PRODUCT,
+    LAYERNORM,
+    ATTENTION,
+    TOKENS,
+    PATCHIFY,
+    PATCHES,
+    GATHER,
+    NORMALISE,
+    SEARCH,
+};
 
 struct trial {
     const char *name;
     enum trial_kind kind;
-    uint32_t number; // of the product, or dimension of the heads
-    uint32_t choice; // epilogue, or causal
+    uint32_t number; // of the product, dimension of the heads, or rows
+    uint32_t choice; // epilogue, causal, or k
 };
 
 static void run(struct scene *scene, const struct trial *trial)
@@ -225,6 +282,9 @@ static void run(struct scene *scene, const struct trial *trial)
         break;
     case NORMALISE:
         run_normalise(scene);
+        break;
+    case SEARCH:
+        run_search(scene, trial->number, trial->choice);
         break;
     }
     for (uint32_t i = 0; i < scene->count; i++)
@@ -400,14 +460,9 @@ static enum status try_products(struct canary *canary)
 }
 
 // What can be done in one way only.
-static enum status try_rest(const struct canary *canary)
+static enum status try_each(const struct canary *canary, const struct trial *trials, size_t count)
 {
-    static const struct trial trials[] = {
-        {"layernorm", LAYERNORM, 0, 0}, {"embed_tokens", TOKENS, 0, 0},
-        {"patchify", PATCHIFY, 0, 0},   {"embed_patches", PATCHES, 0, 0},
-        {"gather", GATHER, 0, 0},       {"normalise", NORMALISE, 0, 0},
-    };
-    for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
+    for (size_t i = 0; i < count; i++) {
         double error = 0;
         enum status status = try(canary, &trials[i], &error);
         if (status == STATUS_OK && !is_right(canary, error))
@@ -420,13 +475,18 @@ static enum status try_rest(const struct canary *canary)
 
 enum status ops_canary(struct ops *device, struct reason *why)
 {
+    static const struct trial rest[] = {
+        {"layernorm", LAYERNORM, 0, 0}, {"embed_tokens", TOKENS, 0, 0},
+        {"patchify", PATCHIFY, 0, 0},   {"embed_patches", PATCHES, 0, 0},
+        {"gather", GATHER, 0, 0},       {"normalise", NORMALISE, 0, 0},
+    };
     struct canary canary;
     struct reason inner = {.text = ""};
     enum status status = open_canary(&canary, device, &inner);
     if (status == STATUS_OK)
         status = try_products(&canary);
     if (status == STATUS_OK)
-        status = try_rest(&canary);
+        status = try_each(&canary, rest, sizeof(rest) / sizeof(rest[0]));
     return close_canary(&canary, status, why);
 }
 
@@ -441,6 +501,18 @@ enum status ops_canary_attention(struct ops *device, uint32_t dimension, struct 
     enum status status = open_canary(&canary, device, &inner);
     if (status == STATUS_OK)
         status = try_ways(&canary, OPS_WAYS_ATTENTION, trials, 2);
+    return close_canary(&canary, status, why);
+}
+
+enum status ops_canary_search(struct ops *device, struct reason *why)
+{
+    // Lists of either length; rows of three blocks, and fewer rows than are asked for.
+    static const struct trial trials[] = {{"search", SEARCH, 600, 10}, {"search", SEARCH, 30, 40}};
+    struct canary canary;
+    struct reason inner = {.text = ""};
+    enum status status = open_canary(&canary, device, &inner);
+    if (status == STATUS_OK)
+        status = try_each(&canary, trials, 2);
     return close_canary(&canary, status, why);
 }
 

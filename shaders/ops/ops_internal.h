@@ -73,7 +73,7 @@ double ops_profile_now(void); // seconds
 // What is known of a device.
 struct ops_verdict {
     uint32_t possible;              // bits of enum ops_way: those that the device has room for
-    uint32_t right;                 // bits of enum ops_way: those that gave what the CPU gives
+    uint32_t right;                 // those that gave what the CPU gives, and OPS_SEARCH
     uint32_t wrong;                 // those that did not, and are not used
     uint64_t heads[OPS_HEAD_WORDS]; // dimension d of heads: bit d - 1, whose attention was tried
 };
@@ -120,6 +120,8 @@ enum ops_way {
 #define OPS_WAYS_MATRIX (1u << OPS_WAY_PRODUCT_MATRIX | 1u << OPS_WAY_ATTENTION_MATRIX)
 // No way, but among the possible ones it says that all products have weights in half precision.
 #define OPS_HALF_WEIGHTS (1u << 31)
+// No way either: exact search was tried and is right, or is being tried.
+#define OPS_SEARCH (1u << 30)
 
 // From now on only these are taken, at least one of products and one of attention.
 void ops_vulkan_use(void *state, uint32_t ways);
@@ -139,13 +141,16 @@ void ops_cache_save(struct gpu *gpu, const struct ops_verdict *verdict);
 
 // --- ops_canary.c
 
-// Tries all operations but attention on the device and on the CPU, each way alone, and lets the
+// Tries all operations but attention and exact search on the device and on the CPU, each way alone, and lets the
 // device use those that are right. STATUS_UNAVAILABLE naming an operation that is wrong in all.
 enum status ops_canary(struct ops *device, struct reason *why) MUST_CHECK;
 
 // The same of attention with heads of this dimension.
 enum status ops_canary_attention(struct ops *device, uint32_t dimension,
                                  struct reason *why) MUST_CHECK;
+
+// The same of exact search. What is wrong is not used at this time, and tried again at the next.
+enum status ops_canary_search(struct ops *device, struct reason *why) MUST_CHECK;
 
 // The ways to take.
 uint32_t ops_verdict_ways(const struct ops_verdict *verdict);

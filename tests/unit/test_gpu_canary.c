@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a Vulkan device is compared with the CPU before it is used. What it does wrongly in one way is
-// done in another and named; what it does wrongly in all is an error that names it.
+// Goal: a Vulkan device is compared with the CPU before it is used, in exact search before the first one.
+// What it does wrongly in one way is done in another and named; what it does wrongly in all is an error
+// that names it.
 //
 // Method: the table of Vulkan's functions is patched so that the driver gets other kernels than ours,
 // which subtract where they should add, or leaves a dispatch out. The software device says that it is
@@ -304,6 +305,84 @@ Test(gpu_canary, each_operation_is_tried_and_each_trial_counts)
     ops_close(&ops);
     cr_expect(eq(u32, refused, dispatches)); // all of them were needed
     cr_expect(ge(u32, refused, 14));
+}
+
+// --- exact search
+
+static enum status search(struct ops *ops, struct reason *why)
+{
+    enum { ROWS = 3, DEPTH = 4, K = 2 };
+    static const float query[DEPTH] = {1, 2, 3, 4};
+    static const uint16_t one = 0x3c00; // as a half
+    const uint16_t rows[ROWS * DEPTH] = {[2] = one, [7] = one, [8] = one};
+    struct ops_buffer *buffers[4] = {NULL};
+    static const size_t counts[4] = {DEPTH, ROWS * DEPTH / 2, K, K};
+    for (size_t i = 0; i < 4; i++)
+        cr_assert(eq(int, ops_alloc(ops, counts[i], &buffers[i], NULL), STATUS_OK));
+    cr_assert(eq(int, ops_upload(ops, buffers[0], 0, query, counts[0], NULL), STATUS_OK));
+    cr_assert(eq(int, ops_upload(ops, buffers[1], 0, rows, counts[1], NULL), STATUS_OK));
+    const struct ops_score_topk args = {
+        .queries = {buffers[0], 0, 1, DEPTH},
+        .rows = {buffers[1], 0, ROWS, DEPTH / 2},
+        .ids = {buffers[2], 0, 1, K},
+        .scores = {buffers[3], 0, 1, K},
+    };
+    enum status status = ops_score_topk(ops, &args, why);
+    uint32_t ids[K] = {9, 9};
+    if (status == STATUS_OK)
+        cr_assert(eq(int, ops_download(ops, buffers[2], 0, ids, K, NULL), STATUS_OK));
+    cr_expect(status != STATUS_OK || (ids[0] == 1 && ids[1] == 0), "%u, %u", ids[0], ids[1]);
+    for (size_t i = 0; i < 4; i++)
+        ops_free(ops, &buffers[i]);
+    return status;
+}
+
+static void patch_all(struct gpu_api *api)
+{
+    patch_kernels(api);
+    patch_dispatch(api);
+}
+
+Test(gpu_canary, search_is_compared_before_it_is_used_and_found_right_only_once)
+{
+    enum { OF_SEARCH = 2, OF_TRIALS = 2 * OF_SEARCH };
+    struct ops *ops = NULL;
+    struct reason why = {.text = ""};
+    gpu_api_patch = patch_all;
+    left_out = 0;
+    memset(&spoil, 0, sizeof(spoil));
+    cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
+
+    // Each of the two kernels, in each of the two trials, is needed.
+    for (left_out = 1; left_out <= OF_TRIALS; left_out++) {
+        dispatches = 0;
+        cr_expect(eq(int, search(ops, &why), STATUS_UNAVAILABLE), "dispatch %u", left_out);
+        cr_expect(strstr(why.text, "search is wrong there") != NULL, "%s", why.text);
+    }
+    ops_close(&ops);
+
+    cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
+    spoil_kernel(KERNEL_SCORE_TOPK);
+    spoiled = 0;
+    cr_expect(eq(int, search(ops, &why), STATUS_UNAVAILABLE));
+    cr_expect(strstr(why.text, "search is wrong there") != NULL, "%s", why.text);
+    cr_expect(eq(u32, spoiled, 1));
+    ops_close(&ops);
+
+    for (uint32_t of_trials = OF_TRIALS;; of_trials = 0) {
+        memset(&spoil, 0, sizeof(spoil));
+        dispatches = 0;
+        left_out = 0;
+        cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
+        cr_expect(eq(u32, dispatches, 0), "the rest is known");
+        for (uint32_t i = 1; i <= 2; i++) {
+            cr_expect(eq(int, search(ops, &why), STATUS_OK), "%s", why.text);
+            cr_expect(eq(u32, dispatches, of_trials + i * OF_SEARCH));
+        }
+        ops_close(&ops);
+        if (of_trials == 0)
+            break;
+    }
 }
 
 // --- what is kept
