@@ -86,7 +86,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     // bench encode
     int what;               // 0 images, 1 texts
     const char *texts_file; // NULL: captions of its own
-    bool profile_operations;
+    bool profile_operations, count_operations;
     uint64_t encode_threads; // 0: as many as this process may use
     uint64_t chunk, seconds; // bench live
     uint64_t train_pairs;    // bench train

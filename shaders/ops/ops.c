@@ -141,6 +141,8 @@ enum status ops_upload(struct ops *ops, struct ops_buffer *buffer, size_t offset
     assert(ops);
     assert(buffer && holds(buffer, offset, count));
 
+    if (ops_profile_is_counting(ops->profile))
+        return STATUS_OK;
     return ops->backend->upload(ops->state, buffer->memory, offset, data, count, why);
 }
 
@@ -150,6 +152,8 @@ enum status ops_download(struct ops *ops, const struct ops_buffer *buffer, size_
     assert(ops);
     assert(buffer && holds(buffer, offset, count));
 
+    if (ops_profile_is_counting(ops->profile))
+        return STATUS_OK;
     return ops->backend->download(ops->state, buffer->memory, offset, data, count, why);
 }
 
@@ -200,29 +204,38 @@ uint32_t ops_matrix_columns(const struct ops_matrix *matrix)
 
 // --- operations
 
-// Around each operation: the clock, when a profile is on. What was put off before is no part of it.
-static enum status begin(struct ops *ops, double *begun, struct reason *why)
+// Before each operation: whether it is done. Starts the clock when a profile is on; what was put off before is
+// no part of it. One that counts only does nothing.
+static bool begin(struct ops *ops, double *begun, enum status *status, struct reason *why)
 {
     *begun = 0;
+    *status = STATUS_OK;
+    if (ops_profile_is_counting(ops->profile))
+        return false;
     if (!ops_profile_is_on(ops->profile))
-        return STATUS_OK;
-    enum status status = ops->backend->wait ? ops->backend->wait(ops->state, why) : STATUS_OK;
+        return true;
+    if (ops->backend->wait)
+        *status = ops->backend->wait(ops->state, why);
     if (ops_profile_is_of_device(ops->profile))
         (void)ops->backend->clock_take(ops->state);
     *begun = ops_profile_now();
-    return status;
+    return *status == STATUS_OK;
 }
 
+// Behind it.
 static enum status end(struct ops *ops, double begun, const struct ops_work *work,
                        enum status status, struct reason *why)
 {
+    double seconds = 0;
     if (!ops_profile_is_on(ops->profile) || status != STATUS_OK)
         return status;
-    if (ops->backend->wait)
-        status = ops->backend->wait(ops->state, why);
-    double seconds = ops_profile_now() - begun;
-    if (ops_profile_is_of_device(ops->profile))
-        seconds = ops->backend->clock_take(ops->state);
+    if (!ops_profile_is_counting(ops->profile)) {
+        if (ops->backend->wait)
+            status = ops->backend->wait(ops->state, why);
+        seconds = ops_profile_now() - begun;
+        if (ops_profile_is_of_device(ops->profile))
+            seconds = ops->backend->clock_take(ops->state);
+    }
     ops_profile_add(ops->profile, work, seconds);
     return status;
 }
@@ -280,8 +293,8 @@ enum status ops_product(struct ops *ops, const struct ops_matrix *matrix, struct
                  view_bytes(&target) * (matrix->epilogue == OPS_ADD ? 2 : 1),
     };
     double begun;
-    enum status status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    enum status status;
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->product(ops->state, matrix->prepared, &source, &target, why);
     return end(ops, begun, &work, status, why);
 }
@@ -303,8 +316,8 @@ enum status ops_layernorm(struct ops *ops, const struct ops_layernorm *args, str
         .bytes = 2 * view_bytes(&args->source),
     };
     double begun;
-    enum status status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    enum status status;
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->layernorm(ops->state, args, why);
     return end(ops, begun, &work, status, why);
 }
@@ -364,8 +377,7 @@ enum status ops_attention(struct ops *ops, const struct ops_attention *args, str
         .bytes = view_bytes(&args->source) + view_bytes(&args->target),
     };
     double begun;
-    status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->attention(ops->state, args, why);
     return end(ops, begun, &work, status, why);
 }
@@ -388,8 +400,8 @@ enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *arg
         .bytes = 3 * view_bytes(&args->target),
     };
     double begun;
-    enum status status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    enum status status;
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->embed_tokens(ops->state, args, why);
     return end(ops, begun, &work, status, why);
 }
@@ -413,8 +425,8 @@ enum status ops_patchify(struct ops *ops, const struct ops_patchify *args, struc
         .bytes = 2 * view_bytes(&args->target),
     };
     double begun;
-    enum status status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    enum status status;
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->patchify(ops->state, args, why);
     return end(ops, begun, &work, status, why);
 }
@@ -440,8 +452,8 @@ enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *a
         .bytes = 3 * view_bytes(&args->target),
     };
     double begun;
-    enum status status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    enum status status;
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->embed_patches(ops->state, args, why);
     return end(ops, begun, &work, status, why);
 }
@@ -462,8 +474,8 @@ enum status ops_gather(struct ops *ops, const struct ops_gather *args, struct re
         .bytes = 2 * view_bytes(&args->target),
     };
     double begun;
-    enum status status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    enum status status;
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->gather(ops->state, args, why);
     return end(ops, begun, &work, status, why);
 }
@@ -510,8 +522,7 @@ enum status ops_score_topk(struct ops *ops, const struct ops_score_topk *args, s
         .bytes = view_bytes(&args->queries) + view_bytes(&args->rows),
     };
     double begun;
-    status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->score_topk(ops->state, args, why);
     return end(ops, begun, &work, status, why);
 }
@@ -530,8 +541,8 @@ enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *
         .bytes = 2 * view_bytes(&rows),
     };
     double begun;
-    enum status status = begin(ops, &begun, why);
-    if (status == STATUS_OK)
+    enum status status;
+    if (begin(ops, &begun, &status, why))
         status = ops->backend->normalise(ops->state, &rows, why);
     return end(ops, begun, &work, status, why);
 }

@@ -64,6 +64,7 @@ struct ops_work {
 struct ops_profile; // counts, ops_profile.c
 void ops_profile_destroy(struct ops_profile **profile);
 bool ops_profile_is_on(const struct ops_profile *profile);        // NULL is off
+bool ops_profile_is_counting(const struct ops_profile *profile);  // it is on, and nothing is done
 bool ops_profile_is_of_device(const struct ops_profile *profile); // it is on, by the device's clock
 void ops_profile_add(struct ops_profile *profile, const struct ops_work *work, double seconds);
 double ops_profile_now(void); // seconds

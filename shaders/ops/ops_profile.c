@@ -11,7 +11,8 @@
 
 struct ops_profile {
     bool on;
-    bool of_device; // the clock
+    bool is_counting; // only
+    bool of_device;   // the clock
     size_t count;
     struct ops_profile_row row[OPS_PROFILE_ROWS_MAX];
 };
@@ -27,9 +28,22 @@ void ops_profile(struct ops *ops, bool on)
     if (on)
         ops->profile->count = 0;
     ops->profile->on = on;
+    ops->profile->is_counting = false;
     bool of_device = ops->backend->clock && ops->backend->clock(ops->state, on);
     if (on)
         ops->profile->of_device = of_device;
+}
+
+void ops_profile_count(struct ops *ops, bool on)
+{
+    ops_profile(ops, on);
+    if (ops->profile)
+        ops->profile->is_counting = on;
+}
+
+bool ops_profile_is_counting(const struct ops_profile *profile)
+{
+    return ops_profile_is_on(profile) && profile->is_counting;
 }
 
 bool ops_profile_is_of_device(const struct ops_profile *profile)

@@ -31,6 +31,9 @@ struct ops_profile_row {
 // Begins to count from zero, or ends to (`on` false); what was counted can be read until the next begin.
 void ops_profile(struct ops *ops, bool on);
 
+// The same without doing any of it: operations, uploads and downloads return at once, and seconds are 0.
+void ops_profile_count(struct ops *ops, bool on);
+
 // Points *rows at what was counted, in the order of their first calls, and returns their number. They belong to the ops.
 size_t ops_profile_rows(const struct ops *ops, const struct ops_profile_row **rows);
 

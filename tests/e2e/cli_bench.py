@@ -12,10 +12,13 @@ import json
 import operator
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import cli
 from cli import IMAGES, Case
+
+ROOFLINE = Path(__file__).resolve().parents[2] / "tools" / "bench" / "roofline.py"
 
 
 def write_ids(path, rows):
@@ -46,6 +49,29 @@ class Bench(Case):
                 self.assertLess(line["peak_share"], 1.5, line)  # what else runs may lower the measured peak
         self.assertIn("per second", self.run_ok("bench", "encode", IMAGES[0], "--batch", "2", "--repetitions",
                                                 "1").stdout)
+
+    def test_encode_counts_the_operations_that_it_would_do(self):
+        for what in ("image", "text"):
+            asked = ("bench", "encode", "--what", what, "--threads", "1", "--repetitions", "1", "--batch")
+            counted = self.lines(*asked, "1,4", "--operations")
+            self.assertEqual({(line["bench"], line["what"]) for line in counted}, {("count", what)})
+            done = [line for line in self.lines(*asked, "4", "--profile") if line["bench"] == "operation"]
+            rows = [(line["operation"], line["rows"]) for line in counted if line["batch"] == 4]
+            self.assertEqual(rows, [(line["operation"], line["rows"]) for line in done])
+            one = {line["operation"]: line for line in counted if line["batch"] == 1}
+            for line in counted:
+                if line["batch"] == 4 and line["operation"].startswith("product") and what == "image":
+                    self.assertAlmostEqual(line["flops"], 4 * one[line["operation"]]["flops"])
+            # Per call the same as what was done, however many batches that were.
+            for line, other in zip([line for line in counted if line["batch"] == 4], done):
+                self.assertAlmostEqual(line["flops"] / line["calls"] / 1e9,
+                                       other["gflops"] * other["seconds"] / other["calls"], places=6)
+        shown = self.run_ok("bench", "encode", "--batch", "2", "--operations").stdout
+        self.assertIn("GFLOP", shown)
+        self.refused(1, "goes with neither", "bench", "encode", "--operations", "--profile")
+        on_paper = subprocess.run([sys.executable, ROOFLINE, "-"], input="\n".join(map(json.dumps, counted)),
+                                  capture_output=True, text=True, check=True)
+        self.assertIn("| 4 texts | **all** | ", on_paper.stdout)
 
     def test_encode_reads_texts_and_takes_turns(self):
         texts = Path(self.data) / "texts.txt"

@@ -2,89 +2,153 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the operations of a batch would take on a large GPU, on paper.
 
-usage: roofline.py [--bandwidth GB/s] [--product TFLOP/s] [--attention TFLOP/s] [--plain TFLOP/s]
+usage: roofline.py RECO [--bandwidth GB/s] [--product TFLOP/s] [--attention TFLOP/s] [--plain TFLOP/s] [--weights BYTES]
+       roofline.py - < LINES        lines of `reco bench encode --operations --json`, of models of your own
 
-Goes through the operations that shaders/models issues for a batch, in their order, and counts for
-each what it must compute and move: weights in half precision, everything else in single, each
-buffer once. An operation takes the longer of the two. The defaults are the rates to be reached on an
-H200: 350 of its 990 TFLOP/s by matrix units in products, a quarter of that in attention, half of its 67 in
-plain arithmetic, 70 % of its 4.8 TB/s. Nothing is measured.
+The operations are those that RECO, the program, records for a batch (`reco bench encode --operations`): of B/32, B/16 and
+L/14 in models whose weights are all zero, since nothing is computed. They say what they compute and move, each operand
+once. An operation takes the longer of the two. Weights are in half precision there, unless --weights is 4. The default
+rates are those to be reached on an H200: 350 of its 990 TFLOP/s by matrix units in products, a quarter of that in
+attention, half of its 67 in plain arithmetic, 70 % of its 4.8 TB/s. Nothing is measured.
 """
 import argparse
+import gzip
+import json
+import math
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
 
-# name, batch, tokens of an item, width, layers, heads, mlp, dimension, depth of the patches (0: text)
-MODELS = [
-    ("ViT-B/32 pictures", 1024, 50, 768, 12, 12, 3072, 512, 3072),
-    ("ViT-B/32 pictures", 1, 50, 768, 12, 12, 3072, 512, 3072),
-    ("ViT-B/32 texts of 77", 1024, 77, 512, 12, 8, 2048, 512, 0),
-    ("ViT-B/32 texts of 9", 1024, 9, 512, 12, 8, 2048, 512, 0),
-    ("ViT-L/14 pictures", 256, 257, 1024, 24, 16, 4096, 768, 588),
-]
+sys.dont_write_bytecode = True
+from peers_encode import GOLDEN, make_config  # pylint: disable=wrong-import-position
+
+OPERATION = re.compile(r"([a-z ]+) (\d+)(?: x (\d+))?(?:, .*)?")
+LONG = "a " * 75  # 77 tokens with both ends
+# model, name, what, items, the text in each item
+BATCHES = (
+    ("b32", "ViT-B/32 pictures", "image", 60, None), ("b32", "ViT-B/32 picture", "image", 1, None),
+    ("b32", "captions of B/32 and B/16", "text", 64, None), ("b32", "texts of 77 of B/32 and B/16", "text", 52, LONG),
+    ("b16", "ViT-B/16 pictures", "image", 60, None),
+    ("l14", "ViT-L/14 pictures", "image", 60, None), ("l14", "captions of L/14", "text", 64, None),
+)
 
 
-def product(rows, columns, depth, added=False):
-    moved = rows * depth * 4 + columns * depth * 2 + rows * columns * 4 * (2 if added else 1)
-    return ("product", 2 * rows * columns * depth, moved)
+# --- models without weights
+
+def layers(prefix, about):
+    width, mlp = about["hidden_size"], about["intermediate_size"]
+    for number in range(about["num_hidden_layers"]):
+        name = f"{prefix}.encoder.layers.{number}."
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield name + "self_attn." + part, [width, width]
+        yield name + "mlp.fc1", [mlp, width]
+        yield name + "mlp.fc2", [width, mlp]
+        yield name + "layer_norm1", [width]
+        yield name + "layer_norm2", [width]
 
 
-def rows_moved(name, rows, width, times, flops=1):
-    return (name, flops * rows * width, rows * width * 4 * times)
+def tensors(config):
+    text, vision, dimension = config["text_config"], config["vision_config"], config["projection_dim"]
+    wide, seen, patch = text["hidden_size"], vision["hidden_size"], vision["patch_size"]
+    for name, shape in (*layers("text_model", text), *layers("vision_model", vision),
+                        ("text_model.final_layer_norm", [wide]), ("vision_model.pre_layrnorm", [seen]),
+                        ("vision_model.post_layernorm", [seen])):
+        yield name + ".weight", shape
+        yield name + ".bias", shape[:1]
+    yield "text_model.embeddings.token_embedding.weight", [text["vocab_size"], wide]
+    yield "text_model.embeddings.position_embedding.weight", [text["max_position_embeddings"], wide]
+    yield "vision_model.embeddings.class_embedding", [seen]
+    yield "vision_model.embeddings.patch_embedding.weight", [seen, 3, patch, patch]
+    yield "vision_model.embeddings.position_embedding.weight", [(vision["image_size"] // patch) ** 2 + 1, seen]
+    yield "text_projection.weight", [dimension, wide]
+    yield "visual_projection.weight", [dimension, seen]
+    yield "logit_scale", []
 
 
-def operations(batch, tokens, width, layers, heads, mlp, dimension, patch_depth):
-    """(kind, floating point operations, bytes) of each operation of a batch."""
-    rows = batch * tokens
-    if patch_depth:
-        patches = batch * (tokens - 1)
-        yield rows_moved("patchify", patches, patch_depth, 2, 0)
-        yield product(patches, width, patch_depth)
-        yield rows_moved("embed_patches", rows, width, 2)
-        yield rows_moved("layernorm", rows, width, 2, 8)
-    else:
-        yield rows_moved("embed_tokens", rows, width, 2)
-    for layer in range(layers):
-        yield rows_moved("layernorm", rows, width, 2, 8)
-        yield product(rows, 3 * width, width)
-        seen = tokens if patch_depth else (tokens + 1) / 2
-        yield ("attention", 4 * rows * seen * width + 5 * rows * seen * heads, rows * width * 4 * 4)
-        if layer == layers - 1:  # only the rows that are read out go on
-            yield rows_moved("gather", batch, width, 2, 0)
-            yield rows_moved("gather", batch, width, 2, 0)
-            rows = batch
-        yield product(rows, width, width, True)
-        yield rows_moved("layernorm", rows, width, 2, 8)
-        yield product(rows, mlp, width)
-        yield product(rows, width, mlp, True)
-    yield rows_moved("layernorm", rows, width, 2, 8)
-    yield product(rows, dimension, width)
-    yield rows_moved("normalise", rows, dimension, 2, 3)
+def make_model(folder, shape):
+    """A directory that takes next to no room: the numbers of its weights are a hole of the file."""
+    config, at, header = make_config(shape), 0, {}
+    for name, sizes in tensors(config):
+        end = at + 4 * math.prod(sizes)
+        header[name] = {"dtype": "F32", "shape": sizes, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + at)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    third = [1 / 3] * 3
+    (folder / "preprocessor_config.json").write_text(json.dumps({
+        "size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, "resample": 3, "image_mean": third,
+        "image_std": third}), encoding="utf-8")
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_bytes(gzip.decompress((GOLDEN / "vocab_full" / (name + ".gz")).read_bytes()))
+
+
+def record(reco, top):
+    """(name of a batch, lines of its operations) of each of BATCHES."""
+    for shape, name, what, items, text in BATCHES:
+        folder = top / shape
+        if not folder.exists():
+            folder.mkdir()
+            make_model(folder, shape)
+        asked = [reco, "bench", "encode", "--model", folder, "--what", what, "--batch", str(items), "--operations", "--json"]
+        if text:
+            (top / "texts").write_text(text + "\n", encoding="utf-8")
+            asked += ["--texts", top / "texts"]
+        done = subprocess.run(asked, stdout=subprocess.PIPE, check=True)
+        yield f"{items} {name}", [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def read(file):
+    """The same of lines that somebody else recorded."""
+    batches = {}
+    for line in map(json.loads, file):
+        batches.setdefault((line["batch"], line["what"]), []).append(line)
+    for (items, what), lines in batches.items():
+        yield f"{items} {what}{'s' if items > 1 else ''}", lines
+
+
+# --- the table
+
+def show(name, lines, rates):
+    sums = {}
+    for line in lines:
+        kind, columns, depth = OPERATION.fullmatch(line["operation"]).groups()
+        moved = line["bytes"]
+        if depth:  # recorded with weights of four bytes
+            moved -= (4 - rates.weights) * int(columns) * int(depth) * line["calls"]
+        compute = line["flops"] / vars(rates).get(kind, rates.plain) / 1e9
+        memory = moved / rates.bandwidth / 1e6
+        entry = sums.setdefault(kind, [0, 0, 0, 0, 0])
+        for i, value in enumerate((line["calls"], line["flops"], moved, max(compute, memory), compute - memory)):
+            entry[i] += value
+    calls, flops, moved, ms = (sum(entry[i] for entry in sums.values()) for i in range(4))
+    for kind, entry in sorted(sums.items(), key=lambda item: -item[1][3]):
+        if entry[3] >= ms / 100:
+            print(f"| {name} | {kind} | {entry[0]} | {entry[1] / 1e9:.4g} | {entry[2] / 1e9:.3g} | {entry[1] / entry[2]:.3g} "
+                  f"| {entry[3]:.3g} | {'arithmetic' if entry[4] > 0 else 'memory'} |")
+    print(f"| {name} | **all** | {calls} | {flops / 1e9:.4g} | {moved / 1e9:.3g} | {flops / moved:.3g} | **{ms:.3g}** "
+          f"| {lines[0]['batch'] / ms * 1e3:,.0f} a second |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reco", help="the program, or - for lines on stdin")
     parser.add_argument("--bandwidth", type=float, default=0.7 * 4800, help="GB/s")
     parser.add_argument("--product", type=float, default=350, help="TFLOP/s")
     parser.add_argument("--attention", type=float, default=350 / 4, help="TFLOP/s")
     parser.add_argument("--plain", type=float, default=67 / 2, help="TFLOP/s of the rest")
-    arguments = parser.parse_args()
+    parser.add_argument("--weights", type=int, default=2, choices=(2, 4), help="bytes of a number of theirs")
+    rates = parser.parse_args()
 
     print("| batch | operation | calls | GFLOP | GB | FLOP/byte | ms | bound by |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, batch, *shape in MODELS:
-        sums = {}
-        for kind, flops, moved in operations(batch, *shape):
-            rate = vars(arguments).get(kind, arguments.plain)
-            compute = flops / rate / 1e9
-            memory = moved / arguments.bandwidth / 1e6
-            entry = sums.setdefault(kind, [0, 0, 0, 0, 0])
-            for i, value in enumerate((1, flops, moved, max(compute, memory), compute - memory)):
-                entry[i] += value
-        total = [sum(entry[i] for entry in sums.values()) for i in range(4)]
-        for kind, (calls, flops, moved, ms, more) in sorted(sums.items(), key=lambda item: -item[1][3]):
-            print(f"| {batch} {name} | {kind} | {calls} | {flops / 1e9:.4g} | {moved / 1e9:.3g} | {flops / moved:.3g} "
-                  f"| {ms:.3g} | {'arithmetic' if more > 0 else 'memory'} |")
-        print(f"| {batch} {name} | **all** | {total[0]} | {total[1] / 1e9:.4g} | {total[2] / 1e9:.3g} | {total[1] / total[2]:.3g} "
-              f"| **{total[3]:.3g}** | {batch / total[3] * 1e3:,.0f} a second |")
+    with tempfile.TemporaryDirectory() as top:
+        for name, lines in read(sys.stdin) if rates.reco == "-" else record(rates.reco, pathlib.Path(top)):
+            show(name, lines, rates)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ static enum status start(struct bench *bench, struct reason *why)
     enum status status = clip_open(&params, &bench->clip, why);
     if (status)
         return status;
+    ops_profile_count(clip_ops(bench->clip), options->count_operations);
     const struct clip_info *info = clip_info(bench->clip);
     size_t floats = (size_t)3 * info->image_size * info->image_size;
     bench->embeddings = mem_alloc_array(bench->batch_max * info->dimension, sizeof(float));
@@ -147,7 +148,7 @@ static enum status start(struct bench *bench, struct reason *why)
     if (!status)
         status = encode(bench, 1, why);
     bench->first_answer_seconds = (double)(clock_now_us() - bench->begun_us) / 1e6;
-    if (!status && options->what == 0)
+    if (!status && options->what == 0 && !options->count_operations)
         status = load_pictures(bench, why);
     return status;
 }
@@ -321,6 +322,78 @@ static enum status profile(struct bench *bench, size_t batch, struct reason *why
     return status ? reason_set(why, status, NULL, "stdout cannot be written") : STATUS_OK;
 }
 
+// --- what a batch is made of
+
+static enum status show_count(struct bench *bench, struct output_table *table, size_t batch,
+                              const struct ops_profile_row *row)
+{
+    double rows = (double)row->rows / (double)row->calls;
+    if (!bench->options->json) {
+        output_cell(table, "%s", row->name);
+        output_cell(table, "%llu", (unsigned long long)row->calls);
+        output_cell(table, "%.0f", rows);
+        output_cell(table, "%.4g", row->operations / 1e9);
+        output_cell(table, "%.4g", row->bytes / 1e6);
+        return STATUS_OK;
+    }
+    struct json_writer writer = {.failed = false};
+    json_begin_object(&writer);
+    json_name(&writer, "bench");
+    json_put_cstr(&writer, "count");
+    json_name(&writer, "what");
+    json_put_cstr(&writer, bench->options->what == 1 ? "text" : "image");
+    json_name(&writer, "batch");
+    json_put_uint(&writer, batch);
+    json_name(&writer, "operation");
+    json_put_cstr(&writer, row->name);
+    json_name(&writer, "calls");
+    json_put_uint(&writer, row->calls);
+    json_name(&writer, "rows");
+    json_put_double(&writer, rows);
+    json_name(&writer, "flops");
+    json_put_uint(&writer, (uint64_t)row->operations);
+    json_name(&writer, "bytes");
+    json_put_uint(&writer, (uint64_t)row->bytes);
+    json_end_object(&writer);
+    enum status status = answers_end_line(&writer);
+    json_writer_deinit(&writer);
+    return status;
+}
+
+// The operations of one batch, none of which is done.
+static enum status count(struct bench *bench, size_t batch, struct reason *why)
+{
+    static const char *const header[] = {"operation", ">calls", ">rows", ">GFLOP", ">MB"};
+    struct ops *ops = clip_ops(bench->clip);
+    ops_profile_count(ops, true);
+    enum status status = encode(bench, batch, why);
+    ops_profile_count(ops, false);
+    if (status)
+        return status;
+
+    const struct ops_profile_row *rows = NULL;
+    size_t row_count = ops_profile_rows(ops, &rows);
+    struct output_table table = {0};
+    if (!bench->options->json) {
+        (void)printf("batch %zu\n", batch);
+        output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
+    }
+    for (size_t i = 0; i < row_count && !status; i++)
+        status = show_count(bench, &table, batch, &rows[i]);
+    if (!bench->options->json)
+        output_table_end(&table, 0);
+    return status ? reason_set(why, status, NULL, "stdout cannot be written") : STATUS_OK;
+}
+
+static enum status count_batches(struct bench *bench, struct reason *why)
+{
+    const struct options *options = bench->options;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < options->batches.count && !status; i++)
+        status = count(bench, (size_t)options->batches.items[i], why);
+    return status;
+}
+
 // --- the command line
 
 // Lines with a batch each, answered by a measurement: so that another program can take turns.
@@ -372,13 +445,20 @@ static int run_bench_encode(const struct options *options)
         if ((size_t)options->batches.items[i] > bench.batch_max)
             bench.batch_max = (size_t)options->batches.items[i];
     }
-    enum status status = start(&bench, &why);
+    enum status status = STATUS_OK;
+    if (options->count_operations && (options->profile_operations || options->rounds))
+        status = reason_set(&why, STATUS_INVALID, "--operations",
+                            "goes with neither --profile nor --rounds: nothing is measured");
+    if (!status)
+        status = start(&bench, &why);
     // A line that says the model answers; then turns are taken.
     if (!status && options->rounds)
         status = bench_batch(&bench, 1, 1, &why);
     if (!status && options->rounds)
         (void)fflush(stdout);
-    if (!status)
+    if (!status && options->count_operations)
+        status = count_batches(&bench, &why);
+    else if (!status)
         status = options->rounds ? run_rounds(&bench, &why) : run_batches(&bench, &why);
     if (status)
         output_error(NULL, &why);
@@ -433,6 +513,10 @@ static const struct args_flag bench_flags[] = {
      .kind = ARGS_SWITCH,
      .help = "also where the time goes: rates, shares, and how near to the peak",
      .offset = offsetof(struct options, profile_operations)},
+    {.name = "--operations",
+     .kind = ARGS_SWITCH,
+     .help = "instead: what a batch is made of; nothing is computed",
+     .offset = offsetof(struct options, count_operations)},
     {.name = "--rounds",
      .kind = ARGS_SWITCH,
      .help = "reads batches from stdin, line by line",
@@ -454,13 +538,19 @@ const struct verb verb_bench_encode = {
              "of what independent multiply-adds reach on all threads, measured in the same\n"
              "process. A Vulkan device's own clock measures its operations; where its queue has\n"
              "none the host's does, with what submitting and waiting take.\n\n"
+             "With --operations nothing is measured: each kind of operation of a batch has a row\n"
+             "with its calls, their rows on average, and what all of them compute and move.\n\n"
              "With --rounds each line of stdin, a batch, is measured once and answered, after a\n"
              "first line for a batch of 1; so another program can take turns with it.\n\n"
              "JSON line for each batch: {\"bench\",\"what\",\"items_per_second\",\"slowest\",\n"
              "\"fastest\",\"batch\",\"threads\",\"device\",\"peak_rss_bytes\",\n"
              "\"first_answer_seconds\"}; for each operation: {\"bench\":\"operation\",\n"
              "\"operation\",\"calls\",\"rows\",\"seconds\",\"share\",\"gflops\",\n"
-             "\"gbytes_per_second\",\"clock\"}, on the CPU also \"peak_share\", \"peak_gflops\"",
+             "\"gbytes_per_second\",\"clock\"}, on the CPU also \"peak_share\", \"peak_gflops\"; "
+             "with\n"
+             "--operations: "
+             "{\"bench\":\"count\",\"what\",\"batch\",\"operation\",\"calls\",\"rows\",\n"
+             "\"flops\",\"bytes\"}",
          .items_max = SIZE_MAX,
          .groups = {bench_flags, options_model, options_common}},
     .chapter = "measuring",
