@@ -19,7 +19,7 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-#define ARGS_GROUPS_MAX 12  // groups of flags of one verb
+#define ARGS_GROUPS_MAX 16  // groups of flags of one verb
 #define ARGS_NUMBERS_MAX 16 // numbers in one comma list
 
 // Texts in the order they were given; they point into argv.

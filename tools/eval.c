@@ -154,7 +154,7 @@ static enum status open_head(struct eval *eval, struct reason *why)
                       eval->model);
 }
 
-int eval_begin(struct eval *eval, const struct options *options)
+int eval_begin(struct eval *eval, const struct options *options, bool brings_memory)
 {
     assert(eval && options);
 
@@ -167,7 +167,7 @@ int eval_begin(struct eval *eval, const struct options *options)
         output_error(NULL, &why);
         return VERBS_USAGE;
     }
-    const bool plain = eval->mode_count == 1;
+    const bool plain = eval->mode_count == 1 || brings_memory;
     const int exit_status =
         memories_open_client(options, plain ? CLIENT_ENCODER : CLIENT_READ, &eval->client);
     if (exit_status)
@@ -263,6 +263,7 @@ enum status eval_side_refine(struct eval_side *side, const struct eval *eval, st
     const struct eval_refine refine = {
         .memory = &eval->memory,
         .payload = how.payload,
+        .itself = how.itself,
         .queries = side->queries,
         .hits = side->hits,
         .found = side->found,

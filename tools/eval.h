@@ -45,9 +45,9 @@ struct eval {
     struct eval_memory memory;  // empty when only plain CLIP is asked for
 };
 
-// Reads --modes, opens the client, and reads model, memory and head. Errors are told on stderr; returns VERBS_DONE
+// Reads --modes, opens the client, and reads model, head and, unless `brings_memory`, the memory. Errors are told on stderr; returns VERBS_DONE
 // or the exit status. Whatever comes, *eval is ended with eval_end().
-int eval_begin(struct eval *eval, const struct options *options);
+int eval_begin(struct eval *eval, const struct options *options, bool brings_memory);
 void eval_end(struct eval *eval);
 
 // The word for a mode.
@@ -74,12 +74,13 @@ struct eval_side {
 enum status eval_side_search(struct eval_side *side, const struct eval *eval, enum modality over,
                              uint32_t k, struct reason *why) MUST_CHECK;
 
-// Points *out at the queries refined in `mode` with k neighbours, whose `payload` side is mixed in; at the queries
-// themselves for plain CLIP. Valid until the next call. As eval_refine().
+// Points *out at the queries refined in `mode` with k neighbours, whose `payload` side is mixed in, or the query
+// `itself` as the one neighbour; at the queries themselves for plain CLIP. Valid until the next call. As eval_refine().
 struct eval_how {
     enum fusion_mode mode;
     uint32_t k;
     enum modality payload;
+    bool itself;
 };
 enum status eval_side_refine(struct eval_side *side, const struct eval *eval, struct eval_how how,
                              const float **out, struct reason *why) MUST_CHECK;

@@ -147,6 +147,7 @@ void eval_memory_deinit(struct eval_memory *memory)
     mem_free(memory->slots);
     mem_free(memory->live);
     mem_free(memory->texts_kept);
+    mem_free(memory->labels);
     *memory = (struct eval_memory){.count = 0};
 }
 
@@ -213,6 +214,30 @@ enum status eval_memory_choose(struct eval_memory *memory, uint32_t count, uint6
     memory->live_count = count;
     mem_free(order);
     return STATUS_OK;
+}
+
+enum status eval_memory_choose_shots(struct eval_memory *memory, uint32_t label_count,
+                                     uint32_t shots, uint64_t seed)
+{
+    assert(memory && memory->labels);
+
+    uint32_t *order = make_order(memory->count, seed);
+    uint32_t *taken = mem_alloc_array(label_count, sizeof(*taken));
+    const bool fits = order != NULL;
+    if (fits) {
+        memset(memory->live, 0, ((size_t)memory->room / 64 + 1) * sizeof(memory->live[0]));
+        memory->live_count = 0;
+    }
+    for (uint32_t i = 0; i < memory->count && fits; i++) {
+        const uint32_t slot = order[i];
+        if (taken[memory->labels[slot]]++ >= shots)
+            continue;
+        memory->live[slot / 64] |= UINT64_C(1) << (slot % 64);
+        memory->live_count++;
+    }
+    mem_free(order);
+    mem_free(taken);
+    return fits ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 // --- searching

@@ -34,6 +34,7 @@ struct eval_memory {
     uint64_t *live;          // a bit for each: whether it may be found
     uint32_t live_count;
     uint16_t *texts_kept; // [count][dimension], while captions are exchanged; else NULL
+    uint32_t *labels;     // [count], of a memory of labelled pictures; else NULL
 };
 
 // Reads all records that are shown. STATUS_NOT_FOUND when there is none, STATUS_NO_MEMORY; else as Export fails.
@@ -54,6 +55,11 @@ enum status eval_memory_exchange(struct eval_memory *memory, uint32_t exchanged,
 // Leaves `count` records to be found; a smaller number leaves a part of the same ones. STATUS_NO_MEMORY.
 enum status eval_memory_choose(struct eval_memory *memory, uint32_t count,
                                uint64_t seed) MUST_CHECK;
+
+// Leaves of each label as many records to be found as there are, at most `shots`; fewer are a part of more. The memory
+// has labels. STATUS_NO_MEMORY.
+enum status eval_memory_choose_shots(struct eval_memory *memory, uint32_t label_count,
+                                     uint32_t shots, uint64_t seed) MUST_CHECK;
 
 struct eval_hit {
     uint32_t slot;

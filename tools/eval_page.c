@@ -25,6 +25,12 @@ void eval_page_put(struct eval_page *page, const char *format, ...)
     append(page, text, (size_t)bytes);
 }
 
+void eval_page_join(struct eval_page *page, const struct eval_page *other)
+{
+    append(page, other->out.data, other->out.count);
+    page->failed |= other->failed;
+}
+
 static const char *escape_of(char c)
 {
     switch (c) {

@@ -23,6 +23,9 @@ void eval_page_put(struct eval_page *page, const char *format, ...) PRINTF_LIKE(
 // A text of others: markup in it is escaped, control characters and broken UTF-8 become U+FFFD.
 void eval_page_text(struct eval_page *page, struct text text);
 
+// All of another page behind this one.
+void eval_page_join(struct eval_page *page, const struct eval_page *other);
+
 // A PNG as the value of src.
 void eval_page_png(struct eval_page *page, struct bytes png);
 

@@ -32,15 +32,20 @@ struct refining {
     atomic_bool has_failed;
 };
 
-static void choose(const struct refining *refining, struct room *room, size_t query, size_t row)
+// Writes the neighbours of a query to `hits`; returns how many.
+static uint32_t list_hits(const struct refining *refining, size_t query, struct fuser_hit *hits,
+                          float *payload)
 {
     const struct eval_refine *refine = refining->refine;
     const struct eval_memory *memory = refine->memory;
+    if (refine->itself) {
+        const float *own = refine->queries + query * memory->dimension;
+        hits[0] = (struct fuser_hit){.score = 1, .pair_score = 1, .payload = own};
+        return 1;
+    }
     const struct eval_hit *found = refine->hits + query * refine->width;
     const uint32_t count =
         refine->found[query] < refining->width ? refine->found[query] : refining->width;
-    struct fuser_hit *hits = room->hits + row * refining->width;
-    float *payload = room->payload + row * refining->width * memory->dimension;
     for (uint32_t i = 0; i < count; i++) {
         float *values = payload + (size_t)i * memory->dimension;
         half_to_floats(memory->rows[refine->payload] + (size_t)found[i].slot * memory->dimension,
@@ -52,7 +57,17 @@ static void choose(const struct refining *refining, struct room *room, size_t qu
             .payload = values,
         };
     }
-    const size_t at = query * memory->dimension;
+    return count;
+}
+
+static void choose(const struct refining *refining, struct room *room, size_t query, size_t row)
+{
+    const struct eval_refine *refine = refining->refine;
+    const uint32_t dimension = refine->memory->dimension;
+    struct fuser_hit *hits = room->hits + row * refining->width;
+    const uint32_t count =
+        list_hits(refining, query, hits, room->payload + row * refining->width * dimension);
+    const size_t at = query * dimension;
     room->rows[row] = (struct fuser_row){
         .query = refine->queries + at,
         .hits = hits,

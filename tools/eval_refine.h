@@ -7,6 +7,7 @@
 #ifndef RECO_TOOLS_EVAL_REFINE_H
 #define RECO_TOOLS_EVAL_REFINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@
 struct eval_refine {
     const struct eval_memory *memory;
     enum modality payload; // the side whose rows are mixed in
+    bool itself;           // the query is its one neighbour, of score 1, whatever was found
     const float *queries;  // [count][dimension]
     const struct eval_hit
         *hits; // [count][width]: of each query the first EVAL_REFINE_WIDTH(params->k) count

@@ -128,6 +128,7 @@ const char *eval_figure_name(const char *metric)
         {"image_retrieval_recall@1", "image@1"},   {"image_retrieval_recall@5", "image@5"},
         {"image_retrieval_recall@10", "image@10"}, {"text_retrieval_recall@1", "text@1"},
         {"text_retrieval_recall@5", "text@5"},     {"text_retrieval_recall@10", "text@10"},
+        {"mean_per_class_recall", "per class"},
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (strcmp(metric, known[i][0]) == 0)
@@ -168,7 +169,7 @@ static void print_row(struct output_table *table, const struct eval_result *resu
     output_cell(table, "%.2f", row->seconds);
 }
 
-void eval_result_print(const struct eval_result *result)
+void eval_result_print(const struct eval_result *result, const char *what)
 {
     assert(result && result->count > 0);
 
@@ -187,8 +188,8 @@ void eval_result_print(const struct eval_result *result)
     header[columns++] = ">s";
 
     const struct eval *eval = result->eval;
-    printf("%s%s%s, %zu queries, %s", output_bold(), result->dataset, output_plain(),
-           result->rows[0].count, eval->model);
+    printf("%s%s%s%s%s, %zu queries, %s", output_bold(), result->dataset, what ? ": " : "",
+           what ? what : "", output_plain(), result->rows[0].count, eval->model);
     if (eval->memory.count)
         printf(", memory %s of %u records", eval->memory.name, eval->memory.count);
     printf("; percent\n");

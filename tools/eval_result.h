@@ -55,8 +55,8 @@ struct eval_result {
 // Copies a row; with --json it is printed at once. STATUS_IO when stdout is broken, which has been told.
 enum status eval_result_add(struct eval_result *result, const struct eval_row *row) MUST_CHECK;
 
-// The table that people read.
-void eval_result_print(const struct eval_result *result);
+// The table that people read. `what` stands behind the data set's name; NULL: nothing does.
+void eval_result_print(const struct eval_result *result, const char *what);
 void eval_result_deinit(struct eval_result *result);
 
 // "+36.5 (31.7 .. 41.3)", points of percent, and "45.9", percent, in `out`, which is returned.

@@ -32,26 +32,26 @@ static enum status score(const struct eval_zero *zero, const float *images, cons
 }
 
 enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
-                            enum api_profile profile, struct reason *why)
+                            const struct args_list *items, enum api_profile profile,
+                            struct reason *why)
 {
-    assert(zero && eval);
+    assert(zero && eval && items);
 
     *zero = (struct eval_zero){.eval = eval};
-    enum status status =
-        dataset_place_find(&eval->options->items, eval->options->split, &zero->place, why);
+    enum status status = dataset_place_find(items, eval->options->split, &zero->place, why);
     if (!status)
         status = eval_classes_read(eval->options, &zero->place, text_of(eval->template_text),
                                    &zero->classes, why);
-    const struct eval_encoder encoder = {
+    zero->encoder = (struct eval_encoder){
         .client = eval->client, .dimension = eval->dimension, .profile = profile};
     const struct eval_set_params params = {
         .options = eval->options,
         .place = &zero->place,
         .classes = &zero->classes,
-        .encoder = &encoder,
+        .encoder = &zero->encoder,
     };
     if (!status)
-        status = eval_classes_encode(&zero->classes, &encoder, &zero->prototypes, why);
+        status = eval_classes_encode(&zero->classes, &zero->encoder, &zero->prototypes, why);
     if (!status)
         status = eval_set_read(&params, &zero->set, why);
     if (status)
@@ -137,7 +137,7 @@ enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sid
     const int64_t began = clock_now_us();
     const float *images = NULL;
     const float *names = NULL;
-    struct eval_how how = {mode, k, mixed_in(sides, MODALITY_IMAGE)};
+    struct eval_how how = {mode, k, mixed_in(sides, MODALITY_IMAGE), sides.fuse_itself};
     enum status status = eval_side_refine(&zero->images, zero->eval, how, &images, why);
     how.payload = mixed_in(sides, MODALITY_TEXT);
     if (!status)

@@ -22,6 +22,7 @@ struct eval_zero {
     const struct eval *eval;
     struct dataset_place place;
     struct eval_classes classes;
+    struct eval_encoder encoder;
     struct eval_set set;
     float *prototypes; // [classes.labels.name_count][dimension]
     struct eval_side images, names;
@@ -30,15 +31,17 @@ struct eval_zero {
     uint32_t *places;      // [set.count]: of the last eval_zero_measure()
 };
 
-// Reads and encodes everything. Whatever comes, *zero is ended with eval_zero_end().
+// Reads and encodes the data set that the items are. Whatever comes, *zero is ended with eval_zero_end().
 enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
-                            enum api_profile profile, struct reason *why) MUST_CHECK;
+                            const struct args_list *items, enum api_profile profile,
+                            struct reason *why) MUST_CHECK;
 void eval_zero_end(struct eval_zero *zero);
 
 // Which sides ask which and take in which.
 struct eval_zero_sides {
     bool search_across; // pictures search texts, names pictures
     bool fuse_same;     // pictures take in pictures, names texts
+    bool fuse_itself;   // each takes in itself, in place of what was found
 };
 
 // Finds the neighbours of all. After the memory has changed, too.

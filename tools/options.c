@@ -21,6 +21,7 @@ void options_init(struct options *options)
         .top = 5,
         .shares = {.items = {0, 25, 50, 75, 100}, .count = 5},
         .neighbours = {.items = {1, 2, 5, 10, 20, 50}, .count = 6},
+        .shots = {.items = {1, 2, 4, 8, 16}, .count = 5},
         .candidates = 200,
         .vshards = VSHARDS_DEFAULT,
         .shard_rows = 1000000,

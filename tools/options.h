@@ -56,7 +56,10 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     bool explain, no_labels;
     uint64_t candidates;
     // eval
-    const char *modes, *split, *report;            // modes NULL: the usual ones
+    const char *modes, *split, *report; // modes NULL: the usual ones
+    const char *kinds;                  // of eval all
+    const char *shots_from;             // NULL: train
+    struct args_numbers shots;
     struct args_numbers shares, neighbours, sizes; // sizes.count 0: parts of the whole
     // memories
     const char *space;

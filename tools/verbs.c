@@ -37,6 +37,9 @@ const struct verb *const verbs[] = {
     &verb_eval_ksweep,
     &verb_eval_memory_size,
     &verb_eval_grid,
+    &verb_eval_few_shot,
+    &verb_eval_capacity,
+    &verb_eval_all, // several of these
     &verb_up,
     &verb_status,
     &verb_keys_make,

@@ -277,6 +277,14 @@ class ZeroShot(Memory):
         self.assertEqual(self.eval("zero-shot", folder, "--modes", "head")[1]["metrics"], weighted["metrics"])
         # Then it is measured unless others are asked for.
         self.assertEqual([line["mode"] for line in self.eval("zero-shot", folder)], ["none", "mean", "weighted", "head"])
+        # A head is of a space, not of a memory: it takes in another one's neighbours.
+        fewer = make_folder(self.top / "fewer", HELD[::2])
+        self.run_ok("memory", "build", "fewer", fewer, "--data", self.local)
+        self.addCleanup(reco, "memory", "drop", "fewer", "--data", self.local)
+        lines = self.eval("zero-shot", folder, "--memory", "fewer", "--modes", "weighted,head", "--head", head)
+        self.assertEqual(lines[2]["metrics"], lines[1]["metrics"])
+        self.assertNotEqual(lines[2]["metrics"], weighted["metrics"])
+        self.assertEqual((lines[2]["memory"].split("@")[0], lines[2]["records"]), ("fewer", len(HELD[::2])))
         other = self.top / "other.safetensors"
         subprocess.run([cli.PROGRAMS / "new_head", "other:128", "128", other], check=True)
         self.refuse(1, "other:128", "zero-shot", folder, "--modes", "head", "--head", other)
@@ -443,6 +451,51 @@ class Sweeps(Memory):
         self.assertIsNone(lines[0]["sides"])
 
 
+    def test_few_shot(self):
+        classified(self.top / "held", HELD, split="train", shards=1)
+        (self.top / "held" / "train").rename(self.set / "train")
+        held = self.embed("image", HELD, "--profile", "openai")
+        lines = self.sweep("few-shot", "-k", K, "--shots", "1,2,9", "--seed", "5", "--memory", "nobody", "--modes", "weighted")
+        order = drawn_order(len(HELD), 5)
+        for line, shots in zip(lines[1:], (1, 2, 9)):
+            chosen = []
+            for place in order:
+                same = sum(kind_of(HELD[other]) == kind_of(HELD[place]) for other in chosen)
+                chosen += [place] if same < shots else []
+            chosen.sort()
+            self.assertEqual((line["shots"], line["records"], line["memory"]), (shots, len(chosen), "set/train"))
+            self.expect(line, "weighted", K, [held[i] for i in chosen],
+                        [self.names[KINDS.index(kind_of(HELD[i]))] for i in chosen])
+        self.assertGreater(lines[3]["metrics"]["acc1"], lines[0]["metrics"]["acc1"])
+        self.refuse(1, f"-k: 100: of the memory set/train {len(KINDS)} records may be found", "few-shot", self.set, "-k", "100")
+        self.refuse(1, "dev/nshards.txt: no such file", "few-shot", self.set, "--shots-from", "dev")
+
+    def test_capacity(self):
+        lines = self.sweep("capacity", "-k", K)
+        self.assertEqual([(line["taken_in"], line["mode"]) for line in lines],
+                         [(None, "none")] + [(what, mode) for what in ("neighbours", "itself") for mode in ("mean", "weighted")])
+        for line in lines[1:3]:
+            self.expect(line, line["mode"], K)
+        # A sum with itself keeps its direction: without a head nothing is gained.
+        for line in lines[3:]:
+            self.assertEqual(line["metrics"], lines[0]["metrics"])
+
+    def test_all_are_the_kinds_one_after_the_other(self):
+        other = classified(self.top / "other", IMAGES[:30])
+        flags = ("-k", K, "--template", "{}", "--seed", "7", "--noise", "50", "--sizes", "20")
+        lines = self.eval("all", self.set, other, "--kinds", "noise,zero-shot,memory-size", *flags)
+        apart = []
+        for kind, folder in (("noise", self.set), ("zero-shot", self.set), ("memory-size", self.set), ("zero-shot", other)):
+            own = {"noise": flags[:-2], "memory-size": flags[:-4] + flags[-2:], "zero-shot": flags[:4]}[kind]
+            apart += self.eval(kind, folder, *own)
+        times = ("seconds", "encode_seconds")
+        self.assertEqual([{key: value for key, value in line.items() if key not in times} for line in lines],
+                         [{key: value for key, value in line.items() if key not in times} for line in apart])
+        self.refuse(2, "--kinds: 'best' is no kind; allowed: zero-shot, noise", "all", self.set, "--kinds", "noise,best")
+        self.refuse(2, "--kinds: 'noise' comes twice", "all", self.set, "--kinds", "noise,noise")
+        self.refuse(1, "-k: 100: of the memory", "all", self.set, "-k", "100")
+
+
 class Retrieval(Memory):
     def test_metrics_are_those_of_the_embeddings(self):
         captions = [[caption_of(image), kind_of(image)][:1 + i % 2] for i, image in enumerate(ASKED)]
@@ -481,7 +534,7 @@ class Retrieval(Memory):
 
 class Balance(html.parser.HTMLParser):
     """Whether every element that begins ends, inside its parent, and what the page refers to."""
-    VOID = {"meta", "img"}
+    VOID = {"meta", "img", "br"}
 
     def __init__(self, text):
         super().__init__()
@@ -515,6 +568,9 @@ class Report(Memory):
         balance = Balance(text)
         self.assertEqual(balance.faults, [])
         self.assertNotIn("script", balance.tags)
+        ways = [link for link in balance.links if link.startswith("#")]
+        self.assertTrue(all(f'<h2 id="{way[1:]}">' in text for way in ways))
+        balance.links = [link for link in balance.links if link not in ways]
         self.assertTrue(all(link.startswith("data:image/png;base64,") for link in balance.links))
         self.assertNotIn("http", re.sub(r"data:[^\"]*", "", text))
         self.assertNotIn("nan", re.sub(r"data:[^\"]*", "", text).replace("meaning", "").lower().split())
@@ -563,6 +619,19 @@ class Report(Memory):
         self.assertEqual(balance.tags.count("rect"), 3)
         self.assertIn("image@5", text)
         self.page("zero-shot", folder, "--modes", "none")
+
+    def test_several_on_one_page(self):
+        folder, other = classified(self.top / "set"), classified(self.top / "<other>", ASKED[:20])
+        text, balance = self.page("all", folder, other, "-k", "2", "--neighbours", "1,2")
+        headings = re.findall(r'<h2 id="s(\d)">(.*?)</h2>', text)
+        self.assertEqual(headings, list(zip("123456", [f"set: {kind}" for kind in ("zero-shot", "noise", "ksweep", "memory-size",
+                                                                                   "grid")] + ["&lt;other&gt;: zero-shot"])))
+        self.assertEqual(len(re.findall('href="#s', text)), 6 + 2) # one way to each, and the overview's
+        self.assertEqual(balance.tags.count("svg"), 6)
+        self.assertEqual(len(balance.links), 6 * balance.tags.count("section")) # examples of the first alone
+        lines = self.eval("zero-shot", other, "-k", "2")
+        gain = lines[2]["differences"]["acc1"]
+        self.assertIn(f"{100 * gain['value']:+.1f} ({100 * gain['low']:+.1f} .. {100 * gain['high']:+.1f})", text)
 
     def test_a_page_that_cannot_be_written(self):
         folder = classified(self.top / "set")
