@@ -4,7 +4,8 @@
 // libvulkan is looked for when it is first needed; a machine without it has no device.
 // Work is recorded by gpu_upload(), gpu_fill() and gpu_dispatch() and runs in the order of
 // the calls, each seeing all that the earlier ones wrote. It is submitted when enough has
-// come together, and at the latest by gpu_download() and gpu_finish(), which wait.
+// come together, and at the latest by gpu_download() and gpu_finish(), which wait. A few submissions are
+// in flight at a time; whoever records further ones waits for the first of them.
 //
 // A failure of recording, submitting or waiting loses work that was promised, so the device
 // then refuses everything but gpu_free(), gpu_kernel_destroy() and gpu_close().
@@ -108,6 +109,11 @@ enum status gpu_download(struct gpu *gpu, const struct gpu_buffer *buffer, uint6
                          void *data, uint64_t bytes, struct reason *why) MUST_CHECK;
 enum status gpu_fill(struct gpu *gpu, struct gpu_buffer *buffer, uint64_t offset, uint64_t bytes,
                      uint32_t value, struct reason *why) MUST_CHECK;
+
+// Downloads later: *data is written at some time until the end of the next gpu_finish() or gpu_download(), or,
+// when anything fails before, perhaps never. It must stay until then.
+enum status gpu_fetch(struct gpu *gpu, const struct gpu_buffer *buffer, uint64_t offset, void *data,
+                      uint64_t bytes, struct reason *why) MUST_CHECK;
 
 // --- kernels
 

@@ -93,8 +93,9 @@ struct gpu_api {
 #define GPU_BLOCKS_MAX 8 // allocations of device memory; two more are the host's
 #define GPU_SLOTS 3      // command buffers in turn
 #define GPU_SETS_MAX 256 // dispatches of a command buffer
-#define GPU_UPLOAD_BYTES (UINT64_C(8) << 20)
-#define GPU_DOWNLOAD_BYTES (UINT64_C(1) << 20)
+#define GPU_UPLOAD_BYTES (UINT64_C(4) << 20) // of a command buffer, and so is
+#define GPU_FETCH_BYTES (UINT64_C(1) << 20)
+#define GPU_FETCHES_MAX 16 // of a command buffer
 
 // A piece of a block, in use or free; pieces lie in the order of their offsets.
 struct gpu_piece {
@@ -123,8 +124,6 @@ struct gpu_host {
     VkDeviceMemory memory;
     VkBuffer buffer;
     uint8_t *mapped;
-    uint64_t bytes;
-    uint64_t used;
 };
 
 struct gpu_kernel {
@@ -134,13 +133,24 @@ struct gpu_kernel {
     uint32_t push_bytes;
 };
 
-// A command buffer with its descriptors; `ticket` is the semaphore's value when it is done.
+// What the host copies when the device is done; it lies in the slot's part of gpu->download.
+struct gpu_fetch {
+    uint8_t *data;
+    uint64_t bytes;
+};
+
+// A command buffer with its descriptors and its parts of the staging buffers; `ticket` is the semaphore's value
+// when it is done.
 struct gpu_slot {
     VkCommandPool commands;
     VkCommandBuffer buffer;
     VkDescriptorPool descriptors;
     uint64_t ticket;
-    bool timed; // its times were not read yet
+    bool timed;        // its times were not read yet
+    uint64_t uploaded; // bytes of its part of gpu->upload
+    uint64_t fetched;  // and of gpu->download, one fetch behind the other
+    struct gpu_fetch fetches[GPU_FETCHES_MAX];
+    uint32_t fetch_count;
 };
 
 struct gpu_clock {
@@ -180,9 +190,9 @@ struct gpu {
 
     struct gpu_block blocks[GPU_BLOCKS_MAX];
     uint32_t block_count;
-    uint64_t block_bytes; // of all blocks
-    struct gpu_host upload;
-    struct gpu_host download;
+    uint64_t block_bytes;     // of all blocks
+    struct gpu_host upload;   // GPU_UPLOAD_BYTES of each slot
+    struct gpu_host download; // GPU_FETCH_BYTES of each
 
     VkDescriptorSetLayout set_layout[GPU_BINDINGS_MAX]; // for 1 .. GPU_BINDINGS_MAX bindings
     VkPipelineLayout layout[GPU_BINDINGS_MAX];

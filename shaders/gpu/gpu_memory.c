@@ -4,7 +4,8 @@
 // so that a small model takes little and a large one few. They stay until the device closes.
 //
 // Uploads pass through a staging buffer that the host writes and the device copies from, so
-// that they keep their place among the operations. When it is full the device is waited for.
+// that they keep their place among the operations. Each command buffer has its own part of it: when that
+// is full it is submitted, and the next one waits until its last turn is done.
 
 #include <assert.h>
 #include <string.h>
@@ -101,16 +102,15 @@ static enum status open_host(struct gpu *gpu, uint64_t bytes, VkMemoryPropertyFl
     if (result != VK_SUCCESS)
         return gpu_api_failed("MapMemory", result, why);
     host->mapped = mapped;
-    host->bytes = bytes;
     return STATUS_OK;
 }
 
 enum status gpu_memory_init(struct gpu *gpu, struct reason *why)
 {
-    enum status status = open_host(gpu, GPU_UPLOAD_BYTES, 0, &gpu->upload, why);
+    enum status status = open_host(gpu, GPU_SLOTS * GPU_UPLOAD_BYTES, 0, &gpu->upload, why);
     // The host reads memory that its caches do not hold very slowly.
     if (status == STATUS_OK)
-        status = open_host(gpu, GPU_DOWNLOAD_BYTES, VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+        status = open_host(gpu, GPU_SLOTS * GPU_FETCH_BYTES, VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
                            &gpu->download, why);
     return status;
 }

@@ -3,7 +3,8 @@
 //
 //     recording --submit--> in flight --ticket reached--> free
 //
-// A ticket is a value of one timeline semaphore. Before each operation stands a barrier for all
+// so the host records and uploads while the device works, until all are in flight. A ticket is a value of one
+// timeline semaphore. Before each operation stands a barrier for all
 // memory: nearly every operation of a transformer reads what the one before it wrote, and
 // finding the few that do not would cost more than it gives.
 //
@@ -115,6 +116,8 @@ static enum status broken(struct gpu *gpu, const char *call, VkResult result, st
 {
     gpu->failed = true;
     gpu->recording = false;
+    for (uint32_t i = 0; i < GPU_SLOTS; i++)
+        gpu->slots[i].fetch_count = 0; // their owners are told, and may go
     return gpu_api_failed(call, result, why);
 }
 
@@ -188,9 +191,19 @@ static enum status submit(struct gpu *gpu, struct reason *why)
     return STATUS_OK;
 }
 
-static enum status read_clock(struct gpu *gpu, uint32_t slot, struct reason *why)
+// Takes what a slot whose ticket is reached has for the host.
+static enum status empty_slot(struct gpu *gpu, uint32_t index, struct reason *why)
 {
-    VkResult result = gpu_clock_read(gpu, slot);
+    struct gpu_slot *slot = &gpu->slots[index];
+    const uint8_t *from = gpu->download.mapped + index * GPU_FETCH_BYTES;
+    for (uint32_t i = 0; i < slot->fetch_count; i++) {
+        memcpy(slot->fetches[i].data, from, slot->fetches[i].bytes);
+        from += slot->fetches[i].bytes;
+    }
+    slot->fetch_count = 0;
+    slot->fetched = 0;
+    slot->uploaded = 0;
+    VkResult result = gpu_clock_read(gpu, index);
     return result == VK_SUCCESS ? STATUS_OK : broken(gpu, "GetQueryPoolResults", result, why);
 }
 
@@ -204,11 +217,9 @@ enum status gpu_finish(struct gpu *gpu, struct reason *why)
     if (status == STATUS_OK)
         status = wait_for(gpu, gpu->submitted, why);
     for (uint32_t i = 0; i < GPU_SLOTS && status == STATUS_OK; i++)
-        status = read_clock(gpu, i, why);
-    if (status == STATUS_OK) {
-        gpu->upload.used = 0;
+        status = empty_slot(gpu, i, why);
+    if (status == STATUS_OK)
         gpu->settled = gpu->submitted;
-    }
     return status;
 }
 
@@ -219,7 +230,7 @@ static enum status begin(struct gpu *gpu, struct reason *why)
     struct gpu_slot *slot = &gpu->slots[gpu->slot];
     enum status status = wait_for(gpu, slot->ticket, why);
     if (status == STATUS_OK)
-        status = read_clock(gpu, gpu->slot, why);
+        status = empty_slot(gpu, gpu->slot, why);
     if (status != STATUS_OK)
         return status;
     VkResult result = gpu->vk.ResetDescriptorPool(gpu->device, slot->descriptors, 0);
@@ -255,14 +266,23 @@ static void barrier(struct gpu *gpu, VkPipelineStageFlags stages, VkAccessFlags 
                                stages, 0, 1, &memory, 0, NULL, 0, NULL);
 }
 
+// Whether the slot that is recorded has no room for one more of something.
+static bool is_full(const struct gpu *gpu)
+{
+    const struct gpu_slot *slot = &gpu->slots[gpu->slot];
+    double work_max = gpu->info.kind == GPU_SOFTWARE ? WORK_MAX_SOFTWARE : WORK_MAX;
+    return gpu->sets == GPU_SETS_MAX || gpu->work > work_max ||
+           slot->uploaded == GPU_UPLOAD_BYTES || slot->fetched == GPU_FETCH_BYTES ||
+           slot->fetch_count == GPU_FETCHES_MAX;
+}
+
 // A command buffer in which the next operation sees what all before it wrote.
 static enum status prepare(struct gpu *gpu, VkPipelineStageFlags stage, struct reason *why)
 {
     if (gpu->failed)
         return refuse(why);
     enum status status = STATUS_OK;
-    double work_max = gpu->info.kind == GPU_SOFTWARE ? WORK_MAX_SOFTWARE : WORK_MAX;
-    if (gpu->recording && (gpu->sets == GPU_SETS_MAX || gpu->work > work_max))
+    if (gpu->recording && is_full(gpu))
         status = submit(gpu, why);
     if (status == STATUS_OK && !gpu->recording)
         status = begin(gpu, why);
@@ -310,26 +330,23 @@ enum status gpu_upload(struct gpu *gpu, struct gpu_buffer *buffer, uint64_t offs
 
     const uint8_t *from = data;
     for (uint64_t done = 0; done < bytes;) {
-        enum status status = STATUS_OK;
-        if (gpu->upload.used == gpu->upload.bytes)
-            status = gpu_finish(gpu, why);
-        if (status == STATUS_OK)
-            status = prepare(gpu, VK_PIPELINE_STAGE_TRANSFER_BIT, why);
+        enum status status = prepare(gpu, VK_PIPELINE_STAGE_TRANSFER_BIT, why);
         if (status != STATUS_OK)
             return status;
-        uint64_t part = smaller(bytes - done, gpu->upload.bytes - gpu->upload.used);
-        memcpy(gpu->upload.mapped + gpu->upload.used, from + done, part);
-        const VkBufferCopy copy = {gpu->upload.used, buffer->offset + offset + done, part};
-        gpu->vk.CmdCopyBuffer(gpu->slots[gpu->slot].buffer, gpu->upload.buffer,
-                              buffer->block->buffer, 1, &copy);
-        gpu->upload.used += part;
+        struct gpu_slot *slot = &gpu->slots[gpu->slot];
+        uint64_t at = gpu->slot * GPU_UPLOAD_BYTES + slot->uploaded;
+        uint64_t part = smaller(bytes - done, GPU_UPLOAD_BYTES - slot->uploaded);
+        memcpy(gpu->upload.mapped + at, from + done, part);
+        const VkBufferCopy copy = {at, buffer->offset + offset + done, part};
+        gpu->vk.CmdCopyBuffer(slot->buffer, gpu->upload.buffer, buffer->block->buffer, 1, &copy);
+        slot->uploaded += part;
         done += part;
     }
     return STATUS_OK;
 }
 
-enum status gpu_download(struct gpu *gpu, const struct gpu_buffer *buffer, uint64_t offset,
-                         void *data, uint64_t bytes, struct reason *why)
+enum status gpu_fetch(struct gpu *gpu, const struct gpu_buffer *buffer, uint64_t offset, void *data,
+                      uint64_t bytes, struct reason *why)
 {
     assert(gpu);
     check_range(buffer, offset, bytes);
@@ -339,18 +356,24 @@ enum status gpu_download(struct gpu *gpu, const struct gpu_buffer *buffer, uint6
         enum status status = prepare(gpu, VK_PIPELINE_STAGE_TRANSFER_BIT, why);
         if (status != STATUS_OK)
             return status;
-        uint64_t part = smaller(bytes - done, gpu->download.bytes);
-        const VkBufferCopy copy = {buffer->offset + offset + done, 0, part};
-        gpu->vk.CmdCopyBuffer(gpu->slots[gpu->slot].buffer, buffer->block->buffer,
-                              gpu->download.buffer, 1, &copy);
+        struct gpu_slot *slot = &gpu->slots[gpu->slot];
+        uint64_t at = gpu->slot * GPU_FETCH_BYTES + slot->fetched;
+        uint64_t part = smaller(bytes - done, GPU_FETCH_BYTES - slot->fetched);
+        const VkBufferCopy copy = {buffer->offset + offset + done, at, part};
+        gpu->vk.CmdCopyBuffer(slot->buffer, buffer->block->buffer, gpu->download.buffer, 1, &copy);
         barrier(gpu, VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
-        status = gpu_finish(gpu, why);
-        if (status != STATUS_OK)
-            return status;
-        memcpy(to + done, gpu->download.mapped, part);
+        slot->fetches[slot->fetch_count++] = (struct gpu_fetch){to + done, part};
+        slot->fetched += part;
         done += part;
     }
     return STATUS_OK;
+}
+
+enum status gpu_download(struct gpu *gpu, const struct gpu_buffer *buffer, uint64_t offset,
+                         void *data, uint64_t bytes, struct reason *why)
+{
+    enum status status = gpu_fetch(gpu, buffer, offset, data, bytes, why);
+    return status == STATUS_OK ? gpu_finish(gpu, why) : status;
 }
 
 // --- kernels

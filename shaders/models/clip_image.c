@@ -196,5 +196,5 @@ enum status clip_encode_pixels(struct clip *clip, const float *pixels, size_t co
         status = run_batch(clip, pixels + first * picture, images,
                            embeddings + first * clip->config.dimension, why);
     }
-    return status;
+    return clip_stack_finish(clip->ops, status, why);
 }

@@ -154,7 +154,7 @@ void clip_stack_free(struct ops *ops, struct clip_stack *stack);
 // --- clip_stack.c
 
 // Runs the sequences in `x` through all layers and writes the unit embeddings of the
-// rows named in `reads` ([sequences], one in each) to `embeddings`.
+// rows named in `reads` ([sequences], one in each) to `embeddings`, until clip_stack_finish() at the latest.
 struct clip_stack_run {
     size_t rows;
     uint32_t sequences;
@@ -164,6 +164,10 @@ struct clip_stack_run {
 enum status clip_stack_run(struct ops *ops, const struct clip_stack *stack,
                            const struct clip_stack_run *run, float *embeddings,
                            struct reason *why) MUST_CHECK;
+
+// Behind the last batch, also when one failed with `status`, which is returned then: nothing is written to
+// embeddings any more.
+enum status clip_stack_finish(struct ops *ops, enum status status, struct reason *why) MUST_CHECK;
 
 // --- clip_text.c, clip_image.c
 

@@ -130,7 +130,12 @@ enum status clip_stack_run(struct ops *ops, const struct clip_stack *stack,
     if (status == STATUS_OK)
         status = ops_normalise(ops, projected, why);
     if (status == STATUS_OK)
-        status =
-            ops_download(ops, stack->z, 0, embeddings, (size_t)run->sequences * dimension, why);
+        status = ops_fetch(ops, stack->z, 0, embeddings, (size_t)run->sequences * dimension, why);
     return status;
+}
+
+enum status clip_stack_finish(struct ops *ops, enum status status, struct reason *why)
+{
+    enum status finished = ops_finish(ops, status == STATUS_OK ? why : NULL);
+    return status == STATUS_OK ? finished : status;
 }

@@ -173,12 +173,10 @@ static enum status run_batch(struct clip *clip, const struct batch *batch, float
     return status;
 }
 
-enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float *embeddings,
-                            struct reason *why)
+// All batches of these, until clip_stack_finish().
+static enum status run_ids(struct clip *clip, const struct clip_ids *ids, float *embeddings,
+                           struct reason *why)
 {
-    assert(clip);
-    assert(ids);
-
     if (!(clip->towers & CLIP_TEXTS))
         return reason_set(why, STATUS_FAILED_PRECONDITION, "texts",
                           "the model %s was opened for pictures only", clip->name);
@@ -191,6 +189,16 @@ enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float
         t = next;
     }
     return status;
+}
+
+enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float *embeddings,
+                            struct reason *why)
+{
+    assert(clip);
+    assert(ids);
+
+    enum status status = run_ids(clip, ids, embeddings, why);
+    return clip_stack_finish(clip->ops, status, why);
 }
 
 enum status clip_encode_texts(struct clip *clip, const struct text *texts, size_t count,
@@ -212,9 +220,9 @@ enum status clip_encode_texts(struct clip *clip, const struct text *texts, size_
             status = tokenizer_encode(clip->tokenizer, texts[first + i], ids + i * context,
                                       &counts[i], why);
         if (status == STATUS_OK)
-            status = clip_encode_ids(clip, &(struct clip_ids){ids, counts, context, chunk},
-                                     embeddings + first * clip->config.dimension, why);
+            status = run_ids(clip, &(struct clip_ids){ids, counts, context, chunk},
+                             embeddings + first * clip->config.dimension, why);
     }
     mem_free(ids);
-    return status;
+    return clip_stack_finish(clip->ops, status, why);
 }

@@ -157,6 +157,25 @@ enum status ops_download(struct ops *ops, const struct ops_buffer *buffer, size_
     return ops->backend->download(ops->state, buffer->memory, offset, data, count, why);
 }
 
+enum status ops_fetch(struct ops *ops, const struct ops_buffer *buffer, size_t offset, void *data,
+                      size_t count, struct reason *why)
+{
+    assert(ops);
+    assert(buffer && holds(buffer, offset, count));
+
+    const struct ops_backend *backend = ops->backend;
+    if (!backend->fetch || ops_profile_is_counting(ops->profile))
+        return ops_download(ops, buffer, offset, data, count, why);
+    return backend->fetch(ops->state, buffer->memory, offset, data, count, why);
+}
+
+enum status ops_finish(struct ops *ops, struct reason *why)
+{
+    assert(ops);
+
+    return ops->backend->finish ? ops->backend->finish(ops->state, why) : STATUS_OK;
+}
+
 // --- matrices
 
 enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *params,

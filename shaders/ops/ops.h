@@ -4,7 +4,8 @@
 // A model prepares its weights once, allocates buffers once, then uploads a batch,
 // calls operations in order and downloads the result. Buffers belong to the device.
 // Operations take effect in the order of the calls; a backend may put them off until
-// ops_download(), which waits.
+// ops_download() or ops_finish(), which wait. So a batch that is fetched is computed while the next one
+// is uploaded.
 //
 // Promise: a row's result depends on its own sequence only, to the last bit; not on
 // the batch around it, its place in it, or the number of threads. One device gives
@@ -13,7 +14,7 @@
 // Sizes that do not fit together are bugs of the model and asserted here, once for
 // all backends; models check what they read from files before.
 //
-// An operation or a download fails with STATUS_UNAVAILABLE or STATUS_NO_MEMORY when a device is
+// An operation, a download or ops_finish() fails with STATUS_UNAVAILABLE or STATUS_NO_MEMORY when a device is
 // lost or cannot go on; all work before the last download may be gone then, and every later
 // operation fails too. The CPU does not know such failures.
 //
@@ -143,6 +144,12 @@ enum status ops_upload(struct ops *ops, struct ops_buffer *buffer, size_t offset
 enum status ops_download(struct ops *ops, const struct ops_buffer *buffer, size_t offset,
                          void *data, size_t count, struct reason *why) MUST_CHECK;
 
+// As ops_download(), but put off where the device works on its own: `data` is written at some time until the end of the
+// next ops_finish() or ops_download(), and must stay until then, also after a failure.
+enum status ops_fetch(struct ops *ops, const struct ops_buffer *buffer, size_t offset, void *data,
+                      size_t count, struct reason *why) MUST_CHECK;
+enum status ops_finish(struct ops *ops, struct reason *why) MUST_CHECK;
+
 // Prepares weights for products. STATUS_INVALID for a size out of range, STATUS_NO_MEMORY.
 enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *params,
                               struct ops_matrix **out, struct reason *why) MUST_CHECK;
@@ -180,7 +187,7 @@ enum status ops_score_topk(struct ops *ops, const struct ops_score_topk *args,
                            struct reason *why) MUST_CHECK;
 
 // Scales every row to unit length in place. STATUS_INTERNAL when a row is not finite or zero,
-// from here or from the next ops_download().
+// from here or from the next ops_download() or ops_finish().
 enum status ops_normalise(struct ops *ops, struct ops_view rows, struct reason *why) MUST_CHECK;
 
 #endif

@@ -23,6 +23,10 @@ struct ops_backend {
                           struct reason *why);
     enum status (*download)(void *state, const void *memory, size_t offset, void *data,
                             size_t count, struct reason *why);
+    // May be NULL, then downloads and operations are not put off. See ops_fetch(), ops_finish().
+    enum status (*fetch)(void *state, const void *memory, size_t offset, void *data, size_t count,
+                         struct reason *why);
+    enum status (*finish)(void *state, struct reason *why);
 
     enum status (*matrix_create)(void *state, const struct ops_matrix_params *params, void **out,
                                  struct reason *why);

@@ -270,6 +270,19 @@ static enum status vulkan_download(void *opaque, const void *memory, size_t offs
     return gpu_download(state->gpu, memory, (uint64_t)offset * 4, data, (uint64_t)count * 4, why);
 }
 
+static enum status vulkan_fetch(void *opaque, const void *memory, size_t offset, void *data,
+                                size_t count, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    return gpu_fetch(state->gpu, memory, (uint64_t)offset * 4, data, (uint64_t)count * 4, why);
+}
+
+static enum status vulkan_finish(void *opaque, struct reason *why)
+{
+    struct vulkan_state *state = opaque;
+    return state->bad_row_pending ? check_rows(state, why) : gpu_finish(state->gpu, why);
+}
+
 // --- running kernels
 
 struct gpu_view ops_vulkan_bound(const struct ops_view *view)
@@ -659,6 +672,8 @@ const struct ops_backend ops_vulkan_backend = {
     .free = vulkan_free,
     .upload = vulkan_upload,
     .download = vulkan_download,
+    .fetch = vulkan_fetch,
+    .finish = vulkan_finish,
     .matrix_create = vulkan_matrix_create,
     .matrix_destroy = vulkan_matrix_destroy,
     .product = vulkan_product,

@@ -154,6 +154,73 @@ Test(gpu, its_clock_measures_what_was_waited_for_and_nothing_else)
     gpu_close(&gpu);
 }
 
+// --- work in flight
+
+static PFN_vkWaitSemaphores real_wait;
+static PFN_vkQueueSubmit real_submit;
+static uint64_t submits;
+static uint64_t waited_for; // the last ticket
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_wait(VkDevice handle,
+                                                    const VkSemaphoreWaitInfo *info,
+                                                    uint64_t timeout)
+{
+    waited_for = info->pValues[0];
+    return real_wait(handle, info, timeout);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_submit(VkQueue queue, uint32_t count,
+                                                      const VkSubmitInfo *info, VkFence fence)
+{
+    submits++;
+    return real_submit(queue, count, info, fence);
+}
+
+static void patch_counting(struct gpu_api *api)
+{
+    if (api->WaitSemaphores && api->WaitSemaphores != counting_wait) {
+        real_wait = api->WaitSemaphores;
+        real_submit = api->QueueSubmit;
+        api->WaitSemaphores = counting_wait;
+        api->QueueSubmit = counting_submit;
+    }
+}
+
+Test(gpu, what_is_fetched_comes_later_and_only_the_last_but_two_submissions_are_waited_for)
+{
+    // Each round fills the staging memory of a command buffer more than once.
+    enum { ROUNDS = 9, COUNT = (5 << 20) / 4 };
+    gpu_api_patch = patch_counting;
+    struct gpu *gpu = open_gpu();
+    struct gpu_buffer *buffer = alloc(gpu, COUNT * sizeof(uint32_t));
+    uint32_t *there = malloc(COUNT * sizeof(uint32_t));
+    uint32_t *back = calloc((size_t)ROUNDS * COUNT, sizeof(uint32_t));
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < COUNT; i++)
+            there[i] = i * 31 + round;
+        cr_assert(eq(int, gpu_upload(gpu, buffer, 0, there, COUNT * 4, NULL), STATUS_OK));
+        cr_assert(eq(int, gpu_fill(gpu, buffer, 8, 4, round, NULL), STATUS_OK));
+        cr_assert(eq(int, gpu_fetch(gpu, buffer, 0, back + (size_t)round * COUNT, COUNT * 4, NULL),
+                     STATUS_OK));
+        // Two others go on while one is waited for.
+        cr_expect(le(u64, waited_for + 2, submits), "round %u", round);
+    }
+    cr_expect(ge(u64, submits, ROUNDS));
+    cr_assert(eq(int, gpu_finish(gpu, NULL), STATUS_OK));
+    cr_expect(eq(u64, waited_for, submits));
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        const uint32_t *got = back + (size_t)round * COUNT;
+        uint32_t wrong = 0;
+        for (uint32_t i = 0; i < COUNT; i++)
+            wrong += got[i] != (i == 2 ? round : i * 31 + round);
+        cr_expect(eq(u32, wrong, 0), "round %u", round);
+    }
+    gpu_free(gpu, &buffer);
+    free(back);
+    free(there);
+    gpu_close(&gpu);
+}
+
 static PFN_vkGetPhysicalDeviceQueueFamilyProperties real_families;
 
 static VKAPI_ATTR void VKAPI_CALL families_without_clock(VkPhysicalDevice physical, uint32_t *count,
