@@ -168,8 +168,9 @@ int eval_begin(struct eval *eval, const struct options *options, bool brings_mem
         return VERBS_USAGE;
     }
     const bool plain = eval->mode_count == 1 || brings_memory;
+    const bool reads = !plain || options->entities;
     const int exit_status =
-        memories_open_client(options, plain ? CLIENT_ENCODER : CLIENT_READ, &eval->client);
+        memories_open_client(options, reads ? CLIENT_READ : CLIENT_ENCODER, &eval->client);
     if (exit_status)
         return exit_status;
     status = read_model(eval, &why);

@@ -235,6 +235,9 @@ const struct eval_kind eval_kinds[EVAL_KINDS] = {
      .set = set_capacity},
 };
 
+const struct eval_kind eval_kind_oven = {
+    .name = "oven", .check = check_k, .is_oven = true, .count = one_point, .set = set_plain};
+
 const struct eval_kind *eval_kind_find(struct text name)
 {
     for (size_t i = 0; i < EVAL_KINDS; i++)

@@ -40,6 +40,7 @@ struct eval_kind {
     const char *axis, *title, *words; // as in struct eval_result
     // Before anything is encoded: whether the memory is large enough.
     enum status (*check)(const struct eval *eval, struct reason *why);
+    bool is_oven;       // as in struct eval_zero_params
     bool brings_memory; // of the data set's own pictures, in place of --memory
     size_t (*count)(const struct eval *eval);
     // Prepares the point and the memory for it.
@@ -52,6 +53,9 @@ struct eval_kind {
 #define EVAL_KIND_WORDS "zero-shot, noise, ksweep, memory-size, grid, few-shot, capacity"
 #define EVAL_KINDS_USUAL "zero-shot,noise,ksweep,memory-size,grid"
 extern const struct eval_kind eval_kinds[EVAL_KINDS];
+
+// OVEN's, which needs what other data sets have not.
+extern const struct eval_kind eval_kind_oven;
 
 // NULL when none is called so.
 const struct eval_kind *eval_kind_find(struct text name);

@@ -73,10 +73,20 @@ static const struct eval_row *best_row(const struct eval_result *result)
     return best;
 }
 
-static const char *words_of(const char *metric)
+// "BEFORE 12.3 % AFTER without a memory".
+struct words {
+    const char *before, *after, *again; // again: before the figure with a memory
+};
+
+static struct words words_of(const char *metric)
 {
-    return strcmp(metric, "acc1") == 0 ? "The right label comes first"
-                                       : "The right picture is among the first five";
+    if (strcmp(metric, "acc1") == 0)
+        return (struct words){"The right label comes first for", " of the queries", "for "};
+    if (strcmp(metric, "image_retrieval_recall@5") == 0)
+        return (struct words){"The right picture is among the first five for", " of the queries",
+                              "for "};
+    return (struct words){"The score, made of the accuracies of seen and unseen entities, is", "",
+                          ""};
 }
 
 // How far the best mode comes at the first and at the last point.
@@ -105,8 +115,8 @@ static void put_gain(const struct eval_result *result, const struct eval_row *be
                      struct eval_page *page)
 {
     const struct eval_metric *metric = &best->metrics[0];
-    eval_page_put(page, ", and for <strong>%.1f %%</strong> with it (%s", 100 * metric->value,
-                  eval_mode_word(best->mode));
+    eval_page_put(page, ", and %s<strong>%.1f %%</strong> with it (%s",
+                  words_of(metric->name).again, 100 * metric->value, eval_mode_word(best->mode));
     if (result->axis) {
         eval_page_put(page, "; %s: ", result->axis_words);
         put_text(page, best->point);
@@ -119,8 +129,9 @@ static void put_summary(const struct eval_result *result, struct eval_page *page
 {
     const struct eval_row *best = best_row(result);
     const struct eval_metric *plain = &result->rows[0].metrics[0];
-    eval_page_put(page, "<p>%s for <strong>%.1f %%</strong> of the queries without a memory",
-                  words_of(plain->name), 100 * plain->value);
+    const struct words words = words_of(plain->name);
+    eval_page_put(page, "<p>%s <strong>%.1f %%</strong>%s without a memory", words.before,
+                  100 * plain->value, words.after);
     if (best && result->axis && !isnan(best->at))
         put_course(result, best, page);
     else if (best)

@@ -15,13 +15,13 @@
 #include "tools/eval.h"
 #include "tools/eval_score.h"
 
-#define EVAL_METRICS_MAX 6
+#define EVAL_METRICS_MAX 7
 #define EVAL_POINT_BYTES 48
 
 struct eval_metric {
     const char *name; // as CLIP_benchmark calls it
     double value;     // 0..1; NaN: not defined here
-    bool is_share;    // of queries: then it has the intervals below
+    bool is_share;    // of queries, or made of such: then it has the intervals below
     struct eval_interval interval;
     double delta; // value less plain CLIP's, in the same question
     struct eval_interval difference;

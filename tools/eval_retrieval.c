@@ -192,12 +192,13 @@ static void count_metrics(const struct eval_retrieval *retrieval, struct eval_ro
         const char *name;
         bool of_images; // pictures ask
         uint32_t top;
-    } metrics[EVAL_METRICS_MAX] = {
+    } metrics[] = {
         {"image_retrieval_recall@5", false, 5}, {"text_retrieval_recall@5", true, 5},
         {"image_retrieval_recall@1", false, 1}, {"image_retrieval_recall@10", false, 10},
         {"text_retrieval_recall@1", true, 1},   {"text_retrieval_recall@10", true, 10},
     };
-    for (size_t i = 0; i < EVAL_METRICS_MAX; i++) {
+    const size_t metric_count = sizeof(metrics) / sizeof(metrics[0]);
+    for (size_t i = 0; i < metric_count; i++) {
         const bool of_images = metrics[i].of_images;
         const uint32_t top = metrics[i].top;
         const size_t count = of_images ? retrieval->set.count : retrieval->set.text_count;
@@ -212,7 +213,7 @@ static void count_metrics(const struct eval_retrieval *retrieval, struct eval_ro
         };
         row->metrics[i].delta = row->metrics[i].value - eval_score_accuracy(plain, count, top);
     }
-    row->metric_count = EVAL_METRICS_MAX;
+    row->metric_count = metric_count;
 }
 
 enum status eval_retrieval_measure(struct eval_retrieval *retrieval, enum fusion_mode mode,

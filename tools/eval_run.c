@@ -3,6 +3,7 @@
 
 #include "tools/eval_run.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,14 +98,14 @@ static enum status add_section(struct run *run, struct eval_zero *zero, const ch
 {
     struct eval_examples examples = {.count = 0};
     const struct eval_row *best = row_to_show(run, result);
-    const bool has_examples = best && zero && zero->images.hits;
+    const bool has_examples = best && zero && zero->images.hits && zero->prototypes;
     enum status status = STATUS_OK;
     if (has_examples)
         status = eval_examples_collect(zero, best->mode, &examples, why);
     const struct eval_section section = {
         .result = result,
         .what = what,
-        .classes = zero ? &zero->classes : NULL,
+        .classes = zero && zero->prototypes ? &zero->classes : NULL,
         .examples = has_examples ? &examples : NULL,
     };
     if (!status)
@@ -128,7 +129,7 @@ static enum status run_kind(struct run *run, struct eval_zero *zero, const struc
     struct eval_result result = {
         .eval = &run->eval,
         .dataset = zero->place.name,
-        .task = "zeroshot_classification",
+        .task = kind->is_oven ? "oven" : "zeroshot_classification",
         .axis = kind->axis,
         .axis_title = kind->title,
         .axis_words = kind->words,
@@ -165,7 +166,11 @@ static enum status run_set(struct run *run, const struct args_list *items,
                            const struct eval_kind *const *kinds, size_t count, struct reason *why)
 {
     struct eval_zero zero = {.eval = NULL};
-    enum status status = eval_zero_begin(&zero, &run->eval, items, profile_of(run), why);
+    assert(count >= 1);
+
+    const struct eval_zero_params params = {
+        .items = items, .profile = profile_of(run), .is_oven = kinds[0]->is_oven};
+    enum status status = eval_zero_begin(&zero, &run->eval, &params, why);
     for (size_t i = 0; i < count && !status; i++)
         status = kinds[i]->brings_memory ? run_shots(run, &zero, items, kinds[i], why)
                                          : run_kind(run, &zero, kinds[i], why);
@@ -233,7 +238,7 @@ int eval_run_all(const struct options *options)
 {
     struct run run = {.options = options, .report = {.is_of_many = true}};
     struct reason why = {.text = ""};
-    const struct eval_kind *kinds[EVAL_KINDS];
+    const struct eval_kind *kinds[EVAL_KINDS] = {NULL};
     size_t count = 0;
     const char *words = options->kinds ? options->kinds : EVAL_KINDS_USUAL;
     if (read_kinds(words, kinds, &count, &why)) {

@@ -14,6 +14,7 @@
 #include "tools/args.h"
 #include "tools/dataset.h"
 #include "tools/encoding.h"
+#include "tools/eval_oven.h"
 #include "tools/output.h"
 
 #define ARENA_BYTES ((size_t)160 << 20) // a batch, one picture above it, and its texts
@@ -43,8 +44,10 @@ static bool make_room(struct eval_set *set, size_t more)
     set->items = items ? items : set->items;
     uint32_t *truth = grow(set->truth, set->count, room, sizeof(*truth));
     set->truth = truth ? truth : set->truth;
-    set->room = images && items && truth ? room : set->room;
-    return images && items && truth;
+    uint8_t *parts = grow(set->parts, set->count, room, sizeof(*parts));
+    set->parts = parts ? parts : set->parts;
+    set->room = images && items && truth && parts ? room : set->room;
+    return images && items && truth && parts;
 }
 
 static bool make_text_room(struct eval_set *set, size_t more)
@@ -68,6 +71,7 @@ struct entry {
     struct bytes picture;
     const float *embedding, *text_embedding; // of a source that brings them
     uint32_t truth;
+    uint8_t part;
     struct text captions[EVAL_SET_CAPTIONS_MAX];
     size_t caption_count;
 };
@@ -123,6 +127,19 @@ static enum status read_label(const struct eval_classes *classes, const struct d
         classes->from);
 }
 
+// What is no entity's key is a fault of the question: a wrong answer would count against the model.
+static enum status read_entity(const struct eval_entities *entities,
+                               const struct dataset_item *item, uint32_t *out, struct reason *why)
+{
+    const struct text text = item->label.bytes ? item->label : item->record.caption;
+    if (eval_entities_find(entities, text, out))
+        return STATUS_OK;
+    return reason_set(why, STATUS_INVALID, "entity",
+                      "'%.*s' is the key of no record of %s, whose keys are the entities",
+                      (int)(text.bytes < 100 ? text.bytes : 100), text.data ? text.data : "",
+                      entities->memory.name);
+}
+
 static enum status read_captions(const struct dataset_item *item, struct entry *entry,
                                  struct reason *why)
 {
@@ -131,6 +148,23 @@ static enum status read_captions(const struct dataset_item *item, struct entry *
     if (status || entry->caption_count || entry->text_embedding)
         return status;
     return reason_set(why, STATUS_INVALID, "caption", "is empty");
+}
+
+// A label or an entity, or else captions; and the part.
+static enum status read_answer(const struct eval_set_params *params,
+                               const struct dataset_item *item, struct entry *entry,
+                               struct reason *why)
+{
+    enum status status = STATUS_OK;
+    if (params->entities)
+        status = read_entity(params->entities, item, &entry->truth, why);
+    else if (params->classes)
+        status = read_label(params->classes, item, &entry->truth, why);
+    else
+        status = read_captions(item, entry, why);
+    if (!status && params->part_field)
+        status = eval_oven_read_part(params->part_field, item->entity, &entry->part, why);
+    return status;
 }
 
 static enum status take_item(struct filling *filling, const struct dataset_item *item,
@@ -144,9 +178,7 @@ static enum status take_item(struct filling *filling, const struct dataset_item 
         .embedding = item->record.image_count ? item->record.image_embedding : NULL,
         .text_embedding = item->record.text_count ? item->record.text_embedding : NULL,
     };
-    const enum status status = filling->params->classes
-                                   ? read_label(filling->params->classes, item, &entry->truth, why)
-                                   : read_captions(item, entry, why);
+    const enum status status = read_answer(filling->params, item, entry, why);
     filling->count += status == STATUS_OK;
     return status;
 }
@@ -265,7 +297,8 @@ static enum status add_batch(struct filling *filling, struct reason *why)
                set->dimension * sizeof(float));
         set->items[set->count] = filling->entries[i].item;
         set->truth[set->count] = filling->entries[i].truth;
-        if (!filling->params->classes)
+        set->parts[set->count] = filling->entries[i].part;
+        if (!filling->params->classes && !filling->params->entities)
             status = add_captions(filling, &filling->entries[i], (uint32_t)set->count, why);
         set->count++;
     }
@@ -295,7 +328,11 @@ enum status eval_set_read(const struct eval_set_params *params, struct eval_set 
 {
     assert(params && params->place->source_count && out);
 
-    const struct dataset_params how = {.format = -1, .labelled = params->classes != NULL};
+    const struct dataset_params how = {
+        .format = -1,
+        .labelled = params->classes || params->entities,
+        .entity = params->part_field,
+    };
     const int64_t began = clock_now_us();
     *out = (struct eval_set){.dimension = params->encoder->dimension};
     struct filling *filling = mem_alloc(sizeof(*filling));
@@ -305,6 +342,8 @@ enum status eval_set_read(const struct eval_set_params *params, struct eval_set 
         mem_alloc_array((size_t)ENCODING_BATCH_MAX * params->encoder->dimension, sizeof(float));
     enum status status = dataset_open((const char *const *)params->place->sources,
                                       params->place->source_count, &how, &filling->dataset, why);
+    if (status && params->part_field && strcmp(why->field, "--entity-field") == 0)
+        (void)snprintf(why->field, sizeof(why->field), "--split-field"); // this verb's name of it
     if (!status) {
         output_progress_begin(&filling->progress, "pictures", dataset_total(filling->dataset));
         status = read_batches(filling, why);
@@ -322,6 +361,7 @@ void eval_set_deinit(struct eval_set *set)
     mem_free(set->images);
     mem_free(set->items);
     mem_free(set->truth);
+    mem_free(set->parts);
     mem_free(set->texts);
     mem_free(set->image_of);
     *set = (struct eval_set){.count = 0};

@@ -17,6 +17,7 @@
 #include "proto/base/status.h"
 #include "tools/dataset_place.h"
 #include "tools/eval_classes.h"
+#include "tools/eval_entities.h"
 #include "tools/options.h"
 
 #define EVAL_SET_CAPTIONS_MAX 64 // of one picture
@@ -27,7 +28,8 @@ struct eval_set {
     size_t room;     //
     float *images;   // [count][dimension]
     uint64_t *items; // [count]: which item of the source it is, bad ones counted too
-    uint32_t *truth; // [count]: labels; with classes only
+    uint32_t *truth; // [count]: labels, or slots of entities
+    uint8_t *parts;  // [count]: enum eval_oven_part; with part_field only
     size_t text_count;
     size_t text_room;
     float *texts;       // [text_count][dimension]; without classes only
@@ -36,13 +38,15 @@ struct eval_set {
     double seconds;     // that encoding took, reading included
 };
 
-// Reads and encodes all of it: with `classes` labels, without captions. A bad item is named on stderr; it ends
+// Reads and encodes all of it: with `classes` or `entities` labels, with neither captions. A bad item is named on stderr; it ends
 // everything unless options->keep_going. STATUS_INVALID for a set without a picture; else as reading, encoding and
 // the first bad item say. Whatever comes, *out is ended with eval_set_deinit().
 struct eval_set_params {
     const struct options *options;
     const struct dataset_place *place;
-    const struct eval_classes *classes; // NULL: captions
+    const struct eval_classes *classes;   // NULL: captions
+    const struct eval_entities *entities; // in place of classes; NULL: none
+    const char *part_field;               // member or column of the source; NULL: none
     const struct eval_encoder *encoder;
 };
 enum status eval_set_read(const struct eval_set_params *params, struct eval_set *out,

@@ -6,6 +6,7 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
+#include "tools/eval_oven.h"
 
 #define TOP 5u // of acc5
 
@@ -23,6 +24,15 @@ static struct eval_prototypes prototypes_of(const struct eval_zero *zero, const 
 static enum status score(const struct eval_zero *zero, const float *images, const float *names,
                          uint32_t *places, struct reason *why)
 {
+    if (!names) {
+        const struct eval_entities_asked asked = {
+            .queries = images,
+            .count = zero->set.count,
+            .truth = zero->set.truth,
+            .threads = zero->eval->threads,
+        };
+        return eval_entities_places(&zero->entities, &asked, places, why);
+    }
     const struct eval_prototypes prototypes = prototypes_of(zero, names);
     const enum status status = eval_score_places(&prototypes, images, zero->set.count,
                                                  zero->set.truth, zero->eval->threads, places);
@@ -31,29 +41,53 @@ static enum status score(const struct eval_zero *zero, const float *images, cons
                   : STATUS_OK;
 }
 
-enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
-                            const struct args_list *items, enum api_profile profile,
-                            struct reason *why)
+// Labels and their prototypes, or entities.
+static enum status read_names(struct eval_zero *zero, struct reason *why)
 {
-    assert(zero && eval && items);
+    const struct eval *eval = zero->eval;
+    const char *entities = zero->is_oven ? eval->options->entities : NULL;
+    if (entities && eval->options->labels)
+        return reason_set(why, STATUS_INVALID, "--entities",
+                          "stands in place of --labels: one of them is allowed");
+    if (zero->is_oven && !entities && !eval->options->labels && !zero->place.labels[0])
+        return reason_set(why, STATUS_INVALID, "--entities",
+                          "or --labels is needed: a memory or a file of all entities");
+    if (entities)
+        return eval_entities_read(eval->client, entities, eval->space, &zero->entities, why);
+    const enum status status = eval_classes_read(eval->options, &zero->place,
+                                                 text_of(eval->template_text), &zero->classes, why);
+    return status ? status
+                  : eval_classes_encode(&zero->classes, &zero->encoder, &zero->prototypes, why);
+}
 
-    *zero = (struct eval_zero){.eval = eval};
-    enum status status = dataset_place_find(items, eval->options->split, &zero->place, why);
-    if (!status)
-        status = eval_classes_read(eval->options, &zero->place, text_of(eval->template_text),
-                                   &zero->classes, why);
-    zero->encoder = (struct eval_encoder){
-        .client = eval->client, .dimension = eval->dimension, .profile = profile};
+static enum status read_set(struct eval_zero *zero, struct reason *why)
+{
+    const struct options *options = zero->eval->options;
+    const char *field = options->split_field ? options->split_field : EVAL_OVEN_FIELD;
     const struct eval_set_params params = {
-        .options = eval->options,
+        .options = options,
         .place = &zero->place,
-        .classes = &zero->classes,
+        .classes = zero->prototypes ? &zero->classes : NULL,
+        .entities = zero->prototypes ? NULL : &zero->entities,
         .encoder = &zero->encoder,
+        .part_field = zero->is_oven ? field : NULL,
     };
+    return eval_set_read(&params, &zero->set, why);
+}
+
+enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
+                            const struct eval_zero_params *params, struct reason *why)
+{
+    assert(zero && eval && params);
+
+    *zero = (struct eval_zero){.eval = eval, .is_oven = params->is_oven};
+    zero->encoder = (struct eval_encoder){
+        .client = eval->client, .dimension = eval->dimension, .profile = params->profile};
+    enum status status = dataset_place_find(params->items, eval->options->split, &zero->place, why);
     if (!status)
-        status = eval_classes_encode(&zero->classes, &zero->encoder, &zero->prototypes, why);
+        status = read_names(zero, why);
     if (!status)
-        status = eval_set_read(&params, &zero->set, why);
+        status = read_set(zero, why);
     if (status)
         return status;
     zero->images = (struct eval_side){
@@ -75,6 +109,7 @@ void eval_zero_end(struct eval_zero *zero)
     eval_side_deinit(&zero->names);
     eval_set_deinit(&zero->set);
     eval_classes_deinit(&zero->classes);
+    eval_entities_deinit(&zero->entities);
     dataset_place_deinit(&zero->place);
     mem_free(zero->prototypes);
     mem_free(zero->plain);
@@ -100,7 +135,7 @@ enum status eval_zero_search(struct eval_zero *zero, struct eval_zero_sides side
     const int64_t began = clock_now_us();
     enum status status =
         eval_side_search(&zero->images, zero->eval, searched(sides, MODALITY_IMAGE), k, why);
-    if (!status)
+    if (!status && zero->prototypes)
         status = eval_side_search(&zero->names, zero->eval, searched(sides, MODALITY_TEXT), k, why);
     zero->search_seconds = (double)(clock_now_us() - began) / 1e6;
     return status;
@@ -140,7 +175,7 @@ enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sid
     struct eval_how how = {mode, k, mixed_in(sides, MODALITY_IMAGE), sides.fuse_itself};
     enum status status = eval_side_refine(&zero->images, zero->eval, how, &images, why);
     how.payload = mixed_in(sides, MODALITY_TEXT);
-    if (!status)
+    if (!status && zero->prototypes)
         status = eval_side_refine(&zero->names, zero->eval, how, &names, why);
     if (!status)
         status = score(zero, images, names, zero->places, why);
@@ -153,6 +188,15 @@ enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sid
     row->held = mode == FUSION_NONE ? 0 : zero->images.held;
     row->seconds = (double)(clock_now_us() - began) / 1e6;
     row->seconds += mode == FUSION_NONE ? 0 : zero->search_seconds;
-    count_metrics(zero, row);
+    const struct eval_oven_answers answers = {
+        .places = zero->places,
+        .plain = zero->plain,
+        .parts = zero->set.parts,
+        .count = zero->set.count,
+    };
+    if (zero->is_oven)
+        eval_oven_score(&answers, row);
+    else
+        count_metrics(zero, row);
     return STATUS_OK;
 }

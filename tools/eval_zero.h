@@ -2,7 +2,8 @@
 // eval_zero.h - zero-shot classification of a data set, in any mode, by any memory.
 //
 // Pictures search the memory's pictures and take in the texts of what they find; prototypes of the labels' names
-// search its texts and take in pictures. A label is right when none ranks before it.
+// search its texts and take in pictures. A label is right when none ranks before it. Entities of another memory, in place
+// of labels, are taken as they are.
 //
 // Thread-safety: the client's thread makes every call.
 
@@ -15,6 +16,7 @@
 #include "proto/base/status.h"
 #include "tools/eval.h"
 #include "tools/eval_classes.h"
+#include "tools/eval_entities.h"
 #include "tools/eval_result.h"
 #include "tools/eval_set.h"
 
@@ -24,17 +26,24 @@ struct eval_zero {
     struct eval_classes classes;
     struct eval_encoder encoder;
     struct eval_set set;
-    float *prototypes; // [classes.labels.name_count][dimension]
+    bool is_oven;
+    struct eval_entities entities; // to choose from, in place of names; else empty
+    float *prototypes;             // [classes.labels.name_count][dimension]; NULL: entities
     struct eval_side images, names;
     double search_seconds; // of the last eval_zero_search()
     uint32_t *plain;       // [set.count]: places of the right labels by plain CLIP
     uint32_t *places;      // [set.count]: of the last eval_zero_measure()
 };
 
-// Reads and encodes the data set that the items are. Whatever comes, *zero is ended with eval_zero_end().
+// Reads and encodes the data set that the items are. With `is_oven` pictures have parts, and --entities may take the place
+// of labels. Whatever comes, *zero is ended with eval_zero_end().
+struct eval_zero_params {
+    const struct args_list *items;
+    enum api_profile profile;
+    bool is_oven;
+};
 enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
-                            const struct args_list *items, enum api_profile profile,
-                            struct reason *why) MUST_CHECK;
+                            const struct eval_zero_params *params, struct reason *why) MUST_CHECK;
 void eval_zero_end(struct eval_zero *zero);
 
 // Which sides ask which and take in which.

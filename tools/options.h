@@ -59,6 +59,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     const char *modes, *split, *report; // modes NULL: the usual ones
     const char *kinds;                  // of eval all
     const char *shots_from;             // NULL: train
+    const char *entities, *split_field; // of eval oven; NULL: labels, data_split
     struct args_numbers shots;
     struct args_numbers shares, neighbours, sizes; // sizes.count 0: parts of the whole
     // memories

@@ -39,6 +39,7 @@ const struct verb *const verbs[] = {
     &verb_eval_grid,
     &verb_eval_few_shot,
     &verb_eval_capacity,
+    &verb_eval_oven,
     &verb_eval_all, // several of these
     &verb_up,
     &verb_status,

@@ -55,7 +55,7 @@ extern const struct verb verb_memory_list, verb_memory_info, verb_memory_drop;
 extern const struct verb verb_search, verb_refine, verb_classify;
 extern const struct verb verb_eval_zero_shot, verb_eval_retrieval, verb_eval_noise;
 extern const struct verb verb_eval_ksweep, verb_eval_memory_size, verb_eval_grid,
-    verb_eval_few_shot, verb_eval_capacity, verb_eval_all;
+    verb_eval_few_shot, verb_eval_capacity, verb_eval_oven, verb_eval_all;
 extern const struct verb verb_train;
 extern const struct verb verb_up, verb_status, verb_keys_make, verb_keys_show;
 extern const struct verb verb_bench_encode, verb_bench_search, verb_bench_index, verb_bench_live,

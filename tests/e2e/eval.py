@@ -496,6 +496,80 @@ class Sweeps(Memory):
         self.refuse(1, "-k: 100: of the memory", "all", self.set, "-k", "100")
 
 
+class Oven(Memory):
+    PARTS = ["entity_val_seen", "entity_val_unseen", "query_val_seen", "query_val_unseen"]
+
+    def manifest(self, name, asked, split="data_split", parts=PARTS):
+        path = self.top / name
+        path.write_text("".join(json.dumps({"image": str(image), "caption": kind_of(image), split: parts[i % len(parts)]}) + "\n"
+                                for i, image in enumerate(asked)))
+        return path
+
+    def expect(self, line, right):
+        """`right`: whether each picture is named rightly, in the order of the parts."""
+        parts = [right[i::4] for i in range(4)]
+        shares = [sum(part) / len(part) for part in parts]
+        for name, share in zip(("entity_seen", "entity_unseen", "query_seen", "query_unseen"), shares):
+            self.assertAlmostEqual(line["metrics"][name], share, 6)
+        mean = lambda a, b: 2 / (1 / max(a, 1e-14) + 1 / max(b, 1e-14))  # noqa: E731
+        entity, query = (mean(*(round(share, 4) for share in shares[i:i + 2])) for i in (0, 2))
+        for name, value in (("entity", entity), ("query", query), ("final", mean(entity, query))):
+            self.assertAlmostEqual(line["metrics"][name], value, 6)
+            self.assertTrue(line["intervals"][name]["low"] <= value <= line["intervals"][name]["high"])
+
+    def test_scores_are_those_of_the_embeddings(self):
+        asked = ASKED * 2 # all parts of each kind, nearly
+        manifest = self.manifest("set.jsonl", asked)
+        labels = self.top / "labels.txt"
+        labels.write_text("".join(f"{kind}\n" for kind in KINDS))
+        # The entities of another memory; its pictures are of no use here.
+        folder = self.top / "wiki"
+        folder.mkdir()
+        rows = "".join(json.dumps({"image": str(HELD[0]), "caption": kind, "key": kind}) + "\n" for kind in KINDS)
+        (folder / "wiki.jsonl").write_text(rows)
+        self.run_ok("memory", "build", "wiki", folder / "wiki.jsonl", "--data", self.local)
+        self.addCleanup(reco, "memory", "drop", "wiki", "--data", self.local)
+        by_labels = self.eval("oven", manifest, "--labels", labels, "-k", K, "--template", "{}")
+        by_entities = self.eval("oven", manifest, "--entities", "wiki", "-k", K)
+        images = self.embed("image", ASKED, "--profile", "openai") * 2
+        names = self.embed("text", KINDS)
+        pictures, texts = self.exported()
+        for mode, of_labels, of_entities in zip(("none", "mean", "weighted"), by_labels, by_entities):
+            queries = [refined(query, pictures, texts, mode, K) for query in images]
+            for line, choices in ((of_labels, [refined(name, texts, pictures, mode, K) for name in names]), (of_entities, names)):
+                self.assertEqual((line["task"], line["mode"], line["count"]), ("oven", mode, len(asked)))
+                best = [max(range(len(KINDS)), key=lambda i, query=query, choices=choices: dot(query, choices[i])) for query in queries]
+                self.expect(line, [KINDS[found] == kind_of(image) for found, image in zip(best, asked)])
+        self.assertGreater(by_labels[2]["metrics"]["final"], by_labels[0]["metrics"]["final"])
+        self.assertGreater(by_entities[2]["metrics"]["final"], by_entities[0]["metrics"]["final"])
+        plain = self.eval("oven", manifest, "--entities", "wiki", "--modes", "none")
+        self.assertEqual(plain[0]["metrics"], by_entities[0]["metrics"])
+        path = self.top / "page.html"
+        self.run_ok("eval", "oven", manifest, "--entities", "wiki", "--data", self.local, "--report", path)
+        self.assertIn("The score, made of the accuracies of seen and unseen entities", path.read_text())
+        # Fields of one's own, and parts that are not there.
+        seen = self.manifest("seen.jsonl", ASKED, "seen", ["1"])
+        line = self.eval("oven", seen, "--labels", labels, "--template", "{}", "--split-field", "seen", "--modes", "none")[0]
+        self.assertEqual(list(line["metrics"]), ["entity_seen"])
+
+    def test_what_is_no_question(self):
+        labels = self.top / "labels.txt"
+        labels.write_text("".join(f"{kind}\n" for kind in KINDS))
+        manifest = self.manifest("set.jsonl", ASKED, parts=["entity_train"])
+        self.refuse(1, "data_split: 'entity_train' is not allowed: what ends with seen or unseen is", "oven", manifest, "--labels", labels)
+        table = self.top / "set.csv"
+        table.write_text(f"image,caption\n{ASKED[0]},{kind_of(ASKED[0])}\n")
+        self.refuse(1, "--split-field: no column is named 'data_split'", "oven", table, "--labels", labels)
+        self.refuse(1, "--entities: or --labels is needed", "oven", manifest)
+        self.refuse(1, "--entities: stands in place of --labels", "oven", manifest, "--labels", labels, "--entities", "default")
+        self.refuse(1, f"entity: '{kind_of(ASKED[0])}' is the key of no record of default@1", "oven",
+                    self.manifest("set.jsonl", ASKED), "--entities", "default")
+        rows = make_rows(self.top / "rows", 20)
+        self.run_ok("memory", "build", "rows", rows, "--space", "x:8", "--data", self.local)
+        self.addCleanup(reco, "memory", "drop", "rows", "--data", self.local)
+        self.refuse(1, "--entities: rows@", "oven", manifest, "--entities", "rows")
+
+
 class Retrieval(Memory):
     def test_metrics_are_those_of_the_embeddings(self):
         captions = [[caption_of(image), kind_of(image)][:1 + i % 2] for i, image in enumerate(ASKED)]

@@ -5,6 +5,7 @@
 
 #include "proto/base/limits.h"
 #include "tools/eval.h"
+#include "tools/eval_oven.h"
 #include "tools/eval_run.h"
 #include "tools/eval_shots.h"
 #include "tools/verbs.h"
@@ -42,6 +43,11 @@ static int run_few_shot(const struct options *options)
 static int run_capacity(const struct options *options)
 {
     return eval_run_kind(options, eval_kind_find(text_of("capacity")));
+}
+
+static int run_oven(const struct options *options)
+{
+    return eval_run_kind(options, &eval_kind_oven);
 }
 
 // --- flags
@@ -167,6 +173,24 @@ static const struct args_flag sizes_flags[] = {
      .offset = offsetof(struct options, sizes),
      .low = 1,
      .high = 4294967295.0},
+    {.name = NULL},
+};
+
+static const struct args_flag oven_flags[] = {
+    {.name = "--entities",
+     .kind = ARGS_TEXT,
+     .argument = "NAME",
+     .help = "a memory whose records are what is chosen from, in place of --labels: each is the "
+             "entity that its key names, and its text is compared as it is",
+     .offset = offsetof(struct options, entities)},
+    {.name = "--split-field",
+     .kind = ARGS_TEXT,
+     .argument = "NAME",
+     .fallback = EVAL_OVEN_FIELD,
+     .help =
+         "the member or column that says whether a picture's entity was seen in training: its "
+         "value ends with seen or unseen, or is 1 or 0; with query in it it is of the query set",
+     .offset = offsetof(struct options, split_field)},
     {.name = NULL},
 };
 
@@ -338,6 +362,33 @@ const struct verb verb_eval_capacity = {
              .groups = {label_flags, k_flags, COMMON_GROUPS}},
     .chapter = "measuring",
     .run = run_capacity,
+};
+
+const struct verb verb_eval_oven = {
+    .args = {.name = "eval oven",
+             .items = "DATASET...",
+             .summary = "the right entity of all of them, as the OVEN benchmark scores it",
+             .details =
+                 "DATASET is OVEN's folder, or whatever `memory build` reads and has the field\n"
+                 "--split-field. The caption of a picture is its entity; the question beside a\n"
+                 "picture of the query set is not read.\n"
+                 "\n"
+                 "What is chosen from are the labels of --labels, refined as in zero-shot, or,\n"
+                 "for millions, the records of a memory: --entities, which holds two embeddings\n"
+                 "of each in RAM.\n"
+                 "\n"
+                 "  reco eval oven oven/ --split val --memory pairs --entities wiki\n"
+                 "\n"
+                 "The score of a set is the harmonic mean of the accuracies of seen and of unseen\n"
+                 "entities, final that of the entity and the query set's scores.\n"
+                 "\n" CHANCE_WORDS "\n" JSON_HEAD "{\"final\",\"entity\",\"query\",\n"
+                 "\"entity_seen\",\"entity_unseen\",\"query_seen\",\"query_unseen\"}" JSON_TAIL
+                 "; metrics without queries are left out",
+             .items_min = 1,
+             .items_max = SIZE_MAX,
+             .groups = {oven_flags, label_flags, k_flags, COMMON_GROUPS}},
+    .chapter = "measuring",
+    .run = run_oven,
 };
 
 const struct verb verb_eval_all = {
