@@ -168,13 +168,15 @@ void fuser_select(const struct fuser_params *params, const float *query,
     }
 
     float scores[K_MAX];
+    float pair_scores[K_MAX];
     const float *payload[K_MAX];
     double weights[K_MAX];
     for (uint32_t i = 0; i < out->count; i++) {
         scores[i] = hits[out->kept[i]].score;
+        pair_scores[i] = hits[out->kept[i]].pair_score;
         payload[i] = hits[out->kept[i]].payload;
     }
-    const struct fusion_neighbours neighbours = {out->count, scores, payload};
+    const struct fusion_neighbours neighbours = {out->count, scores, payload, pair_scores};
     fusion_weights(&params->fusion, params->dimension, &neighbours, weights);
     for (uint32_t i = 0; i < out->count; i++)
         out->weights[i] = (float)weights[i];
@@ -213,12 +215,14 @@ enum status fuser_refine(const struct fuser_params *params, const float *query,
     assert(without == FUSER_ALL || without < selection->count);
 
     float scores[K_MAX];
+    float pair_scores[K_MAX];
     const float *payload[K_MAX];
-    struct fusion_neighbours neighbours = {.scores = scores, .payload = payload};
+    struct fusion_neighbours neighbours = {0, scores, payload, pair_scores};
     for (uint32_t i = 0; i < selection->count; i++) {
         if (i == without)
             continue;
         scores[neighbours.count] = hits[selection->kept[i]].score;
+        pair_scores[neighbours.count] = hits[selection->kept[i]].pair_score;
         payload[neighbours.count++] = hits[selection->kept[i]].payload;
     }
 
@@ -247,6 +251,7 @@ static void stay(const struct fuser_params *params, const struct fuser_row *row)
 // The scores and payloads of a batch's neighbours, as a head wants them.
 struct head_room {
     float scores[FUSER_ROWS_MAX][K_MAX];
+    float pair_scores[FUSER_ROWS_MAX][K_MAX];
     const float *payload[FUSER_ROWS_MAX][K_MAX];
     struct fusion_head_query queries[FUSER_ROWS_MAX];
 };
@@ -259,11 +264,13 @@ static enum status refine_rows_by_head(const struct fuser_params *params,
         const struct fuser_result *selection = rows[r].selection;
         for (uint32_t i = 0; i < selection->count; i++) {
             room->scores[r][i] = rows[r].hits[selection->kept[i]].score;
+            room->pair_scores[r][i] = rows[r].hits[selection->kept[i]].pair_score;
             room->payload[r][i] = rows[r].hits[selection->kept[i]].payload;
         }
         room->queries[r] = (struct fusion_head_query){
             .query = rows[r].query,
-            .neighbours = {selection->count, room->scores[r], room->payload[r]},
+            .neighbours = {selection->count, room->scores[r], room->payload[r],
+                           room->pair_scores[r]},
             .refined = rows[r].refined,
         };
     }

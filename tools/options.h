@@ -41,6 +41,8 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     int fusion;       // enum api_fusion
     const char *head; // NULL: as the coordinator looks for one
     int index;        // enum api_index
+    int train_loss;   // enum fusion_loss
+    int train_terms;  // place in the choices of --terms
     int approx;       // enum api_approx less 1; -1: not given
     uint64_t nprobe;
     double target_recall;

@@ -27,7 +27,7 @@ struct train_batches {
     uint64_t draw; // state of the numbers that are drawn
     double noise;  // of this batch
     uint64_t *entities;
-    float *embeddings[SIDES], *payload[SIDES], *scores[SIDES];
+    float *embeddings[SIDES], *payload[SIDES], *scores[SIDES], *pair_scores[SIDES];
     uint32_t *counts[SIDES];
 };
 
@@ -158,6 +158,7 @@ static void make_room(struct train_batches *batches)
         batches->embeddings[side] = mem_alloc_array(pairs * batches->dimension, sizeof(float));
         batches->payload[side] = mem_alloc_array(pairs * k * batches->dimension, sizeof(float));
         batches->scores[side] = mem_alloc_array(pairs * k, sizeof(float));
+        batches->pair_scores[side] = mem_alloc_array(pairs * k, sizeof(float));
         batches->counts[side] = mem_alloc_array(pairs, sizeof(batches->counts[0][0]));
     }
 }
@@ -197,6 +198,7 @@ void train_batches_destroy(struct train_batches **batches)
         mem_free(ending->embeddings[side]);
         mem_free(ending->payload[side]);
         mem_free(ending->scores[side]);
+        mem_free(ending->pair_scores[side]);
         mem_free(ending->counts[side]);
     }
     mem_free(ending);
@@ -234,22 +236,32 @@ static uint32_t draw_row(struct train_batches *batches)
     return memory->places[draw_below(&batches->draw, memory->rows.count)].row;
 }
 
+// The payload of one row beside the searched side of another: a record, or one with a wrong caption.
 static void put_neighbour(struct train_batches *batches, enum modality side, size_t at,
-                          const float *query, uint32_t row)
+                          uint32_t searched_row, uint32_t payload_row)
+{
+    const struct train_rows *rows = &batches->params.memory->rows;
+    float *payload = batches->payload[side] + at * batches->dimension;
+    float searched[DIMENSION_MAX];
+    train_rows_get(rows, searched_row, side, searched);
+    train_rows_get(rows, payload_row, modality_other(side), payload);
+    batches->pair_scores[side][at] = (float)train_rows_dot(searched, payload, batches->dimension);
+}
+
+static void put_spoilt_neighbour(struct train_batches *batches, enum modality side, size_t at,
+                                 const float *query, uint32_t row)
 {
     const struct train_batches_params *params = &batches->params;
-    const uint32_t dimension = batches->dimension;
     uint32_t payload_row = row;
     if (draw_share(&batches->draw, params->unrelated)) {
         float searched[DIMENSION_MAX];
-        payload_row = draw_row(batches);
-        train_rows_get(&params->memory->rows, payload_row, side, searched);
-        batches->scores[side][at] = (float)train_rows_dot(query, searched, dimension);
+        row = payload_row = draw_row(batches);
+        train_rows_get(&params->memory->rows, row, side, searched);
+        batches->scores[side][at] = (float)train_rows_dot(query, searched, batches->dimension);
     } else if (draw_share(&batches->draw, batches->noise)) {
         payload_row = draw_row(batches);
     }
-    train_rows_get(&params->memory->rows, payload_row, modality_other(side),
-                   batches->payload[side] + at * dimension);
+    put_neighbour(batches, side, at, row, payload_row);
 }
 
 static void put_pair(struct train_batches *batches, uint32_t slot, uint32_t pair, bool is_spoilt)
@@ -270,10 +282,9 @@ static void put_pair(struct train_batches *batches, uint32_t slot, uint32_t pair
             const uint32_t row = neighbours->rows[side][pair * k + n];
             batches->scores[side][at] = neighbours->scores[side][pair * k + n];
             if (is_spoilt)
-                put_neighbour(batches, side, at, query, row);
+                put_spoilt_neighbour(batches, side, at, query, row);
             else
-                train_rows_get(&params->memory->rows, row, modality_other(side),
-                               batches->payload[side] + at * dimension);
+                put_neighbour(batches, side, at, row, row);
         }
     }
 }
@@ -286,6 +297,7 @@ static void give(const struct train_batches *batches, uint32_t pairs,
         out->embeddings[side] = batches->embeddings[side];
         out->payload[side] = batches->payload[side];
         out->scores[side] = batches->scores[side];
+        out->pair_scores[side] = batches->pair_scores[side];
         out->counts[side] = batches->counts[side];
     }
 }

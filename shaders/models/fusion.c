@@ -69,8 +69,12 @@ void fusion_weights(const struct fusion_params *params, uint32_t dimension,
                                     fusion_head_numbers(params->head, params->modality));
     size_t count = neighbours->count;
     double temperature = start.mode == FUSION_WEIGHTED ? start.temperature : 0;
-    for (size_t i = 0; i < count; i++)
-        weights[i] = temperature * (double)neighbours->scores[i];
+    double logits[K_WIRE_MAX];
+    for (size_t i = 0; i < count; i++) {
+        double pair = neighbours->pair_scores ? (double)neighbours->pair_scores[i] : 0;
+        logits[i] = temperature * (double)neighbours->scores[i] + start.pairing * pair;
+    }
+    memcpy(weights, logits, count * sizeof(*weights));
     fusion_soften(weights, count);
     bool has_consensus = start.consensus < 0 || start.consensus > 0;
     if (start.mode != FUSION_WEIGHTED || !has_consensus)
@@ -79,7 +83,7 @@ void fusion_weights(const struct fusion_params *params, uint32_t dimension,
     double agreement[K_WIRE_MAX];
     agree(&start, dimension, neighbours, weights, agreement);
     for (size_t i = 0; i < count; i++)
-        weights[i] = temperature * (double)neighbours->scores[i] + start.consensus * agreement[i];
+        weights[i] = logits[i] + start.consensus * agreement[i];
     fusion_soften(weights, count);
 }
 

@@ -3,9 +3,10 @@
 //
 // Training-free fusion, with q the query, n_i the payload rows and s_i the scores:
 //   mean      refined = normalise(q + beta * sum(n_i) / k)
-//   weighted  refined = normalise(q + beta * sum(softmax(temperature * s + consensus * A)_i * n_i))
-//             A_i = log(sum(softmax(temperature * s)_j * exp(sharpness * (<n_i, n_j> - 1)))), over all j: neighbours that
-//             agree with the others get more; with consensus 0 nothing of it is computed
+//   weighted  refined = normalise(q + beta * sum(softmax(t + consensus * A)_i * n_i)), t = temperature * s + pairing * p,
+//             A_i = log(sum(softmax(t)_j * exp(sharpness * (<n_i, n_j> - 1)))), over all j: neighbours that
+//             agree with the others get more, and by p, <picture, text> of a neighbour itself, those that agree with
+//             themselves; with consensus 0 nothing of A is computed
 // and the gate g: result = normalise(q + g * (refined - q)); g = 0 gives q's own bits.
 // Iscen, Caron, Fathi, Schmid, "Retrieval-Enhanced Contrastive Vision-Text Models", ICLR
 // 2024, section 3.2 trains a transformer for this place; its equation (2) with equal weights is mean.
@@ -47,6 +48,7 @@ struct fusion_params {
     double temperature; // weighted only, and so the next two
     double consensus;   // 0: none
     double sharpness;
+    double pairing; // 0: none
 
     // FUSION_HEAD only, borrowed for each call; the constants above are then the head's own.
     struct fusion_head *head;
@@ -57,6 +59,7 @@ struct fusion_neighbours {
     size_t count;                // 0..K_WIRE_MAX
     const float *scores;         // [count]
     const float *const *payload; // [count] pointers to [dimension]
+    const float *pair_scores;    // [count] <picture, text> of each; NULL: all alike
 };
 
 // Writes each neighbour's share to weights [count]; they sum to 1. Mean: all alike. Head: those of

@@ -45,6 +45,7 @@ static const struct field fields[] = {
     {"score_embedding", FIELD_SWITCH, AT(score_embedding), 0, 0, {NULL}},
     {"score_bias", FIELD_SWITCH, AT(score_bias), 0, 0, {NULL}},
     {"consensus", FIELD_SWITCH, AT(consensus), 0, 0, {NULL}},
+    {"pairing", FIELD_SWITCH, AT(pairing), 0, 0, {NULL}},
     {"beta", FIELD_NUMBER, AT(beta), 0, CONSTANT_MAX, {NULL}},
     {"temperature", FIELD_NUMBER, AT(temperature), 0, CONSTANT_MAX, {NULL}},
     {"sharpness", FIELD_NUMBER, AT(sharpness), 0, CONSTANT_MAX, {NULL}},
@@ -139,6 +140,9 @@ static enum status check_named(const struct fusion_config *config, const char *n
     if (config->consensus && config->baseline != FUSION_BASELINE_WEIGHTED)
         return reason_set(why, STATUS_INVALID, field_name(name, "consensus", full, sizeof(full)),
                           "true: allowed with the baseline weighted only");
+    if (config->pairing && !config->consensus)
+        return reason_set(why, STATUS_INVALID, field_name(name, "pairing", full, sizeof(full)),
+                          "true: allowed with consensus only");
     if (!config->block && config->baseline >= FUSION_BASELINE_QUERY)
         return reason_set(why, STATUS_INVALID, field_name(name, "block", full, sizeof(full)),
                           "false: allowed with the baselines weighted and mean only");
@@ -273,11 +277,11 @@ void fusion_config_write(const struct fusion_config *config, struct json_writer 
 
 // --- the numbers
 
-// How many of beta, temperature, consensus and sharpness a head has.
+// How many of beta, temperature, consensus, sharpness and pairing a head has.
 static uint32_t start_count(const struct fusion_config *config)
 {
     if (config->baseline == FUSION_BASELINE_WEIGHTED)
-        return config->consensus ? 4 : 2;
+        return config->pairing ? 5 : config->consensus ? 4 : 2;
     return config->baseline == FUSION_BASELINE_MEAN ? 1 : 0;
 }
 
@@ -339,6 +343,7 @@ struct fusion_params fusion_config_start(const struct fusion_config *config, con
         .temperature = count > 1 ? (double)start[1] : 0.0,
         .consensus = count > 2 ? (double)start[2] : 0.0,
         .sharpness = count > 3 ? (double)start[3] : 0.0,
+        .pairing = count > 4 ? (double)start[4] : 0.0,
     };
 }
 
@@ -370,7 +375,7 @@ void fusion_config_begin(const struct fusion_config *config, uint64_t seed, floa
             state += 0x9e3779b97f4a7c15u;
         }
     }
-    const float start[] = {config->beta, config->temperature, 0.0f, config->sharpness};
+    const float start[] = {config->beta, config->temperature, 0.0f, config->sharpness, 0.0f};
     memcpy(numbers + layout.tensor[FUSION_START].offset, start,
            layout.tensor[FUSION_START].count * sizeof(*start));
     for (size_t i = 0; i < sizeof(ones) / sizeof(ones[0]); i++) {

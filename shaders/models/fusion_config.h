@@ -3,8 +3,9 @@
 //
 // With q the query, n_i the payload rows and s_i their scores (a set, no order):
 //
-//   w      = softmax(temperature * s + consensus * A)       start = q + beta * sum(w_i n_i)   (baseline)
-//   A_i    = log(sum(softmax(temperature * s)_j * exp(sharpness * (<n_i, n_j> - 1))))         over all j
+//   t_i    = temperature * s_i + pairing * p_i              p_i: inner product of the neighbour's own picture and text
+//   w      = softmax(t + consensus * A)                     start = q + beta * sum(w_i n_i)   (baseline)
+//   A_i    = log(sum(softmax(t)_j * exp(sharpness * (<n_i, n_j> - 1))))                       over all j
 //   x_0    = q + type[0]                    x_i = n_i + type[1] + s_i * score_embedding
 //   y      = norm1(x)                       (norm pre; else y = x)
 //   l_hi   = <Wq y_0 + bq, Wk y_i>_h / sqrt(d / heads) + score_bias_h * s_i   (i >= 1 the last term)
@@ -13,7 +14,7 @@
 //   out    = h + W2 f(W1 norm2(h) + b1) + b2    (norm post: norm2(h + W2 f(W1 h + b1) + b2))
 //   refined = normalise(start + out - x_0), or normalise(out) with baseline none, or normalise(start) without block
 //
-// beta, temperature, consensus and sharpness are numbers of the head, learned like the others.
+// beta, temperature, consensus, sharpness and pairing are numbers of the head, learned like the others.
 // Keys have no bias: it would add the same to every logit of a query, which softmax does not see.
 //
 // All numbers of one head are one array of floats, tensor by tensor in the order of FUSION_TENSORS.
@@ -64,6 +65,7 @@ struct fusion_config {
     bool score_embedding;
     bool score_bias;
     bool consensus;    // neighbours that agree get more; with baseline weighted only. Begins at 0
+    bool pairing;      // so do those whose picture and text agree; with consensus only. Begins at 0
     float beta;        // 0..1000; what it begins with, and so the next two
     float temperature; // 0..1000
     float sharpness;   // 0..1000
@@ -71,7 +73,7 @@ struct fusion_config {
 };
 
 // What is used unless said otherwise: heads of 64, MLP of 4 d, pre-norm, GELU, type embeddings, no scores,
-// weighted baseline with the constants of fusion.h, no consensus (sharpness 10), epsilon 1e-5.
+// weighted baseline with the constants of fusion.h, no consensus (sharpness 10), no pairing, epsilon 1e-5.
 struct fusion_config fusion_config_default(uint32_t dimension);
 
 // STATUS_INVALID with field, value and what is allowed.
@@ -85,8 +87,8 @@ void fusion_config_write(const struct fusion_config *config, struct json_writer 
 
 // Name in a file, rows (0: a vector), columns, whether weight decay applies.
 enum fusion_tensor {
-    FUSION_START,           // beta, temperature, consensus, sharpness: as many as there are
-    FUSION_TYPE,            // [2][d]: query, neighbour
+    FUSION_START, // beta, temperature, consensus, sharpness, pairing: as many as there are
+    FUSION_TYPE,  // [2][d]: query, neighbour
     FUSION_SCORE_EMBEDDING, // [d]
     FUSION_SCORE_BIAS,      // [heads]
     FUSION_NORM1_GAIN,      // [d]

@@ -249,12 +249,22 @@ static bool is_ahead(const struct fusion_neighbours *neighbours, size_t a, size_
         return true;
     if (neighbours->scores[a] < neighbours->scores[b])
         return false;
-    return memcmp(neighbours->payload[a], neighbours->payload[b], d * sizeof(float)) < 0;
+    int order = memcmp(neighbours->payload[a], neighbours->payload[b], d * sizeof(float));
+    if (order != 0 || !neighbours->pair_scores)
+        return order < 0;
+    return neighbours->pair_scores[a] > neighbours->pair_scores[b];
 }
+
+// The neighbours of a query in the one order that does not show where they came from.
+struct sorted {
+    float scores[K_WIRE_MAX];
+    const float *payload[K_WIRE_MAX];
+    float pair_scores[K_WIRE_MAX];
+};
 
 // By insertion: they nearly always come in this order.
 static void sort_neighbours(const struct fusion_neighbours *neighbours, uint32_t d,
-                            float scores[K_WIRE_MAX], const float *payload[K_WIRE_MAX])
+                            struct sorted *sorted)
 {
     uint32_t order[K_WIRE_MAX];
     for (uint32_t i = 0; i < neighbours->count; i++) {
@@ -264,8 +274,9 @@ static void sort_neighbours(const struct fusion_neighbours *neighbours, uint32_t
         order[at] = i;
     }
     for (uint32_t i = 0; i < neighbours->count; i++) {
-        scores[i] = neighbours->scores[order[i]];
-        payload[i] = neighbours->payload[order[i]];
+        sorted->scores[i] = neighbours->scores[order[i]];
+        sorted->payload[i] = neighbours->payload[order[i]];
+        sorted->pair_scores[i] = neighbours->pair_scores ? neighbours->pair_scores[order[i]] : 0.0f;
     }
 }
 
@@ -349,15 +360,14 @@ static void attend_all(const struct run *run, uint32_t row)
     uint32_t d = run->config->dimension;
     const struct fusion_neighbours *neighbours = &run->queries[row].neighbours;
     const struct fusion_place *bias = &run->side->layout.tensor[FUSION_SCORE_BIAS];
-    float scores[K_WIRE_MAX] = {0};
-    const float *payload[K_WIRE_MAX] = {NULL};
-    sort_neighbours(neighbours, d, scores, payload);
+    struct sorted sorted;
+    sort_neighbours(neighbours, d, &sorted);
     memcpy(run->arrays.tokens, run->arrays.y0 + (size_t)row * d, d * sizeof(float));
     for (size_t i = 0; i < neighbours->count; i++)
-        make_token(run, payload[i], scores[i], run->arrays.tokens + (i + 1) * d);
+        make_token(run, sorted.payload[i], sorted.scores[i], run->arrays.tokens + (i + 1) * d);
     for (uint32_t h = 0; h < run->config->heads; h++) {
         size_t at = ((size_t)h * run->rows + row) * d;
-        attend(run, run->arrays.carried + at, scores, neighbours->count,
+        attend(run, run->arrays.carried + at, sorted.scores, neighbours->count,
                bias->count > 0 ? run->side->numbers[bias->offset + h] : 0.0f,
                run->arrays.summed + at);
     }
@@ -372,16 +382,16 @@ static bool finish_query(const struct run *run, uint32_t row)
     const float *out = run->arrays.hidden + (size_t)row * d;
     const float *x0 = run->arrays.x0 + (size_t)row * d;
     const struct fusion_params start = fusion_config_start(config, run->side->numbers);
-    float scores[K_WIRE_MAX];
-    const float *payload[K_WIRE_MAX];
+    struct sorted sorted;
     double refined[DIMENSION_MAX];
-    sort_neighbours(&query->neighbours, d, scores, payload);
+    sort_neighbours(&query->neighbours, d, &sorted);
     if (config->baseline == FUSION_BASELINE_NONE) {
         for (uint32_t i = 0; i < d; i++)
             refined[i] = (double)out[i];
     } else {
         fusion_start(&start, query->query, d,
-                     &(struct fusion_neighbours){query->neighbours.count, scores, payload},
+                     &(struct fusion_neighbours){query->neighbours.count, sorted.scores,
+                                                 sorted.payload, sorted.pair_scores},
                      refined);
         for (uint32_t i = 0; i < d && config->block; i++)
             refined[i] += (double)(out[i] - x0[i]);

@@ -231,12 +231,13 @@ static bool open_loss(struct fusion_train *train)
     size_t pairs = train->params.pairs;
     struct train_loss *loss = &train->loss;
     loss->logits = try_floats(pairs * pairs);
-    loss->most = try_floats(2 * pairs);
+    loss->most = try_floats(3 * pairs);
     loss->row_loss = mem_try_alloc_array(3 * pairs, sizeof(double));
     loss->right = mem_try_alloc_array(2 * pairs, sizeof(uint32_t));
     if (!loss->logits || !loss->most || !loss->row_loss || !loss->right)
         return false;
     loss->sum = loss->most + pairs;
+    loss->column_share = loss->sum + pairs;
     loss->row_scale = loss->row_loss + pairs;
     loss->column_loss = loss->row_scale + pairs;
     return true;
@@ -581,10 +582,10 @@ static void optimise_scale(struct fusion_train *train, const struct optimise *op
 }
 
 // beta, temperature and sharpness are of very different sizes and learn in their logarithms, where a step
-// is a share of them; consensus begins at 0 and learns as it is.
+// is a share of them; consensus and pairing begin at 0 and learn as they are.
 static bool is_logarithmic(size_t i)
 {
-    return i != 2;
+    return i != 2 && i != 4;
 }
 
 // Of what learns.
@@ -646,6 +647,7 @@ static enum status check_batch(const struct fusion_train *train,
     enum status status = check_count("pairs", batch->pairs, 2, train->params.pairs, why);
     for (uint32_t s = 0; s < FUSION_HEAD_SIDES && status == STATUS_OK; s++) {
         assert(batch->embeddings[s] && batch->payload[s] && batch->scores[s] && batch->counts[s]);
+        assert(batch->pair_scores[s] || !train->params.config[s].pairing);
         for (uint32_t i = 0; i < batch->pairs && status == STATUS_OK; i++)
             status = check_count("counts", batch->counts[s][i], 0, train->params.k, why);
     }

@@ -4,7 +4,9 @@
 // With r the refined and e the given embeddings of a batch, image and text, and s the logit scale, the loss is
 //   weight[0] * NCE(s r_image r_text^T) + weight[1] * NCE(s r_image e_text^T) + weight[2] * NCE(s e_image r_text^T)
 // (refined-refined, refined-original, original-refined), NCE being the mean of the cross entropies over rows and over
-// columns (Iscen, Caron, Fathi, Schmid, ICLR 2024). Pairs of one entity are not each other's negatives.
+// columns (Iscen, Caron, Fathi, Schmid, ICLR 2024). Pairs of one entity are not each other's negatives. In the place of
+// a cross entropy, -log p of the right answers, 1 - p may be the loss: pairs that no neighbour can tell then pull at nothing
+// (mean absolute error; Ghosh, Kumar, Sastry, "Robust Loss Functions under Label Noise", AAAI 2017).
 //
 // Gradients are made by hand (fusion_train_backward.c). The step is AdamW with decoupled decay, after clipping
 // by the global norm, at a rate that rises linearly and falls as a cosine.
@@ -32,6 +34,11 @@
 
 struct fusion_train;
 
+enum fusion_loss {
+    FUSION_LOSS_CROSS_ENTROPY,
+    FUSION_LOSS_ABSOLUTE, // the logit scale must stay, or it grows: rate_scale 0
+};
+
 enum fusion_same {
     FUSION_SAME_MASKED,   // other pairs of the entity are left out of the sums
     FUSION_SAME_POSITIVE, // they are targets too, with equal shares
@@ -48,7 +55,7 @@ struct fusion_train_params {
     float rate;      // the highest, of matrices, biases and gains
     float rate_last; // share of it that the cosine ends at, 0..1
     float
-        rate_start; // factor for consensus and the logarithms of beta, temperature, sharpness; 0: they stay
+        rate_start; // factor for consensus, pairing and the logarithms of beta, temperature, sharpness; 0: they stay
     float rate_block; // factor for the transformer; 0: it stays
     float rate_scale; // factor for the logarithm of the logit scale; 0: it stays
     float decay;      // of matrices: weight -= rate * decay * weight
@@ -61,19 +68,21 @@ struct fusion_train_params {
     float weight[FUSION_TRAIN_TERMS]; // of the terms, 0 or more, not all 0
     float dropout; // share of neighbours that are left out at random, 0..1 (not 1)
     enum fusion_same same;
+    enum fusion_loss loss;
 };
 
 // Both configs fusion_config_default(dimension), k 10, 256 pairs, 1,000 steps, 50 of them warm-up, rate 5e-4 down to 0 with
-// factors 60, 1 and 10, decay 0.01, 0.9, 0.999, 1e-8, clip 1, scale 100 of at most 100, weights 1, no dropout, masked.
+// factors 60, 1 and 10, decay 0.01, 0.9, 0.999, 1e-8, clip 1, scale 100 of at most 100, weights 1, no dropout, masked, cross entropy.
 struct fusion_train_params fusion_train_default(uint32_t dimension);
 
 // `pairs` pairs. Arrays are the caller's and only read during the call. Numbers must be finite.
 struct fusion_train_batch {
-    uint32_t pairs;                             // 2..params.pairs
-    const float *embeddings[FUSION_HEAD_SIDES]; // [pairs][dimension], unit, by enum modality
-    const float *payload[FUSION_HEAD_SIDES];    // [pairs][params.k][dimension]: neighbours of each
-    const float *scores[FUSION_HEAD_SIDES];     // [pairs][params.k]
-    const uint32_t *counts[FUSION_HEAD_SIDES];  // [pairs], 0..k neighbours that are there
+    uint32_t pairs;                              // 2..params.pairs
+    const float *embeddings[FUSION_HEAD_SIDES];  // [pairs][dimension], unit, by enum modality
+    const float *payload[FUSION_HEAD_SIDES];     // [pairs][params.k][dimension]: neighbours of each
+    const float *scores[FUSION_HEAD_SIDES];      // [pairs][params.k]
+    const float *pair_scores[FUSION_HEAD_SIDES]; // [pairs][params.k]; read with pairing only
+    const uint32_t *counts[FUSION_HEAD_SIDES];   // [pairs], 0..k neighbours that are there
     const uint64_t *entities; // [pairs]: equal for pairs of one entity; NULL: all differ
 };
 

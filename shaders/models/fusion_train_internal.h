@@ -15,7 +15,7 @@
 #include "shaders/cpu/team.h"
 #include "shaders/models/fusion_train.h"
 
-#define TRAIN_START_MAX 4u // beta, temperature, consensus, sharpness
+#define TRAIN_START_MAX 5u // beta, temperature, consensus, sharpness, pairing
 
 // B pairs, T = k + 1 tokens, H heads, d floats.
 struct train_side {
@@ -77,6 +77,7 @@ struct train_loss {
     float *logits;       // [B][B] inner products, then their gradient
     float *most;         // [B] columns: the greatest logit,
     float *sum;          // [B] the sum of exponentials less it,
+    float *column_share; // [B] and the share of it that is the targets'
     double *row_loss;    // [B] by row: its part of the loss
     double *row_scale;   // [B] of the gradient of log scale
     double *column_loss; // [B]

@@ -5,6 +5,10 @@
 //   l_ij = s <a_i, b_j>,  L = sum_i (log sum_j e^l_ij - mean over targets of l_ij) / 2B + the same by columns
 //   d_l_ij = (softmax_row_ij - target_row_ij + softmax_column_ij - target_column_ij) / 2B
 //
+// and with the absolute error, t_ij being 1 for a target and P_i the sum of softmax_row_ij t_ij:
+//
+//   L = sum_i (1 - P_i) / 2B + the same by columns,  d_l_ij = (softmax_row_ij (P_i - t_ij) + the same by columns) / 2B
+//
 // Sums over a row or a column run in their order, so the number of threads does not show.
 
 #include <assert.h>
@@ -59,6 +63,11 @@ static bool is_right(const struct fusion_train *train, uint32_t i, uint32_t grea
     return greatest == i || (entities && entities[i] == entities[greatest]);
 }
 
+static bool is_absolute(const struct fusion_train *train)
+{
+    return train->params.loss == FUSION_LOSS_ABSOLUTE;
+}
+
 // Some columns that lie beside each other.
 struct columns {
     uint32_t first;
@@ -66,6 +75,7 @@ struct columns {
     uint32_t greatest[COLUMNS]; // the row of the greatest logit
     float best[COLUMNS];        // which it is
     double targets[COLUMNS];    // sum of the targets' logits
+    float shares[COLUMNS];      // sum of the targets' exponentials
     uint32_t target_count[COLUMNS];
 };
 
@@ -94,7 +104,7 @@ static void read_columns(struct fusion_train *train, struct columns *columns)
     }
 }
 
-static void add_up_columns(struct fusion_train *train, const struct columns *columns)
+static void add_up_columns(struct fusion_train *train, struct columns *columns)
 {
     const float *most = train->loss.most + columns->first;
     float *sum = train->loss.sum + columns->first;
@@ -107,8 +117,11 @@ static void add_up_columns(struct fusion_train *train, const struct columns *col
             some[c] = is_out ? -FLT_MAX : row[c] - most[c];
         }
         train->loops->exponential(some, columns->count);
-        for (uint32_t c = 0; c < columns->count; c++)
+        for (uint32_t c = 0; c < columns->count; c++) {
             sum[c] += some[c];
+            if (pairing_of(train, i, columns->first + c) == PAIR_TARGET)
+                columns->shares[c] += some[c];
+        }
     }
 }
 
@@ -125,8 +138,11 @@ static void column_job(void *context, uint32_t job, uint32_t worker)
     add_up_columns(train, &columns);
     for (uint32_t c = 0; c < columns.count; c++) {
         uint32_t at = columns.first + c;
-        loss->column_loss[at] = log((double)loss->sum[at]) + (double)loss->most[at] -
-                                columns.targets[c] / columns.target_count[c];
+        loss->column_share[at] = columns.shares[c] / loss->sum[at];
+        loss->column_loss[at] = is_absolute(train)
+                                    ? 1.0 - (double)loss->column_share[at]
+                                    : log((double)loss->sum[at]) + (double)loss->most[at] -
+                                          columns.targets[c] / columns.target_count[c];
         loss->right[train->pairs + at] = is_right(train, at, columns.greatest[c]);
     }
 }
@@ -165,25 +181,33 @@ static void row_job(void *context, uint32_t i, uint32_t worker)
     train->loops->exponential(own, pairs);
     train->loops->exponential(other, pairs);
     float sum = 0.0f;
-    for (uint32_t j = 0; j < pairs; j++)
+    float target_share = 0.0f;
+    for (uint32_t j = 0; j < pairs; j++) {
         sum += own[j];
+        if (pairing_of(train, i, j) == PAIR_TARGET)
+            target_share += own[j];
+    }
+    target_share /= sum;
     uint32_t targets = count_targets(train, i);
     double target_sum = 0;
     double scale_sum = 0;
     float factor = term->weight / (2.0f * (float)pairs);
     for (uint32_t j = 0; j < pairs; j++) {
         enum pairing pairing = pairing_of(train, i, j);
-        float d = own[j] / sum + other[j] / loss->sum[j];
-        if (pairing == PAIR_TARGET) {
-            target_sum += (double)row[j];
-            // Pairs of one entity are as many by column as by row.
-            d -= 2.0f / (float)targets;
-        }
+        float by_row = own[j] / sum;
+        float by_column = other[j] / loss->sum[j];
+        float is_target = pairing == PAIR_TARGET ? 1.0f : 0.0f;
+        target_sum += pairing == PAIR_TARGET ? (double)row[j] : 0.0;
+        // Pairs of one entity are as many by column as by row.
+        float d = is_absolute(train) ? by_row * (target_share - is_target) +
+                                           by_column * (loss->column_share[j] - is_target)
+                                     : by_row + by_column - is_target * 2.0f / (float)targets;
         d = pairing == PAIR_OUT ? 0.0f : d * factor;
         scale_sum += (double)d * (double)row[j];
         row[j] = d * term->scale;
     }
-    loss->row_loss[i] = log((double)sum) + (double)most - target_sum / targets;
+    loss->row_loss[i] = is_absolute(train) ? 1.0 - (double)target_share
+                                           : log((double)sum) + (double)most - target_sum / targets;
     loss->row_scale[i] = scale_sum;
     loss->right[i] = is_right(train, i, greatest);
 }

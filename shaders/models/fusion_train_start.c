@@ -13,11 +13,13 @@ struct shares {
     uint32_t count;
     uint32_t k;
     const uint32_t *chosen;
-    const float *scores; // of all neighbours
+    const float *scores;      // of all neighbours
+    const float *pair_scores; // NULL: the head has no pairing
     struct fusion_params start;
     bool has_consensus;
-    const float *alike;       // [k][k] inner products of the chosen ones
-    double first[K_WIRE_MAX]; // softmax(temperature * s)
+    const float *alike;        // [k][k] inner products of the chosen ones
+    double logits[K_WIRE_MAX]; // t_i = temperature * s_i + pairing * p_i
+    double first[K_WIRE_MAX];  // softmax(t)
     double
         sum[K_WIRE_MAX]; // S_i = sum_j first_j * exp(sharpness * (<n_i, n_j> - 1)): A_i = log S_i
     double share[K_WIRE_MAX];
@@ -39,12 +41,19 @@ static void share_out(const struct fusion_train *train, enum modality which, uin
     shares->chosen = side->chosen + (size_t)row * k;
     shares->scores = train->batch->scores[which] + (size_t)row * k;
     shares->start = fusion_config_start(side->config, side->numbers);
+    shares->pair_scores =
+        side->config->pairing ? train->batch->pair_scores[which] + (size_t)row * k : NULL;
     shares->has_consensus = side->config->consensus;
     shares->alike = side->alike ? side->alike + (size_t)row * k * k : NULL;
     uint32_t count = shares->count;
     double temperature = shares->start.mode == FUSION_WEIGHTED ? shares->start.temperature : 0;
-    for (uint32_t i = 0; i < count; i++)
-        shares->first[i] = temperature * (double)shares->scores[shares->chosen[i]];
+    for (uint32_t i = 0; i < count; i++) {
+        shares->logits[i] = temperature * (double)shares->scores[shares->chosen[i]];
+        if (shares->pair_scores)
+            shares->logits[i] +=
+                shares->start.pairing * (double)shares->pair_scores[shares->chosen[i]];
+    }
+    memcpy(shares->first, shares->logits, count * sizeof(double));
     fusion_soften(shares->first, count);
     memcpy(shares->share, shares->first, count * sizeof(double));
     if (!shares->has_consensus)
@@ -53,8 +62,7 @@ static void share_out(const struct fusion_train *train, enum modality which, uin
         shares->sum[i] = 0;
         for (uint32_t j = 0; j < count; j++)
             shares->sum[i] += shares->first[j] * exp(shares->start.sharpness * alike(shares, i, j));
-        shares->share[i] = temperature * (double)shares->scores[shares->chosen[i]] +
-                           shares->start.consensus * log(shares->sum[i]);
+        shares->share[i] = shares->logits[i] + shares->start.consensus * log(shares->sum[i]);
     }
     fusion_soften(shares->share, count);
 }
@@ -103,8 +111,17 @@ static void soften_back(const double *share, uint32_t count, double *d)
         d[i] = share[i] * (d[i] - mean);
 }
 
-// From d [count] of temperature * s + consensus * A: what goes through A. Adds to the gradients of temperature,
-// consensus and sharpness, out[1..3].
+// From d [count] of the logits t: adds to the gradients of temperature and pairing.
+static void logits_back(const struct shares *shares, const double *d, double *out)
+{
+    for (uint32_t i = 0; i < shares->count; i++) {
+        out[1] += d[i] * (double)shares->scores[shares->chosen[i]];
+        if (shares->pair_scores)
+            out[4] += d[i] * (double)shares->pair_scores[shares->chosen[i]];
+    }
+}
+
+// From d [count] of t + consensus * A: what goes through A. Adds to the gradients of all but beta.
 static void consensus_back(const struct shares *shares, const double *d, double *out)
 {
     uint32_t count = shares->count;
@@ -119,8 +136,7 @@ static void consensus_back(const struct shares *shares, const double *d, double 
         }
     }
     soften_back(shares->first, count, d_first);
-    for (uint32_t i = 0; i < count; i++)
-        out[1] += d_first[i] * (double)shares->scores[shares->chosen[i]];
+    logits_back(shares, d_first, out);
 }
 
 void train_start_back(struct fusion_train *train, enum modality which, uint32_t row)
@@ -145,8 +161,7 @@ void train_start_back(struct fusion_train *train, enum modality which, uint32_t 
     }
     if (side->config->baseline == FUSION_BASELINE_WEIGHTED) {
         soften_back(shares.share, shares.count, d_share);
-        for (uint32_t i = 0; i < shares.count; i++)
-            out[1] += d_share[i] * (double)shares.scores[shares.chosen[i]];
+        logits_back(&shares, d_share, out);
         if (shares.has_consensus)
             consensus_back(&shares, d_share, out);
     }

@@ -79,6 +79,7 @@ static void put_params(const struct fusion_train_params *params, struct lines *l
     put_number(lines, "weight[2]", params->weight[2]);
     put_number(lines, "dropout", params->dropout);
     put_count(lines, "same", (uint64_t)params->same);
+    put_count(lines, "loss", (uint64_t)params->loss);
 }
 
 enum status fusion_train_pack(const struct fusion_train *train, struct text note,

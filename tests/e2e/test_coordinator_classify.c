@@ -401,7 +401,7 @@ Test(classify, effects_are_what_leaving_each_neighbour_out_changes)
     for (size_t left = 0; left < count; left++) {
         float scores[8];
         const float *payload[8];
-        struct fusion_neighbours neighbours = {0, scores, payload};
+        struct fusion_neighbours neighbours = {0, scores, payload, NULL};
         float result[DIMENSION];
         for (size_t i = 0; i < count; i++) {
             if (i == left)

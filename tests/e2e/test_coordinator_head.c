@@ -92,7 +92,7 @@ static void expect_of_head(const struct house *house, enum modality own, const f
         payload[i] = rows + i * DIMENSION;
     const struct fusion_params params = {.mode = FUSION_HEAD, .head = head, .modality = own};
     const struct fusion_neighbours neighbours = {answer->neighbours.count,
-                                                 answer->neighbours.scores, payload};
+                                                 answer->neighbours.scores, payload, NULL};
     float unit[DIMENSION];
     float expected[DIMENSION];
     memcpy(unit, query, sizeof(unit));
@@ -250,7 +250,7 @@ Test(head, opens_its_gate_as_its_file_says)
         const struct fusion_params params = {
             .mode = FUSION_HEAD, .head = head, .modality = MODALITY_IMAGE};
         const struct fusion_neighbours neighbours = {answer.neighbours.count,
-                                                     answer.neighbours.scores, payload};
+                                                     answer.neighbours.scores, payload, NULL};
         double features[FUSION_GATE_FEATURES];
         fusion_gate_features(&params, embedding, DIMENSION, &neighbours, features);
         cr_expect(epsilon_eq(dbl, (double)answer.gate,

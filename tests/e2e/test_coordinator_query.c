@@ -149,7 +149,7 @@ Test(query, refines_as_the_formula_says)
         payload[i] = rows[i];
     }
     struct fusion_params params = {.mode = FUSION_WEIGHTED, .beta = 2, .temperature = 20};
-    struct fusion_neighbours neighbours = {10, answer.neighbours.scores, payload};
+    struct fusion_neighbours neighbours = {10, answer.neighbours.scores, payload, NULL};
     float expected[HOUSE_DIMENSION];
     cr_assert(eq(int, embedding_normalise(embedding, HOUSE_DIMENSION), STATUS_OK));
     cr_assert(eq(int,

@@ -139,6 +139,14 @@ static void perceive(const struct reference_fusion *args, double *h)
     free(added);
 }
 
+// t_i of the baseline weighted.
+static double logit_of(const struct reference_fusion *args, size_t i)
+{
+    const double *start = tensor(args, FUSION_START);
+    double logit = start[1] * args->scores[i];
+    return args->config->pairing ? logit + start[4] * args->pair_scores[i] : logit;
+}
+
 // The shares of the neighbours in what the residual starts from.
 static void share_out(const struct reference_fusion *args, double *weights)
 {
@@ -150,7 +158,7 @@ static void share_out(const struct reference_fusion *args, double *weights)
         return;
     }
     for (size_t i = 0; i < args->count; i++)
-        weights[i] = start[1] * args->scores[i];
+        weights[i] = logit_of(args, i);
     softmax(weights, args->count);
     if (!args->config->consensus)
         return;
@@ -163,7 +171,7 @@ static void share_out(const struct reference_fusion *args, double *weights)
                 product += args->payload[i * d + c] * args->payload[j * d + c];
             sum += weights[j] * exp(start[3] * (product - 1));
         }
-        second[i] = start[1] * args->scores[i] + start[2] * log(sum);
+        second[i] = logit_of(args, i) + start[2] * log(sum);
     }
     softmax(second, args->count);
     memcpy(weights, second, args->count * sizeof(*weights));
@@ -245,7 +253,7 @@ static enum pairing pairing_of(const struct reference_fusion_batch *batch, size_
     return batch->same_is_positive ? TARGET : OUT;
 }
 
-// Mean cross entropy over the rows of scale * a b^T.
+// Mean loss over the rows of scale * a b^T.
 static double row_loss(const struct reference_fusion_batch *batch, const double *a, const double *b)
 {
     size_t d = batch->config[0]->dimension;
@@ -253,6 +261,7 @@ static double row_loss(const struct reference_fusion_batch *batch, const double 
     for (size_t i = 0; i < batch->pairs; i++) {
         double sum = 0;
         double targets = 0;
+        double target_sum = 0;
         size_t count = 0;
         for (size_t j = 0; j < batch->pairs; j++) {
             double logit = 0;
@@ -264,10 +273,12 @@ static double row_loss(const struct reference_fusion_batch *batch, const double 
                 sum += exp(logit - exp(batch->log_scale));
             if (pairing == TARGET) {
                 targets += logit;
+                target_sum += exp(logit - exp(batch->log_scale));
                 count++;
             }
         }
-        total += log(sum) + exp(batch->log_scale) - targets / (double)count;
+        total += batch->is_absolute ? 1 - target_sum / sum
+                                    : log(sum) + exp(batch->log_scale) - targets / (double)count;
     }
     return total / (double)batch->pairs;
 }
@@ -286,6 +297,7 @@ double reference_fusion_loss(const struct reference_fusion_batch *batch)
                     .query = batch->embeddings[s] + i * d,
                     .payload = batch->payload[s] + i * batch->k * d,
                     .scores = batch->scores[s] + i * batch->k,
+                    .pair_scores = batch->pair_scores[s] + i * batch->k,
                     .count = batch->counts[s][i],
                 },
                 refined[s] + i * d);

@@ -15,10 +15,11 @@
 
 struct reference_fusion {
     const struct fusion_config *config;
-    const double *numbers; // as fusion_layout_of() says
-    const double *query;   // [d]
-    const double *payload; // [count][d]
-    const double *scores;  // [count]
+    const double *numbers;     // as fusion_layout_of() says
+    const double *query;       // [d]
+    const double *payload;     // [count][d]
+    const double *scores;      // [count]
+    const double *pair_scores; // [count]; read with pairing only
     size_t count;
 };
 
@@ -31,12 +32,14 @@ struct reference_fusion_batch {
     const double *numbers[2];
     size_t pairs;
     size_t k;
-    const double *embeddings[2]; // [pairs][d]
-    const double *payload[2];    // [pairs][k][d]
-    const double *scores[2];     // [pairs][k]
-    const uint32_t *counts[2];   // [pairs]
-    const uint64_t *entities;    // [pairs] or NULL
+    const double *embeddings[2];  // [pairs][d]
+    const double *payload[2];     // [pairs][k][d]
+    const double *scores[2];      // [pairs][k]
+    const double *pair_scores[2]; // [pairs][k]
+    const uint32_t *counts[2];    // [pairs]
+    const uint64_t *entities;     // [pairs] or NULL
     bool same_is_positive;
+    bool is_absolute; // FUSION_LOSS_ABSOLUTE
     double log_scale;
     double weight[3];
 };

@@ -34,6 +34,7 @@ static void fill_pair(struct random_batch *out, uint32_t pair, uint32_t k, uint3
                  out->payload[s] + at * dimension);
             out->scores[s][at] =
                 0.9f - 0.3f * (float)i / (float)k + 0.01f * random_head_float(state);
+            out->pair_scores[s][at] = (float)((pair + 3 * i) % 7) / 7.0f;
         }
         out->counts[s][pair] = pair + s < k ? pair + s : k;
     }
@@ -48,6 +49,7 @@ void random_batch_init(struct random_batch *out, uint32_t pairs, uint32_t k, uin
         out->embeddings[s] = mem_alloc_array((size_t)pairs * dimension, sizeof(float));
         out->payload[s] = mem_alloc_array((size_t)pairs * k * dimension, sizeof(float));
         out->scores[s] = mem_alloc_array((size_t)pairs * k, sizeof(float));
+        out->pair_scores[s] = mem_alloc_array((size_t)pairs * k, sizeof(float));
         out->counts[s] = mem_alloc_array(pairs, sizeof(uint32_t));
     }
     out->entities = mem_alloc_array(pairs, sizeof(uint64_t));
@@ -58,6 +60,7 @@ void random_batch_init(struct random_batch *out, uint32_t pairs, uint32_t k, uin
         .embeddings = {out->embeddings[0], out->embeddings[1]},
         .payload = {out->payload[0], out->payload[1]},
         .scores = {out->scores[0], out->scores[1]},
+        .pair_scores = {out->pair_scores[0], out->pair_scores[1]},
         .counts = {out->counts[0], out->counts[1]},
         .entities = out->entities,
     };
@@ -69,6 +72,7 @@ void random_batch_deinit(struct random_batch *batch)
         mem_free(batch->embeddings[s]);
         mem_free(batch->payload[s]);
         mem_free(batch->scores[s]);
+        mem_free(batch->pair_scores[s]);
         mem_free(batch->counts[s]);
     }
     mem_free(batch->entities);

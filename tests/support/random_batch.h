@@ -16,6 +16,7 @@ struct random_batch {
     float *embeddings[FUSION_HEAD_SIDES];
     float *payload[FUSION_HEAD_SIDES];
     float *scores[FUSION_HEAD_SIDES];
+    float *pair_scores[FUSION_HEAD_SIDES];
     uint32_t *counts[FUSION_HEAD_SIDES];
     uint64_t *entities;
 };

@@ -427,7 +427,7 @@ Test(eval, a_head_in_batches_is_the_head_one_by_one)
             scores[j] = hit.score;
             payload[j] = scene->rows[MODALITY_TEXT][hit.slot];
         }
-        const struct fusion_neighbours neighbours = {K, scores, payload};
+        const struct fusion_neighbours neighbours = {K, scores, payload, NULL};
         const double gate = fmin(fmax((double)scores[0], 0), 1);
         cr_assert(eq(
             int,

@@ -57,7 +57,7 @@ static struct scene *new_scene(void)
 
 static struct fusion_neighbours all_of(const struct scene *scene)
 {
-    return (struct fusion_neighbours){NEIGHBOURS, scene->scores, scene->payload};
+    return (struct fusion_neighbours){NEIGHBOURS, scene->scores, scene->payload, NULL};
 }
 
 static void oracle_unit(long double *values)
@@ -151,7 +151,7 @@ Test(fusion, weights_sum_to_one_at_any_temperature)
         const struct fusion_params params = {
             .mode = FUSION_WEIGHTED, .beta = 2, .temperature = temperatures[t]};
         double weights[4];
-        fusion_weights(&params, 2, &(struct fusion_neighbours){4, scores, NULL}, weights);
+        fusion_weights(&params, 2, &(struct fusion_neighbours){4, scores, NULL, NULL}, weights);
         cr_expect(epsilon_eq(dbl, weights[0] + weights[1] + weights[2] + weights[3], 1, 1e-12));
         cr_expect(eq(dbl, weights[0], weights[1]));
         cr_expect(ge(dbl, weights[0], weights[2]));
@@ -164,7 +164,7 @@ Test(fusion, payload_that_cancels_the_query_is_an_error_and_changes_nothing)
     const float opposite[] = {-1, 0};
     const float *payload[] = {opposite};
     const float scores[] = {0.5f};
-    const struct fusion_neighbours neighbours = {1, scores, payload};
+    const struct fusion_neighbours neighbours = {1, scores, payload, NULL};
     const struct fusion_params params = {.mode = FUSION_MEAN, .beta = 1, .temperature = 0};
     float result[] = {7, 7};
 

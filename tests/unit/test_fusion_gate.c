@@ -180,7 +180,7 @@ Test(fusion_gate, features_are_their_formulas)
 {
     for (int round = 0; round < 20; round++) {
         struct scene *scene = new_scene();
-        struct fusion_neighbours all = {NEIGHBOURS, scene->scores, scene->payload};
+        struct fusion_neighbours all = {NEIGHBOURS, scene->scores, scene->payload, NULL};
         double got[FUSION_GATE_FEATURES];
         long double expected[FUSION_GATE_FEATURES];
         fusion_gate_features(&weighted, scene->query, DIMENSION, &all, got);
@@ -198,7 +198,7 @@ Test(fusion_gate, features_of_none_and_of_one)
     for (int i = 0; i < FUSION_GATE_FEATURES; i++)
         cr_expect(eq(dbl, got[i], 0.0));
 
-    struct fusion_neighbours one = {1, scene->scores, scene->payload};
+    struct fusion_neighbours one = {1, scene->scores, scene->payload, NULL};
     fusion_gate_features(&weighted, scene->query, DIMENSION, &one, got);
     cr_expect(eq(dbl, got[FUSION_GATE_MARGIN], 0.0));
     cr_expect(eq(dbl, got[FUSION_GATE_ENTROPY], 0.0));

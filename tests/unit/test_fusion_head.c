@@ -22,7 +22,7 @@
 #define DIMENSION 24u
 #define NEIGHBOURS_MAX 40u
 #define ERROR_MAX 1e-11
-#define CONFIGS 15
+#define CONFIGS 16
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 struct scene {
@@ -32,6 +32,7 @@ struct scene {
     float rows[NEIGHBOURS_MAX][512];
     float scores[NEIGHBOURS_MAX];
     const float *payload[NEIGHBOURS_MAX];
+    float pair_scores[NEIGHBOURS_MAX];
 };
 
 static struct scene *new_scene(uint32_t dimension, size_t count, uint64_t seed)
@@ -45,6 +46,7 @@ static struct scene *new_scene(uint32_t dimension, size_t count, uint64_t seed)
         random_head_unit(&state, dimension, scene->rows[i]);
         scene->scores[i] = 0.9f - 0.02f * (float)i;
         scene->payload[i] = scene->rows[i];
+        scene->pair_scores[i] = (float)((i * 7) % 10) / 10.0f;
     }
     return scene;
 }
@@ -53,7 +55,7 @@ static struct fusion_head_query query_of(const struct scene *scene, float *refin
 {
     return (struct fusion_head_query){
         .query = scene->query,
-        .neighbours = {scene->count, scene->scores, scene->payload},
+        .neighbours = {scene->count, scene->scores, scene->payload, scene->pair_scores},
         .refined = refined,
         .status = STATUS_INTERNAL,
     };
@@ -90,6 +92,7 @@ static void oracle(const struct fusion_head *head, enum modality side, const str
     double *numbers = widened(fusion_head_numbers(head, side), fusion_layout_of(config).count);
     double *query = widened(scene->query, d);
     double *scores = widened(scene->scores, scene->count);
+    double *pair_scores = widened(scene->pair_scores, scene->count);
     double *payload = calloc(scene->count * d + 1, sizeof(*payload));
     for (size_t i = 0; i < scene->count * d; i++)
         payload[i] = (double)scene->rows[i / d][i % d];
@@ -98,11 +101,13 @@ static void oracle(const struct fusion_head *head, enum modality side, const str
                                                 .query = query,
                                                 .payload = payload,
                                                 .scores = scores,
+                                                .pair_scores = pair_scores,
                                                 .count = scene->count},
                      refined);
     free(numbers);
     free(query);
     free(scores);
+    free(pair_scores);
     free(payload);
 }
 
@@ -146,6 +151,8 @@ static size_t all_configs(uint32_t d, struct fusion_config out[CONFIGS])
     out[count++].consensus = true;
     out[count].consensus = true;
     out[count++].block = false;
+    out[count].consensus = true;
+    out[count++].pairing = true;
     out[count].baseline = FUSION_BASELINE_MEAN;
     out[count++].block = false;
     cr_assert(eq(sz, count, CONFIGS));
@@ -259,7 +266,7 @@ Test(fusion_head, a_new_head_is_its_baseline_to_the_last_bit)
                      STATUS_OK));
 
         struct scene *scene = new_scene(DIMENSION, 10, SEED);
-        const struct fusion_neighbours neighbours = {10, scene->scores, scene->payload};
+        const struct fusion_neighbours neighbours = {10, scene->scores, scene->payload, NULL};
         const struct fusion_params plain = {.mode = n < 2 ? FUSION_WEIGHTED : FUSION_MEAN,
                                             .beta = FUSION_BETA_DEFAULT,
                                             .temperature = FUSION_TEMPERATURE_DEFAULT};
@@ -288,7 +295,7 @@ Test(fusion_head, the_gate_moves_from_the_query_and_at_0_is_its_bits)
     struct fusion_head_info info = random_head_info(DIMENSION, SPACE);
     struct fusion_head *head = new_head(&info, SEED, 1);
     struct scene *scene = new_scene(DIMENSION, 10, SEED);
-    const struct fusion_neighbours neighbours = {10, scene->scores, scene->payload};
+    const struct fusion_neighbours neighbours = {10, scene->scores, scene->payload, NULL};
     const struct fusion_neighbours nobody = {0};
     const struct fusion_params params = {
         .mode = FUSION_HEAD, .head = head, .modality = MODALITY_TEXT};

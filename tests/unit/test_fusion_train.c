@@ -75,7 +75,7 @@ static double *widened(const float *values, size_t count)
 
 struct wide {
     struct reference_fusion_batch batch;
-    double *all[FUSION_HEAD_SIDES][4];
+    double *all[FUSION_HEAD_SIDES][5];
 };
 
 static void widen(const struct fusion_train *train, const struct random_batch *from,
@@ -87,6 +87,7 @@ static void widen(const struct fusion_train *train, const struct random_batch *f
         .k = params->k,
         .entities = from->batch.entities,
         .same_is_positive = params->same == FUSION_SAME_POSITIVE,
+        .is_absolute = params->loss == FUSION_LOSS_ABSOLUTE,
         .log_scale = log((double)params->scale),
     };
     size_t pairs = from->batch.pairs;
@@ -97,11 +98,13 @@ static void widen(const struct fusion_train *train, const struct random_batch *f
         out->all[s][1] = widened(from->embeddings[s], pairs * d);
         out->all[s][2] = widened(from->payload[s], pairs * params->k * d);
         out->all[s][3] = widened(from->scores[s], pairs * params->k);
+        out->all[s][4] = widened(from->pair_scores[s], pairs * params->k);
         out->batch.config[s] = &params->config[s];
         out->batch.numbers[s] = out->all[s][0];
         out->batch.embeddings[s] = out->all[s][1];
         out->batch.payload[s] = out->all[s][2];
         out->batch.scores[s] = out->all[s][3];
+        out->batch.pair_scores[s] = out->all[s][4];
         out->batch.counts[s] = from->counts[s];
     }
     for (uint32_t t = 0; t < FUSION_TRAIN_TERMS; t++)
@@ -111,7 +114,7 @@ static void widen(const struct fusion_train *train, const struct random_batch *f
 static void narrow(struct wide *wide)
 {
     for (uint32_t s = 0; s < FUSION_HEAD_SIDES; s++) {
-        for (uint32_t i = 0; i < 4; i++)
+        for (uint32_t i = 0; i < 5; i++)
             free(wide->all[s][i]);
     }
 }
@@ -219,6 +222,25 @@ Test(fusion_train, gradients_without_mlp_baseline_or_block)
     params.config[1].norm = FUSION_NORM_POST;
     params.config[1].heads = 12;
     expect_gradients(&params, "post-norm, no mlp");
+}
+
+Test(fusion_train, gradients_of_pairing_and_of_the_absolute_error)
+{
+    struct fusion_train_params params = small_params();
+    params.config[0].consensus = true;
+    params.config[0].pairing = true;
+    params.config[0].block = false;
+    params.config[1].consensus = true;
+    params.config[1].pairing = true;
+    params.config[1].block = false;
+    expect_gradients(&params, "pairing");
+    params.loss = FUSION_LOSS_ABSOLUTE;
+    params.rate_scale = 0.0f;
+    expect_gradients(&params, "absolute error");
+    params.same = FUSION_SAME_POSITIVE;
+    params.config[0].block = true;
+    params.weight[1] = 0.3f;
+    expect_gradients(&params, "absolute error, several targets");
 }
 
 Test(fusion_train, gradient_of_the_logit_scale_moves_it_the_right_way)

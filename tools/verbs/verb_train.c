@@ -23,6 +23,7 @@
 #include "tools/train_set.h"
 #include "tools/verbs.h"
 
+#define TERMS_REFINED 1         // place in the choices of --terms
 #define INDEX_WAIT_US 120000000 // for an index that is being made
 
 struct training {
@@ -68,6 +69,11 @@ static enum status make_params(const struct training *training, struct fusion_tr
     params->rate_block = (float)options->rate_block;
     params->dropout = (float)options->dropout;
     params->scale = (float)options->scale;
+    params->loss = (enum fusion_loss)options->train_loss;
+    if (params->loss == FUSION_LOSS_ABSOLUTE)
+        params->rate_scale = 0.0f;
+    for (size_t i = 1; i < FUSION_TRAIN_TERMS && options->train_terms == TERMS_REFINED; i++)
+        params->weight[i] = 0.0f;
     for (size_t side = 0; side < FUSION_HEAD_SIDES; side++)
         params->config[side].consensus = true;
     for (size_t i = 0; i < options->sets.count; i++) {
@@ -511,11 +517,25 @@ static const struct args_flag course_flags[] = {
      .offset = offsetof(struct options, rate_block),
      .low = 0,
      .high = 100},
+    {.name = "--loss",
+     .kind = ARGS_CHOICE,
+     .argument = "KIND",
+     .choices = "cross-entropy|absolute",
+     .fallback = "cross-entropy",
+     .help = "absolute: 1 - p of the right answer in the place of -log p",
+     .offset = offsetof(struct options, train_loss)},
+    {.name = "--terms",
+     .kind = ARGS_CHOICE,
+     .argument = "WHICH",
+     .choices = "all|refined",
+     .fallback = "all",
+     .help = "refined: no refined side learns to meet one that is not",
+     .offset = offsetof(struct options, train_terms)},
     {.name = "--scale",
      .kind = ARGS_NUMBER,
      .argument = "X",
      .fallback = "20",
-     .help = "the logit scale at first; it is learnt, up to CLIP's 100",
+     .help = "the logit scale at first; with cross-entropy it is learnt, up to CLIP's 100",
      .offset = offsetof(struct options, scale),
      .low = 1,
      .high = 100},
@@ -572,7 +592,7 @@ static const struct args_flag course_flags[] = {
      .kind = ARGS_LIST,
      .argument = "FIELD=VALUE",
      .help = "a field of the head's config, of one side as image.FIELD=VALUE: block, consensus, "
-             "heads, mlp, norm, baseline and so on",
+             "pairing, heads, mlp, norm, baseline and so on",
      .offset = offsetof(struct options, sets)},
     {.name = NULL},
 };
