@@ -45,6 +45,7 @@ function(write_clean)
     put(shard_node/store.c "#include <rocksdb/c.h>" "#include \"proto/bus/bus.h\"")
     put(shard_node/main.c "")
     put(coordinator/main.c "#include \"shaders/models/clip.h\"" "#include \"proto/rpc/rpc_core.h\"")
+    put(tools/matfile.c "#include <zlib.h>")
     put(tools/corpora/draw_svg.c "#include <librsvg/rsvg.h>")
     put(tools/verbs/verb_up.c "#include <archive.h>" "#include \"coordinator/query.h\""
         "#include \"shard_node/store.h\"")
@@ -135,6 +136,7 @@ foreach(header zmq.h sodium.h grpc/grpc.h protobuf-c/protobuf-c.h google/protobu
 endforeach()
 caught(proto/base/status.h door "#include <jansson.h>")
 caught_new(shard_node/rows.c door "#include <rocksdb/c.h>")
+caught_new(tools/matrix.c door "#include <zlib.h>")
 caught_new(shard_node/restore.c door "#include <rocksdb/c.h>")
 
 # Internal headers stay with their module.
