@@ -2,6 +2,8 @@
 // dataset.h - image-text pairs from folders, webdataset tars and arrays, one record after the other.
 //
 // A source is
+//   a folder       of a data set as its makers publish it: CUB-200-2011, Stanford Cars, Flowers-102, Oxford Pets, Food-101,
+//                  ImageNet, SUN397, Flickr30k, COCO, OVEN (tools/datasets.md), known by its files
 //   a folder       pictures at any depth, each with a .txt or .json of the same stem; and the
 //                  .tar shards that lie directly in it (img2dataset's output is either)
 //   X.tar          webdataset: members of one stem are one sample; also .tar.gz, .tar.zst ...
@@ -58,7 +60,8 @@ enum dataset_role {
 struct dataset_params {
     int format;                         // of a manifest on stdin; -1: none was given
     const char *columns[DATASET_ROLES]; // names of the user's own; NULL: the usual ones
-    bool labelled; // the .cls of a tar's sample is told, and such a sample needs no caption
+    bool labelled;     // the .cls of a tar's sample is told, and such a sample needs no caption
+    const char *split; // of a data set as its makers publish it; NULL: train
     const char
         *entity; // member or column that says what a pair is of, until dataset_close(); NULL: none
 };
@@ -75,8 +78,9 @@ enum dataset_step {
 
 struct dataset_item {
     struct api_ingest_record record;
-    const char *name;  // for people: path, "SHARD.tar: STEM", "images.npy row 5"
-    struct text label; // what its .cls says, where params.labelled is set; {NULL, 0}: it has none
+    const char *name; // for people: path, "SHARD.tar: STEM", "images.npy row 5"
+    // What its .cls says, where params.labelled is set, or the number of a data set's class, from 0; {NULL, 0}: none.
+    struct text label;
     const char *entity_name; // params.entity
     struct text entity;      // what it says; {NULL, 0}: nothing
 };
@@ -95,6 +99,10 @@ enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
 
 // Records in all sources; 0 when that is known only at the end (tars).
 uint64_t dataset_total(const struct dataset *dataset);
+
+// Of a data set as its makers publish it: "cub-200-2011, split train"; NULL for other sources. Valid until
+// dataset_close().
+const char *dataset_about(const struct dataset *dataset);
 
 // Numbers in an embedding that is given; 0 for pictures. A dataset is one or the other.
 uint32_t dataset_dimension(const struct dataset *dataset);

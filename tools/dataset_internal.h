@@ -156,4 +156,44 @@ uint32_t dataset_manifest_dimension(const struct dataset_manifest *manifest);
 // Whether the name is that of a manifest.
 bool dataset_manifest_is_name(const char *name);
 
+// --- dataset_layout.c: data sets as their makers publish them
+
+struct dataset_layout;
+struct dataset_layout_kind;
+
+// The layout that the folder has, by its files, and where it begins: the folder, or the one in it that the archive
+// made. NULL: it has none that is known.
+const struct dataset_layout_kind *dataset_layout_find(const char *folder,
+                                                      char root[DATASET_PATH_BYTES]);
+const char *dataset_layout_name(const struct dataset_layout_kind *kind);
+bool dataset_layout_is_classed(const struct dataset_layout_kind *kind); // or has captions
+
+// A split that an evaluation measures; what `split` names must be one. STATUS_INVALID naming those that there are.
+enum status dataset_layout_measured(const struct dataset_layout_kind *kind, const char *split,
+                                    const char **out, struct reason *why) MUST_CHECK;
+
+// The prompts that are usual for it, one a line; {NULL, 0}: those of the model.
+struct text dataset_layout_templates(const struct dataset_layout_kind *kind);
+
+// How many classes it has, 0: none of its own. With `lines` their names, one a line: STATUS_INVALID when it has none,
+// STATUS_NOT_FOUND when they have no names here; else as opening.
+enum status dataset_layout_classes(const struct dataset_layout_kind *kind, const char *root,
+                                   struct buffer *lines, size_t *count,
+                                   struct reason *why) MUST_CHECK;
+
+// Reads which pictures the split has (NULL: that which memories are built from), and sees that each class has one that is there. With
+// `labelled` names are not needed.
+enum status dataset_layout_open(const struct dataset_layout_kind *kind, const char *root,
+                                const struct dataset_params *params, struct dataset_layout **out,
+                                struct reason *why) MUST_CHECK;
+enum dataset_step dataset_layout_next(struct dataset_layout *layout, struct arena *arena,
+                                      struct dataset_item *out, struct reason *why);
+void dataset_layout_close(struct dataset_layout **layout);
+
+// Its name and the split, for people.
+void dataset_layout_describe(const struct dataset_layout *layout, char *out, size_t bytes);
+
+// Pictures; 0: known only at the end.
+size_t dataset_layout_count(const struct dataset_layout *layout);
+
 #endif

@@ -19,6 +19,7 @@ struct part {
     struct dataset_folder *folder;
     struct dataset_arrays *arrays;
     struct dataset_manifest *manifest;
+    struct dataset_layout *layout;
 };
 
 struct dataset {
@@ -33,6 +34,7 @@ struct dataset {
     bool has_pictures;
     bool labelled;
     const char *entity; // of the params
+    char about[128];
 };
 
 static struct part *add_part(struct dataset *dataset)
@@ -215,6 +217,21 @@ static enum status add_records(struct dataset *dataset, const char *folder, stru
 
 // --- folders
 
+static enum status add_layout(struct dataset *dataset, const struct dataset_layout_kind *kind,
+                              const char *root, struct reason *why)
+{
+    struct dataset_layout *layout = NULL;
+    const enum status status = dataset_layout_open(kind, root, dataset->params, &layout, why);
+    if (status)
+        return status;
+    add_part(dataset)->layout = layout;
+    dataset->has_pictures = true;
+    dataset->total += dataset_layout_count(layout);
+    dataset->total_known = dataset->total_known && dataset_layout_count(layout) > 0;
+    dataset_layout_describe(layout, dataset->about, sizeof(dataset->about));
+    return STATUS_OK;
+}
+
 static enum status add_folder(struct dataset *dataset, const char *path, struct reason *why)
 {
     char images[DATASET_PATH_BYTES];
@@ -229,6 +246,10 @@ static enum status add_folder(struct dataset *dataset, const char *path, struct 
     char records[DATASET_PATH_BYTES];
     if (dataset_join(path, "records_0.jsonl", records) && dataset_is_file(records))
         return add_records(dataset, path, why);
+    char root[DATASET_PATH_BYTES];
+    const struct dataset_layout_kind *kind = dataset_layout_find(path, root);
+    if (kind)
+        return add_layout(dataset, kind, root, why);
 
     struct dataset_list tars = {0};
     struct dataset_folder *folder = NULL;
@@ -326,6 +347,9 @@ enum status dataset_open(const char *const *sources, size_t count,
     if (!status && dataset->has_pictures && dataset->dimension)
         status = reason_set(why, STATUS_INVALID, NULL,
                             "pictures and arrays in one build: build them one after the other");
+    if (!status && dataset->params->split && !dataset->about[0])
+        status = reason_set(why, STATUS_INVALID, "--split",
+                            "no source is a data set as its makers publish it, which has splits");
     if (status)
         dataset_close(&dataset);
     else
@@ -343,6 +367,7 @@ void dataset_close(struct dataset **dataset)
         dataset_folder_close(&closing->parts[i].folder);
         dataset_arrays_close(&closing->parts[i].arrays);
         dataset_manifest_close(&closing->parts[i].manifest);
+        dataset_layout_close(&closing->parts[i].layout);
         mem_free(closing->parts[i].tar);
     }
     mem_free(closing->parts);
@@ -359,6 +384,8 @@ static enum dataset_step next_of(struct part *part, bool labelled, struct arena 
         return dataset_arrays_next(part->arrays, arena, out, why);
     if (part->manifest)
         return dataset_manifest_next(part->manifest, arena, out, why);
+    if (part->layout)
+        return dataset_layout_next(part->layout, arena, out, why);
     if (!part->tar)
         return DATASET_END; // a tar that could not be opened
     if (part->open_tar)
@@ -391,6 +418,11 @@ enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
 uint64_t dataset_total(const struct dataset *dataset)
 {
     return dataset->total_known ? dataset->total : 0;
+}
+
+const char *dataset_about(const struct dataset *dataset)
+{
+    return dataset->about[0] ? dataset->about : NULL;
 }
 
 uint32_t dataset_dimension(const struct dataset *dataset)

@@ -91,6 +91,39 @@ static enum status find_layout(struct dataset_place *place, const char *path, co
     return *is_layout ? add_shards(place, folder, why) : STATUS_OK;
 }
 
+// A data set as its makers publish it.
+static enum status find_native(struct dataset_place *place, const struct args_list *items,
+                               const char *split, struct reason *why)
+{
+    if (items->count > 1)
+        return reason_set(why, STATUS_INVALID, NULL,
+                          "'%s' after a folder with %s, which stands alone", items->items[1],
+                          dataset_layout_name(place->layout));
+    const char *usual = NULL;
+    enum status status = dataset_layout_measured(place->layout, split, &place->split, why);
+    if (!status)
+        status = dataset_layout_measured(place->layout, NULL, &usual, why);
+    if (status)
+        return status;
+    const bool is_usual = strcmp(usual, place->split) == 0;
+    (void)snprintf(place->name, sizeof(place->name), "%s%s%s", dataset_layout_name(place->layout),
+                   is_usual ? "" : "/", is_usual ? "" : place->split);
+    if (dataset_layout_is_classed(place->layout))
+        (void)snprintf(place->labels, sizeof(place->labels), "%s", place->root);
+    place->templates_text = dataset_layout_templates(place->layout);
+    add_source(place, place->root);
+    return STATUS_OK;
+}
+
+// Whether CLIP_benchmark's layout is there.
+static bool has_shards(const char *path, const char *split)
+{
+    char folder[DATASET_PATH_BYTES];
+    char shards[DATASET_PATH_BYTES];
+    return dataset_join(path, split ? split : DATASET_PLACE_SPLIT, folder) &&
+           dataset_join(folder, SHARDS_FILE, shards) && dataset_is_file(shards);
+}
+
 enum status dataset_place_find(const struct args_list *items, const char *split,
                                struct dataset_place *out, struct reason *why)
 {
@@ -100,6 +133,10 @@ enum status dataset_place_find(const struct args_list *items, const char *split,
     set_name(out, items->items[0]);
     bool is_layout = false;
     enum status status = STATUS_OK;
+    if (!has_shards(items->items[0], split))
+        out->layout = dataset_layout_find(items->items[0], out->root);
+    if (out->layout)
+        return find_native(out, items, split, why);
     if (split || dataset_is_folder(items->items[0]))
         status = find_layout(out, items->items[0], split, &is_layout, why);
     if (!status && is_layout && items->count > 1)
@@ -117,6 +154,13 @@ void dataset_place_deinit(struct dataset_place *place)
         mem_free(place->sources[i]);
     mem_free(place->sources);
     *place = (struct dataset_place){.source_count = 0};
+}
+
+enum status dataset_place_classes(const struct dataset_place *place, struct buffer *lines,
+                                  size_t *count, struct reason *why)
+{
+    assert(place && place->layout);
+    return dataset_layout_classes(place->layout, place->root, lines, count, why);
 }
 
 enum status dataset_place_lines(struct text caption, struct text *lines, size_t most, size_t *count,

@@ -55,31 +55,40 @@ static enum status check_templates(const struct eval_classes *classes, const cha
     return STATUS_OK;
 }
 
+// The data set's own: in a file, or shipped.
+static enum status read_template_lines(const struct dataset_place *place, struct label_file *out,
+                                       struct reason *why)
+{
+    const struct text shipped = place->templates_text;
+    struct reason inner = {.text = ""};
+    const enum status status =
+        place->templates[0]
+            ? label_file_read_plain(place->templates, out, &inner)
+            : label_file_parse_plain((struct bytes){(const uint8_t *)shipped.data, shipped.bytes},
+                                     out, &inner);
+    return status ? reason_set(why, status, NULL, "%s: %s", place->templates, inner.text)
+                  : STATUS_OK;
+}
+
 static enum status read_templates(const struct options *options, const struct dataset_place *place,
                                   struct text model_template, struct eval_classes *out,
                                   struct reason *why)
 {
     const struct args_list *given = &options->templates;
-    const bool has_file = !given->count && place->templates[0];
-    if (has_file) {
-        struct reason inner = {.text = ""};
-        const enum status status =
-            label_file_read_plain(place->templates, &out->template_lines, &inner);
+    const bool has_own = !given->count && (place->templates[0] || place->templates_text.data);
+    if (has_own) {
+        const enum status status = read_template_lines(place, &out->template_lines, why);
         if (status)
-            return reason_set(why, status, NULL, "%s: %s", place->templates, inner.text);
+            return status;
     }
     const size_t lines = out->template_lines.label_count;
-    out->template_count = given->count ? given->count : has_file ? lines : 1;
+    out->template_count = given->count ? given->count : has_own ? lines : 1;
     out->templates = mem_alloc_array(out->template_count, sizeof(out->templates[0]));
     for (size_t i = 0; i < out->template_count; i++)
         out->templates[i] = given->count ? text_of(given->items[i])
-                            : has_file   ? out->template_lines.labels[i]
+                            : has_own    ? out->template_lines.labels[i]
                                          : model_template;
-    return check_templates(out,
-                           given->count ? "--template"
-                           : has_file   ? "templates"
-                                        : "model",
-                           why);
+    return check_templates(out, given->count ? "--template" : has_own ? "templates" : "model", why);
 }
 
 static int compare_names(const void *a, const void *b)
@@ -90,11 +99,42 @@ static int compare_names(const void *a, const void *b)
     return order ? order : (left->label > right->label) - (left->label < right->label);
 }
 
+static enum status read_native_labels(const struct dataset_place *place, struct eval_classes *out,
+                                      struct reason *why)
+{
+    struct buffer lines = {0};
+    size_t count = 0;
+    struct reason inner = {.text = ""};
+    enum status status = dataset_place_classes(place, &lines, &count, why);
+    if (!status) {
+        status =
+            label_file_parse_plain((struct bytes){lines.data, lines.count}, &out->labels, &inner);
+        if (status)
+            status = reason_set(why, status, place->root, "its classes: %s", inner.text);
+    }
+    buffer_deinit(&lines);
+    return status;
+}
+
+// The user's names are those of the data set's classes, in their order, where it has classes.
+static enum status check_native_labels(const struct dataset_place *place,
+                                       const struct eval_classes *classes, struct reason *why)
+{
+    size_t count = 0;
+    const enum status status = dataset_place_classes(place, NULL, &count, why);
+    if (status || count == 0 || classes->labels.label_count == count)
+        return status;
+    return reason_set(why, STATUS_INVALID, "--labels", "'%s' has %zu labels: %s has %zu classes",
+                      classes->from, classes->labels.label_count, place->name, count);
+}
+
 static enum status read_labels(const struct options *options, const struct dataset_place *place,
                                struct eval_classes *out, struct reason *why)
 {
     struct reason inner = {.text = ""};
     enum status status = STATUS_OK;
+    if (place->layout && !options->labels)
+        return read_native_labels(place, out, why);
     if (options->labels)
         status = label_file_read(options->labels, &out->labels, &inner);
     else if (place->labels[0])
@@ -102,10 +142,46 @@ static enum status read_labels(const struct options *options, const struct datas
     else
         return reason_set(why, STATUS_INVALID, "--labels",
                           "is needed: a file with one label per line; only a folder in "
-                          "CLIP_benchmark's layout brings its own (classnames.txt)");
-    return status ? reason_set(why, status, options->labels ? "--labels" : NULL, "'%s': %s",
-                               out->from, inner.text)
-                  : STATUS_OK;
+                          "CLIP_benchmark's layout brings its own (classnames.txt), or a data set "
+                          "as its makers publish it");
+    if (status)
+        return reason_set(why, status, options->labels ? "--labels" : NULL, "'%s': %s", out->from,
+                          inner.text);
+    return place->layout ? check_native_labels(place, out, why) : STATUS_OK;
+}
+
+// --- what was measured with
+
+static void finish_hash(struct hash_sha256 *state, char hex[HASH_SHA256_HEX_BYTES])
+{
+    uint8_t digest[HASH_SHA256_BYTES];
+    hash_sha256_final(state, digest);
+    hash_hex(digest, sizeof(digest), hex);
+}
+
+static void hash_labels(struct eval_classes *classes)
+{
+    const struct label_file *labels = &classes->labels;
+    struct hash_sha256 state;
+    hash_sha256_init(&state);
+    for (size_t i = 0; i < labels->name_count; i++) {
+        const bool is_last =
+            i + 1 == labels->name_count || labels->label_of[i + 1] != labels->label_of[i];
+        hash_sha256_update(&state, labels->names[i].data, labels->names[i].bytes);
+        hash_sha256_update(&state, is_last ? "\n" : "\t", 1);
+    }
+    finish_hash(&state, classes->labels_sha256);
+}
+
+static void hash_templates(struct eval_classes *classes)
+{
+    struct hash_sha256 state;
+    hash_sha256_init(&state);
+    for (size_t i = 0; i < classes->template_count; i++) {
+        hash_sha256_update(&state, classes->templates[i].data, classes->templates[i].bytes);
+        hash_sha256_update(&state, "\n", 1);
+    }
+    finish_hash(&state, classes->templates_sha256);
 }
 
 enum status eval_classes_read(const struct options *options, const struct dataset_place *place,
@@ -125,6 +201,8 @@ enum status eval_classes_read(const struct options *options, const struct datase
     for (size_t i = 0; i < out->labels.name_count; i++)
         out->sorted[i] = (struct eval_class_name){out->labels.names[i], out->labels.label_of[i]};
     qsort(out->sorted, out->labels.name_count, sizeof(out->sorted[0]), compare_names);
+    hash_labels(out);
+    hash_templates(out);
     return STATUS_OK;
 }
 

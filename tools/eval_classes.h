@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval_classes.h - the labels of a zero-shot evaluation, their prompts, and a prototype of each name.
 //
-// Labels come from --labels, where a label may have aliases, or from the classnames.txt of a data set in
-// CLIP_benchmark's layout. Templates come from --template, from that layout's
-// zeroshot_classification_templates.txt, or from the model. In a template {} or {c} stands for the label.
+// Labels come from --labels, where a label may have aliases, from the classnames.txt of a data set in
+// CLIP_benchmark's layout, or from a data set as its makers publish it. Templates come from --template, from
+// CLIP_benchmark's zeroshot_classification_templates.txt, from those that are shipped for a data set, or from the model.
+// In a template {} or {c} stands for the label.
+//
+// A figure depends on both, to the letter: their hashes go beside it. A hash is SHA-256 of lines, each ended by a
+// newline: of a label with its aliases, tabs between them, or of a template.
 //
 // Thread-safety: what was read never changes.
 
@@ -14,6 +18,7 @@
 #include <stdint.h>
 
 #include "proto/base/bytes.h"
+#include "proto/base/hash.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "tools/dataset_place.h"
@@ -33,6 +38,8 @@ struct eval_classes {
     struct text *templates; // [template_count]
     size_t template_count;
     struct eval_class_name *sorted; // [labels.name_count], by their texts
+    char labels_sha256[HASH_SHA256_HEX_BYTES];
+    char templates_sha256[HASH_SHA256_HEX_BYTES];
 };
 
 // `model_template` is used where nothing else says one. It, the options and the place outlive the classes. STATUS_INVALID naming the flag or the file, STATUS_NOT_FOUND.

@@ -80,6 +80,10 @@ static enum status print_line(const struct eval_result *result, const struct eva
     put_text(&writer, "task", result->task);
     put_metrics(&writer, row);
     put_text(&writer, "language", "en");
+    if (result->labels_sha256) {
+        put_text(&writer, "labels_sha256", result->labels_sha256);
+        put_text(&writer, "templates_sha256", result->templates_sha256);
+    }
     put_text(&writer, "mode", eval_mode_word(row->mode));
     put_text(&writer, "memory", eval->memory.count ? eval->memory.name : NULL);
     json_name(&writer, "records");

@@ -44,9 +44,10 @@ struct eval_result {
     const struct eval *eval;
     const char *dataset;
     const char *task;
-    const char *axis;       // JSON's name of what is changed; NULL: nothing
-    const char *axis_title; // the same as a column
-    const char *axis_words; // and in words
+    const char *labels_sha256, *templates_sha256; // of eval_classes.h; NULL: no labels
+    const char *axis;                             // JSON's name of what is changed; NULL: nothing
+    const char *axis_title;                       // the same as a column
+    const char *axis_words;                       // and in words
     double encode_seconds;
     struct eval_row *rows;
     size_t count;

@@ -130,6 +130,8 @@ static enum status run_kind(struct run *run, struct eval_zero *zero, const struc
         .eval = &run->eval,
         .dataset = zero->place.name,
         .task = kind->is_oven ? "oven" : "zeroshot_classification",
+        .labels_sha256 = zero->prototypes ? zero->classes.labels_sha256 : NULL,
+        .templates_sha256 = zero->classes.templates_sha256,
         .axis = kind->axis,
         .axis_title = kind->title,
         .axis_words = kind->words,

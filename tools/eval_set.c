@@ -332,6 +332,7 @@ enum status eval_set_read(const struct eval_set_params *params, struct eval_set 
         .format = -1,
         .labelled = params->classes || params->entities,
         .entity = params->part_field,
+        .split = params->place->split,
     };
     const int64_t began = clock_now_us();
     *out = (struct eval_set){.dimension = params->encoder->dimension};

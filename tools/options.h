@@ -121,6 +121,13 @@ void options_init(struct options *options);
                      "with one of these; no:tag=VALUE: without it",                                \
         .offset = offsetof(struct options, filters)                                                \
     }
+// Of a source that is a data set as its makers publish it.
+#define OPTIONS_SPLIT_FLAG                                                                         \
+    {                                                                                              \
+        .name = "--split", .kind = ARGS_TEXT, .argument = "NAME", .fallback = "train",             \
+        .help = "the part of a data set as its makers publish it: train, val or test",             \
+        .offset = offsetof(struct options, split)                                                  \
+    }
 #define OPTIONS_ONLY_FLAG                                                                          \
     {                                                                                              \
         .name = "--only", .kind = ARGS_LIST, .argument = "KEY",                                    \

@@ -10,6 +10,7 @@ of `reco classify`; mistakes are named with field, value and what is allowed.
 Method: cli.py's. Search, hygiene, gate, fusion and metrics again in Python's doubles, from what `reco embed` and
 `reco memory export` write.
 """
+import hashlib
 import html.parser
 import io
 import json
@@ -176,6 +177,8 @@ class ZeroShot(Memory):
             self.assertEqual((line["memory"], line["records"], line["k"], line["count"]),
                              ("default@1", len(HELD), K, len(images)))
             self.assertTrue(line["pretrained"].endswith(":128"))
+            for name, words in (("labels_sha256", KINDS), ("templates_sha256", TEMPLATES)):
+                self.assertEqual(line[name], hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest())
             low, high = line["intervals"]["acc1"].values()
             self.assertTrue(low <= line["metrics"]["acc1"] <= high)
             self.assertAlmostEqual(line["differences"]["acc1"]["value"],

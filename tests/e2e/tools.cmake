@@ -16,6 +16,7 @@ reco_script(e2e_pages ${Python3_EXECUTABLE} pages.py ${CMAKE_RUNTIME_OUTPUT_DIRE
 
 # Measuring a memory with a data set.
 reco_script(e2e_eval ${Python3_EXECUTABLE} eval.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+reco_script(e2e_layouts ${Python3_EXECUTABLE} layouts.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 
 # How much an index finds: numbers of the product, not of a build with sanitizers, where it takes minutes.
 if(NOT RECO_SANITIZE)

@@ -3,6 +3,7 @@
 reco_test(test_args test_args.c reco_tools)
 reco_test(test_cliplike test_cliplike.c reco_tools)
 reco_test(test_dataset test_dataset.c reco_tools)
+reco_test(test_dataset_layout test_dataset_layout.c reco_tools)
 reco_test(test_eval test_eval.c reco_tools reco_test_head)
 reco_test(test_label_file test_label_file.c reco_tools)
 reco_test(test_json_items test_json_items.c reco_tools)

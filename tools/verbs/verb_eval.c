@@ -69,8 +69,8 @@ static const struct args_flag eval_flags[] = {
     {.name = "--split",
      .kind = ARGS_TEXT,
      .argument = "NAME",
-     .fallback = "test",
-     .help = "the part of a data set in CLIP_benchmark's layout",
+     .fallback = "test; val of ImageNet and OVEN",
+     .help = "the part of a data set in CLIP_benchmark's layout, or as its makers publish it",
      .offset = offsetof(struct options, split)},
     {.name = "--profile",
      .kind = ARGS_CHOICE,
@@ -219,8 +219,11 @@ static const struct args_flag shots_flags[] = {
 #define SET_WORDS                                                                                  \
     "DATASET is a folder in CLIP_benchmark's webdataset layout (test/nshards.txt,\n"               \
     "test/0.tar ... with .jpg, .png or .webp and .cls; classnames.txt and\n"                       \
-    "zeroshot_classification_templates.txt beside test), or whatever `memory build`\n"             \
-    "reads: then the caption of a picture is its label, which --labels must have.\n"
+    "zeroshot_classification_templates.txt beside test); or a folder of CUB-200-2011,\n"           \
+    "Stanford Cars, Flowers-102, Oxford Pets, Food-101, ImageNet or SUN397 as it is\n"             \
+    "published, which brings its labels, with the usual prompts; or whatever\n"                   \
+    "`memory build` reads: then the caption of a picture is its label, which --labels\n"          \
+    "must have.\n"
 
 #define CHANCE_WORDS                                                                               \
     "The memory is read once and searched exactly. It may be any of the model's space,\n"          \
@@ -236,7 +239,9 @@ static const struct args_flag shots_flags[] = {
     "\"records\",\"k\",\"count\",\"in_memory\",\"seconds\",\"encode_seconds\",\n"                  \
     "\"intervals\":{METRIC:{\"low\",\"high\"}},\n"                                                 \
     "\"differences\":{METRIC:{\"value\",\"low\",\"high\"}}}"
-#define JSON_ZERO JSON_HEAD "{\"acc1\",\"acc5\",\"mean_per_class_recall\"}" JSON_TAIL
+#define JSON_ZERO                                                                                  \
+    JSON_HEAD "{\"acc1\",\"acc5\",\"mean_per_class_recall\"}" JSON_TAIL                            \
+              ", and\n\"labels_sha256\",\"templates_sha256\" of their lines as they were used"
 
 const struct verb verb_eval_zero_shot = {
     .args = {.name = "eval zero-shot",
@@ -257,8 +262,9 @@ const struct verb verb_eval_retrieval = {
              .summary = "how often captions find their picture and pictures their caption",
              .details =
                  "DATASET is a folder in CLIP_benchmark's webdataset layout (test/nshards.txt,\n"
-                 "test/0.tar ... with .jpg, .png or .webp and .txt), or whatever `memory build`\n"
-                 "reads. Each line of a .txt is a caption of its own.\n"
+                 "test/0.tar ... with .jpg, .png or .webp and .txt), a folder with Flickr30k or\n"
+                 "COCO and Karpathy's list, or whatever `memory build` reads. Each line of a .txt\n"
+                 "is a caption of its own.\n"
                  "\n" CHANCE_WORDS "\n" JSON_HEAD "{\"image_retrieval_recall@5\",\n"
                  "\"text_retrieval_recall@5\", both also @1 and @10}" JSON_TAIL
                  "; of images: captions ask, and count is theirs",

@@ -228,6 +228,8 @@ static enum status ingest_all(struct build *build, struct reason *why)
     if (params.skip_existing)
         output_note("%s is going on where it was stopped: %" PRIu64 " records are there",
                     build->pin, build->info.records);
+    if (dataset_about(build->dataset))
+        output_note("%s", dataset_about(build->dataset));
     output_progress_begin(&build->progress, "records", dataset_total(build->dataset));
     status = send_batches(build, feed, why);
     output_progress_end(&build->progress);
@@ -429,14 +431,15 @@ static int run_build(const struct options *options)
     struct reason why = {.text = ""};
     build.start_us = clock_now_us();
 
-    struct dataset_params params = {.format = options->format};
+    struct dataset_params params = {.format = options->format, .split = options->split};
     enum status status = options_check_memory("NAME", build.name, &why);
     if (!status)
         status = read_flags(options, &params, &why);
     int exit_status = status ? VERBS_USAGE : VERBS_DONE;
     if (!status) {
         status = open_sources(options, &params, &build.dataset, &why);
-        exit_status = status ? VERBS_FAILED : VERBS_DONE;
+        const bool is_flag = strncmp(why.field, "--", 2) == 0;
+        exit_status = !status ? VERBS_DONE : is_flag ? VERBS_USAGE : VERBS_FAILED;
     }
     if (!status) {
         status = check_space(&build, &why);
@@ -488,6 +491,7 @@ static const struct args_flag build_flags[] = {
      .help = "which column of manifests is the image, caption, key, source or tags, where it has "
              "another than the usual name",
      .offset = offsetof(struct options, columns)},
+    OPTIONS_SPLIT_FLAG,
     {.name = "--vshards",
      .kind = ARGS_COUNT,
      .argument = "N",
@@ -509,6 +513,10 @@ const struct verb verb_memory_build = {
              "  a folder       pictures at any depth, each with a .txt or .json of the\n"
              "                 same stem, and .tar shards directly in it: img2dataset's\n"
              "                 output of the formats files and webdataset\n"
+             "  a folder       of CUB-200-2011, Stanford Cars, Flowers-102, Oxford Pets,\n"
+             "                 Food-101, ImageNet, SUN397, Flickr30k, COCO or OVEN as it is\n"
+             "                 published: the pictures of --split, with the class's name,\n"
+             "                 all captions or the entity's name as caption\n"
              "  X.tar          webdataset, also .tar.gz, .tar.zst, .tar.xz, .tar.bz2\n"
              "  X.csv, X.tsv   a manifest: the first row names the columns image (or\n"
              "                 path, file, image_path, filepath, file_name, filename)\n"

@@ -379,7 +379,8 @@ static int train_and_tell(struct training *training)
 static enum status open_pairs(struct training *training, struct reason *why)
 {
     const struct args_list *pairs = &training->options->pairs;
-    struct dataset_params params = {.format = -1, .entity = training->options->entity_field};
+    struct dataset_params params = {
+        .format = -1, .entity = training->options->entity_field, .split = training->options->split};
     for (size_t i = 0; i < training->options->columns.count; i++) {
         const enum status status =
             dataset_params_column(&params, training->options->columns.items[i], why);
@@ -438,6 +439,7 @@ static const struct args_flag train_flags[] = {
      .help = "which column of manifests is the image, caption, key, source or tags, where it has "
              "another than the usual name",
      .offset = offsetof(struct options, columns)},
+    OPTIONS_SPLIT_FLAG,
     {.name = "--entity-field",
      .kind = ARGS_TEXT,
      .argument = "NAME",
