@@ -56,7 +56,9 @@ enum status eval_shots_read(const struct eval_zero *zero, const struct args_list
     if (!status)
         status = fill(zero, &set, out, why);
     if (!status) {
-        (void)snprintf(out->name, sizeof(out->name), "%.100s/%.50s", place.name, split);
+        const bool names_split = place.layout != NULL;
+        (void)snprintf(out->name, sizeof(out->name), "%.100s%s%.50s", place.name,
+                       names_split ? "" : "/", names_split ? "" : split);
         (void)snprintf(out->space, sizeof(out->space), "%s", zero->eval->space);
         out->labels = set.truth;
         set.truth = NULL;

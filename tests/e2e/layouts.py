@@ -97,6 +97,11 @@ class Layouts(Case):
         self.assertEqual(line["labels_sha256"], sha256(labels.read_bytes()))
         self.assertEqual(line["templates_sha256"], sha256(b"a {}\n"))
 
+    def test_few_shots_come_from_its_training_split(self):
+        line = self.lines("eval", "few-shot", self.cub, "--shots", "1", "--modes", "none,weighted", "-k", "1", "--data",
+                          self.local)[1]
+        self.assertEqual((line["memory"], line["records"], line["count"]), ("cub-200-2011/train", len(KINDS), len(ASKED)))
+
     def test_captions_find_pictures(self):
         line = self.lines("eval", "retrieval", flickr(self.top / "flickr30k"), "--data", self.local, "--modes", "none")[0]
         self.assertEqual((line["dataset"], line["count"]), ("flickr30k", 2 * len(ASKED)))

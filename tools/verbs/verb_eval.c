@@ -221,8 +221,8 @@ static const struct args_flag shots_flags[] = {
     "test/0.tar ... with .jpg, .png or .webp and .cls; classnames.txt and\n"                       \
     "zeroshot_classification_templates.txt beside test); or a folder of CUB-200-2011,\n"           \
     "Stanford Cars, Flowers-102, Oxford Pets, Food-101, ImageNet or SUN397 as it is\n"             \
-    "published, which brings its labels, with the usual prompts; or whatever\n"                   \
-    "`memory build` reads: then the caption of a picture is its label, which --labels\n"          \
+    "published, which brings its labels, with the usual prompts; or whatever\n"                    \
+    "`memory build` reads: then the caption of a picture is its label, which --labels\n"           \
     "must have.\n"
 
 #define CHANCE_WORDS                                                                               \
