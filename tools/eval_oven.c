@@ -7,15 +7,12 @@
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/mem.h"
 #include "shard_node/index/seed.h"
+#include "tools/eval_score.h"
 
-#define DRAWS 2000u
-#define DRAWS_BEYOND 50u // of each end: 2.5 %
-#define BOOTSTRAP_SEED 20261129u
 #define STEPS 10000.0 // an accuracy is rounded to: hundredths of a percent
 #define NOTHING 1e-14 // what 0 counts in a harmonic mean
 
@@ -110,27 +107,14 @@ static void draw_part(const struct tally *tally, uint64_t *seed, double *mode, d
     *plain = share(by_plain, tally->count);
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    const double left = *(const double *)a;
-    const double right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
-static struct eval_interval interval_of(double *values)
-{
-    qsort(values, DRAWS, sizeof(values[0]), compare_doubles);
-    return (struct eval_interval){values[DRAWS_BEYOND], values[DRAWS - 1 - DRAWS_BEYOND]};
-}
-
 struct drawn {
-    double values[METRICS][DRAWS], differences[METRICS][DRAWS];
+    double values[METRICS][EVAL_SCORE_DRAWS], differences[METRICS][EVAL_SCORE_DRAWS];
 };
 
 static void draw_all(const struct tally tallies[EVAL_OVEN_PARTS], struct drawn *drawn)
 {
-    uint64_t seed = BOOTSTRAP_SEED;
-    for (size_t draw = 0; draw < DRAWS; draw++) {
+    uint64_t seed = EVAL_SCORE_SEED;
+    for (size_t draw = 0; draw < EVAL_SCORE_DRAWS; draw++) {
         double mode[EVAL_OVEN_PARTS];
         double plain[EVAL_OVEN_PARTS];
         double of_mode[METRICS];
@@ -182,9 +166,9 @@ void eval_oven_score(const struct eval_oven_answers *answers, struct eval_row *r
             .name = names[i],
             .value = of_mode[i],
             .is_share = true,
-            .interval = interval_of(drawn->values[i]),
+            .interval = eval_score_middle(drawn->values[i]),
             .delta = of_mode[i] - of_plain[i],
-            .difference = interval_of(drawn->differences[i]),
+            .difference = eval_score_middle(drawn->differences[i]),
         };
     }
     mem_free(drawn);

@@ -103,12 +103,12 @@ static void put_course(const struct eval_result *result, const struct eval_row *
         first = row < first ? row : first;
         last = row;
     }
-    eval_page_put(page, "; with it (%s) for <strong>%.1f %%</strong> where %s are ",
-                  eval_mode_word(mode), 100 * first->metrics[0].value, result->axis_words);
+    eval_page_put(page, "; with it (%s) for <strong>%.1f %%</strong> (%s: ", eval_mode_word(mode),
+                  100 * first->metrics[0].value, result->axis_words);
     put_text(page, first->point);
-    eval_page_put(page, ", and for <strong>%.1f %%</strong> where they are ",
-                  100 * last->metrics[0].value);
+    eval_page_put(page, ") to <strong>%.1f %%</strong> (", 100 * last->metrics[0].value);
     put_text(page, last->point);
+    eval_page_put(page, ")");
 }
 
 static void put_gain(const struct eval_result *result, const struct eval_row *best,

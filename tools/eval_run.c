@@ -247,6 +247,12 @@ int eval_run_all(const struct options *options)
         output_error(NULL, &why);
         return VERBS_USAGE;
     }
+    if (options->labels && strcmp(options->labels, "-") == 0 && options->items.count > 1) {
+        (void)reason_set(&why, STATUS_INVALID, "--labels",
+                         "- is read once: of several data sets, name a file");
+        output_error(NULL, &why);
+        return VERBS_USAGE;
+    }
     bool brings_memory = options->items.count == 1; // all of them do
     for (size_t i = 0; i < count; i++)
         brings_memory &= kinds[i]->brings_memory;

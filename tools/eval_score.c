@@ -13,9 +13,7 @@
 #include "proto/base/parallel.h"
 #include "shard_node/index/seed.h"
 
-#define DRAWS 2000u
 #define DRAWS_BEYOND 50u // of each end: 2.5 %
-#define BOOTSTRAP_SEED 20261129u
 
 // --- places
 
@@ -113,14 +111,21 @@ static int compare_doubles(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+struct eval_interval eval_score_middle(double values[EVAL_SCORE_DRAWS])
+{
+    qsort(values, EVAL_SCORE_DRAWS, sizeof(values[0]), compare_doubles);
+    return (struct eval_interval){values[DRAWS_BEYOND],
+                                  values[EVAL_SCORE_DRAWS - 1 - DRAWS_BEYOND]};
+}
+
 // Of the mean over `count` queries, of which `more` count 1 and `less` count -1.
 static struct eval_interval bootstrap(size_t more, size_t less, size_t count)
 {
     if (count == 0)
         return (struct eval_interval){0, 0};
-    double means[DRAWS];
-    uint64_t seed = BOOTSTRAP_SEED;
-    for (size_t draw = 0; draw < DRAWS; draw++) {
+    double means[EVAL_SCORE_DRAWS];
+    uint64_t seed = EVAL_SCORE_SEED;
+    for (size_t draw = 0; draw < EVAL_SCORE_DRAWS; draw++) {
         int64_t sum = 0;
         for (size_t i = 0; i < count; i++) {
             const uint64_t drawn = seed_below(&seed, count);
@@ -129,8 +134,7 @@ static struct eval_interval bootstrap(size_t more, size_t less, size_t count)
         }
         means[draw] = (double)sum / (double)count;
     }
-    qsort(means, DRAWS, sizeof(means[0]), compare_doubles);
-    return (struct eval_interval){means[DRAWS_BEYOND], means[DRAWS - 1 - DRAWS_BEYOND]};
+    return eval_score_middle(means);
 }
 
 struct eval_interval eval_score_interval(const uint32_t *places, size_t count, uint32_t top)

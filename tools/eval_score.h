@@ -43,4 +43,9 @@ struct eval_interval eval_score_interval(const uint32_t *places, size_t count, u
 struct eval_interval eval_score_difference(const uint32_t *places, const uint32_t *base,
                                            size_t count, uint32_t top);
 
+// What a bootstrap draws: this many values from this seed; the interval leaves out 2.5 % of them at each end. Sorts them.
+#define EVAL_SCORE_DRAWS 2000u
+#define EVAL_SCORE_SEED 20261129u
+struct eval_interval eval_score_middle(double values[EVAL_SCORE_DRAWS]);
+
 #endif

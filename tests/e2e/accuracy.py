@@ -91,14 +91,16 @@ def main(programs):
     counted = dict(zip(modes, table[0][2].values()))
     faults = report.differences(README, table)
     print(*faults, sep="\n")
+    changed = [(words, owner, {**cells, "mean": "99.9"}) for words, owner, cells in table]
     checks = {
         "plain CLIP knows little of the test (9.3)": whole["plain"] <= 12,
         "fusion none is plain CLIP": whole["none"] == whole["plain"],
         "the page counts what classify answers":
             all(counted[column] == f"{whole[report.MODES[column]]:.1f}" for column in ("plain CLIP", "mean", "weighted")),
         "README.md says what the page says": not faults,
-        "weighted beats plain by 25 points (43.0)": whole["weighted"] >= whole["plain"] + 25,
-        "weighted has not got worse (43.0)": whole["weighted"] >= 41,
+        "and every other figure would be told": len(report.differences(README, changed)) >= 10,
+        "weighted beats plain by 25 points (43.3)": whole["weighted"] >= whole["plain"] + 25,
+        "weighted has not got worse (43.3)": whole["weighted"] >= 41,
         "mean lies between (26.1)": whole["plain"] < whole["mean"] < whole["weighted"],
         "things removed: within 2 points of plain (9.3)":
             abs(removed["weighted"] - removed["plain"]) <= 2,
@@ -106,7 +108,7 @@ def main(programs):
             without_labels["refined", 5] >= 45,
         "and the memory ranks captions better than plain CLIP does (13.9)":
             without_labels["refined", 5] >= without_labels["plain", 5] + 25,
-        "captions shuffled: no gain (1.7)": wrong["weighted"] <= wrong["plain"],
+        "captions shuffled: no gain (2.2)": wrong["weighted"] <= wrong["plain"],
     }
     for promise, holds in checks.items():
         print("ok  " if holds else "FAIL", promise)

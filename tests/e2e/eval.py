@@ -495,6 +495,7 @@ class Sweeps(Memory):
         self.assertEqual([{key: value for key, value in line.items() if key not in times} for line in lines],
                          [{key: value for key, value in line.items() if key not in times} for line in apart])
         self.refuse(2, "--kinds: 'best' is no kind; allowed: zero-shot, noise", "all", self.set, "--kinds", "noise,best")
+        self.refuse(2, "--labels: - is read once", "all", self.set, other, "--labels", "-")
         self.refuse(2, "--kinds: 'noise' comes twice", "all", self.set, "--kinds", "noise,noise")
         self.refuse(1, "-k: 100: of the memory", "all", self.set, "-k", "100")
 

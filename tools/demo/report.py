@@ -19,7 +19,8 @@ from pathlib import Path
 from scoring import MEMORY, QUERIES, Reco, labels_file, read_samples
 
 MODES = {"plain CLIP": "none", "mean": "mean", "weighted": "weighted", "head": "head"}
-KINDS = "zero-shot,noise,memory-size,ksweep,grid,few-shot"
+KINDS = "zero-shot,noise,memory-size,ksweep,grid,few-shot,capacity"
+DIFFERENCE = "difference"  # to plain CLIP, in place of a point
 FIRST = "new things"  # the data set that is asked in all kinds
 
 
@@ -61,7 +62,8 @@ def write_sets(folder):
 
 
 class Figures(html.parser.HTMLParser):
-    """What the page says: {(heading, point, mode): percent as it is written there}."""
+    """What the page says: {(heading, point, mode): percent as it is written there}; with DIFFERENCE as the point the
+    difference to plain CLIP, with its interval."""
 
     def __init__(self, text):
         super().__init__()
@@ -89,6 +91,8 @@ class Figures(html.parser.HTMLParser):
             if mode is not None:
                 point = self.cells[0] if mode else ""
                 self.figures[self.heading, "" if point == "-" else point, self.cells[mode]] = self.cells[mode + 1]
+                if not point:
+                    self.figures[self.heading, DIFFERENCE, self.cells[mode]] = self.cells[-2]
         elif tag == "table" and self.heading is None:
             self.cells = None
 
@@ -100,27 +104,31 @@ def in_words(kind, point):
 
 def rows_of(figures):
     """The table of README.md: (what the row says, section of the page, point)."""
-    rows = [("new things (460 drawings, 567 names; the encoder has seen none of them)", f"{FIRST}: zero-shot", ""),
-            ("the same, among all 1,914 names", f"{FIRST} among all names: zero-shot", ""),
-            ("known things (801 drawings, 966 names that the encoder was trained on)", "known things: zero-shot", ""),
-            ("the same, among all 1,914 names", "known things among all names: zero-shot", "")]
+    rows = []
+    for words, name in (("new things (460 drawings, 567 names; the encoder has seen none of them)", FIRST),
+                        ("known things (801 drawings, 966 names that the encoder was trained on)", "known things")):
+        rows += [(words, f"{name}: zero-shot", ""),
+                 ("the difference to plain CLIP (95 %)", f"{name}: zero-shot", DIFFERENCE),
+                 ("the same, among all 1,914 names", f"{name} among all names: zero-shot", "")]
     for words, kind in (("new things, {} of the captions exchanged", "noise"),
                         ("new things, {} records of the memory", "memory-size"),
-                        ("new things, nothing but {} of each in the memory", "few-shot")):
+                        ("new things, nothing but {} of each in the memory", "few-shot"),
+                        ("new things, taken in: {}", "capacity")):
         points = dict.fromkeys(point for heading, point, _ in figures if heading == f"{FIRST}: {kind}" and point)
         rows += [(words.format(in_words(kind, point)), f"{FIRST}: {kind}", point) for point in points]
     return rows
 
 
 def table_of(figures):
-    """{row's words: {column: figure}}; rows of equal words get the number of the one before."""
+    """The columns, and of each row its words, what it belongs to (a row that begins with `the` to the one before that
+    does not) and {column: figure}."""
     modes = [column for column, mode in MODES.items() if any(key[2] == mode for key in figures)]
-    table, before = [], ""
+    table, owner = [], ""
     for words, heading, point in rows_of(figures):
-        cells = {column: figures.get((heading, "" if MODES[column] == "none" else point, MODES[column]), "")
-                 for column in modes}
-        table.append((words, before, cells))
-        before = words
+        cells = {column: figures.get((heading, "" if MODES[column] == "none" and point != DIFFERENCE else point,
+                                      MODES[column]), "") for column in modes}
+        owner = owner if words.startswith("the ") else words
+        table.append((words, owner, cells))
     return modes, table
 
 
@@ -131,24 +139,23 @@ def print_table(modes, table):
 
 
 def differences(readme, table):
-    """What the table of README.md says otherwise. A row is known by its words and, where they say `the same`, by
-    those of the row before."""
+    """What the table of README.md says otherwise."""
     text = Path(readme).read_text(encoding="utf-8")
     found = re.search(r"^\| top-1, percent \|(.*)\|\n\|[-:| ]+\|\n((?:\|.*\|\n)+)", text, re.M)
     if not found:
         return [f"{readme}: no table that begins with '| top-1, percent |'"]
     columns = [name.strip() for name in found[1].split("|")]
-    known = {(words, before if words.startswith("the same") else ""): cells for words, before, cells in table}
-    faults, before = [], ""
+    known = {(words, owner): cells for words, owner, cells in table}
+    faults, owner = [], ""
     for line in found[2].splitlines():
         words, *cells = [cell.strip() for cell in line.strip("|").split("|")]
-        right = known.get((words, before if words.startswith("the same") else ""))
+        owner = owner if words.startswith("the ") else words
+        right = known.get((words, owner))
         if right is None:
             faults.append(f"'{words}': no such row of the page")
         for column, figure in zip(columns, cells):
             if right is not None and figure != right.get(column, ""):
                 faults.append(f"'{words}', {column}: {figure} in {readme}, {right.get(column, 'nothing')} on the page")
-        before = words
     return faults
 
 
