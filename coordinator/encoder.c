@@ -4,8 +4,8 @@
 // not depend on its batch (clip.h), so leaving a broken picture out changes nothing for the
 // others, nor does who shares a batch.
 //
-//   pixels, texts --> reco-encoder, when there is one and it is up --> embeddings
-//                 \-> the clip of this process, else, and when that fails -/
+//   pictures, texts --> reco-encoder, when there is one and it is up --> embeddings
+//                   \-> the clip of this process, else, and when that fails -/
 
 #include "coordinator/encoder.h"
 
@@ -23,7 +23,7 @@ struct encoder {
     struct encoder_link *link;             // NULL: no process
     char device[ENCODER_MSG_DEVICE_BYTES]; // the process', as it first said
     struct telemetry *telemetry;
-    float *pixels;     // [ENCODER_PICTURES_MAX][3][S][S]; NULL for a model without pictures
+    uint8_t *pictures; // [ENCODER_PICTURES_MAX], prepared; NULL for a model without pictures
     float *embeddings; // [ENCODER_PICTURES_MAX][dimension]
 };
 
@@ -82,12 +82,11 @@ enum status encoder_open(const struct encoder_params *params, struct encoder **o
     enum status status = open_both(encoder, params, why);
     if (status == STATUS_OK && clip_info(encoder->clip)->image) {
         const struct clip_info *info = clip_info(encoder->clip);
-        size_t picture = (size_t)3 * info->image_size * info->image_size;
-        encoder->pixels =
-            mem_try_alloc_array(ENCODER_PICTURES_MAX * picture, sizeof(*encoder->pixels));
+        encoder->pictures =
+            mem_try_alloc_array(ENCODER_PICTURES_MAX, IMAGE_PICTURE_BYTES(info->image_size));
         encoder->embeddings = mem_try_alloc_array((size_t)ENCODER_PICTURES_MAX * info->dimension,
                                                   sizeof(*encoder->embeddings));
-        if (!encoder->pixels || !encoder->embeddings)
+        if (!encoder->pictures || !encoder->embeddings)
             status = reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %u pictures",
                                 ENCODER_PICTURES_MAX);
     }
@@ -107,7 +106,7 @@ void encoder_close(struct encoder **encoder)
         return;
     encoder_link_close(&(*encoder)->link);
     clip_close(&(*encoder)->clip);
-    mem_free((*encoder)->pixels);
+    mem_free((*encoder)->pictures);
     mem_free((*encoder)->embeddings);
     mem_free(*encoder);
     *encoder = NULL;
@@ -156,18 +155,19 @@ static void count_own(const struct encoder *encoder, enum status asked)
                       asked == STATUS_UNAVAILABLE ? TELEMETRY_BY_CPU : TELEMETRY_BY_RETRY);
 }
 
-static enum status encode_pixels(struct encoder *encoder, size_t count, struct reason *why)
+static enum status encode_pictures(struct encoder *encoder, size_t count, struct reason *why)
 {
     enum status status = STATUS_UNAVAILABLE;
     if (encoder->link)
-        status = encoder_link_pixels(encoder->link, encoder->pixels, count, encoder->embeddings);
+        status =
+            encoder_link_pictures(encoder->link, encoder->pictures, count, encoder->embeddings);
     telemetry_batch(encoder->telemetry, TELEMETRY_BATCH_IMAGES, count);
     if (status == STATUS_OK) {
         telemetry_encoded(encoder->telemetry, TELEMETRY_BY_PROCESS);
         return STATUS_OK;
     }
     count_own(encoder, status);
-    return clip_encode_pixels(encoder->clip, encoder->pixels, count, encoder->embeddings, why);
+    return clip_encode_pictures(encoder->clip, encoder->pictures, count, encoder->embeddings, why);
 }
 
 enum status encoder_texts(struct encoder *encoder, const struct text *texts, size_t count,
@@ -223,15 +223,16 @@ static struct encoder_images *next_work(struct cursor *cursor)
 static size_t decode_batch(struct encoder *encoder, struct cursor *cursor, struct place *places)
 {
     struct image_params params = *clip_info(encoder->clip)->image;
-    size_t picture = (size_t)3 * params.size * params.size;
+    const size_t picture = IMAGE_PICTURE_BYTES(params.size);
     struct encoder_images *work = NULL;
     size_t good = 0;
     while (good < ENCODER_PICTURES_MAX && (work = next_work(cursor)) != NULL) {
         struct image_timing timing = {0};
         size_t i = cursor->picture++;
         params.profile = work->profile;
-        work->statuses[i] = image_preprocess(
-            work->files[i], &params, encoder->pixels + good * picture, &timing, &work->reasons[i]);
+        work->statuses[i] =
+            image_prepare(work->files[i], &params, encoder->pictures + good * picture, &timing,
+                          &work->reasons[i]);
         work->decode_ms += timing.decode_ms;
         work->preprocess_ms += timing.preprocess_ms;
         if (work->statuses[i] == STATUS_OK)
@@ -282,7 +283,7 @@ enum status encoder_images(struct encoder *encoder, struct encoder_images *const
         if (good == 0 || all_gave_up(&cursor))
             continue;
         int64_t begun_us = clock_now_us();
-        enum status status = encode_pixels(encoder, good, why);
+        enum status status = encode_pictures(encoder, good, why);
         if (status != STATUS_OK)
             return status;
         hand_out(encoder, places, good, (double)(clock_now_us() - begun_us) / 1000);

@@ -21,7 +21,7 @@
 #include "shaders/models/clip.h"
 #include "shaders/models/image.h"
 
-#define ENCODER_PICTURES_MAX 16u // decoded at a time: 10 MB at 224 x 224
+#define ENCODER_PICTURES_MAX 16u // decoded at a time: 2.4 MB at 224 x 224
 
 struct encoder;
 struct telemetry; // coordinator/telemetry.h

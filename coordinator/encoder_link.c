@@ -386,7 +386,7 @@ static enum status ask(struct encoder_link *link, enum encoder_msg_kind kind, si
         note_hangup(link);
         return STATUS_IO;
     }
-    uint64_t item_us = kind == ENCODER_MSG_PIXELS ? link->hello.picture_us : link->hello.text_us;
+    uint64_t item_us = kind == ENCODER_MSG_PICTURES ? link->hello.picture_us : link->hello.text_us;
     int64_t item = item_us < (uint64_t)ITEM_US_MAX ? (int64_t)item_us : ITEM_US_MAX;
     enum status status =
         wait_for_reply(link, &question, HANG_US + HANG_TIMES * (int64_t)count * item);
@@ -396,17 +396,16 @@ static enum status ask(struct encoder_link *link, enum encoder_msg_kind kind, si
     return status;
 }
 
-enum status encoder_link_pixels(struct encoder_link *link, const float *pixels, size_t count,
-                                float *embeddings)
+enum status encoder_link_pictures(struct encoder_link *link, const uint8_t *pictures, size_t count,
+                                  float *embeddings)
 {
-    assert(link && pixels && count > 0 && count <= ENCODER_PICTURES_MAX);
+    assert(link && pictures && count > 0 && count <= ENCODER_PICTURES_MAX);
 
-    size_t size = link->expected->image_size;
-    size_t bytes = count * 3 * size * size * sizeof(*pixels);
+    size_t bytes = count * IMAGE_PICTURE_BYTES(link->expected->image_size);
     if (link->state != UP || bytes > ENCODER_MSG_INPUT_BYTES)
         return STATUS_UNAVAILABLE;
-    memcpy(link->memory, pixels, bytes);
-    return ask(link, ENCODER_MSG_PIXELS, count, embeddings);
+    memcpy(link->memory, pictures, bytes);
+    return ask(link, ENCODER_MSG_PICTURES, count, embeddings);
 }
 
 enum status encoder_link_texts(struct encoder_link *link, const struct text *texts, size_t count,

@@ -56,12 +56,12 @@ bool encoder_link_is_up(const struct encoder_link *link);
 // The device that it computes on, as clip_info says it; only while it is up.
 const char *encoder_link_device(const struct encoder_link *link);
 
-// Encode as clip_encode_pixels() (at most ENCODER_PICTURES_MAX) and clip_encode_texts() (the first of
+// Encode as clip_encode_pictures() (at most ENCODER_PICTURES_MAX) and clip_encode_texts() (the first of
 // `count`, as many as go in one question: *taken says how many). Any failure means that the
 // caller computes by himself: STATUS_UNAVAILABLE when it is not up, else what the process said, or
 // why it was killed.
-enum status encoder_link_pixels(struct encoder_link *link, const float *pixels, size_t count,
-                                float *embeddings) MUST_CHECK;
+enum status encoder_link_pictures(struct encoder_link *link, const uint8_t *pictures, size_t count,
+                                  float *embeddings) MUST_CHECK;
 enum status encoder_link_texts(struct encoder_link *link, const struct text *texts, size_t count,
                                float *embeddings, size_t *taken) MUST_CHECK;
 

@@ -21,7 +21,7 @@ static bool has_end(const char *text, size_t room)
 // How many items a question of this kind may have; 0 for what is no question.
 static uint32_t count_max(uint32_t kind)
 {
-    if (kind == ENCODER_MSG_PIXELS)
+    if (kind == ENCODER_MSG_PICTURES)
         return ENCODER_PICTURES_MAX;
     return kind == ENCODER_MSG_TEXTS ? ENCODER_MSG_TEXTS_MAX : 0;
 }

@@ -4,11 +4,11 @@
 //   coordinator                                  reco-encoder
 //        |<------------- HELLO ----------------------|   the model is open; or REFUSAL: it cannot be
 //        | input                                     |
-//        |-------------- PIXELS or TEXTS ----------->|
+//        |-------------- PICTURES or TEXTS --------->|
 //        |<------------- REPLY ----------------------| output
 //
 // A message is one packet of a socket pair of this machine, always of one size, in the byte order
-// of the machine. Pixels and texts lie in the first part of the shared memory, embeddings in the
+// of the machine. Prepared pictures and texts lie in the first part of the shared memory, embeddings in the
 // second: whoever has the turn writes, and the turn goes with the message. One question is under
 // way at a time.
 //
@@ -28,7 +28,7 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-#define ENCODER_MSG_VERSION 1
+#define ENCODER_MSG_VERSION 2
 #define ENCODER_MSG_SOCKET 3 // file descriptors of reco-encoder: its end of the socket pair,
 #define ENCODER_MSG_MEMORY 4 // and the shared memory
 
@@ -42,7 +42,7 @@
 enum encoder_msg_kind {
     ENCODER_MSG_HELLO,
     ENCODER_MSG_REFUSAL,
-    ENCODER_MSG_PIXELS,
+    ENCODER_MSG_PICTURES,
     ENCODER_MSG_TEXTS,
     ENCODER_MSG_REPLY,
     ENCODER_MSG_KINDS,

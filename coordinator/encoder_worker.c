@@ -114,7 +114,7 @@ static bool hear(const struct worker *worker, struct encoder_msg *out, bool *is_
         return false;
     *is_understood =
         encoder_msg_read((struct bytes){packet, (size_t)got}, out, &why) == STATUS_OK &&
-        (out->kind == ENCODER_MSG_PIXELS || out->kind == ENCODER_MSG_TEXTS);
+        (out->kind == ENCODER_MSG_PICTURES || out->kind == ENCODER_MSG_TEXTS);
     if (!*is_understood)
         log_error("encoder_question", "reason=%s", log_quote(why.text, quoted));
     return *is_understood;
@@ -135,12 +135,10 @@ static enum status encode(struct worker *worker, const struct encoder_msg *quest
                    : status;
     }
     if (!info->image ||
-        (size_t)question->count * 3 * info->image_size * info->image_size * sizeof(float) >
-            ENCODER_MSG_INPUT_BYTES)
+        question->count * IMAGE_PICTURE_BYTES(info->image_size) > ENCODER_MSG_INPUT_BYTES)
         return reason_set(why, STATUS_UNSUPPORTED, "image", "the model %s takes no such pictures",
                           info->name);
-    const void *pixels = worker->memory;
-    return clip_encode_pixels(worker->clip, pixels, question->count, output, why);
+    return clip_encode_pictures(worker->clip, worker->memory, question->count, output, why);
 }
 
 // How long one item takes; the second time, when everything is warm. 0 when it cannot be done.
@@ -171,7 +169,7 @@ static bool greet(struct worker *worker)
     struct reason why = {0};
     enum status status = clip_open(&worker->params->clip, &worker->clip, &why);
     if (status == STATUS_OK)
-        status = measure(worker, ENCODER_MSG_PIXELS, &hello.picture_us, &why);
+        status = measure(worker, ENCODER_MSG_PICTURES, &hello.picture_us, &why);
     if (status == STATUS_OK)
         status = measure(worker, ENCODER_MSG_TEXTS, &hello.text_us, &why);
     if (status != STATUS_OK) {

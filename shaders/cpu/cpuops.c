@@ -238,6 +238,39 @@ void cpuops_patchify(struct cpuops *cpuops, const struct cpuops_patchify *args)
     team_run(cpuops->team, (uint32_t)args->images, patchify_job, &copy);
 }
 
+static void patchify_normalise_job(void *context, uint32_t job, uint32_t worker)
+{
+    const struct cpuops_patchify_normalise *args = context;
+    (void)worker;
+    size_t side = args->size / args->patch; // patches in a row of the image
+    const uint8_t *image = args->pixels + job * args->stride;
+    float *target = args->target + job * side * side * 3 * args->patch * args->patch;
+
+    for (size_t place = 0; place < side * side; place++) {
+        const size_t top = place / side * args->patch;
+        const size_t left = place % side * args->patch;
+        for (size_t line = 0; line < 3 * args->patch; line++) {
+            const size_t channel = line / args->patch;
+            const size_t y = top + line % args->patch;
+            const float *table = args->table + 256 * channel;
+            const uint8_t *bytes = image + 3 * (y * args->size + left) + channel;
+            for (size_t x = 0; x < args->patch; x++)
+                *target++ = table[bytes[3 * x]];
+        }
+    }
+}
+
+void cpuops_patchify_normalise(struct cpuops *cpuops, const struct cpuops_patchify_normalise *args)
+{
+    assert(cpuops && args);
+    assert(args->patch > 0 && args->patch <= args->size);
+
+    if (args->images == 0)
+        return;
+    struct cpuops_patchify_normalise copy = *args;
+    team_run(cpuops->team, (uint32_t)args->images, patchify_normalise_job, &copy);
+}
+
 struct patches_run {
     const struct kernels *kernels;
     const struct cpuops_embed_patches *args;

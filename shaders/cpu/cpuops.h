@@ -66,6 +66,18 @@ struct cpuops_patchify {
 };
 void cpuops_patchify(struct cpuops *cpuops, const struct cpuops_patchify *args);
 
+// The same from bytes, each of which stands for a number of its channel's table.
+struct cpuops_patchify_normalise {
+    const uint8_t *pixels; // [images][stride], of which [size][size][3]
+    const float *table;    // [3][256]
+    size_t images;
+    size_t stride; // bytes
+    size_t size;
+    size_t patch;
+    float *target;
+};
+void cpuops_patchify_normalise(struct cpuops *cpuops, const struct cpuops_patchify_normalise *args);
+
 struct cpuops_embed_patches {
     const float *patches;   // [images * grid][width]
     const float *first;     // [width]: the class token

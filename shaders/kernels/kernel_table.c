@@ -30,6 +30,8 @@ static const struct kernel_entry entries[KERNEL_COUNT] = {
     [KERNEL_EMBED_TOKENS] = {"embed_tokens", embed_tokens_WORDS, sizeof(struct embed_tokens_args),
                              5, WRITES(4), 1},
     [KERNEL_PATCHIFY] = {"patchify", patchify_WORDS, sizeof(struct patchify_args), 2, WRITES(1), 1},
+    [KERNEL_PATCHIFY_NORMALISE] = {"patchify_normalise", patchify_normalise_WORDS,
+                                   sizeof(struct patchify_args), 3, WRITES(2), 1},
     [KERNEL_EMBED_PATCHES] = {"embed_patches", embed_patches_WORDS,
                               sizeof(struct embed_patches_args), 4, WRITES(3), 1},
     [KERNEL_GATHER] = {"gather", gather_WORDS, sizeof(struct gather_args), 3, WRITES(2), 1},

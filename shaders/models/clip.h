@@ -81,4 +81,9 @@ enum status clip_encode_texts(struct clip *clip, const struct text *texts, size_
 enum status clip_encode_pixels(struct clip *clip, const float *pixels, size_t count,
                                float *embeddings, struct reason *why) MUST_CHECK;
 
+// The same of pictures as image_prepare() leaves them, [count][IMAGE_PICTURE_BYTES(S)], a quarter of the memory.
+// STATUS_FAILED_PRECONDITION also for a model without preprocessor_config.json.
+enum status clip_encode_pictures(struct clip *clip, const uint8_t *pictures, size_t count,
+                                 float *embeddings, struct reason *why) MUST_CHECK;
+
 #endif

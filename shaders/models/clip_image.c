@@ -9,6 +9,7 @@
 #include "proto/base/embedding.h"
 #include "proto/base/mem.h"
 #include "shaders/models/clip_internal.h"
+#include "shaders/models/image.h"
 
 static enum status load_embeddings(struct clip_loader *loader, const struct clip_config *config,
                                    struct clip_image_encoder *out)
@@ -89,38 +90,80 @@ enum status clip_image_load(struct clip_loader *loader, const struct clip_config
     return status;
 }
 
+enum status clip_image_load_table(struct clip *clip, struct reason *why)
+{
+    if (!clip->image_params)
+        return STATUS_OK;
+    float table[3][256];
+    image_table(clip->image_params, table);
+    enum status status = ops_alloc(clip->ops, sizeof(table) / 4, &clip->image.table, why);
+    if (status == STATUS_OK)
+        status = ops_upload(clip->ops, clip->image.table, 0, table, sizeof(table) / 4, why);
+    return status;
+}
+
 void clip_image_free(struct ops *ops, struct clip_image_encoder *encoder)
 {
     clip_stack_free(ops, &encoder->stack);
     ops_matrix_destroy(ops, &encoder->patches);
     ops_free(ops, &encoder->pixels);
+    ops_free(ops, &encoder->table);
     mem_free(encoder->staging);
     encoder->staging = NULL;
 }
 
-// Pixels to the residual stream: patches, class token, positions, normalisation.
-static enum status embed(struct clip *clip, uint32_t images, size_t tokens, struct reason *why)
+_Static_assert(IMAGE_PICTURE_BYTES(3) == 4 * OPS_PICTURE_WORDS(3),
+               "prepared pictures are uploaded as they are");
+
+// Pictures of either kind; the other pointer is NULL.
+struct source {
+    const float *pixels;     // [images][3][S][S]
+    const uint8_t *pictures; // [images][IMAGE_PICTURE_BYTES(S)]
+};
+
+// The pictures from `first` on, cut into patches.
+static enum status cut(struct clip *clip, const struct source *source, size_t first,
+                       uint32_t images, struct ops_view patches, struct reason *why)
+{
+    struct clip_image_encoder *image = &clip->image;
+    const size_t size = clip->config.image_size;
+    const size_t words = OPS_PICTURE_WORDS(size);
+    const size_t floats = 3 * size * size;
+    const struct ops_patchify of_floats = {
+        .pixels = {image->pixels, 0, 3 * size * images, size},
+        .patch = clip->config.patch_size,
+        .target = patches,
+    };
+    const struct ops_patchify_normalise of_bytes = {
+        .pixels = {image->pixels, 0, images, words},
+        .table = {image->table, 0, 3, 256},
+        .size = clip->config.image_size,
+        .patch = clip->config.patch_size,
+        .target = patches,
+    };
+    enum status status;
+    if (source->pictures) {
+        status = ops_upload(clip->ops, image->pixels, 0, source->pictures + first * words * 4,
+                            images * words, why);
+        return status == STATUS_OK ? ops_patchify_normalise(clip->ops, &of_bytes, why) : status;
+    }
+    status = ops_upload(clip->ops, image->pixels, 0, source->pixels + first * floats,
+                        images * floats, why);
+    return status == STATUS_OK ? ops_patchify(clip->ops, &of_floats, why) : status;
+}
+
+// Patches to the residual stream: class token, positions, normalisation.
+static enum status embed(struct clip *clip, uint32_t images, struct ops_view patches,
+                         struct reason *why)
 {
     struct clip_image_encoder *image = &clip->image;
     struct clip_stack *stack = &image->stack;
     struct ops *ops = clip->ops;
-    size_t size = clip->config.image_size;
-    size_t patch = clip->config.patch_size;
     size_t width = stack->shape.width;
-    struct ops_view patches = {stack->z, 0, images * (tokens - 1), 3 * patch * patch};
-    struct ops_view embedded = {stack->y, 0, images * (tokens - 1), width};
-    struct ops_view x = {stack->x, 0, images * tokens, width};
+    struct ops_view embedded = {stack->y, 0, patches.rows, width};
+    struct ops_view x = {stack->x, 0, patches.rows + images, width};
 
-    enum status status =
-        ops_patchify(ops,
-                     &(struct ops_patchify){
-                         .pixels = {image->pixels, 0, (size_t)images * 3 * size, size},
-                         .patch = clip->config.patch_size,
-                         .target = patches,
-                     },
-                     why);
-    if (status == STATUS_OK)
-        status = ops_product(ops, image->patches, patches, embedded, why);
+    enum status status = ops_product(ops, image->patches, patches, embedded, why);
     if (status == STATUS_OK)
         status = ops_embed_patches(ops,
                                    &(struct ops_embed_patches){
@@ -143,11 +186,11 @@ static enum status embed(struct clip *clip, uint32_t images, size_t tokens, stru
     return status;
 }
 
-static enum status run_batch(struct clip *clip, const float *pixels, uint32_t images,
-                             float *embeddings, struct reason *why)
+static enum status run_batch(struct clip *clip, const struct source *source, size_t first,
+                             uint32_t images, float *embeddings, struct reason *why)
 {
     struct clip_image_encoder *image = &clip->image;
-    size_t picture = (size_t)3 * clip->config.image_size * clip->config.image_size;
+    size_t patch = clip->config.patch_size;
     uint32_t tokens = clip_config_image_tokens(&clip->config);
     uint32_t *starts = image->staging;
     uint32_t *reads = starts + image->batch + 1;
@@ -157,13 +200,16 @@ static enum status run_batch(struct clip *clip, const float *pixels, uint32_t im
     }
     starts[images] = images * tokens;
 
-    enum status status = ops_upload(clip->ops, image->pixels, 0, pixels, images * picture, why);
-    if (status == STATUS_OK)
-        status = ops_upload(clip->ops, image->stack.starts, 0, starts, (size_t)images + 1, why);
+    const struct ops_view patches = {image->stack.z, 0, (size_t)images * (tokens - 1),
+                                     3 * patch * patch};
+    enum status status =
+        ops_upload(clip->ops, image->stack.starts, 0, starts, (size_t)images + 1, why);
     if (status == STATUS_OK)
         status = ops_upload(clip->ops, image->stack.reads, 0, reads, images, why);
     if (status == STATUS_OK)
-        status = embed(clip, images, tokens, why);
+        status = cut(clip, source, first, images, patches, why);
+    if (status == STATUS_OK)
+        status = embed(clip, images, patches, why);
     if (status != STATUS_OK)
         return status;
     const struct clip_stack_run run = {
@@ -174,27 +220,57 @@ static enum status run_batch(struct clip *clip, const float *pixels, uint32_t im
     return clip_stack_run(clip->ops, &image->stack, &run, embeddings, why);
 }
 
+// Groups of as many as the stack has rows for.
+static enum status run_all(struct clip *clip, const struct source *source, size_t count,
+                           float *embeddings, struct reason *why)
+{
+    enum status status = STATUS_OK;
+    for (size_t first = 0; first < count && status == STATUS_OK; first += clip->image.batch) {
+        size_t left = count - first;
+        uint32_t images = left < clip->image.batch ? (uint32_t)left : clip->image.batch;
+        status = run_batch(clip, source, first, images, embeddings + first * clip->config.dimension,
+                           why);
+    }
+    return clip_stack_finish(clip->ops, status, why);
+}
+
+static enum status check_tower(const struct clip *clip, const char *field, struct reason *why)
+{
+    if (clip->towers & CLIP_IMAGES)
+        return STATUS_OK;
+    return reason_set(why, STATUS_FAILED_PRECONDITION, field,
+                      "the model %s was opened for texts only", clip->name);
+}
+
 enum status clip_encode_pixels(struct clip *clip, const float *pixels, size_t count,
                                float *embeddings, struct reason *why)
 {
     assert(clip);
     assert((pixels && embeddings) || count == 0);
 
-    if (!(clip->towers & CLIP_IMAGES))
-        return reason_set(why, STATUS_FAILED_PRECONDITION, "pixels",
-                          "the model %s was opened for texts only", clip->name);
+    enum status status = check_tower(clip, "pixels", why);
+    if (status != STATUS_OK)
+        return status;
     size_t picture = (size_t)3 * clip->config.image_size * clip->config.image_size;
     for (size_t i = 0; i < count; i++) {
         if (!embedding_is_finite(pixels + i * picture, picture))
             return reason_set(why, STATUS_INVALID, "pixels",
                               "picture %zu has a value that is not finite", i);
     }
-    enum status status = STATUS_OK;
-    for (size_t first = 0; first < count && status == STATUS_OK; first += clip->image.batch) {
-        size_t left = count - first;
-        uint32_t images = left < clip->image.batch ? (uint32_t)left : clip->image.batch;
-        status = run_batch(clip, pixels + first * picture, images,
-                           embeddings + first * clip->config.dimension, why);
-    }
-    return clip_stack_finish(clip->ops, status, why);
+    return run_all(clip, &(struct source){.pixels = pixels}, count, embeddings, why);
+}
+
+enum status clip_encode_pictures(struct clip *clip, const uint8_t *pictures, size_t count,
+                                 float *embeddings, struct reason *why)
+{
+    assert(clip);
+    assert((pictures && embeddings) || count == 0);
+
+    enum status status = check_tower(clip, "pictures", why);
+    if (status != STATUS_OK)
+        return status;
+    if (!clip->image_params)
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "pictures",
+                          "the model %s has no preprocessor_config.json", clip->name);
+    return run_all(clip, &(struct source){.pictures = pictures}, count, embeddings, why);
 }

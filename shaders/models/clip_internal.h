@@ -79,7 +79,8 @@ struct clip_image_encoder {
     struct ops_view pre_gain;
     struct ops_view pre_bias;
     struct ops_matrix *patches;
-    struct ops_buffer *pixels; // [batch][3][S][S]
+    struct ops_buffer *pixels; // [batch][3][S][S], or bytes
+    struct ops_buffer *table;  // [3][256]: what they stand for; NULL without image_params
     uint32_t batch;            // pictures at a time
     uint32_t *staging;         // [2 * batch + 1]: starts, reads
 };
@@ -177,6 +178,8 @@ void clip_text_free(struct ops *ops, struct clip_text_encoder *encoder);
 
 enum status clip_image_load(struct clip_loader *loader, const struct clip_config *config,
                             struct clip_image_encoder *out) MUST_CHECK;
+// What bytes of pictures stand for, when clip->image_params are known.
+enum status clip_image_load_table(struct clip *clip, struct reason *why) MUST_CHECK;
 void clip_image_free(struct ops *ops, struct clip_image_encoder *encoder);
 
 // Encodes token ids: text t is ids[t * stride .. + counts[t]]. It is read at its first

@@ -155,6 +155,8 @@ static enum status load(struct clip *clip, const struct clip_files *files,
             status = clip_text_load(&loader, &clip->config, &clip->text);
         if (status == STATUS_OK && clip->towers & CLIP_IMAGES)
             status = clip_image_load(&loader, &clip->config, &clip->image);
+        if (status == STATUS_OK && clip->towers & CLIP_IMAGES)
+            status = clip_image_load_table(clip, why);
         thread_join(&thread);
     }
     mem_free(loader.staging);

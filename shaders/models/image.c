@@ -231,51 +231,40 @@ static enum status make_windows(uint32_t width, uint32_t height, const struct im
     return STATUS_OK;
 }
 
-// The floats of each byte. Hugging Face's program scales in double precision, OpenAI's
-// divides by 255 in single; both normalise in single precision.
-static void fill_table(const struct image_params *params, float table[3][256])
+// Scaled in double precision, as Hugging Face's program does. OpenAI's divides by 255 in single, which gives
+// the same bits for every byte where `rescale` is 1 / 255. Both normalise in single precision.
+void image_table(const struct image_params *params, float table[3][256])
 {
+    assert(params);
+
     for (size_t c = 0; c < 3; c++) {
         for (int value = 0; value < 256; value++) {
-            float scaled = params->profile == IMAGE_PROFILE_OPENAI
-                               ? (float)value / 255.0f
-                               : (float)((double)value * params->rescale);
+            float scaled = (float)((double)value * params->rescale);
             table[c][value] = (scaled - params->mean[c]) / params->std[c];
         }
     }
 }
 
-static void write_floats(const uint8_t *rgb, const struct image_params *params, float *pixels)
+// Pictures whose number of bytes is no multiple of four end with zeros.
+static void fill_up(const struct image_params *params, uint8_t *picture)
 {
-    float table[3][256];
-    fill_table(params, table);
-    size_t count = (size_t)params->size * params->size;
-    for (size_t c = 0; c < 3; c++) {
-        for (size_t i = 0; i < count; i++)
-            pixels[c * count + i] = table[c][rgb[3 * i + c]];
-    }
+    const size_t bytes = (size_t)3 * params->size * params->size;
+    memset(picture + bytes, 0, IMAGE_PICTURE_BYTES(params->size) - bytes);
 }
 
-static enum status preprocess_rgb(const struct image *image, const struct image_params *params,
-                                  float *pixels, struct reason *why)
+static enum status prepare_rgb(const struct image *image, const struct image_params *params,
+                               uint8_t *picture, struct reason *why)
 {
     struct image_window windows[2] = {{0, 0, 0}, {0, 0, 0}};
     enum status status = make_windows(image->width, image->height, params, windows, why);
     if (status != STATUS_OK)
         return status;
-    uint8_t *rgb = mem_try_alloc_array((size_t)params->size * params->size, 3);
-    if (!rgb)
-        return reason_set(why, STATUS_NO_MEMORY, IMAGE_FIELD, "no memory to resize the picture");
     const struct image_plane plane = {image->rgb, image->width, image->height, 3};
-    status = image_resize_plane(&plane, windows[0], windows[1], rgb, why);
-    if (status == STATUS_OK)
-        write_floats(rgb, params, pixels);
-    mem_free(rgb);
-    return status;
+    return image_resize_plane(&plane, windows[0], windows[1], picture, why);
 }
 
-static enum status preprocess_raw(struct image_raw *raw, const struct image_params *params,
-                                  float *pixels, struct reason *why)
+static enum status prepare_raw(struct image_raw *raw, const struct image_params *params,
+                               uint8_t *picture, struct reason *why)
 {
     struct image_window windows[2] = {{0, 0, 0}, {0, 0, 0}};
     enum status status = make_windows(raw->width, raw->height, params, windows, why);
@@ -291,17 +280,17 @@ static enum status preprocess_raw(struct image_raw *raw, const struct image_para
         image_raw_deinit(&resized);
         return status;
     }
-    write_floats(image.rgb, params, pixels);
+    memcpy(picture, image.rgb, (size_t)3 * params->size * params->size);
     image_deinit(&image);
     return STATUS_OK;
 }
 
-enum status image_preprocess(struct bytes file, const struct image_params *params, float *pixels,
-                             struct image_timing *timing, struct reason *why)
+enum status image_prepare(struct bytes file, const struct image_params *params, uint8_t *picture,
+                          struct image_timing *timing, struct reason *why)
 {
     assert(params && params->size >= 1 && params->size <= IMAGE_SIZE_MAX);
     assert(params->filter == IMAGE_FILTER_BICUBIC);
-    assert(pixels && (file.data || file.count == 0));
+    assert(picture && (file.data || file.count == 0));
 
     double start = now_ms();
     double decoded;
@@ -311,17 +300,40 @@ enum status image_preprocess(struct bytes file, const struct image_params *param
         status = read_file(file, params->profile, &raw, why);
         decoded = now_ms();
         if (status == STATUS_OK)
-            status = preprocess_raw(&raw, params, pixels, why);
+            status = prepare_raw(&raw, params, picture, why);
         image_raw_deinit(&raw);
     } else {
         struct image image = {0};
         status = image_decode(file, params->profile, &image, why);
         decoded = now_ms();
         if (status == STATUS_OK)
-            status = preprocess_rgb(&image, params, pixels, why);
+            status = prepare_rgb(&image, params, picture, why);
         image_deinit(&image);
     }
-    if (timing && status == STATUS_OK)
+    if (status != STATUS_OK)
+        return status;
+    fill_up(params, picture);
+    if (timing)
         *timing = (struct image_timing){decoded - start, now_ms() - decoded};
+    return STATUS_OK;
+}
+
+enum status image_preprocess(struct bytes file, const struct image_params *params, float *pixels,
+                             struct image_timing *timing, struct reason *why)
+{
+    assert(params && pixels);
+
+    uint8_t *picture = mem_try_alloc(IMAGE_PICTURE_BYTES(params->size));
+    if (!picture)
+        return reason_set(why, STATUS_NO_MEMORY, IMAGE_FIELD, "no memory to resize the picture");
+    enum status status = image_prepare(file, params, picture, timing, why);
+    if (status == STATUS_OK) {
+        float table[3][256];
+        size_t count = (size_t)params->size * params->size;
+        image_table(params, table);
+        for (size_t i = 0; i < 3 * count; i++)
+            pixels[i % 3 * count + i / 3] = table[i % 3][picture[i]];
+    }
+    mem_free(picture);
     return status;
 }

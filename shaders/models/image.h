@@ -116,7 +116,18 @@ void image_deinit(struct image *image);
 enum status image_resize(const struct image *image, uint32_t width, uint32_t height,
                          struct image *out, struct reason *why) MUST_CHECK;
 
-// Decodes, resizes, crops and normalises: writes pixels[3][S][S], on success only.
+// Bytes of a prepared picture: [S][S][3], red first, and what is missing to a multiple of four.
+#define IMAGE_PICTURE_BYTES(size) (((size_t)3 * (size) * (size) + 3) / 4 * 4)
+
+// Decodes, resizes and crops: writes picture[IMAGE_PICTURE_BYTES(S)], undefined after a failure.
+// `timing` may be NULL. Fails as image_decode() does.
+enum status image_prepare(struct bytes file, const struct image_params *params, uint8_t *picture,
+                          struct image_timing *timing, struct reason *why) MUST_CHECK;
+
+// What each byte of a prepared picture stands for, scaled and normalised.
+void image_table(const struct image_params *params, float table[3][256]);
+
+// Both: writes pixels[3][S][S], on success only.
 // `timing` may be NULL. Fails as image_decode() does.
 enum status image_preprocess(struct bytes file, const struct image_params *params, float *pixels,
                              struct image_timing *timing, struct reason *why) MUST_CHECK;

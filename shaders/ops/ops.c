@@ -450,6 +450,33 @@ enum status ops_patchify(struct ops *ops, const struct ops_patchify *args, struc
     return end(ops, begun, &work, status, why);
 }
 
+enum status ops_patchify_normalise(struct ops *ops, const struct ops_patchify_normalise *args,
+                                   struct reason *why)
+{
+    assert(ops);
+    assert(fits(&args->pixels) && fits(&args->table) && fits(&args->target));
+    assert(args->patch > 0 && args->patch <= args->size);
+    assert(args->table.rows == 3 && args->table.columns == 256);
+    assert(args->pixels.columns == OPS_PICTURE_WORDS(args->size));
+    assert(args->target.columns == (size_t)3 * args->patch * args->patch);
+    size_t side = args->size / args->patch;
+    assert(args->target.rows == args->pixels.rows * side * side);
+
+    const struct ops_work work = {
+        .kind = "patchify normalise",
+        .columns = args->target.columns,
+        .variant = "",
+        .rows = args->target.rows,
+        .operations = 0,
+        .bytes = view_bytes(&args->target) * 5 / 4,
+    };
+    double begun;
+    enum status status;
+    if (begin(ops, &begun, &status, why))
+        status = ops->backend->patchify_normalise(ops->state, args, why);
+    return end(ops, begun, &work, status, why);
+}
+
 enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *args,
                               struct reason *why)
 {

@@ -94,6 +94,19 @@ struct ops_patchify {
     struct ops_view target; // [images * (size / patch)^2][...], patches from left to right by rows
 };
 
+#define OPS_PICTURE_WORDS(size) (((size_t)3 * (size) * (size) + 3) / 4)
+
+// The same from bytes: scaling and normalising are a table.
+struct ops_patchify_normalise {
+    struct ops_view
+        pixels; // [images][OPS_PICTURE_WORDS(size)], four bytes in an element, the first the lowest:
+                // [size][size][3], red first
+    struct ops_view table; // [3][256]: what each byte of a channel stands for
+    uint32_t size;
+    uint32_t patch;
+    struct ops_view target;
+};
+
 struct ops_embed_patches {
     struct ops_view patches;   // [images * grid][width]
     struct ops_view first;     // one row: what every image begins with, the class token
@@ -174,6 +187,8 @@ enum status ops_embed_tokens(struct ops *ops, const struct ops_embed_tokens *arg
                              struct reason *why) MUST_CHECK;
 enum status ops_patchify(struct ops *ops, const struct ops_patchify *args,
                          struct reason *why) MUST_CHECK;
+enum status ops_patchify_normalise(struct ops *ops, const struct ops_patchify_normalise *args,
+                                   struct reason *why) MUST_CHECK;
 enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *args,
                               struct reason *why) MUST_CHECK;
 enum status ops_gather(struct ops *ops, const struct ops_gather *args,

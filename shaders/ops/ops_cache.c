@@ -15,7 +15,7 @@
 #include "shaders/kernels/kernel_table.h"
 #include "shaders/ops/ops_internal.h"
 
-#define VERSION 2u // of the comparison: older verdicts are not believed
+#define VERSION 3u // of the comparison: older verdicts are not believed
 #define FOLDER_BYTES 3072
 
 // $XDG_CACHE_HOME/reco, else ~/.cache/reco; made when it is not there. False where neither can be.

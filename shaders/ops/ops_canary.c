@@ -155,6 +155,24 @@ static void run_patchify(struct scene *scene)
     take(scene, args.target);
 }
 
+static void run_patchify_normalise(struct scene *scene)
+{
+    enum { IMAGES = 2, SIZE = 17, PATCH = 5, SIDE = SIZE / PATCH };
+    uint32_t words[IMAGES * OPS_PICTURE_WORDS(SIZE)];
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        words[i] = (uint32_t)i * 2654435761u; // every byte at last
+    const struct ops_patchify_normalise args = {
+        .pixels = put(scene, words, IMAGES, OPS_PICTURE_WORDS(SIZE)),
+        .table = put_numbers(scene, 3, 256),
+        .size = SIZE,
+        .patch = PATCH,
+        .target = put(scene, NULL, (size_t)IMAGES * SIDE * SIDE, (size_t)3 * PATCH * PATCH),
+    };
+    if (scene->status == STATUS_OK)
+        scene->status = ops_patchify_normalise(scene->ops, &args, scene->why);
+    take(scene, args.target);
+}
+
 static void run_embed_patches(struct scene *scene)
 {
     const struct ops_embed_patches args = {
@@ -243,6 +261,7 @@ enum trial_kind {
     ATTENTION,
     TOKENS,
     PATCHIFY,
+    NORMALISED,
     PATCHES,
     GATHER,
     NORMALISE,
@@ -273,6 +292,9 @@ static void run(struct scene *scene, const struct trial *trial)
         break;
     case PATCHIFY:
         run_patchify(scene);
+        break;
+    case NORMALISED:
+        run_patchify_normalise(scene);
         break;
     case PATCHES:
         run_embed_patches(scene);
@@ -477,8 +499,9 @@ enum status ops_canary(struct ops *device, struct reason *why)
 {
     static const struct trial rest[] = {
         {"layernorm", LAYERNORM, 0, 0}, {"embed_tokens", TOKENS, 0, 0},
-        {"patchify", PATCHIFY, 0, 0},   {"embed_patches", PATCHES, 0, 0},
-        {"gather", GATHER, 0, 0},       {"normalise", NORMALISE, 0, 0},
+        {"patchify", PATCHIFY, 0, 0},   {"patchify_normalise", NORMALISED, 0, 0},
+        {"gather", GATHER, 0, 0},       {"embed_patches", PATCHES, 0, 0},
+        {"normalise", NORMALISE, 0, 0},
     };
     struct canary canary;
     struct reason inner = {.text = ""};

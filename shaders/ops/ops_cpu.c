@@ -212,6 +212,24 @@ static enum status cpu_patchify(void *opaque, const struct ops_patchify *args, s
     return STATUS_OK;
 }
 
+static enum status cpu_patchify_normalise(void *opaque, const struct ops_patchify_normalise *args,
+                                          struct reason *why)
+{
+    struct cpu_state *state = opaque;
+    (void)why;
+    const struct cpuops_patchify_normalise work = {
+        .pixels = (const uint8_t *)numbers(&args->pixels),
+        .table = floats(&args->table),
+        .images = args->pixels.rows,
+        .stride = args->pixels.columns * 4,
+        .size = args->size,
+        .patch = args->patch,
+        .target = floats(&args->target),
+    };
+    cpuops_patchify_normalise(state->cpuops, &work);
+    return STATUS_OK;
+}
+
 static enum status cpu_embed_patches(void *opaque, const struct ops_embed_patches *args,
                                      struct reason *why)
 {
@@ -289,6 +307,7 @@ const struct ops_backend ops_cpu_backend = {
     .attention = cpu_attention,
     .embed_tokens = cpu_embed_tokens,
     .patchify = cpu_patchify,
+    .patchify_normalise = cpu_patchify_normalise,
     .embed_patches = cpu_embed_patches,
     .gather = cpu_gather,
     .score_topk = cpu_score_topk,

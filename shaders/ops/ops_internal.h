@@ -39,6 +39,8 @@ struct ops_backend {
     enum status (*embed_tokens)(void *state, const struct ops_embed_tokens *args,
                                 struct reason *why);
     enum status (*patchify)(void *state, const struct ops_patchify *args, struct reason *why);
+    enum status (*patchify_normalise)(void *state, const struct ops_patchify_normalise *args,
+                                      struct reason *why);
     enum status (*embed_patches)(void *state, const struct ops_embed_patches *args,
                                  struct reason *why);
     enum status (*gather)(void *state, const struct ops_gather *args, struct reason *why);

@@ -97,9 +97,9 @@ static uint32_t row_threads(const struct vulkan_state *state)
 
 static enum status make_row_kernels(struct vulkan_state *state, struct reason *why)
 {
-    static const enum kernel_id ids[] = {KERNEL_LAYERNORM, KERNEL_EMBED_TOKENS,
-                                         KERNEL_PATCHIFY,  KERNEL_EMBED_PATCHES,
-                                         KERNEL_GATHER,    KERNEL_NORMALISE};
+    static const enum kernel_id ids[] = {
+        KERNEL_LAYERNORM,     KERNEL_EMBED_TOKENS, KERNEL_PATCHIFY, KERNEL_PATCHIFY_NORMALISE,
+        KERNEL_EMBED_PATCHES, KERNEL_GATHER,       KERNEL_NORMALISE};
     const struct gpu_kernel *kernel = NULL;
     for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
         const uint32_t constants[KERNEL_CONSTANTS_MAX] = {row_threads(state)};
@@ -586,6 +586,26 @@ static enum status vulkan_patchify(void *opaque, const struct ops_patchify *args
     return run_rows(opaque, KERNEL_PATCHIFY, push.rows, &dispatch, why);
 }
 
+static enum status vulkan_patchify_normalise(void *opaque,
+                                             const struct ops_patchify_normalise *args,
+                                             struct reason *why)
+{
+    if (args->target.rows == 0)
+        return STATUS_OK;
+    const struct patchify_args push = {
+        .rows = small(args->target.rows),
+        .size = args->size,
+        .side = args->patch,
+    };
+    struct gpu_dispatch dispatch = {
+        .views = {ops_vulkan_bound(&args->pixels), ops_vulkan_bound(&args->table),
+                  ops_vulkan_bound(&args->target)},
+        .push = &push,
+        .work = (double)args->target.rows * (double)args->target.columns,
+    };
+    return run_rows(opaque, KERNEL_PATCHIFY_NORMALISE, push.rows, &dispatch, why);
+}
+
 static enum status vulkan_embed_patches(void *opaque, const struct ops_embed_patches *args,
                                         struct reason *why)
 {
@@ -681,6 +701,7 @@ const struct ops_backend ops_vulkan_backend = {
     .attention = vulkan_attention,
     .embed_tokens = vulkan_embed_tokens,
     .patchify = vulkan_patchify,
+    .patchify_normalise = vulkan_patchify_normalise,
     .embed_patches = vulkan_embed_patches,
     .gather = vulkan_gather,
     .score_topk = ops_vulkan_score_topk,

@@ -127,7 +127,9 @@ Test(golden_clip_tiny, pixels_of_transformers_have_its_embeddings)
 Test(golden_clip_tiny, picture_files_have_transformers_embeddings_and_logits)
 {
     static float pixels[COUNT * PICTURE];
+    static uint8_t pictures[COUNT * PICTURE]; // a multiple of four bytes each
     static float embeddings[COUNT * DIMENSION];
+    static float of_bytes[COUNT * DIMENSION];
     struct clip *clip = open_tiny();
     struct json *index = open_index();
     struct reason why = {0};
@@ -142,6 +144,11 @@ Test(golden_clip_tiny, picture_files_have_transformers_embeddings_and_logits)
                                       pixels + i * PICTURE, NULL, &why),
                      STATUS_OK),
                   "%s: %s", path, why.text);
+        cr_assert(eq(int,
+                     image_prepare((struct bytes){file.data, file.count}, clip_info(clip)->image,
+                                   pictures + i * PICTURE, NULL, &why),
+                     STATUS_OK),
+                  "%s: %s", path, why.text);
         buffer_deinit(&file);
     }
     struct npy expected = load("image_embeds_normalised");
@@ -149,6 +156,9 @@ Test(golden_clip_tiny, picture_files_have_transformers_embeddings_and_logits)
     struct npy logits = load("logits_per_image");
     cr_assert(eq(int, clip_encode_pixels(clip, pixels, COUNT, embeddings, &why), STATUS_OK), "%s",
               why.text);
+    cr_assert(eq(int, clip_encode_pictures(clip, pictures, COUNT, of_bytes, &why), STATUS_OK), "%s",
+              why.text);
+    cr_expect(memcmp(embeddings, of_bytes, sizeof(embeddings)) == 0);
     for (size_t i = 0; i < COUNT; i++) {
         const float *got = embeddings + i * DIMENSION;
         golden_expect_embedding("file", i, got, npy_floats(&expected) + i * DIMENSION, DIMENSION);

@@ -195,6 +195,49 @@ Test(gpu_rows, patches_are_cut_as_the_reference_cuts_them)
     }
 }
 
+Test(gpu_rows, patches_of_bytes_are_those_of_the_floats_that_they_stand_for)
+{
+    static const uint32_t shapes[][3] = {{3, 1, 1},  {2, 7, 3},   {3, 13, 4},
+                                         {1, 30, 7}, {2, 64, 16}, {1, 28, 14}};
+    for (size_t i = 0; i < COUNT(shapes); i++) {
+        uint32_t images = shapes[i][0];
+        uint32_t size = shapes[i][1];
+        uint32_t side = shapes[i][2];
+        size_t plane = (size_t)size * size;
+        size_t words = (3 * plane + 3) / 4;
+        uint32_t rows = images * (size / side) * (size / side);
+        size_t count = (size_t)rows * 3 * side * side;
+        uint32_t *source = random_indices(images * words, UINT32_MAX, 62);
+        float *table = random_floats((size_t)3 * 256, 63);
+        double *wide = malloc(3 * plane * sizeof(double));
+        double *expected = malloc(count * sizeof(double));
+        for (uint32_t m = 0; m < images; m++) {
+            for (size_t at = 0; at < 3 * plane; at++) {
+                uint32_t byte = source[m * words + at / 4] >> at % 4 * 8 & 0xff;
+                wide[at % 3 * plane + at / 3] = (double)table[at % 3 * 256 + byte];
+            }
+            reference_patchify(wide, size, side, expected + m * (count / images));
+        }
+        float *target = malloc(count * sizeof(float));
+        struct patchify_args args = {rows, size, side};
+        struct kernel_run run = {
+            .id = KERNEL_PATCHIFY_NORMALISE,
+            .args = &args,
+            .arrays = {guarded_with(source, images * words), guarded_with(table, (size_t)3 * 256),
+                       guarded_poisoned(count)},
+        };
+        run_rows(&run, thread_counts[i % 2], rows);
+        end_arrays(&run, 2, target);
+        for (size_t at = 0; at < count; at++)
+            cr_assert(expected[at] == (double)target[at], "element %zu of %zu", at, count);
+        free(target);
+        free(expected);
+        free(wide);
+        free(table);
+        free(source);
+    }
+}
+
 Test(gpu_rows, each_picture_gets_the_class_token_then_its_patches_with_positions)
 {
     enum { IMAGES = 3, GRID = 4 };

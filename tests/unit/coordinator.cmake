@@ -2,7 +2,7 @@
 # The coordinator's pure modules. Those that need nodes are in tests/e2e.
 reco_test(test_candidates test_candidates.c reco_coordinator)
 reco_test(test_compute test_compute.c reco_coordinator)
-target_link_options(test_compute PRIVATE -Wl,--wrap=clip_encode_texts,--wrap=clip_encode_pixels,--wrap=clock_now_us)
+target_link_options(test_compute PRIVATE -Wl,--wrap=clip_encode_texts,--wrap=clip_encode_pictures,--wrap=clock_now_us)
 reco_test(test_merge test_merge.c reco_coordinator)
 reco_test(test_placement test_placement.c reco_coordinator)
 reco_test(test_datadir test_datadir.c reco_coordinator)

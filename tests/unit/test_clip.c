@@ -119,6 +119,11 @@ Test(clip, one_tower_has_the_space_and_the_bits_of_both)
     cr_expect(eq(int, clip_encode_pixels(texts, pixels, 1, embeddings[0], &why),
                  STATUS_FAILED_PRECONDITION));
     cr_expect(has(why.text, "texts only"), "%s", why.text);
+    static const uint8_t picture[IMAGE_PICTURE_BYTES(1)];
+    why.text[0] = '\0';
+    cr_expect(eq(int, clip_encode_pictures(texts, picture, 1, embeddings[0], &why),
+                 STATUS_FAILED_PRECONDITION));
+    cr_expect(has(why.text, "texts only"), "%s", why.text);
     clip_close(&texts);
     clip_close(&images);
     clip_close(&both);

@@ -17,6 +17,7 @@
 
 #include "proto/base/mem.h"
 #include "shaders/models/clip_internal.h"
+#include "shaders/models/image.h"
 #include "tests/reference/reference.h"
 #include "tests/reference/reference_clip.h"
 #include "tests/support/random_clip_small.h"
@@ -44,7 +45,9 @@ static bool has(const char *text, const char *part)
     return strstr(text, part) != NULL;
 }
 
-// Opens a model from its two files; *out is NULL after a failure.
+static const char *preprocessor = ""; // preprocessor_config.json, if it has one
+
+// Opens a model from its files; *out is NULL after a failure.
 static enum status open_model(const char *config, struct bytes file, int threads, struct clip **out,
                               struct reason *why)
 {
@@ -57,6 +60,8 @@ static enum status open_model(const char *config, struct bytes file, int threads
     const struct clip_files files = {
         .name = "small",
         .config = {(const uint8_t *)config, strlen(config)},
+        .preprocessor = {*preprocessor ? (const uint8_t *)preprocessor : NULL,
+                         strlen(preprocessor)},
     };
     status = clip_open_files(&params, &files, weights, out, why);
     weights_close(&weights);
@@ -271,6 +276,43 @@ Test(clip_small, an_end_token_of_two_means_the_largest_id)
     clip_close(&legacy);
     free(config);
     buffer_deinit(&file);
+}
+
+// A picture takes no whole number of words here, and patches do not divide it.
+Test(clip_small, pictures_of_bytes_have_the_embeddings_of_the_floats_that_they_stand_for)
+{
+    enum { COUNT = 5, SIZE = RANDOM_CLIP_SMALL_IMAGE, BYTES = IMAGE_PICTURE_BYTES(SIZE) };
+    static uint8_t pictures[COUNT][BYTES];
+    static float pixels[COUNT][PICTURE];
+    float expected[COUNT][DIMENSION];
+    float got[COUNT][DIMENSION];
+    float table[3][256];
+    preprocessor = "{\"size\": 17, \"crop_size\": 17, \"image_mean\": [0.4, 0.5, 0.6],"
+                   " \"image_std\": [0.2, 0.3, 0.4]}";
+    struct clip *clip = open_small(1);
+    image_table(clip_info(clip)->image, table);
+    uint64_t state = 9;
+    for (size_t i = 0; i < COUNT; i++) {
+        for (size_t at = 0; at < BYTES; at++)
+            pictures[i][at] = (uint8_t)(next(&state) >> 40);
+        for (size_t at = 0; at < PICTURE; at++)
+            pixels[i][at % 3 * SIZE * SIZE + at / 3] = table[at % 3][pictures[i][at]];
+    }
+    encode_pixels(clip, pixels[0], COUNT, expected[0]);
+    cr_assert(eq(int, clip_encode_pictures(clip, pictures[0], COUNT, got[0], NULL), STATUS_OK));
+    cr_expect(same_bits(got, expected, sizeof(got)));
+    cr_assert(eq(int, clip_encode_pictures(clip, pictures[3], 1, got[0], NULL), STATUS_OK));
+    cr_expect(same_bits(got[0], expected[3], sizeof(got[0])));
+    clip_close(&clip);
+}
+
+Test(clip_small, pictures_of_bytes_are_refused_where_nobody_says_what_a_byte_is)
+{
+    struct clip *clip = open_small(1);
+    struct reason why = {.text = ""};
+    cr_expect(eq(int, clip_encode_pictures(clip, NULL, 0, NULL, &why), STATUS_FAILED_PRECONDITION));
+    cr_expect(strstr(why.text, "no preprocessor_config.json") != NULL, "%s", why.text);
+    clip_close(&clip);
 }
 
 Test(clip_small, none_of_anything_is_allowed)

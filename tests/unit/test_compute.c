@@ -36,8 +36,8 @@ static char order[4096];    // first letters of the texts of each call, '|' betw
 
 enum status __real_clip_encode_texts(struct clip *clip, const struct text *texts, size_t count,
                                      float *embeddings, struct reason *why);
-enum status __real_clip_encode_pixels(struct clip *clip, const float *pixels, size_t count,
-                                      float *embeddings, struct reason *why);
+enum status __real_clip_encode_pictures(struct clip *clip, const uint8_t *pictures, size_t count,
+                                        float *embeddings, struct reason *why);
 
 int64_t __wrap_clock_now_us(void);
 
@@ -74,11 +74,11 @@ enum status __wrap_clip_encode_texts(struct clip *clip, const struct text *texts
     return __real_clip_encode_texts(clip, texts, count, embeddings, why);
 }
 
-enum status __wrap_clip_encode_pixels(struct clip *clip, const float *pixels, size_t count,
-                                      float *embeddings, struct reason *why)
+enum status __wrap_clip_encode_pictures(struct clip *clip, const uint8_t *pictures, size_t count,
+                                        float *embeddings, struct reason *why)
 {
     pass_gate(count);
-    return __real_clip_encode_pixels(clip, pixels, count, embeddings, why);
+    return __real_clip_encode_pictures(clip, pictures, count, embeddings, why);
 }
 
 // NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)

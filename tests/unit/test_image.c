@@ -558,6 +558,45 @@ Test(image, refuses_a_thin_picture_that_would_become_too_long)
     }
 }
 
+Test(image, a_prepared_picture_and_its_table_are_the_floats_whatever_the_size)
+{
+    static const uint32_t sizes[] = {1, 5, 31, SIZE};
+    struct gz file;
+    gz_read(GOLDEN "baseline.jpg", &file);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        static float pixels[3 * SIZE * SIZE];
+        static uint8_t picture[IMAGE_PICTURE_BYTES(SIZE) + 1];
+        float table[3][256];
+        struct image_params params = make_params(IMAGE_PROFILE_OPENAI);
+        params.size = sizes[i];
+        size_t count = (size_t)sizes[i] * sizes[i];
+        size_t bytes = IMAGE_PICTURE_BYTES(sizes[i]);
+        memset(picture, 99, sizeof(picture));
+        image_table(&params, table);
+        cr_assert(eq(int, image_preprocess(view(&file), &params, pixels, NULL, NULL), STATUS_OK));
+        cr_assert(eq(int, image_prepare(view(&file), &params, picture, NULL, NULL), STATUS_OK));
+        for (size_t c = 0; c < 3; c++)
+            for (size_t at = 0; at < count; at++)
+                cr_assert(eq(flt, pixels[c * count + at], table[c][picture[3 * at + c]]));
+        for (size_t at = 3 * count; at < bytes; at++)
+            cr_expect(eq(u8, picture[at], 0));
+        cr_expect(eq(u8, picture[bytes], 99));
+    }
+    gz_free(&file);
+}
+
+// OpenAI's program divides a byte by 255 in single precision.
+Test(image, a_byte_stands_for_the_same_float_in_both_programs)
+{
+    struct image_params params = make_params(IMAGE_PROFILE_OPENAI);
+    float table[3][256];
+    image_table(&params, table);
+    for (size_t c = 0; c < 3; c++)
+        for (int value = 0; value < 256; value++)
+            cr_expect(
+                eq(flt, table[c][value], ((float)value / 255.0f - params.mean[c]) / params.std[c]));
+}
+
 // --- memory and threads
 
 Test(image, says_no_memory_at_every_allocation_and_leaks_nothing)

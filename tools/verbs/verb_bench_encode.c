@@ -46,8 +46,8 @@ struct bench {
     double first_answer_seconds;
     size_t batch_max;
     size_t count; // pictures or texts that there are
-    float
-        *pixels; // of pictures, prepared: [batch_max][3][S][S], those that there are over and over
+    uint8_t *
+        pictures; // prepared: [batch_max][IMAGE_PICTURE_BYTES(S)], those that there are over and over
     struct text *text; // [batch_max] likewise
     struct buffer file;
     float *embeddings; // [batch_max][dimension]
@@ -60,15 +60,15 @@ static enum status load_picture(struct bench *bench, size_t number, struct reaso
 {
     const struct args_list *items = &bench->options->items;
     const struct clip_info *info = clip_info(bench->clip);
-    size_t floats = (size_t)3 * info->image_size * info->image_size;
+    uint8_t *place = bench->pictures + number * IMAGE_PICTURE_BYTES(info->image_size);
     const char *name = items->count ? items->items[number % items->count] : NULL;
     struct buffer picture = {0};
     struct reason inner = {.text = ""};
     enum status status = name ? inputs_read_picture(name, &picture, &inner)
                               : sample_picture_make((uint32_t)number, &picture);
     if (!status)
-        status = image_preprocess((struct bytes){picture.data, picture.count}, info->image,
-                                  bench->pixels + number * floats, NULL, &inner);
+        status = image_prepare((struct bytes){picture.data, picture.count}, info->image, place,
+                               NULL, &inner);
     buffer_deinit(&picture);
     return status ? reason_set(why, status, name, "%s", inner.text) : STATUS_OK;
 }
@@ -106,7 +106,7 @@ static enum status encode(struct bench *bench, size_t batch, struct reason *why)
 {
     if (bench->options->what == 1)
         return clip_encode_texts(bench->clip, bench->text, batch, bench->embeddings, why);
-    return clip_encode_pixels(bench->clip, bench->pixels, batch, bench->embeddings, why);
+    return clip_encode_pictures(bench->clip, bench->pictures, batch, bench->embeddings, why);
 }
 
 // The rest of the pictures, once the first one is answered.
@@ -133,7 +133,6 @@ static enum status start(struct bench *bench, struct reason *why)
         return status;
     ops_profile_count(clip_ops(bench->clip), options->count_operations);
     const struct clip_info *info = clip_info(bench->clip);
-    size_t floats = (size_t)3 * info->image_size * info->image_size;
     bench->embeddings = mem_alloc_array(bench->batch_max * info->dimension, sizeof(float));
     if (options->what == 1) {
         bench->text = mem_alloc_array(bench->batch_max, sizeof(*bench->text));
@@ -142,7 +141,7 @@ static enum status start(struct bench *bench, struct reason *why)
         return reason_set(why, STATUS_FAILED_PRECONDITION, info->name,
                           "has no preprocessor_config.json");
     } else {
-        bench->pixels = mem_alloc_array(bench->batch_max * floats, sizeof(float));
+        bench->pictures = mem_alloc_array(bench->batch_max, IMAGE_PICTURE_BYTES(info->image_size));
         status = load_picture(bench, 0, why);
     }
     if (!status)
@@ -464,7 +463,7 @@ static int run_bench_encode(const struct options *options)
         output_error(NULL, &why);
     clip_close(&bench.clip);
     buffer_deinit(&bench.file);
-    mem_free(bench.pixels);
+    mem_free(bench.pictures);
     mem_free(bench.text);
     mem_free(bench.embeddings);
     return output_exit(status);
