@@ -17,8 +17,11 @@
 #include "proto/base/clock.h"
 #include "shaders/gpu/gpu_internal.h"
 
-#define WORK_MAX 4e9          // operations on floats of one submission: 50 ms on a small GPU
-#define WORK_MAX_SOFTWARE 5e8 // and on software
+// Operations on floats of one submission. What watches over hung devices lets them work for two seconds.
+#define WORK_MAX 4e9 // 50 ms on a small GPU
+#define WORK_MAX_DISCRETE                                                                          \
+    4e10 // 0.1 ms on a large one, for which the host records two dozen operations; 0.2 s on an old one
+#define WORK_MAX_SOFTWARE 5e8
 #define WAIT_SLICE_NS UINT64_C(1000000000)
 
 int64_t gpu_queue_silence_us = INT64_C(120000000);
@@ -270,7 +273,9 @@ static void barrier(struct gpu *gpu, VkPipelineStageFlags stages, VkAccessFlags 
 static bool is_full(const struct gpu *gpu)
 {
     const struct gpu_slot *slot = &gpu->slots[gpu->slot];
-    double work_max = gpu->info.kind == GPU_SOFTWARE ? WORK_MAX_SOFTWARE : WORK_MAX;
+    double work_max = gpu->info.kind == GPU_SOFTWARE   ? WORK_MAX_SOFTWARE
+                      : gpu->info.kind == GPU_DISCRETE ? WORK_MAX_DISCRETE
+                                                       : WORK_MAX;
     return gpu->sets == GPU_SETS_MAX || gpu->work > work_max ||
            slot->uploaded == GPU_UPLOAD_BYTES || slot->fetched == GPU_FETCH_BYTES ||
            slot->fetch_count == GPU_FETCHES_MAX;

@@ -67,9 +67,12 @@ enum status clip_image_load(struct clip_loader *loader, const struct clip_config
                                                   "visual_projection"};
     size_t tokens = clip_config_image_tokens(config);
     size_t width = config->image.width;
+    size_t pixels = (size_t)3 * config->image_size * config->image_size;
+    size_t patch = (size_t)3 * config->patch_size * config->patch_size;
+    size_t share = pixels / tokens + 1; // of a row in its picture, for pixels are one buffer too
     const struct clip_stack_sizes sizes = {
         .longest = tokens,
-        .wide = (size_t)3 * config->patch_size * config->patch_size,
+        .wide = patch > share ? patch : share,
         .parameters = clip_load_room(tokens, width) + 3 * clip_load_room(1, width),
         .dimension = config->dimension,
     };
@@ -83,7 +86,6 @@ enum status clip_image_load(struct clip_loader *loader, const struct clip_config
         return status;
 
     out->batch = (uint32_t)(out->stack.rows_max / tokens);
-    size_t pixels = (size_t)3 * config->image_size * config->image_size;
     status = ops_alloc(loader->ops, out->batch * pixels, &out->pixels, loader->why);
     if (status == STATUS_OK)
         out->staging = mem_alloc_array(2 * (size_t)out->batch + 1, sizeof(out->staging[0]));

@@ -14,8 +14,7 @@
 #include "shaders/models/weights.h"
 #include "shaders/ops/ops.h"
 
-#define CLIP_BATCH_ROWS 1024u // tokens of one batch, or one sequence where that is longer
-#define CLIP_SPACE_BYTES 80   // "<64 digits>:<dimension>" and a NUL
+#define CLIP_SPACE_BYTES 80 // "<64 digits>:<dimension>" and a NUL
 
 // The files of a model in memory. Empty ones were not there.
 struct clip_files {
@@ -48,7 +47,7 @@ struct clip_stack {
     size_t parameters_used;        // elements handed out
     size_t parameters_count;
 
-    size_t rows_max;           // of a batch
+    size_t rows_max;           // of a batch: ops_batch_rows(), or the longest sequence
     size_t wide;               // columns of `z`
     struct ops_buffer *x;      // [rows_max][width], the residual stream
     struct ops_buffer *y;      // [rows_max][width]

@@ -233,10 +233,10 @@ static enum status alloc_stack(struct clip_loader *loader, const struct clip_sta
                                struct clip_stack *stack)
 {
     size_t width = stack->shape.width;
-    stack->rows_max =
-        ops_rows_padded(loader->ops, greatest(sizes->longest, (size_t)CLIP_BATCH_ROWS));
     stack->wide =
         greatest(greatest(3 * width, stack->shape.mlp), greatest(sizes->wide, sizes->dimension));
+    stack->rows_max = ops_rows_padded(
+        loader->ops, greatest(sizes->longest, ops_batch_rows(loader->ops, stack->wide)));
     // Four vectors of normalisation in a layer, and the last two.
     stack->parameters_count =
         sizes->parameters + (4 * (size_t)stack->shape.layers + 2) * clip_load_room(1, width);

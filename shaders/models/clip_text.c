@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Texts of a batch are laid one behind the other without padding, each up to its end
 // token: under the causal mask nothing behind it can reach it. A batch holds as many
-// whole texts as CLIP_BATCH_ROWS tokens have room for.
+// whole texts as a batch of tokens has room for.
 
 #include <assert.h>
 #include <string.h>

@@ -101,6 +101,15 @@ size_t ops_rows_padded(const struct ops *ops, size_t rows)
     return (rows + tile - 1) / tile * tile;
 }
 
+size_t ops_batch_rows(const struct ops *ops, size_t columns)
+{
+    assert(ops);
+    assert(columns > 0);
+
+    const struct ops_backend *backend = ops->backend;
+    return backend->batch_rows ? backend->batch_rows(ops->state, columns) : OPS_BATCH_ROWS;
+}
+
 // --- memory
 
 enum status ops_alloc(struct ops *ops, size_t count, struct ops_buffer **out, struct reason *why)

@@ -146,6 +146,10 @@ void ops_dropped(const struct ops *ops, char text[OPS_DROPPED_BYTES]);
 // device's tile: the rows behind the live ones are read and written and mean nothing.
 size_t ops_rows_padded(const struct ops *ops, size_t rows);
 
+// How many rows of at most `columns` columns are worth a batch of their own: as many as keep the device busy, at
+// least one, and no more than it can see of one buffer.
+size_t ops_batch_rows(const struct ops *ops, size_t columns);
+
 // `count` elements, all zero. STATUS_NO_MEMORY.
 enum status ops_alloc(struct ops *ops, size_t count, struct ops_buffer **out,
                       struct reason *why) MUST_CHECK;

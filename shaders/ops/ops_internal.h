@@ -10,6 +10,8 @@
 
 #include "shaders/ops/ops.h"
 
+#define OPS_BATCH_ROWS 1024u // that keep a CPU busy, and its software devices
+
 struct ops_backend {
     const char *name;
     uint32_t row_tile; // rows of buffers of products are padded to it
@@ -46,6 +48,9 @@ struct ops_backend {
     enum status (*gather)(void *state, const struct ops_gather *args, struct reason *why);
     enum status (*score_topk)(void *state, const struct ops_score_topk *args, struct reason *why);
     enum status (*normalise)(void *state, const struct ops_view *rows, struct reason *why);
+
+    // See ops_batch_rows(). NULL: OPS_BATCH_ROWS.
+    size_t (*batch_rows)(const void *state, size_t columns);
 
     // May be NULL. `wait` returns when all operations so far have ended; NULL: they run at once.
     enum status (*wait)(void *state, struct reason *why);

@@ -21,6 +21,8 @@
 #define THREADS 128
 #define FEW_ROWS 16      // below, a tile of rows would be mostly empty
 #define GROUPS_ENOUGH 96 // workgroups that keep a large GPU busy
+#define BATCH_ROWS                                                                                 \
+    8192 // 384 tiles of 128 x 128 in a product of 768 columns: three for each multiprocessor of a large GPU
 
 _Static_assert(OPS_VIEW_ALIGN * 4 == GPU_ALIGNMENT, "every view can be bound to a kernel");
 _Static_assert(KERNEL_CONSTANTS_MAX <= GPU_CONSTANTS_MAX, "constants fit");
@@ -209,6 +211,15 @@ void ops_vulkan_keep(void *opaque)
 {
     struct vulkan_state *state = opaque;
     ops_cache_save(state->gpu, &state->verdict);
+}
+
+static size_t vulkan_batch_rows(const void *opaque, size_t columns)
+{
+    const struct vulkan_state *state = opaque;
+    size_t most = ops_vulkan_rows(state, columns * sizeof(float));
+    size_t rows = state->software ? OPS_BATCH_ROWS : BATCH_ROWS;
+    rows = rows < most ? rows : most;
+    return rows > 0 ? rows : 1;
 }
 
 static bool is_used(const struct vulkan_state *state, int way)
@@ -706,6 +717,7 @@ const struct ops_backend ops_vulkan_backend = {
     .gather = vulkan_gather,
     .score_topk = ops_vulkan_score_topk,
     .normalise = vulkan_normalise,
+    .batch_rows = vulkan_batch_rows,
     .wait = vulkan_wait,
     .clock = vulkan_clock,
     .clock_take = vulkan_clock_take,

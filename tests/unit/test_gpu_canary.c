@@ -33,6 +33,7 @@ static struct gpu_api real;
     }
 
 static char uuid[GPU_UUID_BYTES];
+static uint64_t binding_bytes_max;
 static const char *cache_file; // the file of what is known of the device
 
 static void find_device(void)
@@ -40,6 +41,7 @@ static void find_device(void)
     struct gpu_device device;
     cr_assert(vulkan_device_find(&device));
     memcpy(uuid, device.uuid, sizeof(uuid));
+    binding_bytes_max = device.binding_bytes_max;
     cache_file = vulkan_device_own_cache(uuid);
 }
 
@@ -239,6 +241,10 @@ Test(gpu_canary, a_way_that_is_wrong_is_named_and_another_is_taken)
     ops_dropped(ops, dropped);
     cr_expect(eq(int, strcmp(dropped, ""), 0), "%s", dropped);
     check_products(ops);
+    // Batches are larger than those of software, as far as one binding has room.
+    cr_expect(eq(sz, ops_batch_rows(ops, 768), 8192));
+    cr_expect(eq(sz, ops_batch_rows(ops, binding_bytes_max / 4 / 4096), 4096));
+    cr_expect(eq(sz, ops_batch_rows(ops, binding_bytes_max), 1));
     ops_close(&ops);
 
     forget();

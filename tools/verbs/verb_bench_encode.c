@@ -8,7 +8,6 @@
 
 #include "proto/base/clock.h"
 #include "proto/base/cpu.h"
-#include "proto/base/limits.h"
 #include "proto/base/mem.h"
 #include "shaders/models/clip.h"
 #include "shaders/models/image.h"
@@ -23,6 +22,7 @@
 #define REPETITION_US 250000 // calls are repeated until so long is measured
 #define REPETITIONS_MAX 1000
 #define THREADS_MAX 64
+#define BATCH_MAX 1024
 #define TEXTS_BYTES_MAX ((size_t)64 << 20)
 #define LINE_BYTES 64
 
@@ -484,7 +484,7 @@ static const struct args_flag bench_flags[] = {
      .help = "items in one call",
      .offset = offsetof(struct options, batches),
      .low = 1,
-     .high = IMAGES_MAX},
+     .high = BATCH_MAX},
     {.name = "--threads",
      .kind = ARGS_COUNT,
      .argument = "N",
