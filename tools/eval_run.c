@@ -98,7 +98,8 @@ static enum status add_section(struct run *run, struct eval_zero *zero, const ch
 {
     struct eval_examples examples = {.count = 0};
     const struct eval_row *best = row_to_show(run, result);
-    const bool has_examples = best && zero && zero->images.hits && zero->prototypes;
+    const bool has_examples =
+        best && zero && zero->images.hits && zero->prototypes && !zero->has_further;
     enum status status = STATUS_OK;
     if (has_examples)
         status = eval_examples_collect(zero, best->mode, &examples, why);

@@ -307,6 +307,7 @@ static enum status add_batch(struct filling *filling, struct reason *why)
 
 static enum status read_batches(struct filling *filling, struct reason *why)
 {
+    const size_t before = filling->set->count;
     enum status status = STATUS_OK;
     while (!filling->ended && !status) {
         filling->arena = arena_create(ARENA_BYTES);
@@ -317,7 +318,7 @@ static enum status read_batches(struct filling *filling, struct reason *why)
         arena_destroy(&filling->arena);
         output_progress_update(&filling->progress, filling->set->count, 0);
     }
-    if (!status && !filling->set->count)
+    if (!status && filling->set->count == before)
         status = reason_set(why, STATUS_INVALID, filling->params->place->name,
                             "no picture in it can be used; one at least is needed");
     return status;
@@ -335,7 +336,7 @@ enum status eval_set_read(const struct eval_set_params *params, struct eval_set 
         .split = params->place->split,
     };
     const int64_t began = clock_now_us();
-    *out = (struct eval_set){.dimension = params->encoder->dimension};
+    out->dimension = params->encoder->dimension;
     struct filling *filling = mem_alloc(sizeof(*filling));
     filling->params = params;
     filling->set = out;
@@ -353,7 +354,7 @@ enum status eval_set_read(const struct eval_set_params *params, struct eval_set 
     dataset_close(&filling->dataset);
     mem_free(filling->embeddings);
     mem_free(filling);
-    out->seconds = (double)(clock_now_us() - began) / 1e6;
+    out->seconds += (double)(clock_now_us() - began) / 1e6;
     return status;
 }
 

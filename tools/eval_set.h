@@ -38,9 +38,9 @@ struct eval_set {
     double seconds;     // that encoding took, reading included
 };
 
-// Reads and encodes all of it: with `classes` or `entities` labels, with neither captions. A bad item is named on stderr; it ends
+// Reads and encodes all of it, behind what *out has already: with `classes` or `entities` labels, with neither captions. A bad item is named on stderr; it ends
 // everything unless options->keep_going. STATUS_INVALID for a set without a picture; else as reading, encoding and
-// the first bad item say. Whatever comes, *out is ended with eval_set_deinit().
+// the first bad item say. A zero struct is an empty set; whatever comes, it is ended with eval_set_deinit().
 struct eval_set_params {
     const struct options *options;
     const struct dataset_place *place;

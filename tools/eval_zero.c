@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
@@ -60,19 +61,46 @@ static enum status read_names(struct eval_zero *zero, struct reason *why)
                   : eval_classes_encode(&zero->classes, &zero->encoder, &zero->prototypes, why);
 }
 
-static enum status read_set(struct eval_zero *zero, struct reason *why)
+static enum status read_set(struct eval_zero *zero, const struct dataset_place *place,
+                            struct reason *why)
 {
     const struct options *options = zero->eval->options;
     const char *field = options->split_field ? options->split_field : EVAL_OVEN_FIELD;
     const struct eval_set_params params = {
         .options = options,
-        .place = &zero->place,
+        .place = place,
         .classes = zero->prototypes ? &zero->classes : NULL,
         .entities = zero->prototypes ? NULL : &zero->entities,
         .encoder = &zero->encoder,
         .part_field = zero->is_oven ? field : NULL,
     };
     return eval_set_read(&params, &zero->set, why);
+}
+
+// The word of a comma list that `at` begins with, owned by the caller.
+static char *copy_word(const char *at)
+{
+    const size_t bytes = strcspn(at, ",");
+    char *word = mem_alloc(bytes + 1);
+    memcpy(word, at, bytes);
+    return word;
+}
+
+static enum status read_further(struct eval_zero *zero, const struct args_list *items,
+                                const char *splits, struct reason *why)
+{
+    enum status status = STATUS_OK;
+    for (const char *at = strchr(splits, ','); at && !status; at = strchr(at + 1, ',')) {
+        char *split = copy_word(at + 1);
+        struct dataset_place place;
+        status = dataset_place_find(items, split, &place, why);
+        if (!status)
+            status = read_set(zero, &place, why);
+        zero->has_further = true;
+        dataset_place_deinit(&place);
+        mem_free(split);
+    }
+    return status;
 }
 
 enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
@@ -83,11 +111,17 @@ enum status eval_zero_begin(struct eval_zero *zero, const struct eval *eval,
     *zero = (struct eval_zero){.eval = eval, .is_oven = params->is_oven};
     zero->encoder = (struct eval_encoder){
         .client = eval->client, .dimension = eval->dimension, .profile = params->profile};
-    enum status status = dataset_place_find(params->items, eval->options->split, &zero->place, why);
+    const char *splits = eval->options->split;
+    const bool has_list = splits && params->is_oven;
+    zero->split = has_list ? copy_word(splits) : NULL;
+    enum status status =
+        dataset_place_find(params->items, has_list ? zero->split : splits, &zero->place, why);
     if (!status)
         status = read_names(zero, why);
     if (!status)
-        status = read_set(zero, why);
+        status = read_set(zero, &zero->place, why);
+    if (!status && has_list)
+        status = read_further(zero, params->items, splits, why);
     if (status)
         return status;
     zero->images = (struct eval_side){
@@ -111,6 +145,7 @@ void eval_zero_end(struct eval_zero *zero)
     eval_classes_deinit(&zero->classes);
     eval_entities_deinit(&zero->entities);
     dataset_place_deinit(&zero->place);
+    mem_free(zero->split);
     mem_free(zero->prototypes);
     mem_free(zero->plain);
     mem_free(zero->places);

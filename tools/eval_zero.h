@@ -22,7 +22,9 @@
 
 struct eval_zero {
     const struct eval *eval;
+    char *split; // NULL: the usual one
     struct dataset_place place;
+    bool has_further; // splits, in the set behind those of this place
     struct eval_classes classes;
     struct eval_encoder encoder;
     struct eval_set set;
@@ -35,8 +37,8 @@ struct eval_zero {
     uint32_t *places;      // [set.count]: of the last eval_zero_measure()
 };
 
-// Reads and encodes the data set that the items are. With `is_oven` pictures have parts, and --entities may take the place
-// of labels. Whatever comes, *zero is ended with eval_zero_end().
+// Reads and encodes the data set that the items are. With `is_oven` pictures have parts, --entities may take the place of
+// labels, and --split may name several that are measured together. Whatever comes, *zero is ended with eval_zero_end().
 struct eval_zero_params {
     const struct args_list *items;
     enum api_profile profile;

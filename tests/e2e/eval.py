@@ -556,6 +556,27 @@ class Oven(Memory):
         line = self.eval("oven", seen, "--labels", labels, "--template", "{}", "--split-field", "seen", "--modes", "none")[0]
         self.assertEqual(list(line["metrics"]), ["entity_seen"])
 
+    def test_both_sets_of_its_own_layout(self):
+        labels = self.top / "labels.txt"
+        labels.write_text("".join(f"{kind}\n" for kind in KINDS))
+        folder = self.top / "oven"
+        (folder / "oven_images" / "04").mkdir(parents=True)
+        for which, asked in (("entity", ASKED), ("query", ASKED[:7])):
+            with open(folder / f"oven_{which}_val.jsonl", "w", encoding="utf-8") as lines:
+                for i, image in enumerate(asked):
+                    shutil.copy(image, folder / "oven_images" / "04" / f"oven_0400{i:04d}.png")
+                    part = f"{which}_val_{'unseen' if i % 2 else 'seen'}"
+                    print(json.dumps({"data_id": f"oven_{which}_val_{i:08d}", "image_id": f"oven_0400{i:04d}", "question": "?",
+                                      "entity_id": f"Q{i}", "entity_text": kind_of(image), "data_split": part}), file=lines)
+        run = lambda *split: self.eval("oven", folder, "--labels", labels, "-k", K, "--modes", "weighted", *split)[1]  # noqa: E731
+        entity, query, both = run("--split", "val"), run("--split", "query_val"), run("--split", "val,query_val")
+        self.assertEqual((entity["count"], query["count"], both["count"]), (len(ASKED), 7, len(ASKED) + 7))
+        self.assertEqual(list(entity["metrics"]), ["entity", "entity_seen", "entity_unseen"])
+        final = both["metrics"].pop("final")
+        self.assertEqual(both["metrics"], {**entity["metrics"], **query["metrics"]})
+        self.assertAlmostEqual(final, 2 / (1 / entity["metrics"]["entity"] + 1 / query["metrics"]["query"]), 6)
+        self.refuse(1, "nonsense", "oven", folder, "--labels", labels, "--split", "val,nonsense")
+
     def test_what_is_no_question(self):
         labels = self.top / "labels.txt"
         labels.write_text("".join(f"{kind}\n" for kind in KINDS))

@@ -383,10 +383,11 @@ const struct verb verb_eval_oven = {
                  "for millions, the records of a memory: --entities, which holds two embeddings\n"
                  "of each in RAM.\n"
                  "\n"
-                 "  reco eval oven oven/ --split val --memory pairs --entities wiki\n"
+                 "  reco eval oven oven/ --split val,query_val --memory pairs --entities wiki\n"
                  "\n"
                  "The score of a set is the harmonic mean of the accuracies of seen and of unseen\n"
-                 "entities, final that of the entity and the query set's scores.\n"
+                 "entities, final that of the entity and the query set's scores; --split may\n"
+                 "name several parts, which are measured together.\n"
                  "\n" CHANCE_WORDS "\n" JSON_HEAD "{\"final\",\"entity\",\"query\",\n"
                  "\"entity_seen\",\"entity_unseen\",\"query_seen\",\"query_unseen\"}" JSON_TAIL
                  "; metrics without queries are left out",
