@@ -243,7 +243,7 @@ static bool copy_text(const struct matrix *matrix, char out[MATFILE_TEXT_BYTES_M
     size_t bytes = 0;
     for (size_t i = 0; i < units; i++) {
         const uint8_t *at = letters.data.data + (is_wide ? 2 * i : i);
-        const uint16_t unit = is_wide ? (uint16_t)(at[0] | at[1] << 8) : at[0];
+        const uint16_t unit = (uint16_t)(is_wide ? at[0] | at[1] << 8 : at[0]);
         if (unit < 0x20)
             return false;
         if (is_wide)
