@@ -17,9 +17,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "proto/base/cache_file.h"
 #include "proto/base/hash.h"
 #include "proto/base/mem.h"
 #include "shaders/gpu/gpu_internal.h"
@@ -32,7 +31,6 @@
 #define AT_PIPELINES 84u
 #define HASH_BYTES 8u
 #define FILE_BYTES_MAX ((size_t)64 << 20)
-#define PATH_BYTES 4096
 
 _Static_assert(AT_NOTE + GPU_NOTE_BYTES == AT_PIPELINES, "the note fits");
 
@@ -126,30 +124,24 @@ static void identify(struct gpu *gpu, uint64_t key)
     memcpy(identity->cache_uuid, properties.pipelineCacheUUID, VK_UUID_SIZE);
 }
 
-// A file of somebody else's is not given to a driver.
-static bool is_own_file(const char *path)
-{
-    struct stat info;
-    return lstat(path, &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == geteuid();
-}
-
 void gpu_cache_open(struct gpu *gpu, const char *folder, uint64_t key, uint8_t note[GPU_NOTE_BYTES])
 {
     assert(gpu);
     assert(folder);
     assert(!gpu->cache.path);
 
-    char path[PATH_BYTES];
+    char path[CACHE_FILE_PATH_BYTES];
     int bytes = snprintf(path, sizeof(path), "%s/vulkan-%s.cache", folder, gpu->info.uuid);
     memset(note, 0, GPU_NOTE_BYTES);
-    if (bytes < 0 || bytes >= PATH_BYTES)
+    if (bytes < 0 || bytes >= CACHE_FILE_PATH_BYTES)
         return;
     identify(gpu, key);
     gpu->cache.path = mem_copy_text(path);
 
     struct buffer file = {0};
     struct gpu_cache_content content = {.pipelines = {NULL, 0}};
-    if (is_own_file(path) && bytes_read_file(path, FILE_BYTES_MAX, &file) == STATUS_OK &&
+    // A file of somebody else's is not given to a driver.
+    if (cache_file_read(path, FILE_BYTES_MAX, &file) &&
         gpu_cache_read(&gpu->cache.identity, (struct bytes){file.data, file.count}, &content)) {
         memcpy(note, content.note, GPU_NOTE_BYTES);
         gpu->cache.written = hash_id(file.data, file.count);

@@ -3,12 +3,9 @@
 // compared with the CPU once for each driver and each build of the kernels.
 
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "proto/base/bytes.h"
+#include "proto/base/cache_file.h"
 #include "proto/base/hash.h"
 #include "proto/base/log.h"
 #include "shaders/gpu/gpu.h"
@@ -16,32 +13,6 @@
 #include "shaders/ops/ops_internal.h"
 
 #define VERSION 3u // of the comparison: older verdicts are not believed
-#define FOLDER_BYTES 3072
-
-// $XDG_CACHE_HOME/reco, else ~/.cache/reco; made when it is not there. False where neither can be.
-static bool find_folder(char folder[FOLDER_BYTES])
-{
-    static const struct {
-        const char *variable;
-        const char *below;
-    } places[] = {{"XDG_CACHE_HOME", ""}, {"HOME", "/.cache"}};
-
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody here changes the environment
-        const char *value = getenv(places[i].variable);
-        if (!value || value[0] != '/') // the specification ignores relative ones
-            continue;
-        int bytes = snprintf(folder, FOLDER_BYTES, "%s%s", value, places[i].below);
-        if (bytes < 0 || (size_t)bytes + sizeof("/reco") > FOLDER_BYTES)
-            return false;
-        (void)mkdir(folder, S_IRWXU);
-        memcpy(folder + bytes, "/reco", sizeof("/reco"));
-        (void)mkdir(folder, S_IRWXU);
-        struct stat info;
-        return stat(folder, &info) == 0 && S_ISDIR(info.st_mode);
-    }
-    return false;
-}
 
 // Of all kernels of this build.
 static uint64_t hash_kernels(void)
@@ -60,10 +31,10 @@ _Static_assert(AT_HEADS + 8 * OPS_HEAD_WORDS <= GPU_NOTE_BYTES, "a verdict fits 
 
 void ops_cache_open(struct gpu *gpu, uint32_t possible, struct ops_verdict *verdict)
 {
-    char folder[FOLDER_BYTES];
+    char folder[CACHE_FILE_FOLDER_BYTES];
     uint8_t note[GPU_NOTE_BYTES] = {0};
     *verdict = (struct ops_verdict){.possible = possible};
-    if (!find_folder(folder))
+    if (!cache_file_folder(folder))
         return;
     gpu_cache_open(gpu, folder, hash_kernels(), note);
     if (bytes_get_u32_le(note) != possible)
