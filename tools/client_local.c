@@ -179,7 +179,7 @@ static enum status start_coordinator(const struct options *options, struct house
         .bus = house->bus,
         .nodes = nodes,
         .node_count = house->node_count,
-        .clip = {.directory = options->model, .device = options->device},
+        .clip = {.directory = options->model, .device = options->device, .hasty = true},
         .head = options->head,
         .listen = NULL,
     };

@@ -84,6 +84,13 @@ void *mem_try_alloc_array(size_t count, size_t bytes)
     return mem_try_alloc(mem_multiply(count, bytes, &all) ? all : SIZE_MAX);
 }
 
+void *mem_try_alloc_zeroed(size_t bytes)
+{
+    if (failure_is_due() || bytes > PTRDIFF_MAX)
+        return NULL;
+    return calloc(1, bytes > 0 ? bytes : 1);
+}
+
 void *mem_try_alloc_aligned(size_t alignment, size_t bytes)
 {
     assert(alignment >= sizeof(void *) && (alignment & (alignment - 1)) == 0);

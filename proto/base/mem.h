@@ -22,8 +22,9 @@ char *mem_copy_text(const char *text);             // never NULL; text may not b
 void *mem_grow(void *old, size_t count,
                size_t bytes); // realloc of an array; never NULL; new part not zeroed
 
-void *mem_try_alloc(size_t bytes);                           // not zeroed; NULL when out of memory
-void *mem_try_alloc_array(size_t count, size_t bytes);       // not zeroed; NULL also on overflow
+void *mem_try_alloc(size_t bytes);                     // not zeroed; NULL when out of memory
+void *mem_try_alloc_array(size_t count, size_t bytes); // not zeroed; NULL also on overflow
+void *mem_try_alloc_zeroed(size_t bytes); // large ones cost nothing until they are used
 void *mem_try_alloc_aligned(size_t alignment, size_t bytes); // freed by mem_free
 
 void mem_free(void *pointer); // NULL is allowed

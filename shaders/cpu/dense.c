@@ -75,11 +75,29 @@ void dense_close(struct dense **dense)
     *dense = NULL;
 }
 
+// All rows in one array, for a kind that wants them so.
+static enum status prepare_gathered(struct dense *dense, const struct dense_params *params,
+                                    void **prepared)
+{
+    struct dense_params gathered = *params;
+    size_t count = (size_t)params->columns * params->depth;
+    float *weights = mem_try_alloc_array(count, sizeof(float));
+    if (!weights)
+        return STATUS_NO_MEMORY;
+    enum status status =
+        params->rows(params->context, 0, params->columns, 0, params->depth, weights);
+    gathered.weights = weights;
+    if (status == STATUS_OK)
+        status = dense->kind->prepare(dense->state, &gathered, prepared);
+    mem_free(weights);
+    return status;
+}
+
 enum status dense_prepare(struct dense *dense, const struct dense_params *params,
                           struct dense_matrix **out, struct reason *why)
 {
     assert(dense);
-    assert(params && params->weights);
+    assert(params && (params->weights || params->rows));
     assert(out);
 
     if (params->columns < 1 || params->columns > DENSE_SIZE_MAX || params->depth < 1 ||
@@ -89,7 +107,9 @@ enum status dense_prepare(struct dense *dense, const struct dense_params *params
 
     struct dense_matrix *matrix = mem_alloc(sizeof(*matrix));
     *matrix = (struct dense_matrix){dense, NULL, params->columns, params->depth};
-    enum status status = dense->kind->prepare(dense->state, params, &matrix->prepared);
+    enum status status = params->weights || dense->kind->takes_rows
+                             ? dense->kind->prepare(dense->state, params, &matrix->prepared)
+                             : prepare_gathered(dense, params, &matrix->prepared);
     if (status != STATUS_OK) {
         mem_free(matrix);
         return reason_set(why, status, "shape", "a matrix of %u x %u cannot be prepared: %s",

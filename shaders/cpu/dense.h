@@ -11,6 +11,7 @@
 #ifndef RECO_SHADERS_CPU_DENSE_H
 #define RECO_SHADERS_CPU_DENSE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,12 +32,24 @@ enum dense_epilogue {
     DENSE_ADD,        // target = target + x
 };
 
+// Writes the numbers `at` .. `at + depth - 1` of the rows `first` .. `first + count - 1` of a matrix' weights to
+// `target`, [count][depth]. Several workers call it at once.
+typedef enum status (*dense_rows)(void *context, uint32_t first, uint32_t count, uint32_t at,
+                                  uint32_t depth, float *target);
+
 struct dense_params {
-    const float *weights; // [columns][depth]
+    const float *weights; // [columns][depth]; NULL: `rows` gives them, with `context`
     const float *bias;    // [columns], or NULL
     uint32_t columns;     // 1..DENSE_SIZE_MAX
     uint32_t depth;       // 1..DENSE_SIZE_MAX
     enum dense_epilogue epilogue;
+    dense_rows rows;
+    void *context;
+
+    // Weights are prepared at the second run; the first one lays out what it needs as it goes, and keeps nothing. So a
+    // matrix that is used once is never copied. `rows` is called by dense_run() then, as long as the matrix lives.
+    // Where oneDNN multiplies, it makes no difference.
+    bool late;
 };
 
 // `team` is borrowed until dense_close().
@@ -46,14 +59,15 @@ enum status dense_open(struct team *team, struct dense **out, struct reason *why
 void dense_close(struct dense **dense);
 
 // Prepares weights and copies the bias; nothing of `params` is kept. STATUS_INVALID
-// for a size out of range, STATUS_NO_MEMORY, STATUS_INTERNAL when oneDNN refuses.
+// for a size out of range, STATUS_NO_MEMORY, STATUS_INTERNAL when oneDNN refuses, what `rows` returned.
 enum status dense_prepare(struct dense *dense, const struct dense_params *params,
                           struct dense_matrix **out, struct reason *why) MUST_CHECK;
 void dense_free(struct dense_matrix **matrix);
 
 // Multiplies `rows` rows. Both arrays must have room for the next multiple of
 // DENSE_ROWS rows: rows behind `rows` are read and written, and mean nothing.
-// source: [rows][depth], target: [rows][columns]; they must not overlap.
+// source: [rows][depth], target: [rows][columns]; they must not overlap. STATUS_INTERNAL when oneDNN fails; of late
+// weights also STATUS_NO_MEMORY and what `rows` returned.
 enum status dense_run(struct dense *dense, const struct dense_matrix *matrix, const float *source,
                       size_t rows, float *target, struct reason *why) MUST_CHECK;
 

@@ -394,6 +394,68 @@ static void run(const struct dense_fma_tile *tile)
         finish(tile);
 }
 
+#if defined(__x86_64__)
+#define TURN ((size_t)8) // rows and columns that are turned at a time
+
+// to[k][r] = from[r][k], to's rows a panel apart: pairs, then fours, then eights change places.
+INLINE void turn(const float *from, size_t depth, float *to)
+{
+    __m256 a[TURN];
+    __m256 b[TURN];
+    UNROLL
+    for (size_t r = 0; r < TURN; r += 2) {
+        __m256 even = _mm256_loadu_ps(from + r * depth);
+        __m256 odd = _mm256_loadu_ps(from + (r + 1) * depth);
+        a[r] = _mm256_unpacklo_ps(even, odd);
+        a[r + 1] = _mm256_unpackhi_ps(even, odd);
+    }
+    UNROLL
+    for (size_t r = 0; r < TURN; r += 4) {
+        b[r] = _mm256_shuffle_ps(a[r], a[r + 2], 0x44);
+        b[r + 1] = _mm256_shuffle_ps(a[r], a[r + 2], 0xee);
+        b[r + 2] = _mm256_shuffle_ps(a[r + 1], a[r + 3], 0x44);
+        b[r + 3] = _mm256_shuffle_ps(a[r + 1], a[r + 3], 0xee);
+    }
+    UNROLL
+    for (size_t k = 0; k < 4; k++) {
+        _mm256_storeu_ps(to + k * PANEL, _mm256_permute2f128_ps(b[k], b[k + 4], 0x20));
+        _mm256_storeu_ps(to + (k + 4) * PANEL, _mm256_permute2f128_ps(b[k], b[k + 4], 0x31));
+    }
+}
+#else
+#define TURN ((size_t)4)
+
+INLINE void turn(const float *from, size_t depth, float *to)
+{
+    float32x4x2_t low = vtrnq_f32(vld1q_f32(from), vld1q_f32(from + depth));
+    float32x4x2_t high = vtrnq_f32(vld1q_f32(from + 2 * depth), vld1q_f32(from + 3 * depth));
+    for (size_t k = 0; k < 2; k++) {
+        vst1q_f32(to + k * PANEL,
+                  vcombine_f32(vget_low_f32(low.val[k]), vget_low_f32(high.val[k])));
+        vst1q_f32(to + (k + 2) * PANEL,
+                  vcombine_f32(vget_high_f32(low.val[k]), vget_high_f32(high.val[k])));
+    }
+}
+#endif
+
+static void pack(const float *rows, uint32_t count, size_t depth, float *panel)
+{
+    size_t whole = depth / TURN * TURN;
+    size_t row = 0;
+    for (; row + TURN <= count; row += TURN) {
+        for (size_t k = 0; k < whole; k += TURN)
+            turn(rows + row * depth + k, depth, panel + k * PANEL + row);
+        for (size_t k = whole; k < depth; k++) {
+            for (size_t r = row; r < row + TURN; r++)
+                panel[k * PANEL + r] = rows[r * depth + k];
+        }
+    }
+    for (; row < count; row++) {
+        for (size_t k = 0; k < depth; k++)
+            panel[k * PANEL + row] = rows[row * depth + k];
+    }
+}
+
 static float chains(size_t rounds)
 {
     lanes sum[DENSE_FMA_CHAINS];
@@ -423,5 +485,6 @@ const struct dense_fma TABLE_NAME(KERNELS_LEVEL) = {
     .panel = 2 * LANES,
     .rows = ROWS,
     .run = run,
+    .pack = pack,
     .chains = chains,
 };

@@ -43,6 +43,9 @@ struct dense_fma {
     uint32_t rows;  // of a tile at most
     void (*run)(const struct dense_fma_tile *tile);
 
+    // Rows of weights [count][depth] become columns of a panel, `panel` pointing to the first of them.
+    void (*pack)(const float *rows, uint32_t count, size_t depth, float *panel);
+
     // DENSE_FMA_CHAINS chains of `rounds` multiply-adds on whole registers, panel / 2 numbers each, and nothing else.
     float (*chains)(size_t rounds);
 };

@@ -19,8 +19,9 @@ struct dense_kind {
     enum status (*open)(struct team *team, void **state);
     void (*close)(void *state);
     enum status (*prepare)(void *state, const struct dense_params *params, void **matrix);
+    bool takes_rows; // otherwise prepare() has params->weights always
     void (*free)(void *state, void *matrix);
-    enum status (*run)(void *state, const void *matrix, const float *source, size_t rows,
+    enum status (*run)(void *state, void *matrix, const float *source, size_t rows,
                        float *target); // rows >= 1
 };
 

@@ -7,9 +7,12 @@
 // depth above DENSE_FMA_DEPTH is taken in chunks, the sums between two of them rest in scratch memory. So a chunk of the
 // group (450 KiB) and a panel (128 KiB) stay in the second-level cache, and weights come from memory once for each group.
 //
+// Late weights (dense.h) are laid out chunk by chunk of a panel into scratch memory, and multiplied there and then.
+//
 // Only rows that are there are multiplied: 50 rows, a picture of ViT-B/32, are four tiles of 12 and 13.
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -23,6 +26,7 @@
 #define PIECE_PANELS 8u
 #define SUMS_FLOATS ((size_t)GROUP_ROWS * PIECE_PANELS * DENSE_FMA_PANEL_MAX)
 #define SCRATCH_FLOATS (GROUP_ROWS * DENSE_FMA_STRIDE + SUMS_FLOATS)
+#define LATE_FLOATS ((size_t)DENSE_FMA_PANEL_MAX * DENSE_FMA_DEPTH)
 
 // Jobs that each worker should get: some, so that one that is held up does not hold up the others; fewer where each
 // job copies its rows in several chunks.
@@ -35,6 +39,10 @@ struct panels_worker {
     float *sums;   // [SUMS_FLOATS]
     uint64_t run;  // whose rows are in `source`, and
     uint32_t group;
+
+    // For late weights: some rows of a matrix, and the panel that becomes of them; else NULL.
+    float *late_rows;  // [LATE_FLOATS]
+    float *late_panel; // [LATE_FLOATS], behind them
 };
 
 struct panels {
@@ -50,15 +58,20 @@ struct panels_matrix {
     uint32_t panels;
     uint32_t chunk; // of the depth
     enum dense_epilogue epilogue;
-    float *packed; // [panels][depth][panel columns]
-    float *bias;   // [panels][panel columns], behind them
+    float *packed; // [panels][depth][panel columns]; NULL: `rows` gives them when they are needed
+    float *bias;   // [panels][panel columns]
+    dense_rows rows;
+    void *context;
+    bool used; // late weights, once
 };
 
 static void panels_close(void *state)
 {
     struct panels *panels = state;
-    for (uint32_t i = 0; i < TEAM_WORKERS_MAX; i++)
+    for (uint32_t i = 0; i < TEAM_WORKERS_MAX; i++) {
         mem_free(panels->worker[i].source);
+        mem_free(panels->worker[i].late_rows);
+    }
     mem_free(panels);
 }
 
@@ -99,30 +112,61 @@ static enum status open_avx2(struct team *team, void **out)
 // --- matrices
 
 struct pack_run {
-    const struct dense_params *params;
+    struct panels *panels;
     const struct panels_matrix *matrix;
-    uint32_t panel;
+    const float *weights; // all rows, or NULL
+    uint32_t panels_each;
+    atomic_int failed; // enum status of a reader
 };
 
-// One panel: a transpose, column by column of the panel.
+// Some rows of weights, as they are or read into the worker's scratch memory; NULL when that fails.
+static const float *get_rows(struct pack_run *run, uint32_t first, uint32_t count, float *scratch)
+{
+    const struct panels_matrix *matrix = run->matrix;
+    if (run->weights)
+        return run->weights + (size_t)first * matrix->depth;
+    enum status status = matrix->rows(matrix->context, first, count, 0, matrix->depth, scratch);
+    if (status == STATUS_OK)
+        return scratch;
+    atomic_store(&run->failed, (int)status);
+    return NULL;
+}
+
+// One panel, from as many rows at a time as the scratch memory holds.
+static void pack_panel(struct pack_run *run, uint32_t number, float *scratch)
+{
+    const struct panels_matrix *matrix = run->matrix;
+    const struct dense_fma *fma = run->panels->fma;
+    size_t depth = matrix->depth;
+    float *panel = matrix->packed + (size_t)number * fma->panel * depth;
+    uint32_t first = number * fma->panel;
+    uint32_t columns = matrix->columns - first;
+    if (columns < fma->panel)
+        memset(panel, 0, fma->panel * depth * sizeof(float));
+    else
+        columns = fma->panel;
+    uint32_t room = (uint32_t)(SCRATCH_FLOATS / depth);
+    uint32_t step = room < columns ? room : columns;
+    for (uint32_t at = 0; at < columns; at += step) {
+        uint32_t count = columns - at < step ? columns - at : step;
+        const float *rows = get_rows(run, first + at, count, scratch);
+        if (!rows)
+            return;
+        fma->pack(rows, count, depth, panel + at);
+    }
+}
+
 static void pack_job(void *context, uint32_t job, uint32_t worker)
 {
-    const struct pack_run *run = context;
-    size_t depth = run->matrix->depth;
-    uint32_t width = run->panel;
-    float *panel = run->matrix->packed + (size_t)job * width * depth;
-    (void)worker;
-    for (uint32_t c = 0; c < width; c++) {
-        uint32_t column = job * width + c;
-        if (column >= run->matrix->columns) {
-            for (size_t k = 0; k < depth; k++)
-                panel[k * width + c] = 0.0f;
-            continue;
-        }
-        const float *from = run->params->weights + column * depth;
-        for (size_t k = 0; k < depth; k++)
-            panel[k * width + c] = from[k];
-    }
+    struct pack_run *run = context;
+    struct panels_worker *scratch = &run->panels->worker[worker];
+    uint32_t panel = job * run->panels_each;
+    uint32_t end = panel + run->panels_each;
+    if (end > run->matrix->panels)
+        end = run->matrix->panels;
+    scratch->run = 0; // no rows of a product are in it any more
+    for (; panel < end && atomic_load(&run->failed) == STATUS_OK; panel++)
+        pack_panel(run, panel, scratch->source);
 }
 
 static void panels_free(void *state, void *prepared)
@@ -130,7 +174,53 @@ static void panels_free(void *state, void *prepared)
     struct panels_matrix *matrix = prepared;
     (void)state;
     mem_free(matrix->packed);
+    mem_free(matrix->bias);
     mem_free(matrix);
+}
+
+// Lays out the weights, which are `weights` or else come from the matrix' reader.
+static enum status pack(struct panels *panels, struct panels_matrix *matrix, const float *weights)
+{
+    size_t panel_bytes = (size_t)panels->fma->panel * matrix->depth * sizeof(float);
+    size_t bytes = matrix->panels * panel_bytes;
+    float *packed = mem_try_alloc_aligned(bytes >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT, bytes);
+    if (!packed)
+        return STATUS_NO_MEMORY;
+    // Large pages: weights are walked through from front to back for each group of rows.
+    if (bytes >= HUGE_BYTES)
+        (void)madvise(packed, bytes / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE);
+    matrix->packed = packed;
+    // A job fills a large page or more, since two workers at one page would both make it.
+    size_t each = (HUGE_BYTES + panel_bytes - 1) / panel_bytes;
+    struct pack_run run = {
+        .panels = panels,
+        .matrix = matrix,
+        .weights = weights,
+        .panels_each = each < matrix->panels ? (uint32_t)each : matrix->panels,
+    };
+    atomic_init(&run.failed, STATUS_OK);
+    team_run(panels->team, (matrix->panels + run.panels_each - 1) / run.panels_each, pack_job,
+             &run);
+    enum status status = (enum status)atomic_load(&run.failed);
+    if (status != STATUS_OK) {
+        mem_free(matrix->packed);
+        matrix->packed = NULL;
+    }
+    return status;
+}
+
+static enum status make_room_for_late(struct panels *panels)
+{
+    for (uint32_t i = 0; i < team_workers(panels->team); i++) {
+        struct panels_worker *worker = &panels->worker[i];
+        if (worker->late_rows)
+            continue;
+        worker->late_rows = mem_try_alloc_aligned(ALIGNMENT, 2 * LATE_FLOATS * sizeof(float));
+        if (!worker->late_rows)
+            return STATUS_NO_MEMORY;
+        worker->late_panel = worker->late_rows + LATE_FLOATS;
+    }
+    return STATUS_OK;
 }
 
 static enum status panels_prepare(void *state, const struct dense_params *params, void **out)
@@ -141,26 +231,25 @@ static enum status panels_prepare(void *state, const struct dense_params *params
     matrix->columns = params->columns;
     matrix->depth = params->depth;
     matrix->epilogue = params->epilogue;
+    matrix->rows = params->rows;
+    matrix->context = params->context;
     matrix->panels = (params->columns + width - 1) / width;
     uint32_t chunks = (params->depth + DENSE_FMA_DEPTH - 1) / DENSE_FMA_DEPTH;
     matrix->chunk = (params->depth + chunks - 1) / chunks;
 
     size_t columns = (size_t)matrix->panels * width;
-    size_t bytes = columns * ((size_t)params->depth + 1) * sizeof(float);
-    matrix->packed = mem_try_alloc_aligned(bytes >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT, bytes);
-    if (!matrix->packed) {
-        panels_free(panels, matrix);
-        return STATUS_NO_MEMORY;
+    matrix->bias = mem_try_alloc_aligned(ALIGNMENT, columns * sizeof(float));
+    enum status status = matrix->bias ? STATUS_OK : STATUS_NO_MEMORY;
+    if (status == STATUS_OK) {
+        memset(matrix->bias, 0, columns * sizeof(float));
+        if (params->bias)
+            memcpy(matrix->bias, params->bias, params->columns * sizeof(float));
+        status = params->late ? make_room_for_late(panels) : pack(panels, matrix, params->weights);
     }
-    // Large pages: weights are walked through from front to back for each group of rows.
-    if (bytes >= HUGE_BYTES)
-        (void)madvise(matrix->packed, bytes / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE);
-    matrix->bias = matrix->packed + columns * params->depth;
-    memset(matrix->bias, 0, columns * sizeof(float));
-    if (params->bias)
-        memcpy(matrix->bias, params->bias, params->columns * sizeof(float));
-    struct pack_run run = {params, matrix, width};
-    team_run(panels->team, matrix->panels, pack_job, &run);
+    if (status != STATUS_OK) {
+        panels_free(panels, matrix);
+        return status;
+    }
     *out = matrix;
     return STATUS_OK;
 }
@@ -174,13 +263,14 @@ struct run {
     float *target;
     size_t rows;
     uint32_t groups;
-    uint32_t piece;  // panels of a job at most
-    uint64_t number; // of the run
+    uint32_t piece;    // panels of a job at most
+    uint64_t number;   // of the run
+    atomic_int failed; // enum status of a reader
 };
 
 // What one job works on.
 struct job {
-    const struct run *run;
+    struct run *run;
     struct panels_worker *worker;
     size_t first_row;
     uint32_t rows;
@@ -206,6 +296,30 @@ static void copy_rows(const struct job *job, uint32_t group)
     worker->group = group;
 }
 
+// The chunk of a panel: prepared, or laid out just now; NULL when its weights cannot be read.
+static const float *get_panel(const struct job *job, uint32_t panel)
+{
+    const struct panels_matrix *matrix = job->run->matrix;
+    const struct dense_fma *fma = job->run->panels->fma;
+    if (matrix->packed)
+        return matrix->packed + ((size_t)panel * matrix->depth + job->at) * fma->panel;
+    const struct panels_worker *worker = job->worker;
+    uint32_t first = panel * fma->panel;
+    uint32_t columns = matrix->columns - first;
+    if (columns < fma->panel)
+        memset(worker->late_panel, 0, (size_t)fma->panel * job->depth * sizeof(float));
+    else
+        columns = fma->panel;
+    enum status status =
+        matrix->rows(matrix->context, first, columns, job->at, job->depth, worker->late_rows);
+    if (status != STATUS_OK) {
+        atomic_store(&job->run->failed, (int)status);
+        return NULL;
+    }
+    fma->pack(worker->late_rows, columns, job->depth, worker->late_panel);
+    return worker->late_panel;
+}
+
 // One panel with all rows of the group, in tiles of nearly equal height.
 static void run_panel(const struct job *job, uint32_t panel)
 {
@@ -221,8 +335,11 @@ static void run_panel(const struct job *job, uint32_t panel)
     float *sums = job->worker->sums;
     if (!whole)
         sums += width * GROUP_ROWS * (panel - job->first_panel);
-    const float *weights = matrix->packed + ((size_t)panel * matrix->depth + job->at) * width;
-    size_t next = panel + 1 < job->end_panel ? (size_t)matrix->depth * width : 0;
+    const float *weights = get_panel(job, panel);
+    if (!weights)
+        return;
+    bool has_next = matrix->packed && panel + 1 < job->end_panel;
+    size_t next = has_next ? (size_t)matrix->depth * width : 0;
     uint32_t tiles = (job->rows + fma->rows - 1) / fma->rows;
 
     uint32_t row = 0;
@@ -250,7 +367,7 @@ static void run_panel(const struct job *job, uint32_t panel)
 
 static void run_job(void *context, uint32_t number, uint32_t worker)
 {
-    const struct run *run = context;
+    struct run *run = context;
     const struct panels_matrix *matrix = run->matrix;
     uint32_t group = number % run->groups;
     uint32_t piece = number / run->groups;
@@ -273,11 +390,17 @@ static void run_job(void *context, uint32_t number, uint32_t worker)
     }
 }
 
-static enum status panels_run(void *state, const void *prepared, const float *source, size_t rows,
+static enum status panels_run(void *state, void *prepared, const float *source, size_t rows,
                               float *target)
 {
     struct panels *panels = state;
-    const struct panels_matrix *matrix = prepared;
+    struct panels_matrix *matrix = prepared;
+    if (!matrix->packed && matrix->used) {
+        enum status status = pack(panels, matrix, NULL);
+        if (status != STATUS_OK)
+            return status;
+    }
+    matrix->used = true;
     struct run run = {
         .panels = panels,
         .matrix = matrix,
@@ -287,19 +410,20 @@ static enum status panels_run(void *state, const void *prepared, const float *so
         .number = ++panels->runs,
     };
     run.target = target;
+    atomic_init(&run.failed, STATUS_OK);
     uint64_t wanted = (uint64_t)team_workers(panels->team) *
                       (matrix->chunk < matrix->depth ? JOBS_EACH_CHUNKED : JOBS_EACH);
     uint64_t piece = (uint64_t)run.groups * matrix->panels / wanted;
     run.piece = piece < 1 ? 1 : piece > PIECE_PANELS ? PIECE_PANELS : (uint32_t)piece;
     uint32_t pieces = (matrix->panels + run.piece - 1) / run.piece;
     team_run(panels->team, run.groups * pieces, run_job, &run);
-    return STATUS_OK;
+    return (enum status)atomic_load(&run.failed);
 }
 
 #define KIND(how)                                                                                  \
     {                                                                                              \
-        .open = (how), .close = panels_close, .prepare = panels_prepare, .free = panels_free,      \
-        .run = panels_run,                                                                         \
+        .open = (how), .close = panels_close, .prepare = panels_prepare, .takes_rows = true,       \
+        .free = panels_free, .run = panels_run,                                                    \
     }
 
 const struct dense_kind dense_panels_kind = KIND(open_best);

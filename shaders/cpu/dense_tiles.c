@@ -264,7 +264,7 @@ static void run_job(void *context, uint32_t job, uint32_t worker)
     }
 }
 
-static enum status tiles_run(void *state, const void *prepared, const float *source, size_t rows,
+static enum status tiles_run(void *state, void *prepared, const float *source, size_t rows,
                              float *target)
 {
     struct tiles *tiles = state;

@@ -15,6 +15,7 @@
 #ifndef RECO_SHADERS_MODELS_CLIP_H
 #define RECO_SHADERS_MODELS_CLIP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,11 @@ struct clip_params {
     const char *device;    // "auto", "cpu", or a UUID (ops.h); NULL = "auto"
     int threads;           // 0 = as many as this process may use
     unsigned towers;       // CLIP_TEXTS, CLIP_IMAGES, or both added; 0 = both
+
+    // For a process that may have one question only: weights are prepared when they are used for the second time. The first
+    // answer comes sooner, the second one later, and a weight that is not finite, or memory that runs out, is found when
+    // encoding. The file stays mapped. Without effect on reco-tiny, and beyond the CPU.
+    bool hasty;
 };
 
 // What a model is opened for. The other tower's names and shapes are checked and hashed, and take no memory.
@@ -72,7 +78,8 @@ const struct tokenizer *clip_tokenizer(const struct clip *clip);
 struct ops *clip_ops(struct clip *clip); // for its profile (shaders/ops/ops_profile.h)
 
 // Encodes `count` texts (any number) into unit vectors [count][dimension]. An over-long
-// text is cut as tokenizer_encode() says. STATUS_FAILED_PRECONDITION without that tower. After a failure the embeddings are undefined.
+// text is cut as tokenizer_encode() says. STATUS_FAILED_PRECONDITION without that tower; of a hasty model also what clip_open()
+// may return. After a failure the embeddings are undefined.
 enum status clip_encode_texts(struct clip *clip, const struct text *texts, size_t count,
                               float *embeddings, struct reason *why) MUST_CHECK;
 

@@ -231,6 +231,8 @@ static enum status open_wanted(const struct clip_params *params, const struct wa
         .reco = view(&wanted[RECO]),
     };
     status = clip_open_files(params, &files, weights, out, why);
+    if (status == STATUS_OK)
+        clip_keep_weights(*out, &weights);
     weights_close(&weights);
     return status;
 }

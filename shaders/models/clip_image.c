@@ -42,22 +42,8 @@ static enum status load_patches(struct clip_loader *loader, const struct clip_co
         clip_load_find(loader, "vision_model.embeddings.patch_embedding.weight", 4, shape, &tensor);
     if (status != STATUS_OK || loader->check)
         return status;
-    float *values = mem_try_alloc_array(tensor->count, sizeof(float));
-    if (!values)
-        return reason_set(loader->why, STATUS_NO_MEMORY, loader->weights_file,
-                          "no memory for a tensor of %zu numbers", tensor->count);
-    status = clip_load_values(loader, tensor, values);
-    if (status == STATUS_OK)
-        status = ops_matrix_create(loader->ops,
-                                   &(struct ops_matrix_params){
-                                       .weights = values,
-                                       .columns = config->image.width,
-                                       .depth = (uint32_t)(3 * side * side),
-                                       .epilogue = OPS_PLAIN,
-                                   },
-                                   &out->patches, loader->why);
-    mem_free(values);
-    return status;
+    return clip_load_matrix(loader, tensor, config->image.width, (uint32_t)(3 * side * side),
+                            &out->patches);
 }
 
 enum status clip_image_load(struct clip_loader *loader, const struct clip_config *config,
@@ -233,7 +219,8 @@ static enum status run_all(struct clip *clip, const struct source *source, size_
         status = run_batch(clip, source, first, images, embeddings + first * clip->config.dimension,
                            why);
     }
-    return clip_stack_finish(clip->ops, status, why);
+    status = clip_stack_finish(clip->ops, status, why);
+    return clip_load_blame(&clip->reading, status, why);
 }
 
 static enum status check_tower(const struct clip *clip, const char *field, struct reason *why)

@@ -6,6 +6,7 @@
 #ifndef RECO_SHADERS_MODELS_CLIP_INTERNAL_H
 #define RECO_SHADERS_MODELS_CLIP_INTERNAL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "proto/base/hash.h"
@@ -65,6 +66,9 @@ struct clip_stack {
 struct clip_text_encoder {
     struct clip_stack stack;
     struct ops_view table;
+    const struct weights_tensor
+        *late_table; // where rows of `table` come from when they are needed; NULL: all are there
+    bool used;       // rows of it, once
     struct ops_view positions;
     struct ops_buffer *ids;    // uint32_t [rows_max]
     struct ops_buffer *places; // uint32_t [rows_max]
@@ -84,9 +88,31 @@ struct clip_image_encoder {
     uint32_t *staging;         // [2 * batch + 1]: starts, reads
 };
 
+#define CLIP_OPENCLIP_TURNED 2 // projections, stored the other way round
+
+struct clip_openclip {
+    struct weights *weights; // under Hugging Face's names; NULL when not open
+    uint8_t *turned[CLIP_OPENCLIP_TURNED];
+    size_t turned_count;
+};
+
+// What weights are read from, by several threads. Of a hasty model it stays.
+struct clip_reading {
+    const struct weights *weights;
+    const char *file; // for reasons
+    bool late;        // weights are read when they are used
+    atomic_bool failed;
+    enum status status; // of the first thread that failed, and
+    struct reason why;
+    struct clip_source *sources;
+};
+
 struct clip {
     struct ops *ops;
-    unsigned towers; // CLIP_TEXTS and CLIP_IMAGES
+    struct clip_reading reading;
+    struct weights *weights;       // kept by a hasty model, else NULL
+    struct clip_openclip openclip; // likewise; empty where the file has Hugging Face's names
+    unsigned towers;               // CLIP_TEXTS and CLIP_IMAGES
     struct clip_config config;
     struct clip_text_encoder text;
     struct clip_image_encoder image;
@@ -101,21 +127,21 @@ struct clip {
 // Reads tensors by name and remembers which were used.
 struct clip_loader {
     struct ops *ops;
-    const struct weights *weights;
-    const char *weights_file; // for reasons
-    const char *config_file;
-    bool *used;     // [weights_count()]
-    bool check;     // names and shapes only: nothing is read, prepared or allocated
-    float *staging; // grows to the largest tensor
-    size_t staging_count;
+    struct clip_reading *reading;
+    const char *config_file; // for reasons
+    bool *used;              // [weights_count()]
+    bool check;              // names and shapes only: nothing is read, prepared or allocated
     struct reason *why;
 };
 
-// Opens a model from files in memory; `weights` is only read during the call. Without
-// vocabulary there is no tokenizer and clip_encode_texts() fails: for tests.
+// Opens a model from files in memory; `weights` is only read during the call, or by a hasty model until it is closed: see
+// clip_keep_weights(). Without vocabulary there is no tokenizer and clip_encode_texts() fails: for tests.
 enum status clip_open_files(const struct clip_params *params, const struct clip_files *files,
                             const struct weights *weights, struct clip **out,
                             struct reason *why) MUST_CHECK;
+
+// Gives a hasty model its weights, which it closes itself; *weights is then NULL. Any other one leaves them.
+void clip_keep_weights(struct clip *clip, struct weights **weights);
 
 // --- clip_load.c
 
@@ -123,9 +149,29 @@ enum status clip_open_files(const struct clip_params *params, const struct clip_
 enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_t rank,
                            const uint64_t *shape, const struct weights_tensor **out) MUST_CHECK;
 
+// Ends what products read from; the products must be gone.
+void clip_load_end(struct clip_reading *reading);
+
+// Gives on why reading failed, where it did; otherwise returns `status`.
+enum status clip_load_blame(const struct clip_reading *reading, enum status status,
+                            struct reason *why);
+
+// Some values of a tensor into `target`. They are let go behind it.
+enum status clip_load_part(struct clip_reading *reading, const struct weights_tensor *tensor,
+                           size_t first, size_t count, float *target) MUST_CHECK;
+
+// A tensor's values into a view, in pieces.
+enum status clip_load_view(struct clip_reading *reading, struct ops *ops,
+                           const struct weights_tensor *tensor, struct ops_view view,
+                           struct reason *why) MUST_CHECK;
+
 // A tensor's values as floats, with the file's name in what goes wrong.
 enum status clip_load_values(struct clip_loader *loader, const struct weights_tensor *tensor,
                              float *target) MUST_CHECK;
+
+// The product of a tensor's values, read as [columns][depth].
+enum status clip_load_matrix(struct clip_loader *loader, const struct weights_tensor *tensor,
+                             uint32_t columns, uint32_t depth, struct ops_matrix **out) MUST_CHECK;
 
 // Elements of the stack's parameters that a vector or table takes.
 size_t clip_load_room(size_t rows, size_t columns);
@@ -133,6 +179,9 @@ size_t clip_load_room(size_t rows, size_t columns);
 // A vector or table into the stack's parameters.
 enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack, const char *name,
                            size_t rows, size_t columns, struct ops_view *out) MUST_CHECK;
+
+// Only the room of one that is filled later.
+struct ops_view clip_load_place(struct clip_stack *stack, size_t rows, size_t columns);
 
 // The stack's layers, last normalisation and projection; buffers for `longest` rows or more.
 struct clip_stack_names {
@@ -195,14 +244,6 @@ enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float
 
 // --- clip_openclip.c
 
-#define CLIP_OPENCLIP_TURNED 2 // projections, stored the other way round
-
-struct clip_openclip {
-    struct weights *weights; // under Hugging Face's names
-    uint8_t *turned[CLIP_OPENCLIP_TURNED];
-    size_t turned_count;
-};
-
 // Renames the tensors that the configuration asks for; `file` must stay as long as *out. STATUS_NOT_FOUND
 // naming the first that is missing, STATUS_INVALID, STATUS_NO_MEMORY; nothing is open then.
 enum status clip_openclip_open(const struct weights *file, const struct clip_config *config,
@@ -211,8 +252,45 @@ void clip_openclip_close(struct clip_openclip *openclip);
 
 // --- clip_space.c
 
-// Hashes what decides which embeddings are comparable; writes clip->space.
-void clip_space_compute(struct clip *clip, const struct weights *weights, const bool *used);
+#define CLIP_SPACE_VERSION "reco space 2" // what is hashed, and how
+
+// Hashes what decides which embeddings are comparable.
+void clip_space_compute(const struct clip *clip, const struct weights *weights, const bool *used,
+                        uint8_t digest[HASH_SHA256_BYTES]);
+
+// --- clip_space_cache.c
+
+#define CLIP_SPACE_CACHE_ENTRIES 64u
+#define CLIP_SPACE_CACHE_BYTES_MIN ((uint64_t)16 << 20) // of weights: less is hashed in 10 ms
+
+struct clip_space_entry {
+    uint8_t key[HASH_SHA256_BYTES]; // of the model's files
+    uint8_t digest[HASH_SHA256_BYTES];
+    uint32_t dimension;
+};
+
+// Looks for `entry->key` in a file's content and fills in the rest. False when it is not there, or the file not whole.
+bool clip_space_cache_find(struct bytes file, struct clip_space_entry *entry);
+
+// Appends the content with `added` in front to `out`; the oldest entry goes when there are too many. STATUS_NO_MEMORY.
+enum status clip_space_cache_add(struct bytes file, const struct clip_space_entry *added,
+                                 struct buffer *out) MUST_CHECK;
+
+// Between looking and keeping.
+struct clip_space_memo {
+    bool known; // `entry` is the model's, whole
+    bool may_keep;
+    struct weights_identity identity;
+    struct clip_space_entry entry;
+};
+
+// Looks whether the space of these files was computed before, and the weights have not changed since. `now_ns` is the
+// time of the clock that files are dated by.
+void clip_space_recall(struct clip_space_memo *memo, const struct clip_files *files,
+                       const struct weights *weights, int64_t now_ns);
+
+// Keeps what was computed since clip_space_recall() for the next time, if the weights are still the same.
+void clip_space_keep(const struct clip_space_memo *memo, const struct weights *weights);
 
 // --- clip_files.c
 

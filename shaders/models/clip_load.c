@@ -24,9 +24,9 @@ static void shape_text(const uint64_t *shape, uint32_t rank, char *text, size_t 
 enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_t rank,
                            const uint64_t *shape, const struct weights_tensor **out)
 {
-    const struct weights_tensor *tensor = weights_find(loader->weights, name);
+    const struct weights_tensor *tensor = weights_find(loader->reading->weights, name);
     if (!tensor)
-        return reason_set(loader->why, STATUS_NOT_FOUND, loader->weights_file,
+        return reason_set(loader->why, STATUS_NOT_FOUND, loader->reading->file,
                           "has no tensor %s, which %s asks for", name, loader->config_file);
     if (tensor->rank != rank ||
         (rank > 0 && memcmp(tensor->shape, shape, rank * sizeof(shape[0])) != 0)) {
@@ -34,43 +34,45 @@ enum status clip_load_find(struct clip_loader *loader, const char *name, uint32_
         char wanted[128];
         shape_text(tensor->shape, tensor->rank, has, sizeof(has));
         shape_text(shape, rank, wanted, sizeof(wanted));
-        return reason_set(loader->why, STATUS_INVALID, loader->weights_file,
+        return reason_set(loader->why, STATUS_INVALID, loader->reading->file,
                           "%s has shape [%s]; %s needs [%s]", tensor->origin, has,
                           loader->config_file, wanted);
     }
-    bool *used = &loader->used[tensor - weights_at(loader->weights, 0)];
+    bool *used = &loader->used[tensor - weights_at(loader->reading->weights, 0)];
     if (!*used) // found for the second time, another thread is reading it
         *used = true;
     *out = tensor;
     return STATUS_OK;
 }
 
-static enum status stage(struct clip_loader *loader, size_t count)
+enum status clip_load_blame(const struct clip_reading *reading, enum status status,
+                            struct reason *why)
 {
-    if (loader->check || count <= loader->staging_count)
-        return STATUS_OK;
-    mem_free(loader->staging);
-    loader->staging_count = 0;
-    loader->staging = mem_try_alloc_array(count, sizeof(float));
-    if (!loader->staging)
-        return reason_set(loader->why, STATUS_NO_MEMORY, loader->weights_file,
-                          "no memory for a tensor of %zu numbers", count);
-    loader->staging_count = count;
-    return STATUS_OK;
+    if (status == STATUS_OK || !atomic_load(&reading->failed) || status != reading->status)
+        return status;
+    return reason_set(why, status, reading->why.field, "%s", reading->why.text);
 }
 
-// Some values of a tensor into `target`, with the file's name in what goes wrong; their pages are let go.
-static enum status load_part(struct clip_loader *loader, const struct weights_tensor *tensor,
+// Some values of a tensor, with the file's name in what goes wrong.
+static enum status read_part(struct clip_reading *reading, const struct weights_tensor *tensor,
                              size_t first, size_t count, float *target)
 {
     struct reason inner = {0};
     enum status status = weights_read_part(tensor, first, count, target, &inner);
-    if (status != STATUS_OK)
-        return reason_set(loader->why, status, loader->weights_file, "%s %s", tensor->origin,
-                          inner.text);
+    if (status != STATUS_OK && !atomic_exchange(&reading->failed, true)) {
+        reading->status = status;
+        (void)reason_set(&reading->why, status, reading->file, "%s %s", tensor->origin, inner.text);
+    }
+    return status;
+}
+
+enum status clip_load_part(struct clip_reading *reading, const struct weights_tensor *tensor,
+                           size_t first, size_t count, float *target)
+{
+    enum status status = read_part(reading, tensor, first, count, target);
     size_t value_bytes = tensor->count > 0 ? tensor->bytes / tensor->count : 0;
-    weights_release(loader->weights, tensor, first * value_bytes, count * value_bytes);
-    return STATUS_OK;
+    weights_release(reading->weights, tensor, first * value_bytes, count * value_bytes);
+    return status;
 }
 
 enum status clip_load_values(struct clip_loader *loader, const struct weights_tensor *tensor,
@@ -78,12 +80,49 @@ enum status clip_load_values(struct clip_loader *loader, const struct weights_te
 {
     assert(tensor);
 
-    return loader->check ? STATUS_OK : load_part(loader, tensor, 0, tensor->count, target);
+    if (loader->check)
+        return STATUS_OK;
+    enum status status = clip_load_part(loader->reading, tensor, 0, tensor->count, target);
+    return clip_load_blame(loader->reading, status, loader->why);
 }
+
+// --- rows
 
 size_t clip_load_room(size_t rows, size_t columns)
 {
     return (rows * columns + OPS_VIEW_ALIGN - 1) / OPS_VIEW_ALIGN * OPS_VIEW_ALIGN;
+}
+
+struct ops_view clip_load_place(struct clip_stack *stack, size_t rows, size_t columns)
+{
+    size_t room = clip_load_room(rows, columns);
+    assert(room <= stack->parameters_count - stack->parameters_used);
+    struct ops_view view = {stack->parameters, stack->parameters_used, rows, columns};
+    stack->parameters_used += room;
+    return view;
+}
+
+enum status clip_load_view(struct clip_reading *reading, struct ops *ops,
+                           const struct weights_tensor *tensor, struct ops_view view,
+                           struct reason *why)
+{
+    assert(tensor->count == view.rows * view.columns);
+
+    // A table of tokens is the largest tensor of all.
+    size_t piece = tensor->count < PIECE ? tensor->count : PIECE;
+    float *values = mem_try_alloc_array(piece, sizeof(float));
+    if (!values)
+        return reason_set(why, STATUS_NO_MEMORY, reading->file,
+                          "no memory for a tensor of %zu numbers", tensor->count);
+    enum status status = STATUS_OK;
+    for (size_t at = 0; at < tensor->count && status == STATUS_OK; at += piece) {
+        size_t count = tensor->count - at < piece ? tensor->count - at : piece;
+        status = clip_load_part(reading, tensor, at, count, values);
+        if (status == STATUS_OK)
+            status = ops_upload(ops, view.buffer, view.offset + at, values, count, why);
+    }
+    mem_free(values);
+    return clip_load_blame(reading, status, why);
 }
 
 enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack, const char *name,
@@ -96,33 +135,10 @@ enum status clip_load_rows(struct clip_loader *loader, struct clip_stack *stack,
         clip_load_find(loader, name, is_vector ? 1 : 2, is_vector ? shape + 1 : shape, &tensor);
     if (status != STATUS_OK || loader->check)
         return status;
-
-    // In pieces: a table of tokens is the largest tensor of all.
-    size_t room = clip_load_room(rows, columns);
-    assert(room <= stack->parameters_count - stack->parameters_used);
-    status = stage(loader, tensor->count < PIECE ? tensor->count : PIECE);
-    for (size_t at = 0; at < tensor->count && status == STATUS_OK; at += PIECE) {
-        size_t count = tensor->count - at < PIECE ? tensor->count - at : PIECE;
-        status = load_part(loader, tensor, at, count, loader->staging);
-        if (status == STATUS_OK)
-            status = ops_upload(loader->ops, stack->parameters, stack->parameters_used + at,
-                                loader->staging, count, loader->why);
-    }
-    if (status != STATUS_OK)
-        return status;
-    *out = (struct ops_view){stack->parameters, stack->parameters_used, rows, columns};
-    stack->parameters_used += room;
-    return STATUS_OK;
-}
-
-static enum status load_weights(struct clip_loader *loader, const char *name, uint32_t columns,
-                                uint32_t depth, float *target)
-{
-    const uint64_t shape[2] = {columns, depth};
-    const struct weights_tensor *tensor = NULL;
-    enum status status = clip_load_find(loader, name, 2, shape, &tensor);
+    struct ops_view view = clip_load_place(stack, rows, columns);
+    status = clip_load_view(loader->reading, loader->ops, tensor, view, loader->why);
     if (status == STATUS_OK)
-        status = clip_load_values(loader, tensor, target);
+        *out = view;
     return status;
 }
 
@@ -135,6 +151,87 @@ static enum status load_bias(struct clip_loader *loader, const char *name, uint3
     if (status == STATUS_OK)
         status = clip_load_values(loader, tensor, target);
     return status;
+}
+
+// --- products
+
+// Where the rows of a product's weights are: up to three tensors, one above the other.
+struct clip_source {
+    struct clip_source *next;
+    struct clip_reading *reading;
+    const struct weights_tensor *tensor[3];
+    uint32_t each; // rows of a tensor
+    uint32_t depth;
+    atomic_size_t read; // numbers, over and over
+};
+
+void clip_load_end(struct clip_reading *reading)
+{
+    while (reading->sources) {
+        struct clip_source *source = reading->sources;
+        reading->sources = source->next;
+        mem_free(source);
+    }
+}
+
+// Once all numbers were read the memory of the mapped tensors goes, at once: each time costs an interrupt of every thread.
+static void release_source(struct clip_source *source, size_t count)
+{
+    size_t each = (size_t)source->each * source->depth;
+    size_t all = 0;
+    for (uint32_t i = 0; i < 3 && source->tensor[i]; i++)
+        all += each;
+    if ((atomic_fetch_add(&source->read, count) + count) % all != 0)
+        return;
+    for (uint32_t i = 0; i < 3 && source->tensor[i]; i++)
+        weights_release(source->reading->weights, source->tensor[i], 0, source->tensor[i]->bytes);
+}
+
+static enum status read_source(void *context, uint32_t first, uint32_t count, uint32_t at,
+                               uint32_t depth, float *target)
+{
+    struct clip_source *source = context;
+    enum status status = STATUS_OK;
+    uint32_t step = 1; // rows at a time: some where they lie one behind the other
+    for (uint32_t done = 0; done < count && status == STATUS_OK; done += step) {
+        uint32_t number = (first + done) / source->each;
+        uint32_t row = (first + done) % source->each;
+        if (depth == source->depth)
+            step = source->each - row < count - done ? source->each - row : count - done;
+        status =
+            read_part(source->reading, source->tensor[number], (size_t)row * source->depth + at,
+                      (size_t)step * depth, target + (size_t)done * depth);
+    }
+    release_source(source, (size_t)count * depth);
+    return status;
+}
+
+static enum status create_matrix(struct clip_loader *loader, const struct clip_source *given,
+                                 struct ops_matrix_params *params, struct ops_matrix **out)
+{
+    struct clip_reading *reading = loader->reading;
+    struct clip_source *source = mem_alloc(sizeof(*source));
+    memcpy(source, given, sizeof(*source));
+    source->reading = reading;
+    source->depth = params->depth;
+    atomic_init(&source->read, 0);
+    source->next = reading->sources;
+    reading->sources = source;
+    params->rows = read_source;
+    params->context = source;
+    params->late = reading->late;
+    enum status status = ops_matrix_create(loader->ops, params, out, loader->why);
+    return clip_load_blame(reading, status, loader->why);
+}
+
+enum status clip_load_matrix(struct clip_loader *loader, const struct weights_tensor *tensor,
+                             uint32_t columns, uint32_t depth, struct ops_matrix **out)
+{
+    assert(tensor && tensor->count == (size_t)columns * depth);
+
+    const struct clip_source source = {.tensor = {tensor}, .each = columns};
+    struct ops_matrix_params params = {.columns = columns, .depth = depth, .epilogue = OPS_PLAIN};
+    return create_matrix(loader, &source, &params, out);
 }
 
 // A product's weights [columns][depth] from `name`.weight and, with `bias`, `name`.bias.
@@ -151,35 +248,31 @@ static enum status load_matrix(struct clip_loader *loader, const struct matrix_n
 {
     assert(names->count >= 1 && names->count <= 3 && columns % names->count == 0);
 
-    uint32_t each = columns / names->count;
-    size_t weights_count = (size_t)columns * depth;
-    enum status status = stage(loader, weights_count + columns);
-    if (status != STATUS_OK)
-        return status;
+    struct clip_source source = {.each = columns / names->count};
+    const uint64_t shape[2] = {source.each, depth};
+    enum status status = STATUS_OK;
     // NULL when only names and shapes are looked at.
-    float *staging = loader->check ? NULL : loader->staging;
-    float *bias = staging ? staging + weights_count : NULL;
+    float *bias = loader->check ? NULL : mem_alloc_array(columns, sizeof(float));
     for (uint32_t i = 0; i < names->count && status == STATUS_OK; i++) {
         char name[NAME_BYTES];
         (void)snprintf(name, sizeof(name), "%s%s.weight", names->prefix, names->names[i]);
-        size_t at = (size_t)i * each;
-        status = load_weights(loader, name, each, depth, staging ? staging + at * depth : NULL);
+        status = clip_load_find(loader, name, 2, shape, &source.tensor[i]);
         if (status == STATUS_OK && names->bias) {
             (void)snprintf(name, sizeof(name), "%s%s.bias", names->prefix, names->names[i]);
-            status = load_bias(loader, name, each, bias ? bias + at : NULL);
+            status =
+                load_bias(loader, name, source.each, bias ? bias + (size_t)i * source.each : NULL);
         }
     }
-    if (status != STATUS_OK || loader->check)
-        return status;
-    return ops_matrix_create(loader->ops,
-                             &(struct ops_matrix_params){
-                                 .weights = loader->staging,
-                                 .bias = names->bias ? bias : NULL,
-                                 .columns = columns,
-                                 .depth = depth,
-                                 .epilogue = epilogue,
-                             },
-                             out, loader->why);
+    struct ops_matrix_params params = {
+        .bias = names->bias ? bias : NULL,
+        .columns = columns,
+        .depth = depth,
+        .epilogue = epilogue,
+    };
+    if (status == STATUS_OK && !loader->check)
+        status = create_matrix(loader, &source, &params, out);
+    mem_free(bias);
+    return status;
 }
 
 // --- a stack of layers

@@ -4,9 +4,11 @@
 // its own copy by then.
 
 #include <assert.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
@@ -112,13 +114,20 @@ struct space_task {
     struct clip *clip;
     const struct weights *weights;
     const bool *used;
+    struct clip_space_entry *entry;
 };
+
+static void run_space(const struct space_task *task)
+{
+    clip_space_compute(task->clip, task->weights, task->used, task->entry->digest);
+    task->entry->dimension = task->clip->config.dimension;
+}
 
 static void compute_space(struct thread *self, void *context)
 {
     const struct space_task *task = context;
     thread_ready(self, STATUS_OK);
-    clip_space_compute(task->clip, task->weights, task->used);
+    run_space(task);
 }
 
 // Names and shapes of both towers, so that all tensors that are used are known.
@@ -135,22 +144,24 @@ static enum status check_tensors(struct clip_loader *loader, struct clip *clip)
 }
 
 static enum status load(struct clip *clip, const struct clip_files *files,
-                        const struct weights *weights, struct reason *why)
+                        const struct weights *weights, struct clip_space_memo *memo,
+                        struct reason *why)
 {
     struct clip_loader loader = {
         .ops = clip->ops,
-        .weights = weights,
-        .weights_file = WEIGHTS_FILE(files),
+        .reading = &clip->reading,
         .config_file = CONFIG_FILE(files),
         .used = mem_alloc_array(weights_count(weights) + 1, sizeof(bool)),
         .why = why,
     };
+    clip->reading.weights = weights;
+    clip->reading.file = WEIGHTS_FILE(files);
     struct thread *thread = NULL;
     enum status status = check_tensors(&loader, clip);
     if (status == STATUS_OK) {
-        struct space_task task = {clip, weights, loader.used};
-        if (thread_start("reco-space", compute_space, &task, &thread) != STATUS_OK)
-            clip_space_compute(clip, weights, loader.used);
+        struct space_task task = {clip, weights, loader.used, &memo->entry};
+        if (!memo->known && thread_start("reco-space", compute_space, &task, &thread) != STATUS_OK)
+            run_space(&task);
         if (clip->towers & CLIP_TEXTS)
             status = clip_text_load(&loader, &clip->config, &clip->text);
         if (status == STATUS_OK && clip->towers & CLIP_IMAGES)
@@ -159,8 +170,10 @@ static enum status load(struct clip *clip, const struct clip_files *files,
             status = clip_image_load_table(clip, why);
         thread_join(&thread);
     }
-    mem_free(loader.staging);
     mem_free(loader.used);
+    char digits[HASH_SHA256_HEX_BYTES];
+    hash_hex(memo->entry.digest, sizeof(memo->entry.digest), digits);
+    (void)snprintf(clip->space, sizeof(clip->space), "%s:%" PRIu32, digits, memo->entry.dimension);
     return status;
 }
 
@@ -182,6 +195,18 @@ static void describe(struct clip *clip, const struct clip_files *files)
     };
 }
 
+static enum status load_layout(struct clip *clip, const struct clip_files *files,
+                               const struct weights *weights, struct clip_space_memo *memo,
+                               struct reason *why)
+{
+    if (!files->openclip)
+        return load(clip, files, weights, memo, why);
+    enum status status = clip_openclip_open(weights, &clip->config, &clip->openclip, why);
+    if (status == STATUS_OK)
+        status = load(clip, files, clip->openclip.weights, memo, why);
+    return status;
+}
+
 static enum status open_into(struct clip *clip, const struct clip_params *params,
                              const struct clip_files *files, const struct weights *weights,
                              struct reason *why)
@@ -193,23 +218,32 @@ static enum status open_into(struct clip *clip, const struct clip_params *params
         status = read_config(files, clip, why);
     if (status == STATUS_OK)
         status = read_preprocessor(files, clip, why);
-    if (status == STATUS_OK)
+    if (status != STATUS_OK)
+        return status;
+    clip->reading.late = params->hasty && strcmp(ops_name(clip->ops), "cpu") == 0;
+    struct clip_space_memo memo;
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_REALTIME, &now); // files are dated by it
+    clip_space_recall(&memo, files, weights, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
+    // For pictures the tokenizer is only hashed, and checked to fit: both was done when the space became known.
+    if (!memo.known || clip->towers & CLIP_TEXTS)
         status = open_tokenizer(files, clip, why);
     if (status != STATUS_OK)
         return status;
     describe(clip, files);
     status = clip_files_read_reco(files->reco, clip, why);
-    if (status != STATUS_OK)
-        return status;
-    if (!files->openclip)
-        return load(clip, files, weights, why);
-
-    struct clip_openclip renamed;
-    status = clip_openclip_open(weights, &clip->config, &renamed, why);
     if (status == STATUS_OK)
-        status = load(clip, files, renamed.weights, why);
-    clip_openclip_close(&renamed);
+        status = load_layout(clip, files, weights, &memo, why);
+    if (status == STATUS_OK)
+        clip_space_keep(&memo, weights);
     return status;
+}
+
+static void end_reading(struct clip *clip)
+{
+    clip_load_end(&clip->reading);
+    clip_openclip_close(&clip->openclip);
+    weights_close(&clip->weights);
 }
 
 enum status clip_open_files(const struct clip_params *params, const struct clip_files *files,
@@ -222,13 +256,26 @@ enum status clip_open_files(const struct clip_params *params, const struct clip_
 
     struct clip *clip = mem_alloc(sizeof(*clip));
     clip->towers = params->towers ? params->towers : CLIP_TEXTS | CLIP_IMAGES;
+    atomic_init(&clip->reading.failed, false);
     enum status status = open_into(clip, params, files, weights, why);
     if (status != STATUS_OK) {
         clip_close(&clip);
         return status;
     }
+    if (!clip->reading.late)
+        end_reading(clip);
     *out = clip;
     return STATUS_OK;
+}
+
+void clip_keep_weights(struct clip *clip, struct weights **weights)
+{
+    assert(clip);
+
+    if (!clip->reading.late)
+        return;
+    clip->weights = *weights;
+    *weights = NULL;
 }
 
 enum status clip_open(const struct clip_params *params, struct clip **out, struct reason *why)
@@ -247,8 +294,10 @@ enum status clip_open(const struct clip_params *params, struct clip **out, struc
     clip_files_embedded(&files, &file);
     struct weights *weights = NULL;
     enum status status = weights_open_bytes(file, &weights, why);
+    struct clip_params whole = *params;
+    whole.hasty = false;
     if (status == STATUS_OK)
-        status = clip_open_files(params, &files, weights, out, why);
+        status = clip_open_files(&whole, &files, weights, out, why);
     weights_close(&weights);
     return status;
 }
@@ -264,6 +313,7 @@ void clip_close(struct clip **clip_in)
         clip_text_free(clip->ops, &clip->text);
         clip_image_free(clip->ops, &clip->image);
     }
+    end_reading(clip);
     ops_close(&clip->ops);
     tokenizer_close(&clip->tokenizer);
     mem_free(clip->image_params);

@@ -4,8 +4,6 @@
 // the same stream. Device, precision, batch and what is done with transparency or EXIF
 // are left out: embeddings made either way may be compared.
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "proto/base/bytes.h"
@@ -135,20 +133,16 @@ static void add_preprocessing(struct hash_sha256 *hash, const struct image_param
     }
 }
 
-void clip_space_compute(struct clip *clip, const struct weights *weights, const bool *used)
+void clip_space_compute(const struct clip *clip, const struct weights *weights, const bool *used,
+                        uint8_t digest[HASH_SHA256_BYTES])
 {
     struct hash_sha256 hash;
     hash_sha256_init(&hash);
-    add_text(&hash, "reco space 2");
+    add_text(&hash, CLIP_SPACE_VERSION);
     add_architecture(&hash, &clip->config, end_of(clip));
     add_tensors(&hash, weights, used);
     add_part(&hash, clip->tokenizer ? tokenizer_hash(clip->tokenizer) : NULL,
              clip->tokenizer ? TOKENIZER_HASH_BYTES : 0);
     add_preprocessing(&hash, clip->image_params);
-
-    uint8_t digest[HASH_SHA256_BYTES];
-    char text[HASH_SHA256_HEX_BYTES];
     hash_sha256_final(&hash, digest);
-    hash_hex(digest, sizeof(digest), text);
-    (void)snprintf(clip->space, sizeof(clip->space), "%s:%" PRIu32, text, clip->config.dimension);
 }

@@ -13,6 +13,15 @@
 #define LEGACY_END_TOKEN 2u // files written before 2023: read at the largest id
 #define TEXTS_AT_A_TIME 256u
 
+static enum status load_table(struct clip_text_encoder *text, struct clip_reading *reading,
+                              struct ops *ops, struct reason *why)
+{
+    enum status status = clip_load_view(reading, ops, text->late_table, text->table, why);
+    if (status == STATUS_OK)
+        text->late_table = NULL;
+    return status;
+}
+
 enum status clip_text_load(struct clip_loader *loader, const struct clip_config *config,
                            struct clip_text_encoder *out)
 {
@@ -34,9 +43,12 @@ enum status clip_text_load(struct clip_loader *loader, const struct clip_config 
         clip_load_find(loader, "text_model.embeddings.token_embedding.weight", 2, table, &tensor);
     if (status == STATUS_OK)
         status = clip_load_stack(loader, &names, &sizes, stack);
-    if (status == STATUS_OK)
-        status = clip_load_rows(loader, stack, "text_model.embeddings.token_embedding.weight",
-                                config->vocabulary, width, &out->table);
+    if (status == STATUS_OK && !loader->check) {
+        out->table = clip_load_place(stack, config->vocabulary, width);
+        out->late_table = tensor;
+        if (!loader->reading->late)
+            status = load_table(out, loader->reading, loader->ops, loader->why);
+    }
     if (status == STATUS_OK)
         status = clip_load_rows(loader, stack, "text_model.embeddings.position_embedding.weight",
                                 config->context, width, &out->positions);
@@ -143,6 +155,29 @@ static size_t fill_batch(const struct clip *clip, const struct clip_ids *ids, si
     return t;
 }
 
+// Of a hasty model the first batch brings the rows of its own tokens, the second one all.
+static enum status fill_table(struct clip *clip, const struct batch *batch, struct reason *why)
+{
+    struct clip_text_encoder *text = &clip->text;
+    if (!text->late_table)
+        return STATUS_OK;
+    if (text->used)
+        return load_table(text, &clip->reading, clip->ops, why);
+    text->used = true;
+    size_t width = text->table.columns;
+    float *values = mem_alloc_array(width, sizeof(values[0]));
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < batch->run.rows && status == STATUS_OK; i++) {
+        size_t at = batch->ids[i] * width;
+        status = clip_load_part(&clip->reading, text->late_table, at, width, values);
+        if (status == STATUS_OK)
+            status = ops_upload(clip->ops, text->table.buffer, text->table.offset + at, values,
+                                width, why);
+    }
+    mem_free(values);
+    return status;
+}
+
 static enum status run_batch(struct clip *clip, const struct batch *batch, float *embeddings,
                              struct reason *why)
 {
@@ -151,7 +186,9 @@ static enum status run_batch(struct clip *clip, const struct batch *batch, float
     size_t rows = batch->run.rows;
     size_t sequences = batch->run.sequences;
 
-    enum status status = ops_upload(ops, text->ids, 0, batch->ids, rows, why);
+    enum status status = fill_table(clip, batch, why);
+    if (status == STATUS_OK)
+        status = ops_upload(ops, text->ids, 0, batch->ids, rows, why);
     if (status == STATUS_OK)
         status = ops_upload(ops, text->places, 0, batch->places, rows, why);
     if (status == STATUS_OK)
@@ -188,7 +225,7 @@ static enum status run_ids(struct clip *clip, const struct clip_ids *ids, float 
         status = run_batch(clip, &batch, embeddings + t * clip->config.dimension, why);
         t = next;
     }
-    return status;
+    return clip_load_blame(&clip->reading, status, why);
 }
 
 enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float *embeddings,

@@ -15,6 +15,7 @@
 #ifndef RECO_SHADERS_MODELS_WEIGHTS_H
 #define RECO_SHADERS_MODELS_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +56,19 @@ enum status weights_open(const char *path, struct weights **out, struct reason *
 // The same from memory, which must stay as long as *out.
 enum status weights_open_bytes(struct bytes file, struct weights **out,
                                struct reason *why) MUST_CHECK;
+
+// What tells a file from another one and from itself with other bytes, as far as that can be told without reading it.
+struct weights_identity {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t bytes;
+    int64_t modified_ns; // since 1970; the content
+    int64_t
+        changed_ns; // likewise; the content or what is said about the file, set by the kernel alone
+};
+
+// Asks anew at each call. False for weights that are not a file of their own.
+bool weights_identity(const struct weights *weights, struct weights_identity *out);
 
 // Tensors given one by one, for files of another layout. Names and origins are copied; the bytes
 // must stay as long as *out. STATUS_INVALID when two have the same name.

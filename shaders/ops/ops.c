@@ -187,11 +187,30 @@ enum status ops_finish(struct ops *ops, struct reason *why)
 
 // --- matrices
 
+// All rows in one array, for a backend that wants them so.
+static enum status create_gathered(struct ops *ops, const struct ops_matrix_params *params,
+                                   void **prepared, struct reason *why)
+{
+    struct ops_matrix_params gathered = *params;
+    size_t count = (size_t)params->columns * params->depth;
+    float *weights = mem_try_alloc_array(count, sizeof(float));
+    if (!weights)
+        return reason_set(why, STATUS_NO_MEMORY, "shape", "no memory for a matrix of %u x %u",
+                          params->columns, params->depth);
+    enum status status =
+        params->rows(params->context, 0, params->columns, 0, params->depth, weights);
+    gathered.weights = weights;
+    if (status == STATUS_OK)
+        status = ops->backend->matrix_create(ops->state, &gathered, prepared, why);
+    mem_free(weights);
+    return status;
+}
+
 enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *params,
                               struct ops_matrix **out, struct reason *why)
 {
     assert(ops);
-    assert(params && params->weights);
+    assert(params && (params->weights || params->rows));
     assert(out);
 
     if (params->columns < 1 || params->columns > OPS_SIZE_MAX || params->depth < 1 ||
@@ -203,7 +222,10 @@ enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *p
     matrix->columns = params->columns;
     matrix->depth = params->depth;
     matrix->epilogue = params->epilogue;
-    enum status status = ops->backend->matrix_create(ops->state, params, &matrix->prepared, why);
+    enum status status =
+        params->weights || ops->backend->takes_rows
+            ? ops->backend->matrix_create(ops->state, params, &matrix->prepared, why)
+            : create_gathered(ops, params, &matrix->prepared, why);
     if (status != STATUS_OK) {
         mem_free(matrix);
         return status;

@@ -55,12 +55,21 @@ enum ops_epilogue {
     OPS_ADD,        // target = target + x
 };
 
+// Writes the numbers `at` .. `at + depth - 1` of the rows `first` .. `first + count - 1` of a matrix' weights to
+// `target`, [count][depth]. Several threads call it at once.
+typedef enum status (*ops_rows)(void *context, uint32_t first, uint32_t count, uint32_t at,
+                                uint32_t depth, float *target);
+
 struct ops_matrix_params {
-    const float *weights; // [columns][depth], of the host; only read during the call
+    const float *weights; // [columns][depth], of the host; only read during the call. NULL:
+                          // `rows` gives them, with `context`, so that nobody needs room for all
     const float *bias;    // [columns], or NULL
     uint32_t columns;     // 1..OPS_SIZE_MAX
     uint32_t depth;       // 1..OPS_SIZE_MAX
     enum ops_epilogue epilogue;
+    ops_rows rows;
+    void *context;
+    bool late; // `rows` may be called by the first products instead, as long as the matrix lives
 };
 
 struct ops_layernorm {
@@ -167,13 +176,13 @@ enum status ops_fetch(struct ops *ops, const struct ops_buffer *buffer, size_t o
                       size_t count, struct reason *why) MUST_CHECK;
 enum status ops_finish(struct ops *ops, struct reason *why) MUST_CHECK;
 
-// Prepares weights for products. STATUS_INVALID for a size out of range, STATUS_NO_MEMORY.
+// Prepares weights for products. STATUS_INVALID for a size out of range, STATUS_NO_MEMORY, what `rows` returned.
 enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *params,
                               struct ops_matrix **out, struct reason *why) MUST_CHECK;
 void ops_matrix_destroy(struct ops *ops, struct ops_matrix **matrix); // NULL is allowed
 uint32_t ops_matrix_columns(const struct ops_matrix *matrix);
 
-// target = epilogue(source * weights^T + bias). Source and target must not overlap.
+// target = epilogue(source * weights^T + bias). Source and target must not overlap. Of late weights also what `rows` returned.
 enum status ops_product(struct ops *ops, const struct ops_matrix *matrix, struct ops_view source,
                         struct ops_view target, struct reason *why) MUST_CHECK;
 

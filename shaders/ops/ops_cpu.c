@@ -11,6 +11,8 @@
 #include "shaders/cpu/team.h"
 #include "shaders/ops/ops_internal.h"
 
+#define ALIGNMENT 64u // bytes
+
 _Static_assert(OPS_SIZE_MAX == DENSE_SIZE_MAX, "ops.h promises what dense.h can do");
 
 struct cpu_state {
@@ -54,24 +56,30 @@ static enum status cpu_open(const char *device, uint32_t threads, void **out, st
     return STATUS_OK;
 }
 
+// Zeros come from the kernel page by page as they are used, since a batch hardly ever needs the whole of a buffer. What
+// was allocated begins up to ALIGNMENT bytes before the memory; where, stands right before it.
 static enum status cpu_alloc(void *state, size_t count, void **memory, struct reason *why)
 {
     (void)state;
     size_t bytes;
-    void *got = NULL;
-    if (mem_multiply(count, 4, &bytes))
-        got = mem_try_alloc_aligned(64, bytes > 0 ? bytes : 4);
-    if (!got)
+    char *whole = NULL;
+    if (mem_multiply(count, 4, &bytes) && mem_add(bytes, ALIGNMENT + sizeof(void *), &bytes))
+        whole = mem_try_alloc_zeroed(bytes);
+    if (!whole)
         return reason_set(why, STATUS_NO_MEMORY, "", "no memory for %zu numbers", count);
-    memset(got, 0, bytes);
-    *memory = got;
+    char *behind = whole + sizeof(void *);
+    char *aligned = behind + (ALIGNMENT - (uintptr_t)behind % ALIGNMENT) % ALIGNMENT;
+    memcpy(aligned - sizeof(void *), &whole, sizeof(whole));
+    *memory = aligned;
     return STATUS_OK;
 }
 
 static void cpu_free(void *state, void *memory)
 {
     (void)state;
-    mem_free(memory);
+    void *whole;
+    memcpy(&whole, (char *)memory - sizeof(void *), sizeof(whole));
+    mem_free(whole);
 }
 
 static enum status cpu_upload(void *state, void *memory, size_t offset, const void *data,
@@ -110,6 +118,9 @@ static enum status cpu_matrix_create(void *opaque, const struct ops_matrix_param
         .columns = params->columns,
         .depth = params->depth,
         .epilogue = epilogue[params->epilogue],
+        .rows = params->rows,
+        .context = params->context,
+        .late = params->late,
     };
     struct dense_matrix *matrix = NULL;
     enum status status = dense_prepare(state->dense, &dense, &matrix, why);
@@ -300,6 +311,7 @@ const struct ops_backend ops_cpu_backend = {
     .free = cpu_free,
     .upload = cpu_upload,
     .download = cpu_download,
+    .takes_rows = true,
     .matrix_create = cpu_matrix_create,
     .matrix_destroy = cpu_matrix_destroy,
     .product = cpu_product,

@@ -30,6 +30,7 @@ struct ops_backend {
                          struct reason *why);
     enum status (*finish)(void *state, struct reason *why);
 
+    bool takes_rows; // otherwise matrix_create() has params->weights always
     enum status (*matrix_create)(void *state, const struct ops_matrix_params *params, void **out,
                                  struct reason *why);
     void (*matrix_destroy)(void *state, void *matrix);

@@ -149,8 +149,11 @@ static void check_product(const char *name, const struct product *p, const float
     struct ops_view source = put(p->source, p->rows, p->depth);
     struct ops_view target = put(p->target, p->rows, p->columns);
     struct ops_matrix *matrix = NULL;
-    const struct ops_matrix_params params = {p->weights, p->bias, (uint32_t)p->columns,
-                                             (uint32_t)p->depth, p->epilogue};
+    const struct ops_matrix_params params = {.weights = p->weights,
+                                             .bias = p->bias,
+                                             .columns = (uint32_t)p->columns,
+                                             .depth = (uint32_t)p->depth,
+                                             .epilogue = p->epilogue};
     cr_assert(eq(int, ops_matrix_create(ops, &params, &matrix, NULL), STATUS_OK));
     cr_assert(eq(int, ops_product(ops, matrix, source, target, NULL), STATUS_OK));
     expect(name, target, expected);

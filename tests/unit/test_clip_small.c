@@ -220,6 +220,87 @@ Test(clip_small, a_picture_has_the_same_bits_in_every_batch_place_and_thread_cou
     clip_close(&one);
 }
 
+// As open_small(), with weights that are prepared at their second use.
+static struct clip *open_hasty(struct buffer *file)
+{
+    struct weights *weights = NULL;
+    struct clip *clip = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, weights_open_bytes((struct bytes){file->data, file->count}, &weights, &why),
+                 STATUS_OK));
+    const struct clip_params params = {.device = vulkan_device_name(), .threads = 2, .hasty = true};
+    const struct clip_files files = {
+        .name = "small",
+        .config = {(const uint8_t *)random_clip_small_config, strlen(random_clip_small_config)},
+    };
+    cr_assert(eq(int, clip_open_files(&params, &files, weights, &clip, &why), STATUS_OK), "%s",
+              why.text);
+    clip_keep_weights(clip, &weights);
+    cr_expect(eq(int, weights == NULL, has_threads()));
+    weights_close(&weights);
+    return clip;
+}
+
+Test(clip_small, a_hasty_model_gives_the_same_bits_the_first_time_and_later)
+{
+    struct buffer file;
+    random_clip_small(&file);
+    struct clip *clip = open_small(1);
+    struct clip *hasty = open_hasty(&file);
+    cr_expect(strcmp(clip_info(clip)->space, clip_info(hasty)->space) == 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t ids[CONTEXT];
+        float pixels[PICTURE];
+        float got[DIMENSION];
+        float wanted[DIMENSION];
+        const uint32_t count = 5 + i;
+        make_text(i, count, ids);
+        make_picture(i, pixels);
+        encode_ids(clip, ids, &count, 1, wanted);
+        encode_ids(hasty, ids, &count, 1, got);
+        cr_expect(same_bits(got, wanted, sizeof(got)), "text %u", i);
+        encode_pixels(clip, pixels, 1, wanted);
+        encode_pixels(hasty, pixels, 1, got);
+        cr_expect(same_bits(got, wanted, sizeof(got)), "picture %u", i);
+    }
+    clip_close(&hasty);
+    clip_close(&clip);
+    buffer_deinit(&file);
+}
+
+Test(clip_small, a_hasty_model_says_when_it_encodes_which_weight_is_not_finite)
+{
+    if (!has_threads())
+        cr_skip("a GPU's weights are read at once");
+    static const char *const names[] = {"text_model.embeddings.token_embedding.weight",
+                                        "text_model.encoder.layers.1.mlp.fc2.weight"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        struct buffer file;
+        random_clip_small(&file);
+        struct weights *weights = NULL;
+        cr_assert(eq(int, weights_open_bytes((struct bytes){file.data, file.count}, &weights, NULL),
+                     STATUS_OK));
+        const struct weights_tensor *tensor = weights_find(weights, names[i]);
+        const float bad = NAN;
+        memcpy(file.data + (tensor->data - file.data) + sizeof(bad), &bad, sizeof(bad));
+        weights_close(&weights);
+
+        struct clip *clip = open_hasty(&file);
+        for (int round = 0; round < 2; round++) {
+            struct reason why = {0};
+            float embedding[DIMENSION];
+            const uint32_t ids[CONTEXT] = {0, END};
+            const uint32_t count = 2;
+            const struct clip_ids all = {ids, &count, CONTEXT, 1};
+            cr_expect(eq(int, clip_encode_ids(clip, &all, embedding, &why), STATUS_CORRUPT));
+            cr_expect(has(why.field, "model.safetensors") && has(why.text, names[i]), "%s: %s",
+                      why.field, why.text);
+        }
+        clip_close(&clip);
+        buffer_deinit(&file);
+    }
+}
+
 Test(clip_small, what_stands_behind_the_first_end_token_changes_nothing)
 {
     struct clip *clip = open_small(1);

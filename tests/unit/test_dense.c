@@ -5,6 +5,8 @@
 // Method: seeded numbers of odd sizes, also around the chunks of the depth, the panels and the groups of
 // rows; double precision; then bit for bit. What all backends promise is in test_ops.c.
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,8 +100,11 @@ static struct dense_matrix *prepare(struct fixture *fixture, const struct shape 
     float *bias = random_floats(shape->columns, 2);
     struct dense_matrix *matrix = NULL;
     struct reason why = {0};
-    const struct dense_params params = {weights, bias, shape->columns, shape->depth,
-                                        shape->epilogue};
+    const struct dense_params params = {.weights = weights,
+                                        .bias = bias,
+                                        .columns = shape->columns,
+                                        .depth = shape->depth,
+                                        .epilogue = shape->epilogue};
     cr_assert(eq(int, dense_prepare(fixture->dense, &params, &matrix, &why), STATUS_OK), "%s",
               why.text);
     free(bias);
@@ -215,6 +220,108 @@ Test(dense, a_row_has_the_same_bits_in_every_batch_place_and_thread_count)
     }
 }
 
+// Weights that are read from an array, until none may be read any more.
+struct shelf {
+    float *weights;
+    uint32_t depth;
+    atomic_size_t reads;
+    atomic_bool closed;
+};
+
+static enum status read_shelf(void *context, uint32_t first, uint32_t count, uint32_t at,
+                              uint32_t depth, float *target)
+{
+    struct shelf *shelf = context;
+    if (atomic_load(&shelf->closed))
+        return STATUS_CORRUPT;
+    atomic_fetch_add(&shelf->reads, 1);
+    for (uint32_t row = 0; row < count; row++)
+        memcpy(target + (size_t)row * depth,
+               shelf->weights + (size_t)(first + row) * shelf->depth + at, depth * sizeof(float));
+    return STATUS_OK;
+}
+
+static struct dense_matrix *prepare_late(struct fixture *fixture, const struct shape *shape,
+                                         struct shelf *shelf, bool late)
+{
+    float *bias = random_floats(shape->columns, 2);
+    shelf->weights = random_floats((size_t)shape->columns * shape->depth, 1);
+    shelf->depth = shape->depth;
+    atomic_init(&shelf->reads, 0);
+    atomic_init(&shelf->closed, false);
+    const struct dense_params params = {.bias = bias,
+                                        .columns = shape->columns,
+                                        .depth = shape->depth,
+                                        .epilogue = shape->epilogue,
+                                        .rows = read_shelf,
+                                        .context = shelf,
+                                        .late = late};
+    struct dense_matrix *matrix = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, dense_prepare(fixture->dense, &params, &matrix, &why), STATUS_OK), "%s",
+              why.text);
+    free(bias);
+    return matrix;
+}
+
+Test(dense, weights_that_are_read_give_the_same_bits_at_once_and_late)
+{
+    struct choice kinds[3];
+    size_t count = choices(kinds);
+    for (size_t k = 0; k < count; k++) {
+        struct fixture fixture = open_kind(kinds[k].kind, 2);
+        for (size_t s = 0; s < 2 * COUNT(shapes); s++) {
+            const struct shape *shape = &shapes[s / 2];
+            bool late = s % 2 && kinds[k].kind->takes_rows;
+            struct shelf shelf;
+            struct dense_matrix *matrix = prepare(&fixture, shape);
+            struct dense_matrix *read = prepare_late(&fixture, shape, &shelf, s % 2);
+            cr_expect(eq(int, atomic_load(&shelf.reads) == 0, late));
+            float *wanted = multiply(&fixture, matrix, shape, 0, 115); // two groups of rows
+            // The first time as they are read, the second time prepared; then nothing is read any more.
+            for (int run = 0; run < 3; run++) {
+                atomic_store(&shelf.closed, run == 2 || !late);
+                float *got = multiply(&fixture, read, shape, 0, 115);
+                cr_expect(memcmp(got, wanted, (size_t)115 * shape->columns * sizeof(float)) == 0,
+                          "%s, %u x %u, run %d", kinds[k].name, shape->columns, shape->depth, run);
+                free(got);
+            }
+            free(wanted);
+            dense_free(&read);
+            dense_free(&matrix);
+            free(shelf.weights);
+        }
+        end(&fixture);
+    }
+}
+
+Test(dense, late_weights_that_cannot_be_read_or_kept_fail_the_product)
+{
+    if (!dense_fma_best())
+        cr_skip("oneDNN prepares at once");
+    const struct shape shape = {300, 64, DENSE_PLAIN};
+    struct fixture fixture = open_kind(&dense_panels_kind, 2);
+    struct shelf shelf;
+    struct dense_matrix *matrix = prepare_late(&fixture, &shape, &shelf, true);
+    float *source = random_floats((size_t)16 * shape.depth, 3);
+    float *target = random_floats((size_t)16 * shape.columns, 4);
+    struct reason why = {0};
+    atomic_store(&shelf.closed, true);
+    for (int run = 0; run < 2; run++)
+        cr_expect(
+            eq(int, dense_run(fixture.dense, matrix, source, 5, target, &why), STATUS_CORRUPT));
+    atomic_store(&shelf.closed, false);
+    mem_fail_after(1);
+    cr_expect(eq(int, dense_run(fixture.dense, matrix, source, 5, target, &why), STATUS_NO_MEMORY));
+    mem_fail_after(0);
+    cr_expect(eq(int, dense_run(fixture.dense, matrix, source, 5, target, &why), STATUS_OK));
+    free(target);
+    free(source);
+    dense_free(&matrix);
+    free(shelf.weights);
+    end(&fixture);
+}
+
 Test(dense, our_own_products_have_the_same_bits_with_every_register)
 {
     if (!dense_fma_best())
@@ -282,7 +389,7 @@ Test(dense, says_when_memory_is_out)
     for (size_t k = 0; k < count; k++) {
         struct fixture fixture = open_kind(kinds[k].kind, 2);
         const float weight = 1.0f;
-        const struct dense_params params = {&weight, NULL, 1, 1, DENSE_PLAIN};
+        const struct dense_params params = {.weights = &weight, .columns = 1, .depth = 1};
         struct dense_matrix *matrix = NULL;
         struct reason why = {0};
         mem_fail_after(1);

@@ -130,8 +130,11 @@ static struct ops_matrix *make_matrix(struct ops *ops, const struct product_case
     float *bias = random_floats(c->columns, 12);
     struct ops_matrix *matrix = NULL;
     struct reason why = {0};
-    struct ops_matrix_params params = {weights, c->bias ? bias : NULL, c->columns, c->depth,
-                                       c->epilogue};
+    struct ops_matrix_params params = {.weights = weights,
+                                       .bias = c->bias ? bias : NULL,
+                                       .columns = c->columns,
+                                       .depth = c->depth,
+                                       .epilogue = c->epilogue};
     cr_assert(eq(int, ops_matrix_create(ops, &params, &matrix, &why), STATUS_OK), "%s", why.text);
     free(weights);
     free(bias);
@@ -269,11 +272,9 @@ Test(ops, activations_are_right_over_their_whole_range)
     const float one = 1.0f;
     for (size_t e = 0; e < COUNT(epilogues); e++) {
         struct ops_matrix *matrix = NULL;
-        cr_assert(
-            eq(int,
-               ops_matrix_create(ops, &(struct ops_matrix_params){&one, NULL, 1, 1, epilogues[e]},
-                                 &matrix, NULL),
-               STATUS_OK));
+        const struct ops_matrix_params params = {
+            .weights = &one, .columns = 1, .depth = 1, .epilogue = epilogues[e]};
+        cr_assert(eq(int, ops_matrix_create(ops, &params, &matrix, NULL), STATUS_OK));
         const struct product_case c = {1, 1, false, epilogues[e]};
         static float source[VALUES];
         static float target[VALUES];
@@ -302,7 +303,8 @@ Test(ops, refuses_a_matrix_without_rows_or_beyond_the_limit)
     static const uint32_t sizes[][2] = {{0, 1}, {1, 0}, {OPS_SIZE_MAX + 1, 1}, {1, UINT32_MAX}};
     for (size_t i = 0; i < COUNT(sizes); i++) {
         struct reason why = {0};
-        struct ops_matrix_params params = {&one, NULL, sizes[i][0], sizes[i][1], OPS_PLAIN};
+        struct ops_matrix_params params = {
+            .weights = &one, .columns = sizes[i][0], .depth = sizes[i][1], .epilogue = OPS_PLAIN};
         cr_expect(eq(int, ops_matrix_create(ops, &params, &matrix, &why), STATUS_INVALID));
         cr_expect(has(why.text, "65536"), "%s", why.text);
         cr_expect(eq(ptr, matrix, NULL));

@@ -127,6 +127,7 @@ static enum status start(struct bench *bench, struct reason *why)
         .device = options->device,
         .threads = (int)options->encode_threads,
         .towers = options->what == 1 ? CLIP_TEXTS : CLIP_IMAGES,
+        .hasty = true,
     };
     enum status status = clip_open(&params, &bench->clip, why);
     if (status)

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Goal: no file in the place of the known spaces is believed unless it is whole, and whatever it was, it is replaced by one
+// that is.
+//
+// Method: the input is read as it is, and once more with the hash at its end made right, since otherwise hardly any input
+// would come behind it. An entry is looked for by the key that the input has, and another one added.
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/hash.h"
+#include "proto/base/mem.h"
+#include "shaders/models/clip_internal.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(bool right)
+{
+    if (!right)
+        abort();
+}
+
+static void read_file(const uint8_t *data, size_t size)
+{
+    struct clip_space_entry first = {.dimension = 0};
+    struct clip_space_entry added = {.key = {1}, .digest = {2}, .dimension = 3};
+    if (size >= 8 + sizeof(first.key))
+        memcpy(first.key, data + 8, sizeof(first.key));
+    bool found = clip_space_cache_find((struct bytes){data, size}, &first);
+    struct buffer after = {0};
+    check(clip_space_cache_add((struct bytes){data, size}, &added, &after) == STATUS_OK);
+    struct bytes file = {after.data, after.count};
+    struct clip_space_entry again = {.key = {1}};
+    check(clip_space_cache_find(file, &again) && again.dimension == 3);
+    memcpy(again.key, first.key, sizeof(again.key));
+    bool is_added = memcmp(first.key, added.key, sizeof(added.key)) == 0;
+    check(clip_space_cache_find(file, &again) == (found || is_added));
+    check(!found || is_added || memcmp(&again, &first, sizeof(again)) == 0);
+    buffer_deinit(&after);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    read_file(data, size);
+    if (size < 8)
+        return 0;
+    uint8_t *mended = mem_alloc(size);
+    memcpy(mended, data, size);
+    bytes_put_u64_le(mended + size - 8, hash_id(mended, size - 8));
+    read_file(mended, size);
+    mem_free(mended);
+    return 0;
+}
