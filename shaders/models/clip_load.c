@@ -177,11 +177,11 @@ void clip_load_end(struct clip_reading *reading)
 // Once all numbers were read the memory of the mapped tensors goes, at once: each time costs an interrupt of every thread.
 static void release_source(struct clip_source *source, size_t count)
 {
-    size_t each = (size_t)source->each * source->depth;
-    size_t all = 0;
-    for (uint32_t i = 0; i < 3 && source->tensor[i]; i++)
-        all += each;
-    if ((atomic_fetch_add(&source->read, count) + count) % all != 0)
+    size_t all = source->tensor[0]->count;
+    for (uint32_t i = 1; i < 3 && source->tensor[i]; i++)
+        all += source->tensor[i]->count;
+    size_t read = atomic_fetch_add(&source->read, count) + count;
+    if (all == 0 || read % all != 0)
         return;
     for (uint32_t i = 0; i < 3 && source->tensor[i]; i++)
         weights_release(source->reading->weights, source->tensor[i], 0, source->tensor[i]->bytes);
