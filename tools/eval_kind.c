@@ -21,7 +21,7 @@ static enum status set_plain(struct eval_asking asking, size_t index, struct eva
 {
     (void)index;
     (void)why;
-    *out = (struct eval_point){.at = NAN, .k = (uint32_t)asking.eval->options->k};
+    *out = (struct eval_point){.at = (double)NAN, .k = (uint32_t)asking.eval->options->k};
     return STATUS_OK;
 }
 
@@ -129,7 +129,7 @@ static enum status set_sides(struct eval_asking asking, size_t index, struct eva
                              struct reason *why)
 {
     (void)why;
-    *out = (struct eval_point){.at = NAN,
+    *out = (struct eval_point){.at = (double)NAN,
                                .k = (uint32_t)asking.eval->options->k,
                                .sides = {.search_across = index >= 2, .fuse_same = index % 2 == 1},
                                .keeps_hits = index % 2 == 1};
@@ -178,7 +178,7 @@ static enum status set_capacity(struct eval_asking asking, size_t index, struct 
                                 struct reason *why)
 {
     (void)why;
-    *out = (struct eval_point){.at = NAN,
+    *out = (struct eval_point){.at = (double)NAN,
                                .k = (uint32_t)asking.eval->options->k,
                                .sides = {.fuse_itself = index == 1},
                                .keeps_hits = index == 1};

@@ -66,7 +66,7 @@ static double highest(const struct eval_result *result)
 
 static struct frame frame_of(const struct eval_result *result)
 {
-    struct frame frame = {.result = result, .x_low = INFINITY, .x_high = -INFINITY};
+    struct frame frame = {.result = result, .x_low = (double)INFINITY, .x_high = -(double)INFINITY};
     frame.is_log = strcmp(result->axis, "noise") != 0;
     for (size_t i = 0; i < result->count; i++) {
         if (isnan(result->rows[i].at))
@@ -93,7 +93,7 @@ static void put_grid(const struct frame *frame, struct eval_page *page)
                       "<text class=\"end\" x=\"%.1f\" y=\"%.1f\">%.0f</text>\n",
                       LEFT, WIDTH - RIGHT, y, y, LEFT - 8, y + 4, 100 * i * frame->y_step);
     }
-    double last = -INFINITY;
+    double last = -(double)INFINITY;
     for (size_t i = 0; i < result->count; i++) {
         const struct eval_row *row = &result->rows[i];
         const double x = x_of(frame, row->at);
@@ -174,7 +174,7 @@ static void put_names(const struct frame *frame, struct eval_page *page)
     struct name names[EVAL_MODES];
     size_t count = 0;
     for (int mode = 0; mode < (int)EVAL_MODES; mode++) {
-        double y = NAN;
+        double y = (double)NAN;
         for (size_t i = 0; i < result->count; i++)
             if (result->rows[i].mode == (enum fusion_mode)mode)
                 y = y_of(frame, result->rows[i].metrics[0].value);

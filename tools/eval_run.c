@@ -66,7 +66,7 @@ static enum status measure_points(struct run *run, struct eval_zero *zero,
                                   struct reason *why)
 {
     static const struct eval_zero_sides sides = {.search_across = false};
-    struct eval_row row = {.at = NAN, .point = "-"};
+    struct eval_row row = {.at = (double)NAN, .point = "-"};
     enum status status =
         eval_zero_measure(zero, sides, FUSION_NONE, (uint32_t)run->options->k, &row, why);
     if (!status)
@@ -291,7 +291,7 @@ int eval_run_retrieval(const struct options *options)
             .encode_seconds = retrieval.set.seconds,
         };
         for (size_t i = 0; i < run.eval.mode_count && !status; i++) {
-            struct eval_row row = {.at = NAN};
+            struct eval_row row = {.at = (double)NAN};
             status = eval_retrieval_measure(&retrieval, run.eval.modes[i], &row, &why);
             if (!status)
                 status = add_row(&run, &result, &row);

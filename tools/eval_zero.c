@@ -183,7 +183,7 @@ static void count_metrics(const struct eval_zero *zero, struct eval_row *row)
     for (size_t i = 0; i < 2; i++) {
         const uint32_t top = i == 0 ? 1 : TOP;
         struct eval_metric *metric = &row->metrics[i];
-        *metric = (struct eval_metric){.name = names[i], .value = NAN, .is_share = true};
+        *metric = (struct eval_metric){.name = names[i], .value = (double)NAN, .is_share = true};
         if (zero->classes.labels.label_count < top)
             continue;
         metric->value = eval_score_accuracy(zero->places, count, top);

@@ -73,7 +73,7 @@ static double recall_at(const struct asker_found *found, size_t count, double co
             above = &found[i];
     }
     if (!below || !above)
-        return NAN;
+        return (double)NAN;
     if (above->codes <= below->codes)
         return below->recall;
     const double share = log(codes / below->codes) / log(above->codes / below->codes);
