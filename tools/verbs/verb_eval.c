@@ -360,8 +360,8 @@ const struct verb verb_eval_capacity = {
              "\n"
              "Neighbours: as zero-shot. Itself: the query is its only neighbour, so a mode\n"
              "that gains there gains by its own numbers and not by the memory. For a head\n"
-             "that never saw a right neighbour train it on a memory whose captions are\n"
-             "shuffled, and measure both.\n"
+             "that never saw a right neighbour train it with --set baseline=query on a\n"
+             "memory whose captions are shuffled, and measure both.\n"
              "\n" CHANCE_WORDS "\n" JSON_ZERO "; and \"taken_in\"",
              .items_min = 1,
              .items_max = SIZE_MAX,
