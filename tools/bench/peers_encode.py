@@ -3,9 +3,10 @@
 """Compares reco's encoders with ONNX Runtime, OpenVINO and PyTorch on the CPU.
 
 usage: peers_encode.py RECO [--model b32,b16,l14] [--what image,text] [--batch 1,8,32] [--threads N]
-                       [--rounds N] [--padding 77|longest] [--folder DIR] [--to FILE]
+                       [--rounds N] [--padding 77|longest] [--folder DIR] [--to FILE] [--device UUID]
 
-Needs the Python packages `numpy`, `onnx`, `onnxruntime`, `openvino`, `torch` and `transformers`.
+Needs the Python packages `numpy`, `Pillow`, `torch` and `transformers`; without --device `onnx`, `onnxruntime` and
+`openvino` too.
 
 Each engine is a process of its own that has the same weights (seeded, as costly as real ones) in f32,
 is asked for one measurement after the other, and waits in between without a thread running. A round is one measurement of every
@@ -17,6 +18,9 @@ includes its tokenizing. The embeddings of all engines must agree to 1e-4.
 Texts are padded by the peers to 77 tokens, as OpenAI's and open_clip's tokenizers do, or to the
 longest of their batch, as transformers does on request. First answer: from the start of the process
 to its first embedding on its stdout. Memory: the peak of the process when it has done all batches.
+
+With --device reco computes on that Vulkan device (`reco doctor` lists them), beside PyTorch alone: on its GPU
+in half precision by autocast, if it has one, else on the CPU; the last lines say which. Embeddings agree to 5e-3.
 """
 import argparse
 import gzip
@@ -33,6 +37,7 @@ import time
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 ENGINES = ("onnxruntime", "openvino", "pytorch")
 CLOSE = 1e-4
+CLOSE_HALF = 5e-3
 SECONDS = 0.25  # of a measurement at least, as `reco bench encode` does
 SHAPES = {  # patch; width, mlp, layers, heads of pictures; of texts; dimension
     "b32": (32, (768, 3072, 12, 12), (512, 2048, 12, 8), 512),
@@ -212,29 +217,34 @@ def start_openvino(folder, what, threads):
     return lambda values: compiled(values)[0]
 
 
-def start_pytorch(folder, what, threads):
+def start_pytorch(folder, what, threads, wants_gpu):
     import torch
     import transformers
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     kind = transformers.CLIPVisionModelWithProjection if what == "image" else transformers.CLIPTextModelWithProjection
-    model = kind.from_pretrained(folder).eval()
+    place = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
+    model = kind.from_pretrained(folder).eval().to(place)
 
     def encode(values):
-        given = torch.from_numpy(values)
-        found = model(pixel_values=given).image_embeds if what == "image" else model(input_ids=given).text_embeds
-        return torch.nn.functional.normalize(found, dim=-1).numpy()
-    return encode
+        given = torch.from_numpy(values).to(place)
+        with torch.autocast(place, torch.float16, enabled=place == "cuda"):
+            found = model(pixel_values=given).image_embeds if what == "image" else model(input_ids=given).text_embeds
+        return torch.nn.functional.normalize(found.float(), dim=-1).cpu().numpy()
+    return encode, place
 
 
-def work(engine, folder, what, threads):
+def work(engine, folder, what, threads, wants_gpu):
     """Answers lines of stdin, "BATCH" with "items seconds peak_rss_bytes"; before, the embeddings are written."""
     import numpy as np
     inputs = {int(path.stem.split("-")[-1]): np.load(path) for path in folder.glob("input-%s-*.npy" % what)}
-    encode = {"onnxruntime": start_onnxruntime, "openvino": start_openvino, "pytorch": start_pytorch}[engine](
-        folder, what, threads)
+    place = "cpu"
+    if engine == "pytorch":
+        encode, place = start_pytorch(folder, what, threads, wants_gpu)
+    else:
+        encode = {"onnxruntime": start_onnxruntime, "openvino": start_openvino}[engine](folder, what, threads)
     encode(inputs[1])
-    print("ready", flush=True)
+    print("ready", place, flush=True)
     np.save(folder / ("output-%s-%s.npy" % (what, engine)), encode(inputs[max(inputs)]))
     for line in sys.stdin:
         values = inputs[int(line)]
@@ -249,13 +259,15 @@ def work(engine, folder, what, threads):
 
 
 class Peer:
-    def __init__(self, engine, folder, what, threads):
+    def __init__(self, engine, folder, what, threads, wants_gpu=False):
         self.name = engine
         begun = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, __file__, "--work", engine, str(folder), what, str(threads)],
+        self.process = subprocess.Popen([sys.executable, __file__, "--work", engine, str(folder), what, str(threads),
+                                         "gpu" if wants_gpu else "cpu"],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                         text=True)
-        if self.process.stdout.readline().strip() != "ready":
+        ready, _, self.place = self.process.stdout.readline().strip().partition(" ")
+        if ready != "ready":
             raise SystemExit("%s did not start" % engine)
         self.first_answer = time.perf_counter() - begun
         self.peak = 0
@@ -272,12 +284,14 @@ class Peer:
 
 
 class Reco(Peer):
-    def __init__(self, program, folder, what, threads, batches):
+    def __init__(self, program, folder, what, threads, batches, device=None):
         self.name = "reco"
+        self.place = device or "cpu"
         begun = time.perf_counter()
         command = [program, "bench", "encode", "--model", str(folder), "--what", what, "--threads", str(threads),
                    "--batch", ",".join(map(str, batches)), "--rounds", "--json"]
         command += ["--texts", str(folder / "texts.txt")] if what == "text" else []
+        command += ["--device", device] if device else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.process.stdout.readline()
         self.first_answer = time.perf_counter() - begun - SECONDS  # the line tells a measurement already
@@ -319,17 +333,17 @@ def write_inputs(program, folder, what, batches, padding):
     return [["embed", "image", *names]]
 
 
-def check(program, folder, what, asked):
+def check(program, folder, what, asked, engines, device):
     """The embeddings of all agree."""
     import numpy as np
     for arguments in asked:
-        done = subprocess.run([program, *arguments, "--model", str(folder), "--json"], stdout=subprocess.PIPE,
-                              text=True, check=True)
+        done = subprocess.run([program, *arguments, "--model", str(folder), "--json",
+                               *(["--device", device] if device else [])], stdout=subprocess.PIPE, text=True, check=True)
         ours = np.array([json.loads(line)["embedding"] for line in done.stdout.splitlines()], np.float32)
-        for engine in ENGINES:
+        for engine in engines:
             theirs = np.load(folder / ("output-%s-%s.npy" % (what, engine)))[:len(ours)]
             difference = float(np.abs(ours - theirs).max())
-            if not difference < CLOSE:
+            if not difference < (CLOSE_HALF if device else CLOSE):
                 raise SystemExit("%s: the embeddings differ by %g" % (engine, difference))
 
 
@@ -337,8 +351,9 @@ def compare(arguments, folder, shape, what):
     import numpy as np
     batches = [int(batch) for batch in arguments.batch.split(",")]
     asked = write_inputs(arguments.reco, folder, what, batches, arguments.padding)
-    engines = [Reco(arguments.reco, folder, what, arguments.threads, batches)]
-    engines += [Peer(engine, folder, what, arguments.threads) for engine in ENGINES]
+    names = ("pytorch",) if arguments.device else ENGINES
+    engines = [Reco(arguments.reco, folder, what, arguments.threads, batches, arguments.device)]
+    engines += [Peer(engine, folder, what, arguments.threads, bool(arguments.device)) for engine in names]
     rates = {(engine.name, batch): [] for engine in engines for batch in batches}
     for number in range(arguments.rounds + 1):
         for batch in batches:
@@ -351,34 +366,37 @@ def compare(arguments, folder, shape, what):
         ours = np.array(rates["reco", batch])
         row = {"model": shape, "what": what, "batch": batch, "threads": arguments.threads,
                "padding": arguments.padding if what == "text" else None, "reco": statistics.median(ours)}
-        for engine in ENGINES:
+        for engine in names:
             ratios = ours / np.array(rates[engine, batch])
             row[engine] = {"per_second": statistics.median(rates[engine, batch]), "ratio": statistics.median(ratios),
                            "least": min(ratios), "most": max(ratios)}
         rows.append(row)
-    about = {engine.name: {"first_answer": engine.first_answer, "peak": engine.peak} for engine in engines}
+    about = {engine.name: {"first_answer": engine.first_answer, "peak": engine.peak, "device": engine.place}
+             for engine in engines}
     for engine in engines:
         engine.close()
-    check(arguments.reco, folder, what, asked)
+    check(arguments.reco, folder, what, asked, names, arguments.device)
     return rows, about
 
 
 def show(rows, about):
-    print("| model | what | batch | reco | %s |" % " | ".join("%s | ratio (range)" % name for name in ENGINES))
-    print("|---|---|---:|---:|%s" % ("---:|---:|" * len(ENGINES)))
+    names = [name for name in ENGINES if name in about]
+    print("| model | what | batch | reco | %s |" % " | ".join("%s | ratio (range)" % name for name in names))
+    print("|---|---|---:|---:|%s" % ("---:|---:|" * len(names)))
     for row in rows:
         cells = ["%.1f | **%.2f** (%.2f to %.2f)" % (row[name]["per_second"], row[name]["ratio"], row[name]["least"],
-                                                     row[name]["most"]) for name in ENGINES]
+                                                     row[name]["most"]) for name in names]
         print("| %s | %s | %d | %.1f | %s |" % (row["model"], row["what"], row["batch"], row["reco"],
                                                " | ".join(cells)))
     for name, values in about.items():
-        print("%s: first answer %.2f s, at most %.0f MB" % (name, values["first_answer"], values["peak"] / 1e6))
+        print("%s on %s: first answer %.2f s, at most %.0f MB" % (name, values["device"], values["first_answer"],
+                                                                  values["peak"] / 1e6))
     sys.stdout.flush()
 
 
 def main():
     if sys.argv[1:2] == ["--work"]:
-        work(sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+        work(sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]), sys.argv[6] == "gpu")
         return
     parser = argparse.ArgumentParser(description="encodes beside ONNX Runtime, OpenVINO and PyTorch")
     parser.add_argument("reco")
@@ -390,14 +408,15 @@ def main():
     parser.add_argument("--padding", choices=("77", "longest"), default="77")
     parser.add_argument("--folder", help="for the models, which are kept there; default: made and removed")
     parser.add_argument("--to", help="file for a line of JSON for each model and kind")
+    parser.add_argument("--device", help="UUID of a Vulkan device: reco there, beside PyTorch on its GPU")
     parser.add_argument("--prepare", action="store_true", help="makes the models only")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         for shape in arguments.model.split(","):
             folder = pathlib.Path(arguments.folder or temporary) / shape
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "text.onnx").exists():
-                prepare(folder, shape)
+            if not (folder / ("model.safetensors" if arguments.device else "text.onnx")).exists():
+                prepare(folder, shape, with_onnx=not arguments.device)
             for what in () if arguments.prepare else arguments.what.split(","):
                 rows, about = compare(arguments, folder, shape, what)
                 show(rows, about)
@@ -406,9 +425,11 @@ def main():
                         file.write(json.dumps({"rows": rows, "about": about}) + "\n")
 
 
-def prepare(folder, shape):
-    import safetensors.numpy
+def prepare(folder, shape, with_onnx):
     make_model(folder, shape)
+    if not with_onnx:
+        return
+    import safetensors.numpy
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     for what in TOWERS:
         write_onnx(folder / (what + ".onnx"), what, make_config(shape), weights)
