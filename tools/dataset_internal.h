@@ -166,7 +166,9 @@ struct dataset_layout_kind;
 const struct dataset_layout_kind *dataset_layout_find(const char *folder,
                                                       char root[DATASET_PATH_BYTES]);
 const char *dataset_layout_name(const struct dataset_layout_kind *kind);
-bool dataset_layout_is_classed(const struct dataset_layout_kind *kind); // or has captions
+
+// Classes of the whole data set; 0: it has captions.
+size_t dataset_layout_whole(const struct dataset_layout_kind *kind);
 
 // A split that an evaluation measures; what `split` names must be one. STATUS_INVALID naming those that there are.
 enum status dataset_layout_measured(const struct dataset_layout_kind *kind, const char *split,

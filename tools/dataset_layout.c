@@ -33,33 +33,44 @@ static const struct dataset_layout_kind kinds[] = {
      .inner = "CUB_200_2011",
      .splits = "train|test",
      .measured = "test",
+     .classes = 200,
      CLASSED(cub)},
     {.name = "stanford-cars",
      .inner = "stanford_cars",
      .splits = "train|test",
      .measured = "test",
+     .classes = 196,
      CLASSED(cars)},
     {.name = "flowers-102",
      .inner = "flowers-102",
      .splits = "train|val|test",
      .measured = "test",
+     .classes = 102,
      CLASSED(flowers)},
     {.name = "oxford-pets",
      .inner = "oxford-iiit-pet",
      .splits = "train|test",
      .measured = "test",
+     .classes = 37,
      CLASSED(pets)},
     {.name = "food-101",
      .inner = "food-101",
      .splits = "train|test",
      .measured = "test",
+     .classes = 101,
      CLASSED(food)},
     {.name = "imagenet",
      .inner = "imagenet",
      .splits = "train|val",
      .measured = "val",
+     .classes = 1000,
      CLASSED(imagenet)},
-    {.name = "sun397", .inner = "SUN397", .splits = "train|test", .measured = "test", CLASSED(sun)},
+    {.name = "sun397",
+     .inner = "SUN397",
+     .splits = "train|test",
+     .measured = "test",
+     .classes = 397,
+     CLASSED(sun)},
     {.name = "flickr30k",
      .inner = "flickr30k",
      .is_here = dataset_layout_is_flickr,
@@ -117,9 +128,9 @@ const char *dataset_layout_name(const struct dataset_layout_kind *kind)
     return kind->name;
 }
 
-bool dataset_layout_is_classed(const struct dataset_layout_kind *kind)
+size_t dataset_layout_whole(const struct dataset_layout_kind *kind)
 {
-    return kind->read_classes != NULL;
+    return kind->classes;
 }
 
 struct text dataset_layout_templates(const struct dataset_layout_kind *kind)
@@ -256,8 +267,8 @@ enum status dataset_layout_add_picture(struct dataset_layout *layout, const char
                           "the picture '%.*s': a relative path without .. is allowed",
                           (int)(rest.bytes < 100 ? rest.bytes : 100), rest.data ? rest.data : "");
     if (layout->kind->read_classes && label >= layout->keys.count)
-        return reason_set(why, STATUS_INVALID, NULL, "class %lld: there are %zu",
-                          (long long)label + 1, layout->keys.count);
+        return reason_set(why, STATUS_INVALID, NULL, "class %u: 1..%zu is allowed",
+                          (unsigned)(label + 1), layout->keys.count);
     if (layout->count == DATASET_LAYOUT_PICTURES_MAX)
         return reason_set(why, STATUS_INVALID, NULL, "more than %d pictures",
                           DATASET_LAYOUT_PICTURES_MAX);

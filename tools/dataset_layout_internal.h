@@ -52,6 +52,7 @@ struct dataset_layout_kind {
     bool (*is_here)(const char *root);
     const char *splits; // "train|test"; the first is what memories are built from
     const char *measured;
+    size_t classes;                        // of the whole
     const char *templates, *templates_end; // one a line
     // Reads keys and names; NULL: there are no classes.
     enum status (*read_classes)(struct dataset_layout *layout, struct reason *why);

@@ -79,7 +79,7 @@ static enum status take_car(struct dataset_layout *layout, struct matfile *file,
     if (how->is_test && (is_test == 0) != dataset_layout_is_split(layout, "train"))
         return STATUS_OK;
     struct reason inner = {.text = ""};
-    // 0 is no class: it becomes one that is told to be none.
+    // 0 is no class: less 1 it is the highest number, which is told to be none.
     status = dataset_layout_add_picture(layout, how->folder, text_of(path), label - 1, no_caption,
                                         &inner);
     return status ? reason_set(why, status, NULL, "annotations, row %zu: %s", row + 1, inner.text)

@@ -91,6 +91,25 @@ static enum status find_layout(struct dataset_place *place, const char *path, co
     return *is_layout ? add_shards(place, folder, why) : STATUS_OK;
 }
 
+// A part of the classes (Imagenette, a user's own) is told as such: its figures are not those of the whole.
+static enum status set_native_name(struct dataset_place *place, bool is_usual, struct reason *why)
+{
+    const size_t whole = dataset_layout_whole(place->layout);
+    size_t count = 0;
+    char part[64] = "";
+    const enum status status =
+        whole ? dataset_layout_classes(place->layout, place->root, NULL, &count, why) : STATUS_OK;
+    if (status)
+        return status;
+    if (whole)
+        (void)snprintf(place->labels, sizeof(place->labels), "%s", place->root);
+    if (count != whole)
+        (void)snprintf(part, sizeof(part), " (%zu of %zu classes)", count, whole);
+    (void)snprintf(place->name, sizeof(place->name), "%s%s%s%s", dataset_layout_name(place->layout),
+                   is_usual ? "" : "/", is_usual ? "" : place->split, part);
+    return STATUS_OK;
+}
+
 // A data set as its makers publish it.
 static enum status find_native(struct dataset_place *place, const struct args_list *items,
                                const char *split, struct reason *why)
@@ -105,11 +124,9 @@ static enum status find_native(struct dataset_place *place, const struct args_li
         status = dataset_layout_measured(place->layout, NULL, &usual, why);
     if (status)
         return status;
-    const bool is_usual = strcmp(usual, place->split) == 0;
-    (void)snprintf(place->name, sizeof(place->name), "%s%s%s", dataset_layout_name(place->layout),
-                   is_usual ? "" : "/", is_usual ? "" : place->split);
-    if (dataset_layout_is_classed(place->layout))
-        (void)snprintf(place->labels, sizeof(place->labels), "%s", place->root);
+    status = set_native_name(place, strcmp(usual, place->split) == 0, why);
+    if (status)
+        return status;
     place->templates_text = dataset_layout_templates(place->layout);
     add_source(place, place->root);
     return STATUS_OK;

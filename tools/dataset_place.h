@@ -28,7 +28,7 @@ struct dataset_layout_kind;
 
 struct dataset_place {
     // Last part of its path; of a data set as its makers publish it what that is called, with the split behind it where
-    // that is not the usual one.
+    // that is not the usual one, and how many classes it has where that is not all.
     char name[DATASET_PLACE_NAME_BYTES];
     char **sources; // what dataset_open() takes
     size_t source_count;

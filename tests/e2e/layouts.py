@@ -23,6 +23,7 @@ from eval import ASKED, HELD, KINDS, classified, kind_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = ROOT / "tools" / "datasets"
+PART = f" ({len(KINDS)} of 200 classes)"
 
 
 def sha256(data):
@@ -84,7 +85,7 @@ class Layouts(Case):
         same = self.lines("eval", "zero-shot", other, "--data", self.local, "-k", "3", "--modes", "none,weighted")
         for line, expected in zip(lines, same):
             self.assertEqual(line["metrics"], expected["metrics"])
-            self.assertEqual((line["dataset"], expected["dataset"], line["count"]), ("cub-200-2011", "set", len(ASKED)))
+            self.assertEqual((line["dataset"], expected["dataset"], line["count"]), (f"cub-200-2011{PART}", "set", len(ASKED)))
             for row in (line, expected):
                 self.assertEqual(row["templates_sha256"], sha256((WORDS / "cub.templates.txt").read_bytes()))
                 self.assertEqual(row["labels_sha256"], sha256(lines_of(KINDS).encode()))
@@ -93,14 +94,14 @@ class Layouts(Case):
         labels.write_text(lines_of(f"{kind}\t{kind} thing" for kind in KINDS))
         line = self.lines("eval", "zero-shot", self.cub, "--data", self.local, "--modes", "none", "--split", "train",
                           "--labels", labels, "--template", "a {}")[0]
-        self.assertEqual((line["dataset"], line["count"]), ("cub-200-2011/train", len(HELD)))
+        self.assertEqual((line["dataset"], line["count"]), (f"cub-200-2011/train{PART}", len(HELD)))
         self.assertEqual(line["labels_sha256"], sha256(labels.read_bytes()))
         self.assertEqual(line["templates_sha256"], sha256(b"a {}\n"))
 
     def test_few_shots_come_from_its_training_split(self):
         line = self.lines("eval", "few-shot", self.cub, "--shots", "1", "--modes", "none,weighted", "-k", "1", "--data",
                           self.local)[1]
-        self.assertEqual((line["memory"], line["records"], line["count"]), ("cub-200-2011/train", len(KINDS), len(ASKED)))
+        self.assertEqual((line["memory"], line["records"], line["count"]), (f"cub-200-2011/train{PART}", len(KINDS), len(ASKED)))
 
     def test_captions_find_pictures(self):
         line = self.lines("eval", "retrieval", flickr(self.top / "flickr30k"), "--data", self.local, "--modes", "none")[0]
@@ -115,7 +116,7 @@ class Layouts(Case):
                      "--split", "val", *local)
         short = self.top / "short.txt"
         short.write_text("one\ntwo\n")
-        self.refused(1, f"has 2 labels: cub-200-2011 has {len(KINDS)} classes", "eval", "zero-shot", self.cub, "--labels",
+        self.refused(1, f"has 2 labels: cub-200-2011{PART} has {len(KINDS)} classes", "eval", "zero-shot", self.cub, "--labels",
                      short, "--modes", "none", *local)
         pairs = flickr(self.top / "flickr30k")
         self.refused(1, "flickr30k has no classes", "eval", "zero-shot", pairs, "--modes", "none", *local)

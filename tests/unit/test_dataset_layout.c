@@ -154,11 +154,12 @@ Test(dataset_layout, cub)
     read_good("CUB_200_2011", NULL); // a memory's
     cr_expect(eq(str, about, (char *)"cub-200-2011, split train"));
     expect_item(1, "1|images/002.Laysan_Albatross/Laysan_Albatross_0002_1027|Laysan Albatross");
-    expect_place("CUB_200_2011", NULL, "cub-200-2011",
+    expect_place("CUB_200_2011", NULL, "cub-200-2011 (2 of 200 classes)",
                  "Black footed Albatross\nLaysan Albatross\n");
-    expect_place("CUB_200_2011", "train", "cub-200-2011/train",
+    expect_place("CUB_200_2011", "train", "cub-200-2011/train (2 of 200 classes)",
                  "Black footed Albatross\nLaysan Albatross\n");
-    expect_place("", NULL, "cub-200-2011", "Black"); // the folder that its archive is unpacked in
+    expect_place("", NULL, "cub-200-2011 (2 of 200 classes)",
+                 "Black"); // the folder that its archive is unpacked in
 }
 
 Test(dataset_layout, cub_lists_that_do_not_fit)
@@ -238,7 +239,7 @@ Test(dataset_layout, food)
     expect_item(1, "0|images/apple_pie/1011328|apple pie");
     read_good("food-101", NULL);
     cr_assert(eq(sz, item_count, 2));
-    expect_place("food-101", NULL, "food-101", "apple pie\nbaby back ribs\n");
+    expect_place("food-101", NULL, "food-101 (2 of 101 classes)", "apple pie\nbaby back ribs\n");
     put("food-101/meta/test.txt", "baby_back_ribs/1011328\npizza/1\n");
     expect_bad("food-101", "test", STATUS_INVALID,
                "meta/test.txt line 2: 'pizza/1' is in none of the 2 classes");
@@ -267,7 +268,8 @@ Test(dataset_layout, pets)
     cr_assert(eq(sz, item_count, 3));
     expect_item(0, "2|images/Egyptian_Mau_7|Egyptian Mau");
     expect_item(2, "1|images/american_bulldog_203|american bulldog");
-    expect_place("pets", NULL, "oxford-pets", "Abyssinian\namerican bulldog\nEgyptian Mau\n");
+    expect_place("pets", NULL, "oxford-pets (3 of 37 classes)",
+                 "Abyssinian\namerican bulldog\nEgyptian Mau\n");
     put("pets/annotations/test.txt", "Abyssinian_201 1 1 1\nBengal_3 2 1 2\n");
     expect_bad("pets", "test", STATUS_INVALID,
                "test.txt line 2: class 2 is 'Bengal' here and was 'american_bulldog' before");
@@ -299,7 +301,8 @@ Test(dataset_layout, sun)
     expect_item(0, "2|c/church/indoor/sun_f|church indoor");
     read_good("SUN397", NULL);
     expect_item(1, "1|a/airplane_cabin/sun_b|airplane cabin");
-    expect_place("SUN397", NULL, "sun397", "abbey\nairplane cabin\nchurch indoor\n");
+    expect_place("SUN397", NULL, "sun397 (3 of 397 classes)",
+                 "abbey\nairplane cabin\nchurch indoor\n");
     put("SUN397/Partitions/Testing_01.txt", "/a/zoo/sun_d.jpg\n");
     expect_bad("SUN397", "test", STATUS_INVALID,
                "Testing_01.txt line 1: '/a/zoo/sun_d.jpg' is in none");
@@ -336,7 +339,7 @@ Test(dataset_layout, cars)
     read_good("stanford_cars", NULL);
     cr_assert(eq(sz, item_count, 4));
     expect_item(0, "1|cars_train/00001|Borealis 9-R Wagon 2009");
-    expect_place("stanford_cars", NULL, "stanford-cars",
+    expect_place("stanford_cars", NULL, "stanford-cars (3 of 196 classes)",
                  "Aster Comet Coupe 2012\nBorealis 9-R Wagon 2009\nCedar C/V Van 2011\n");
     // The list without labels, which the devkit has.
     put_mat("cars_test_annos.mat", "stanford_cars/cars_test_annos_withlabels.mat");
@@ -386,6 +389,9 @@ Test(dataset_layout, flowers)
     drop("flowers-102/jpg/image_00306.jpg");
     expect_bad("flowers-102", "test", STATUS_NOT_FOUND,
                "class 102 'blackberry lily': none of its 1");
+    put_mat("imagelabels_zero.mat", "flowers-102/imagelabels.mat");
+    expect_bad("flowers-102", "test", STATUS_INVALID,
+               "imagelabels.mat: element 206: class 0: 1..102 is allowed");
     put_mat("setid.mat", "flowers-102/imagelabels.mat");
     expect_bad("flowers-102", "test", STATUS_INVALID, "has no variable 'labels'");
 }
@@ -409,7 +415,7 @@ Test(dataset_layout, imagenet_in_folders)
     struct reason why = {.text = ""};
     cr_assert(eq(int, read_split("in", "val", true, &why), STATUS_OK), "%s", why.text);
     expect_item(3, "2|val/n00000300/ILSVRC2012_val_00000004|"); // for an evaluation with --labels
-    expect_place("in", NULL, "imagenet", NULL);
+    expect_place("in", NULL, "imagenet (3 of 1000 classes)", NULL);
 
     put("in/LOC_synset_mapping.txt",
         "n00000100 kettle, kettle hole\nn00000200 lynx\nn00000300 heron, Ardea\n");
@@ -419,7 +425,7 @@ Test(dataset_layout, imagenet_in_folders)
     expect_item(2, "2|val/n00000300/ILSVRC2012_val_00000001|heron");
     expect_bad("in", NULL, STATUS_NOT_FOUND, "no folder train, ILSVRC/Data/CLS-LOC/train");
     put("in/classnames.txt", "kettle (pot)\nlynx\nheron bird\n"); // the user's own come first
-    expect_place("in", NULL, "imagenet", "kettle (pot)\nlynx\nheron bird\n");
+    expect_place("in", NULL, "imagenet (3 of 1000 classes)", "kettle (pot)\nlynx\nheron bird\n");
     put("in/classnames.txt", "kettle\nlynx\n");
     expect_bad("in", "val", STATUS_INVALID, "classnames.txt has 2 names: there are 3 classes");
     drop("in/classnames.txt");
@@ -453,7 +459,7 @@ Test(dataset_layout, imagenet_flat_with_the_devkit)
     expect_item(1, "0|val/ILSVRC2012_val_00000002|kettle");
     read_good("in", NULL);
     expect_item(2, "2|train/n00000300/n00000300_1|heron");
-    expect_place("in", NULL, "imagenet", "kettle\nlynx\nheron\n");
+    expect_place("in", NULL, "imagenet (3 of 1000 classes)", "kettle\nlynx\nheron\n");
     put("in/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", "1\n1001\n");
     expect_bad("in", "val", STATUS_INVALID,
                "ground_truth.txt line 2: '1001': the number of a class");

@@ -2,7 +2,7 @@
 // Goal: what SciPy and MATLAB write into a .mat file is read as it is; anything else is refused with file, variable
 // and element, and a broken file costs only itself.
 //
-// Method: the files of tests/golden/mat, as they are and cut at every length.
+// Method: the files of tests/golden/mat, as they are and cut at every length; a variable that inflates to more than it may.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +12,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <zlib.h>
 
 #include "proto/base/mem.h"
 #include "tools/matfile.h"
@@ -177,6 +178,34 @@ Test(matfile, only_version_5_is_opened)
     cr_expect(eq(int, matfile_open(path, &file, &why), STATUS_NOT_FOUND));
     cr_expect(eq(int, matfile_open("/dev/zero", &file, &why), STATUS_INVALID));
     cr_expect(eq(int, matfile_open("/tmp", &file, &why), STATUS_INVALID));
+}
+
+// A few kilobytes that would be more than the limit allows.
+Test(matfile, what_inflates_beyond_the_limit_is_refused)
+{
+    char path[] = "/tmp/reco-matfile-XXXXXX";
+    const size_t zeros = MATFILE_BYTES_MAX + 4096;
+    uint8_t *plain = calloc(1, zeros);
+    uLongf bytes = compressBound(zeros);
+    uint8_t *file = calloc(1, 136 + bytes);
+    cr_assert(plain && file);
+    cr_assert(eq(int, compress2(file + 136, &bytes, plain, zeros, 1), Z_OK));
+    memcpy(file, "MATLAB 5.0", 10);
+    memcpy(file + 124, "\x00\x01IM\x0f\0\0\0", 8);
+    bytes_put_u32_le(file + 132, (uint32_t)bytes);
+    close(mkstemp(path));
+    write_file(path, file, 136 + bytes);
+    struct matfile *opened = NULL;
+    struct reason why = {.text = ""};
+    uint32_t *numbers = NULL;
+    size_t count = 0;
+    cr_assert(eq(int, matfile_open(path, &opened, &why), STATUS_OK));
+    cr_expect(eq(int, matfile_numbers(opened, "labels", &numbers, &count, &why), STATUS_INVALID));
+    expect_words(&why, path, "a variable of more than 67108864 bytes, uncompressed");
+    matfile_close(&opened);
+    unlink(path);
+    free(plain);
+    free(file);
 }
 
 // Reads everything that a cut file still has.

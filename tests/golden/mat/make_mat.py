@@ -60,6 +60,8 @@ def flowers():
     """Each split has each of the 102 classes once."""
     labels = numpy.array([[i % 102 + 1 for i in range(306)]], dtype=numpy.uint8)
     save("imagelabels.mat", {"labels": labels})
+    labels[0, 205] = 0
+    save("imagelabels_zero.mat", {"labels": labels})
     save("setid.mat", {name: numpy.arange(first, first + 102, dtype=numpy.uint16).reshape(1, -1)
                        for name, first in (("trnid", 1), ("valid", 103), ("tstid", 205))})
 
