@@ -161,10 +161,8 @@ bool dataset_manifest_is_name(const char *name);
 struct dataset_layout;
 struct dataset_layout_kind;
 
-// The layout that the folder has, by its files, and where it begins: the folder, or the one in it that the archive
-// made. NULL: it has none that is known.
-const struct dataset_layout_kind *dataset_layout_find(const char *folder,
-                                                      char root[DATASET_PATH_BYTES]);
+// The layout that the folder has, by its files; NULL: none that is known.
+const struct dataset_layout_kind *dataset_layout_find(const char *folder);
 const char *dataset_layout_name(const struct dataset_layout_kind *kind);
 
 // Classes of the whole data set; 0: it has captions.

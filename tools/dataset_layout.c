@@ -30,61 +30,43 @@ WORDS(sun);
 
 static const struct dataset_layout_kind kinds[] = {
     {.name = "cub-200-2011",
-     .inner = "CUB_200_2011",
      .splits = "train|test",
      .measured = "test",
      .classes = 200,
      CLASSED(cub)},
     {.name = "stanford-cars",
-     .inner = "stanford_cars",
      .splits = "train|test",
      .measured = "test",
      .classes = 196,
      CLASSED(cars)},
     {.name = "flowers-102",
-     .inner = "flowers-102",
      .splits = "train|val|test",
      .measured = "test",
      .classes = 102,
      CLASSED(flowers)},
     {.name = "oxford-pets",
-     .inner = "oxford-iiit-pet",
      .splits = "train|test",
      .measured = "test",
      .classes = 37,
      CLASSED(pets)},
-    {.name = "food-101",
-     .inner = "food-101",
-     .splits = "train|test",
-     .measured = "test",
-     .classes = 101,
-     CLASSED(food)},
+    {.name = "food-101", .splits = "train|test", .measured = "test", .classes = 101, CLASSED(food)},
     {.name = "imagenet",
-     .inner = "imagenet",
      .splits = "train|val",
      .measured = "val",
      .classes = 1000,
      CLASSED(imagenet)},
-    {.name = "sun397",
-     .inner = "SUN397",
-     .splits = "train|test",
-     .measured = "test",
-     .classes = 397,
-     CLASSED(sun)},
+    {.name = "sun397", .splits = "train|test", .measured = "test", .classes = 397, CLASSED(sun)},
     {.name = "flickr30k",
-     .inner = "flickr30k",
      .is_here = dataset_layout_is_flickr,
      .splits = "train|val|test",
      .measured = "test",
      .read_pictures = dataset_layout_pictures_karpathy},
     {.name = "coco",
-     .inner = "coco",
      .is_here = dataset_layout_is_coco,
      .splits = "train|val|test",
      .measured = "test",
      .read_pictures = dataset_layout_pictures_karpathy},
     {.name = "oven",
-     .inner = "oven",
      .is_here = dataset_layout_is_oven,
      .splits = "train|val|query_train|query_val",
      .measured = "val",
@@ -106,19 +88,10 @@ bool dataset_layout_has_folder(const char *root, const char *name)
     return dataset_join(root, name, path) && dataset_is_folder(path);
 }
 
-const struct dataset_layout_kind *dataset_layout_find(const char *folder,
-                                                      char root[DATASET_PATH_BYTES])
+const struct dataset_layout_kind *dataset_layout_find(const char *folder)
 {
-    const size_t count = sizeof(kinds) / sizeof(kinds[0]);
-    if (!dataset_is_folder(folder) || strlen(folder) >= DATASET_PATH_BYTES)
-        return NULL;
-    (void)snprintf(root, DATASET_PATH_BYTES, "%s", folder);
-    for (size_t i = 0; i < count; i++)
-        if (kinds[i].is_here(root))
-            return &kinds[i];
-    for (size_t i = 0; i < count; i++)
-        if (dataset_join(folder, kinds[i].inner, root) && dataset_is_folder(root) &&
-            kinds[i].is_here(root))
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (kinds[i].is_here(folder))
             return &kinds[i];
     return NULL;
 }

@@ -79,7 +79,8 @@ static enum status list_names(const char *path, bool classes, struct dataset_lis
         if (!entry)
             break;
         const char *dot = strrchr(entry->d_name, '.');
-        const bool is_picture = dot && dot != entry->d_name && dataset_is_picture(text_of(dot + 1));
+        const bool is_picture =
+            dot && entry->d_name[0] != '.' && dataset_is_picture(text_of(dot + 1));
         if (classes ? is_wnid(text_of(entry->d_name)) : is_picture)
             dataset_list_add(out, entry->d_name);
     }

@@ -48,7 +48,6 @@ struct dataset_layout {
 // One row of the table in dataset_layout.c.
 struct dataset_layout_kind {
     const char *name;
-    const char *inner; // the folder that its archive makes
     bool (*is_here)(const char *root);
     const char *splits; // "train|test"; the first is what memories are built from
     const char *measured;

@@ -246,10 +246,9 @@ static enum status add_folder(struct dataset *dataset, const char *path, struct 
     char records[DATASET_PATH_BYTES];
     if (dataset_join(path, "records_0.jsonl", records) && dataset_is_file(records))
         return add_records(dataset, path, why);
-    char root[DATASET_PATH_BYTES];
-    const struct dataset_layout_kind *kind = dataset_layout_find(path, root);
+    const struct dataset_layout_kind *kind = dataset_layout_find(path);
     if (kind)
-        return add_layout(dataset, kind, root, why);
+        return add_layout(dataset, kind, path, why);
 
     struct dataset_list tars = {0};
     struct dataset_folder *folder = NULL;

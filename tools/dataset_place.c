@@ -98,11 +98,12 @@ static enum status set_native_name(struct dataset_place *place, bool is_usual, s
     size_t count = 0;
     char part[64] = "";
     const enum status status =
-        whole ? dataset_layout_classes(place->layout, place->root, NULL, &count, why) : STATUS_OK;
+        whole ? dataset_layout_classes(place->layout, place->sources[0], NULL, &count, why)
+              : STATUS_OK;
     if (status)
         return status;
     if (whole)
-        (void)snprintf(place->labels, sizeof(place->labels), "%s", place->root);
+        (void)snprintf(place->labels, sizeof(place->labels), "%s", place->sources[0]);
     if (count != whole)
         (void)snprintf(part, sizeof(part), " (%zu of %zu classes)", count, whole);
     (void)snprintf(place->name, sizeof(place->name), "%s%s%s%s", dataset_layout_name(place->layout),
@@ -124,11 +125,11 @@ static enum status find_native(struct dataset_place *place, const struct args_li
         status = dataset_layout_measured(place->layout, NULL, &usual, why);
     if (status)
         return status;
+    add_source(place, items->items[0]);
     status = set_native_name(place, strcmp(usual, place->split) == 0, why);
     if (status)
         return status;
     place->templates_text = dataset_layout_templates(place->layout);
-    add_source(place, place->root);
     return STATUS_OK;
 }
 
@@ -151,7 +152,7 @@ enum status dataset_place_find(const struct args_list *items, const char *split,
     bool is_layout = false;
     enum status status = STATUS_OK;
     if (!has_shards(items->items[0], split))
-        out->layout = dataset_layout_find(items->items[0], out->root);
+        out->layout = dataset_layout_find(items->items[0]);
     if (out->layout)
         return find_native(out, items, split, why);
     if (split || dataset_is_folder(items->items[0]))
@@ -177,7 +178,7 @@ enum status dataset_place_classes(const struct dataset_place *place, struct buff
                                   size_t *count, struct reason *why)
 {
     assert(place && place->layout);
-    return dataset_layout_classes(place->layout, place->root, lines, count, why);
+    return dataset_layout_classes(place->layout, place->sources[0], lines, count, why);
 }
 
 enum status dataset_place_lines(struct text caption, struct text *lines, size_t most, size_t *count,

@@ -36,7 +36,6 @@ struct dataset_place {
     char templates[DATASET_PATH_BYTES]; // the file of prompts; "": there is none
     // As its makers publish it; NULL: another kind.
     const struct dataset_layout_kind *layout;
-    char root[DATASET_PATH_BYTES];
     const char *split;          // for dataset_open(); NULL: it is not asked
     struct text templates_text; // usual prompts, one a line; {NULL, 0}: none
 };

@@ -110,7 +110,7 @@ static enum status read_native_labels(const struct dataset_place *place, struct 
         status =
             label_file_parse_plain((struct bytes){lines.data, lines.count}, &out->labels, &inner);
         if (status)
-            status = reason_set(why, status, place->root, "its classes: %s", inner.text);
+            status = reason_set(why, status, place->sources[0], "its classes: %s", inner.text);
     }
     buffer_deinit(&lines);
     return status;
