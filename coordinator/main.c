@@ -196,7 +196,8 @@ static bool wants_encoder(const struct settings_coordinator *settings)
 {
     if (settings->encoder_process != SETTINGS_PROCESS_AUTO)
         return settings->encoder_process == SETTINGS_PROCESS_ON;
-    return strcmp(settings->device, "auto") != 0 && strcmp(settings->device, "cpu") != 0;
+    return strcmp(settings->device, "auto") != 0 && strcmp(settings->device, "cpu") != 0 &&
+           strcmp(settings->device, "cpu-bf16") != 0;
 }
 
 static enum status find_encoder(const struct settings_coordinator *settings, struct house *house,

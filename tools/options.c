@@ -104,8 +104,10 @@ const struct args_flag options_model[] = {
      .kind = ARGS_TEXT,
      .argument = "NAME",
      .fallback = "auto",
-     .help = "where the model runs: auto, cpu, or the UUID of a Vulkan device, as `reco doctor` "
-             "lists them",
+     .help =
+         "where the model runs: auto, cpu, cpu-bf16 (products in bfloat16, twice as fast, where "
+         "the CPU and the model allow it), or the UUID of a Vulkan device, as `reco doctor` "
+         "lists them",
      .offset = MEMBER(device)},
     {.name = NULL},
 };

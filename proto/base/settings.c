@@ -49,8 +49,10 @@ static const struct config_key coordinator_keys[] = {
      .danger = "another model is another space: memories that were built with the old one are "
                "refused until they are built again"},
     {KEY(server, device, TEXT, device), FLAG("--device", "NAME"), .fallback = "auto",
-     .help = "where the model runs: auto, cpu, or the UUID of a Vulkan device, as `reco doctor` "
-             "lists them",
+     .help =
+         "where the model runs: auto, cpu, cpu-bf16 (products in bfloat16, twice as fast, where "
+         "the CPU and the model allow it), or the UUID of a Vulkan device, as `reco doctor` "
+         "lists them",
      .danger = "embeddings differ from those of another device by rounding"},
     {KEY(server, head, TEXT, head), FLAG("--head", "FILE"),
      .help = "a trained fusion head (`reco train`); without it head.safetensors in the model's "

@@ -46,7 +46,7 @@ struct settings_coordinator {
     const char *listen;
     const char *data;
     const char *model;
-    const char *device; // "auto", "cpu" or a UUID
+    const char *device; // "auto", "cpu", "cpu-bf16" or a UUID
     const char *head;   // NULL: as the coordinator looks for one
     uint64_t threads;
     // [http]

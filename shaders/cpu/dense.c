@@ -58,8 +58,15 @@ enum status dense_open_kind(const struct dense_kind *kind, struct team *team, st
     return STATUS_OK;
 }
 
-enum status dense_open(struct team *team, struct dense **out, struct reason *why)
+enum status dense_open(struct team *team, enum dense_precision precision, struct dense **out,
+                       struct reason *why)
 {
+    if (precision == DENSE_BF16 && !cpu_has_bf16())
+        return reason_set(why, STATUS_UNSUPPORTED, "device",
+                          "this CPU has no instruction for bfloat16 (AVX512-BF16), which cpu-bf16 "
+                          "asks for; cpu computes in single precision");
+    if (precision == DENSE_BF16)
+        return dense_open_kind(&dense_panels_bf16_kind, team, out, why);
     return dense_open_kind(dense_fma_best() ? &dense_panels_kind : &dense_tiles_kind, team, out,
                            why);
 }

@@ -52,8 +52,14 @@ struct dense_params {
     bool late;
 };
 
-// `team` is borrowed until dense_close().
-enum status dense_open(struct team *team, struct dense **out, struct reason *why) MUST_CHECK;
+enum dense_precision {
+    DENSE_SINGLE,
+    DENSE_BF16, // weights and sources are rounded to bfloat16, sums are single; other bits than DENSE_SINGLE's
+};
+
+// `team` is borrowed until dense_close(). STATUS_UNSUPPORTED where the CPU does not have that precision.
+enum status dense_open(struct team *team, enum dense_precision precision, struct dense **out,
+                       struct reason *why) MUST_CHECK;
 
 // Frees *dense, whose matrices must be gone, and sets it to NULL. NULL is allowed.
 void dense_close(struct dense **dense);
@@ -73,6 +79,6 @@ enum status dense_run(struct dense *dense, const struct dense_matrix *matrix, co
 
 // Operations a second (a multiply-add is two) that all workers together reach on independent chains of
 // multiply-adds in registers, which no product can exceed: the best of a few tries of some milliseconds.
-double dense_peak(struct team *team);
+double dense_peak(struct team *team, enum dense_precision precision);
 
 #endif

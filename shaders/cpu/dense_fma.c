@@ -44,6 +44,22 @@ typedef __mmask16 some;
 #define lower _mm512_min_ps
 #define upper _mm512_max_ps
 
+#if defined(__AVX512BF16__)
+// sum + x[odd] * w[odd] + x[even] * w[even], each in single precision; numbers below 2^-126 count as 0.
+INLINE lanes step(lanes x, lanes w, lanes sum)
+{
+    union {
+        lanes floats;
+        __m512bh pairs;
+    } a = {.floats = x}, b = {.floats = w};
+    return _mm512_dpbf16_ps(sum, a.pairs, b.pairs);
+}
+
+#define STEP_NUMBERS 2
+#else
+#define step fused
+#endif
+
 INLINE some first_lanes(uint32_t count)
 {
     return (some)((1u << count) - 1);
@@ -86,6 +102,7 @@ typedef __m256i some;
 #define store _mm256_storeu_ps
 #define all _mm256_set1_ps
 #define fused _mm256_fmadd_ps
+#define step fused
 #define times _mm256_mul_ps
 #define plus _mm256_add_ps
 #define less _mm256_sub_ps
@@ -135,6 +152,7 @@ typedef uint32_t some; // the first so many
 #define load vld1q_f32
 #define store vst1q_f32
 #define all vdupq_n_f32
+#define step fused
 #define times vmulq_f32
 #define plus vaddq_f32
 #define less vsubq_f32
@@ -195,6 +213,9 @@ INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 }
 #endif
 
+#ifndef STEP_NUMBERS
+#define STEP_NUMBERS 1
+#endif
 #define PANEL ((size_t)2 * LANES)
 
 // e^x for |x| <= 87, further ones taken as those; within 2 units in the last place. Cody and Waite's reduction by ln 2 in two
@@ -325,8 +346,8 @@ INLINE void run_rows(const struct dense_fma_tile *tile, const int rows)
         UNROLL
         for (int r = 0; r < rows; r++) {
             lanes x = all(source[(size_t)r * DENSE_FMA_STRIDE]);
-            sum[r][0] = fused(x, w0, sum[r][0]);
-            sum[r][1] = fused(x, w1, sum[r][1]);
+            sum[r][0] = step(x, w0, sum[r][0]);
+            sum[r][1] = step(x, w1, sum[r][1]);
         }
         panel += PANEL;
         source++;
@@ -456,6 +477,30 @@ static void pack(const float *rows, uint32_t count, size_t depth, float *panel)
     }
 }
 
+#if STEP_NUMBERS == 2
+// The first numbers become the low halves. What is read lies before what is written, as `to` may be `from`.
+static void narrow(const float *from, size_t count, float *to)
+{
+    size_t i = 0;
+    for (; i < count; i += PANEL) {
+        size_t left = count - i;
+        some lane0 = first_lanes(left < LANES ? (uint32_t)left : LANES);
+        some lane1 = first_lanes(left < LANES ? 0 : left < PANEL ? (uint32_t)left - LANES : LANES);
+        lanes low = load_some(from + i, lane0);
+        lanes high = load_some(from + i + LANES, lane1);
+        union {
+            __m512bh pairs;
+            lanes floats;
+        } both = {.pairs = _mm512_cvtne2ps_pbh(high, low)};
+        size_t steps = (left + 1) / 2;
+        store_some(to + i / 2, first_lanes(steps < LANES ? (uint32_t)steps : LANES), both.floats);
+    }
+}
+#define NARROW narrow
+#else
+#define NARROW NULL
+#endif
+
 static float chains(size_t rounds)
 {
     lanes sum[DENSE_FMA_CHAINS];
@@ -466,7 +511,7 @@ static float chains(size_t rounds)
     for (size_t round = 0; round < rounds; round++) {
         UNROLL
         for (uint32_t i = 0; i < DENSE_FMA_CHAINS; i++)
-            sum[i] = fused(sum[i], factor, factor);
+            sum[i] = step(factor, factor, sum[i]);
     }
     float lane[LANES];
     float result = 0.0f;
@@ -484,6 +529,8 @@ static float chains(size_t rounds)
 const struct dense_fma TABLE_NAME(KERNELS_LEVEL) = {
     .panel = 2 * LANES,
     .rows = ROWS,
+    .numbers = STEP_NUMBERS,
+    .narrow = NARROW,
     .run = run,
     .pack = pack,
     .chains = chains,

@@ -5,6 +5,9 @@
 // added one by one, whatever the tile around it; bias and activation follow in one order. So an
 // element's bits depend neither on its tile nor on the kind of register.
 //
+// The numbers of rows and weights are floats, or pairs of bfloat16 where a table says so: then each step of the depth
+// multiplies both of a pair, and what is written as floats below holds pairs, the first number in the low half.
+//
 // Thread-safety: pure.
 
 #ifndef RECO_SHADERS_CPU_DENSE_FMA_H
@@ -39,8 +42,12 @@ struct dense_fma_tile {
 };
 
 struct dense_fma {
-    uint32_t panel; // columns of a panel
-    uint32_t rows;  // of a tile at most
+    uint32_t panel;   // columns of a panel
+    uint32_t rows;    // of a tile at most
+    uint32_t numbers; // of a step of the depth: 1, or 2 of bfloat16
+
+    // Numbers as steps: the nearest bfloat16, behind the last one 0. `to` may be `from`. NULL: floats stay as they are.
+    void (*narrow)(const float *from, size_t count, float *to);
     void (*run)(const struct dense_fma_tile *tile);
 
     // Rows of weights [count][depth] become columns of a panel, `panel` pointing to the first of them.
@@ -59,6 +66,7 @@ const struct dense_fma *dense_fma_best(void);
 #if defined(__x86_64__)
 extern const struct dense_fma dense_fma_avx2;
 extern const struct dense_fma dense_fma_avx512;
+extern const struct dense_fma dense_fma_bf16; // where cpu_has_bf16()
 #elif defined(__aarch64__)
 extern const struct dense_fma dense_fma_neon;
 #endif

@@ -27,6 +27,8 @@ struct dense_kind {
 
 extern const struct dense_kind dense_panels_kind;      // where dense_fma_best() is there
 extern const struct dense_kind dense_panels_avx2_kind; // likewise, with AVX2's registers: for tests
+extern const struct dense_kind
+    dense_panels_bf16_kind; // where cpu_has_bf16(), otherwise it does not open
 extern const struct dense_kind dense_tiles_kind;
 
 // Opens with that kind instead of the best for this CPU: for tests.

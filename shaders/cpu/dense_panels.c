@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "proto/base/cpu.h"
 #include "proto/base/mem.h"
 #include "shaders/cpu/dense_fma.h"
 #include "shaders/cpu/dense_internal.h"
@@ -27,6 +28,7 @@
 #define SUMS_FLOATS ((size_t)GROUP_ROWS * PIECE_PANELS * DENSE_FMA_PANEL_MAX)
 #define SCRATCH_FLOATS (GROUP_ROWS * DENSE_FMA_STRIDE + SUMS_FLOATS)
 #define LATE_FLOATS ((size_t)DENSE_FMA_PANEL_MAX * DENSE_FMA_DEPTH)
+#define NUMBERS_MAX 2u // of a step
 
 // Jobs that each worker should get: some, so that one that is held up does not hold up the others; fewer where each
 // job copies its rows in several chunks.
@@ -41,7 +43,7 @@ struct panels_worker {
     uint32_t group;
 
     // For late weights: some rows of a matrix, and the panel that becomes of them; else NULL.
-    float *late_rows;  // [LATE_FLOATS]
+    float *late_rows;  // [NUMBERS_MAX * LATE_FLOATS]
     float *late_panel; // [LATE_FLOATS], behind them
 };
 
@@ -54,9 +56,10 @@ struct panels {
 
 struct panels_matrix {
     uint32_t columns;
-    uint32_t depth;
+    uint32_t depth; // numbers of a row
+    uint32_t steps; // of the depth: as many, or half as many of bfloat16 (dense_fma.h)
     uint32_t panels;
-    uint32_t chunk; // of the depth
+    uint32_t chunk; // of the steps
     enum dense_epilogue epilogue;
     float *packed; // [panels][depth][panel columns]; NULL: `rows` gives them when they are needed
     float *bias;   // [panels][panel columns]
@@ -109,6 +112,17 @@ static enum status open_avx2(struct team *team, void **out)
 #endif
 }
 
+static enum status open_bf16(struct team *team, void **out)
+{
+#if defined(__x86_64__)
+    if (cpu_has_bf16())
+        return open_with(&dense_fma_bf16, team, out);
+#endif
+    (void)team;
+    (void)out;
+    return STATUS_UNSUPPORTED;
+}
+
 // --- matrices
 
 struct pack_run {
@@ -119,17 +133,33 @@ struct pack_run {
     atomic_int failed; // enum status of a reader
 };
 
-// Some rows of weights, as they are or read into the worker's scratch memory; NULL when that fails.
+// Rows of numbers [count][depth] in scratch memory become rows of steps.
+static void narrow_rows(const struct dense_fma *fma, float *rows, uint32_t count, size_t depth)
+{
+    size_t steps = (depth + fma->numbers - 1) / fma->numbers;
+    for (size_t row = 0; row < count && fma->narrow; row++)
+        fma->narrow(rows + row * depth, depth, rows + row * steps);
+}
+
+// Some rows of weights in steps, as they are or in the worker's scratch memory; NULL when they cannot be read.
 static const float *get_rows(struct pack_run *run, uint32_t first, uint32_t count, float *scratch)
 {
     const struct panels_matrix *matrix = run->matrix;
-    if (run->weights)
-        return run->weights + (size_t)first * matrix->depth;
-    enum status status = matrix->rows(matrix->context, first, count, 0, matrix->depth, scratch);
-    if (status == STATUS_OK)
-        return scratch;
-    atomic_store(&run->failed, (int)status);
-    return NULL;
+    const struct dense_fma *fma = run->panels->fma;
+    const float *given = run->weights ? run->weights + (size_t)first * matrix->depth : NULL;
+    enum status status = STATUS_OK;
+    if (given && !fma->narrow)
+        return given;
+    if (given)
+        memcpy(scratch, given, (size_t)count * matrix->depth * sizeof(float));
+    else
+        status = matrix->rows(matrix->context, first, count, 0, matrix->depth, scratch);
+    if (status != STATUS_OK) {
+        atomic_store(&run->failed, (int)status);
+        return NULL;
+    }
+    narrow_rows(fma, scratch, count, matrix->depth);
+    return scratch;
 }
 
 // One panel, from as many rows at a time as the scratch memory holds.
@@ -137,22 +167,22 @@ static void pack_panel(struct pack_run *run, uint32_t number, float *scratch)
 {
     const struct panels_matrix *matrix = run->matrix;
     const struct dense_fma *fma = run->panels->fma;
-    size_t depth = matrix->depth;
-    float *panel = matrix->packed + (size_t)number * fma->panel * depth;
+    size_t steps = matrix->steps;
+    float *panel = matrix->packed + (size_t)number * fma->panel * steps;
     uint32_t first = number * fma->panel;
     uint32_t columns = matrix->columns - first;
     if (columns < fma->panel)
-        memset(panel, 0, fma->panel * depth * sizeof(float));
+        memset(panel, 0, fma->panel * steps * sizeof(float));
     else
         columns = fma->panel;
-    uint32_t room = (uint32_t)(SCRATCH_FLOATS / depth);
+    uint32_t room = (uint32_t)(SCRATCH_FLOATS / matrix->depth);
     uint32_t step = room < columns ? room : columns;
     for (uint32_t at = 0; at < columns; at += step) {
         uint32_t count = columns - at < step ? columns - at : step;
         const float *rows = get_rows(run, first + at, count, scratch);
         if (!rows)
             return;
-        fma->pack(rows, count, depth, panel + at);
+        fma->pack(rows, count, steps, panel + at);
     }
 }
 
@@ -181,7 +211,7 @@ static void panels_free(void *state, void *prepared)
 // Lays out the weights, which are `weights` or else come from the matrix' reader.
 static enum status pack(struct panels *panels, struct panels_matrix *matrix, const float *weights)
 {
-    size_t panel_bytes = (size_t)panels->fma->panel * matrix->depth * sizeof(float);
+    size_t panel_bytes = (size_t)panels->fma->panel * matrix->steps * sizeof(float);
     size_t bytes = matrix->panels * panel_bytes;
     float *packed = mem_try_alloc_aligned(bytes >= HUGE_BYTES ? HUGE_BYTES : ALIGNMENT, bytes);
     if (!packed)
@@ -215,10 +245,11 @@ static enum status make_room_for_late(struct panels *panels)
         struct panels_worker *worker = &panels->worker[i];
         if (worker->late_rows)
             continue;
-        worker->late_rows = mem_try_alloc_aligned(ALIGNMENT, 2 * LATE_FLOATS * sizeof(float));
+        worker->late_rows =
+            mem_try_alloc_aligned(ALIGNMENT, (NUMBERS_MAX + 1) * LATE_FLOATS * sizeof(float));
         if (!worker->late_rows)
             return STATUS_NO_MEMORY;
-        worker->late_panel = worker->late_rows + LATE_FLOATS;
+        worker->late_panel = worker->late_rows + NUMBERS_MAX * LATE_FLOATS;
     }
     return STATUS_OK;
 }
@@ -234,8 +265,10 @@ static enum status panels_prepare(void *state, const struct dense_params *params
     matrix->rows = params->rows;
     matrix->context = params->context;
     matrix->panels = (params->columns + width - 1) / width;
-    uint32_t chunks = (params->depth + DENSE_FMA_DEPTH - 1) / DENSE_FMA_DEPTH;
-    matrix->chunk = (params->depth + chunks - 1) / chunks;
+    uint32_t numbers = panels->fma->numbers;
+    matrix->steps = (params->depth + numbers - 1) / numbers;
+    uint32_t chunks = (matrix->steps + DENSE_FMA_DEPTH - 1) / DENSE_FMA_DEPTH;
+    matrix->chunk = (matrix->steps + chunks - 1) / chunks;
 
     size_t columns = (size_t)matrix->panels * width;
     matrix->bias = mem_try_alloc_aligned(ALIGNMENT, columns * sizeof(float));
@@ -276,22 +309,43 @@ struct job {
     uint32_t rows;
     uint32_t first_panel;
     uint32_t end_panel;
-    uint32_t at;    // the chunk's begin in the depth
-    uint32_t depth; // of the chunk
+    uint32_t at;    // the step that the chunk begins at
+    uint32_t steps; // of the chunk
 };
+
+// The numbers of the chunk: where they begin in a row, and how many there are.
+static uint32_t chunk_begin(const struct job *job)
+{
+    return job->at * job->run->panels->fma->numbers;
+}
+
+static uint32_t chunk_depth(const struct job *job)
+{
+    uint32_t left = job->run->matrix->depth - chunk_begin(job);
+    uint32_t depth = job->steps * job->run->panels->fma->numbers;
+    return depth < left ? depth : left;
+}
 
 // Copies the chunk of the group's rows, unless the job before did: pieces of one group follow each other.
 static void copy_rows(const struct job *job, uint32_t group)
 {
     const struct run *run = job->run;
     struct panels_worker *worker = job->worker;
-    bool whole = job->depth == run->matrix->depth;
+    const struct dense_fma *fma = run->panels->fma;
+    size_t depth = chunk_depth(job);
+    bool whole = job->steps == run->matrix->steps;
     if (whole && worker->run == run->number && worker->group == group)
         return;
-    const float *from = run->source + job->first_row * run->matrix->depth + job->at;
-    for (uint32_t row = 0; row < job->rows; row++)
-        memcpy(worker->source + row * DENSE_FMA_STRIDE, from + (size_t)row * run->matrix->depth,
-               job->depth * sizeof(float));
+    const float *from = run->source + job->first_row * run->matrix->depth + chunk_begin(job);
+    float *to = worker->source;
+    for (uint32_t row = 0; row < job->rows; row++) {
+        if (fma->narrow)
+            fma->narrow(from, depth, to);
+        else
+            memcpy(to, from, depth * sizeof(float));
+        from += run->matrix->depth;
+        to += DENSE_FMA_STRIDE;
+    }
     worker->run = run->number;
     worker->group = group;
 }
@@ -302,21 +356,23 @@ static const float *get_panel(const struct job *job, uint32_t panel)
     const struct panels_matrix *matrix = job->run->matrix;
     const struct dense_fma *fma = job->run->panels->fma;
     if (matrix->packed)
-        return matrix->packed + ((size_t)panel * matrix->depth + job->at) * fma->panel;
+        return matrix->packed + ((size_t)panel * matrix->steps + job->at) * fma->panel;
     const struct panels_worker *worker = job->worker;
     uint32_t first = panel * fma->panel;
     uint32_t columns = matrix->columns - first;
     if (columns < fma->panel)
-        memset(worker->late_panel, 0, (size_t)fma->panel * job->depth * sizeof(float));
+        memset(worker->late_panel, 0, (size_t)fma->panel * job->steps * sizeof(float));
     else
         columns = fma->panel;
+    uint32_t depth = chunk_depth(job);
     enum status status =
-        matrix->rows(matrix->context, first, columns, job->at, job->depth, worker->late_rows);
+        matrix->rows(matrix->context, first, columns, chunk_begin(job), depth, worker->late_rows);
     if (status != STATUS_OK) {
         atomic_store(&job->run->failed, (int)status);
         return NULL;
     }
-    fma->pack(worker->late_rows, columns, job->depth, worker->late_panel);
+    narrow_rows(fma, worker->late_rows, columns, depth);
+    fma->pack(worker->late_rows, columns, job->steps, worker->late_panel);
     return worker->late_panel;
 }
 
@@ -329,7 +385,7 @@ static void run_panel(const struct job *job, uint32_t panel)
     size_t width = fma->panel;
     uint32_t left = matrix->columns - panel * fma->panel;
     bool first = job->at == 0;
-    bool last = job->at + job->depth == matrix->depth;
+    bool last = job->at + job->steps == matrix->steps;
     // Sums that wait for the next chunk have a place for each row and panel of the job.
     bool whole = first && last;
     float *sums = job->worker->sums;
@@ -339,7 +395,7 @@ static void run_panel(const struct job *job, uint32_t panel)
     if (!weights)
         return;
     bool has_next = matrix->packed && panel + 1 < job->end_panel;
-    size_t next = has_next ? (size_t)matrix->depth * width : 0;
+    size_t next = has_next ? (size_t)matrix->steps * width : 0;
     uint32_t tiles = (job->rows + fma->rows - 1) / fma->rows;
 
     uint32_t row = 0;
@@ -349,8 +405,8 @@ static void run_panel(const struct job *job, uint32_t panel)
         fma->run(&(struct dense_fma_tile){
             .source = job->worker->source + row * DENSE_FMA_STRIDE,
             .panel = weights,
-            .fetch = part < width ? weights + next + part * job->depth : weights,
-            .depth = job->depth,
+            .fetch = part < width ? weights + next + part * job->steps : weights,
+            .depth = job->steps,
             .rows = rows,
             .columns = left < fma->panel ? left : fma->panel,
             .first = first,
@@ -381,9 +437,9 @@ static void run_job(void *context, uint32_t number, uint32_t worker)
     job.rows = (uint32_t)(run->rows * (group + 1) / run->groups - job.first_row);
     if (job.end_panel > matrix->panels)
         job.end_panel = matrix->panels;
-    for (job.at = 0; job.at < matrix->depth; job.at += job.depth) {
-        uint32_t left = matrix->depth - job.at;
-        job.depth = left < matrix->chunk ? left : matrix->chunk;
+    for (job.at = 0; job.at < matrix->steps; job.at += job.steps) {
+        uint32_t left = matrix->steps - job.at;
+        job.steps = left < matrix->chunk ? left : matrix->chunk;
         copy_rows(&job, group);
         for (uint32_t panel = job.first_panel; panel < job.end_panel; panel++)
             run_panel(&job, panel);
@@ -412,7 +468,7 @@ static enum status panels_run(void *state, void *prepared, const float *source, 
     run.target = target;
     atomic_init(&run.failed, STATUS_OK);
     uint64_t wanted = (uint64_t)team_workers(panels->team) *
-                      (matrix->chunk < matrix->depth ? JOBS_EACH_CHUNKED : JOBS_EACH);
+                      (matrix->chunk < matrix->steps ? JOBS_EACH_CHUNKED : JOBS_EACH);
     uint64_t piece = (uint64_t)run.groups * matrix->panels / wanted;
     run.piece = piece < 1 ? 1 : piece > PIECE_PANELS ? PIECE_PANELS : (uint32_t)piece;
     uint32_t pieces = (matrix->panels + run.piece - 1) / run.piece;
@@ -428,3 +484,4 @@ static enum status panels_run(void *state, void *prepared, const float *source, 
 
 const struct dense_kind dense_panels_kind = KIND(open_best);
 const struct dense_kind dense_panels_avx2_kind = KIND(open_avx2);
+const struct dense_kind dense_panels_bf16_kind = KIND(open_bf16);

@@ -49,12 +49,18 @@ static void peak_job(void *context, uint32_t job, uint32_t worker)
     run->result[job] = run->fma ? run->fma->chains(ROUNDS) : plain_chains(ROUNDS);
 }
 
-double dense_peak(struct team *team)
+double dense_peak(struct team *team, enum dense_precision precision)
 {
     assert(team);
 
     struct peak_run run = {.fma = dense_fma_best()};
-    uint32_t lanes = run.fma ? run.fma->panel / 2 : PLAIN_LANES;
+#if defined(__x86_64__)
+    if (precision == DENSE_BF16)
+        run.fma = &dense_fma_bf16;
+#else
+    assert(precision == DENSE_SINGLE);
+#endif
+    uint32_t lanes = run.fma ? run.fma->panel / 2 * run.fma->numbers : PLAIN_LANES;
     double flops = 2.0 * lanes * DENSE_FMA_CHAINS;
     double best = 0;
     for (int i = 0; i < TRIES; i++) {

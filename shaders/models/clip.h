@@ -34,7 +34,7 @@ struct tokenizer;    // shaders/models/tokenizer.h
 
 struct clip_params {
     const char *directory; // NULL = the embedded reco-tiny
-    const char *device;    // "auto", "cpu", or a UUID (ops.h); NULL = "auto"
+    const char *device;    // "auto", "cpu", "cpu-bf16", or a UUID (ops.h); NULL = "auto"
     int threads;           // 0 = as many as this process may use
     unsigned towers;       // CLIP_TEXTS, CLIP_IMAGES, or both added; 0 = both
 
@@ -49,9 +49,10 @@ struct clip_params {
 #define CLIP_IMAGES 2u
 
 struct clip_info {
-    const char *name;    // last part of the directory, or "reco-tiny"
-    const char *device;  // that was picked: "cpu" or "vulkan"
-    const char *space;   // 64 hexadecimal digits, ':', dimension
+    const char *name;   // last part of the directory, or "reco-tiny"
+    const char *device; // that was picked: "cpu", "cpu-bf16" or "vulkan"
+    double agreement;  // least cosine of a trial input with single precision; 1 where that was used
+    const char *space; // 64 hexadecimal digits, ':', dimension
     uint32_t dimension;  // floats of an embedding
     uint32_t context;    // tokens of a text, both end tokens included
     uint32_t image_size; // S: pictures are [3][S][S]

@@ -258,6 +258,14 @@ void clip_openclip_close(struct clip_openclip *openclip);
 void clip_space_compute(const struct clip *clip, const struct weights *weights, const bool *used,
                         uint8_t digest[HASH_SHA256_BYTES]);
 
+// --- clip_trial.c
+
+#define CLIP_TRIAL_COSINE 0.999
+
+// Compares a model with `exact`, the same in single precision, and notes how near they are. STATUS_FAILED_PRECONDITION when that
+// is below CLIP_TRIAL_COSINE; otherwise what encoding may return.
+enum status clip_trial(struct clip *clip, struct clip *exact, struct reason *why) MUST_CHECK;
+
 // --- clip_space_cache.c
 
 #define CLIP_SPACE_CACHE_ENTRIES 64u

@@ -184,6 +184,7 @@ static void describe(struct clip *clip, const struct clip_files *files)
     clip->info = (struct clip_info){
         .name = clip->name,
         .device = ops_name(clip->ops),
+        .agreement = 1.0,
         .space = clip->space,
         .dimension = clip->config.dimension,
         .context = clip->config.context,
@@ -207,6 +208,27 @@ static enum status load_layout(struct clip *clip, const struct clip_files *files
     return status;
 }
 
+// The same model in single precision, for a few inputs; then it goes.
+static enum status try_reduced(struct clip *clip, const struct clip_params *params,
+                               const struct clip_files *files, const struct weights *weights,
+                               struct reason *why)
+{
+    struct clip *exact = mem_alloc(sizeof(*exact));
+    exact->config = clip->config;
+    exact->towers = clip->towers;
+    exact->reading.late = true;
+    atomic_init(&exact->reading.failed, false);
+    struct clip_space_memo memo = {.known = true}; // it is the other one's
+    enum status status =
+        ops_open("cpu", params->threads > 0 ? (uint32_t)params->threads : 0, &exact->ops, why);
+    if (status == STATUS_OK)
+        status = load_layout(exact, files, weights, &memo, why);
+    if (status == STATUS_OK)
+        status = clip_trial(clip, exact, why);
+    clip_close(&exact);
+    return status;
+}
+
 static enum status open_into(struct clip *clip, const struct clip_params *params,
                              const struct clip_files *files, const struct weights *weights,
                              struct reason *why)
@@ -220,7 +242,7 @@ static enum status open_into(struct clip *clip, const struct clip_params *params
         status = read_preprocessor(files, clip, why);
     if (status != STATUS_OK)
         return status;
-    clip->reading.late = params->hasty && strcmp(ops_name(clip->ops), "cpu") == 0;
+    clip->reading.late = params->hasty && ops_reads_late(clip->ops);
     struct clip_space_memo memo;
     struct timespec now = {0};
     (void)clock_gettime(CLOCK_REALTIME, &now); // files are dated by it
@@ -236,6 +258,8 @@ static enum status open_into(struct clip *clip, const struct clip_params *params
         status = load_layout(clip, files, weights, &memo, why);
     if (status == STATUS_OK)
         clip_space_keep(&memo, weights);
+    if (status == STATUS_OK && ops_is_reduced(clip->ops))
+        status = try_reduced(clip, params, files, weights, why);
     return status;
 }
 

@@ -67,9 +67,12 @@ enum status ops_open(const char *device, uint32_t threads, struct ops **out, str
 
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0)
         return open_backend(&ops_cpu_backend, device, threads, out, why);
+    if (strcmp(device, ops_cpu_bf16_backend.name) == 0)
+        return open_backend(&ops_cpu_bf16_backend, device, threads, out, why);
     if (!is_uuid(device))
         return reason_set(why, STATUS_INVALID, "device",
-                          "'%s': possible are auto, cpu, and the UUID of a device of `reco doctor`",
+                          "'%s': possible are auto, cpu, cpu-bf16, and the UUID of a device of "
+                          "`reco doctor`",
                           device);
     return open_vulkan(device, out, why);
 }
@@ -91,6 +94,20 @@ const char *ops_name(const struct ops *ops)
     assert(ops);
 
     return ops->backend->name;
+}
+
+bool ops_is_reduced(const struct ops *ops)
+{
+    assert(ops);
+
+    return ops->backend == &ops_cpu_bf16_backend;
+}
+
+bool ops_reads_late(const struct ops *ops)
+{
+    assert(ops);
+
+    return ops->backend->takes_rows;
 }
 
 size_t ops_rows_padded(const struct ops *ops, size_t rows)

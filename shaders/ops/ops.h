@@ -137,7 +137,7 @@ struct ops_score_topk {
 };
 
 // Opens a device. "auto" and "cpu" are the CPU with `threads` threads, 0 for as many as this
-// process may use; a UUID is the Vulkan device that has it, if every operation gives there what it
+// process may use; "cpu-bf16" the same, with weights and sources of products rounded to bfloat16; a UUID is the Vulkan device that has it, if every operation gives there what it
 // gives on the CPU. STATUS_INVALID for another word, STATUS_NOT_FOUND, STATUS_UNAVAILABLE or
 // STATUS_UNSUPPORTED for a device that cannot be used here.
 enum status ops_open(const char *device, uint32_t threads, struct ops **out,
@@ -146,7 +146,10 @@ enum status ops_open(const char *device, uint32_t threads, struct ops **out,
 // Frees *ops, whose buffers and matrices must be gone, and sets it to NULL. NULL is allowed.
 void ops_close(struct ops **ops);
 
-const char *ops_name(const struct ops *ops); // "cpu", "vulkan"
+const char *ops_name(const struct ops *ops); // "cpu", "cpu-bf16", "vulkan"
+bool ops_is_reduced(
+    const struct ops *ops); // whether the caller asked for less than single precision
+bool ops_reads_late(const struct ops *ops); // whether ops_matrix_params.late makes a difference
 
 // What this device could do but is not used for, since it does it wrongly; "" for nothing.
 void ops_dropped(const struct ops *ops, char text[OPS_DROPPED_BYTES]);

@@ -17,7 +17,9 @@ _Static_assert(OPS_SIZE_MAX == DENSE_SIZE_MAX, "ops.h promises what dense.h can 
 
 struct cpu_state {
     struct team *team;
+    enum dense_precision precision;
     struct dense *dense;
+    struct dense *exact; // for exact search: `dense`, or one of single precision beside it
     struct cpuops *cpuops;
 };
 
@@ -35,6 +37,8 @@ static void cpu_close(void *opaque)
 {
     struct cpu_state *state = opaque;
     cpuops_close(&state->cpuops);
+    if (state->exact != state->dense)
+        dense_close(&state->exact);
     dense_close(&state->dense);
     team_destroy(&state->team);
     mem_free(state);
@@ -42,11 +46,15 @@ static void cpu_close(void *opaque)
 
 static enum status cpu_open(const char *device, uint32_t threads, void **out, struct reason *why)
 {
-    (void)device;
     struct cpu_state *state = mem_alloc(sizeof(*state));
+    bool is_half = strcmp(device, ops_cpu_bf16_backend.name) == 0;
+    state->precision = is_half ? DENSE_BF16 : DENSE_SINGLE;
     enum status status = team_create(threads, &state->team, why);
     if (status == STATUS_OK)
-        status = dense_open(state->team, &state->dense, why);
+        status = dense_open(state->team, state->precision, &state->dense, why);
+    state->exact = state->dense;
+    if (status == STATUS_OK && is_half)
+        status = dense_open(state->team, DENSE_SINGLE, &state->exact, why);
     if (status != STATUS_OK) {
         cpu_close(state);
         return status;
@@ -283,7 +291,7 @@ static enum status cpu_score_topk(void *opaque, const struct ops_score_topk *arg
         .ids = (uint32_t *)args->ids.buffer->memory + args->ids.offset,
         .scores = floats(&args->scores),
     };
-    return nearest_search(state->team, state->dense, &params, why);
+    return nearest_search(state->team, state->exact, &params, why);
 }
 
 static enum status cpu_normalise(void *state, const struct ops_view *rows, struct reason *why)
@@ -299,30 +307,20 @@ static enum status cpu_normalise(void *state, const struct ops_view *rows, struc
 static double cpu_peak(void *opaque)
 {
     struct cpu_state *state = opaque;
-    return dense_peak(state->team);
+    return dense_peak(state->team, state->precision);
 }
 
-const struct ops_backend ops_cpu_backend = {
-    .name = "cpu",
-    .row_tile = DENSE_ROWS,
-    .open = cpu_open,
-    .close = cpu_close,
-    .alloc = cpu_alloc,
-    .free = cpu_free,
-    .upload = cpu_upload,
-    .download = cpu_download,
-    .takes_rows = true,
-    .matrix_create = cpu_matrix_create,
-    .matrix_destroy = cpu_matrix_destroy,
-    .product = cpu_product,
-    .layernorm = cpu_layernorm,
-    .attention = cpu_attention,
-    .embed_tokens = cpu_embed_tokens,
-    .patchify = cpu_patchify,
-    .patchify_normalise = cpu_patchify_normalise,
-    .embed_patches = cpu_embed_patches,
-    .gather = cpu_gather,
-    .score_topk = cpu_score_topk,
-    .normalise = cpu_normalise,
-    .peak = cpu_peak,
-};
+#define CPU_BACKEND(word)                                                                          \
+    {                                                                                              \
+        .name = (word), .row_tile = DENSE_ROWS, .open = cpu_open, .close = cpu_close,              \
+        .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_upload, .download = cpu_download,      \
+        .takes_rows = true, .matrix_create = cpu_matrix_create,                                    \
+        .matrix_destroy = cpu_matrix_destroy, .product = cpu_product, .layernorm = cpu_layernorm,  \
+        .attention = cpu_attention, .embed_tokens = cpu_embed_tokens, .patchify = cpu_patchify,    \
+        .patchify_normalise = cpu_patchify_normalise, .embed_patches = cpu_embed_patches,          \
+        .gather = cpu_gather, .score_topk = cpu_score_topk, .normalise = cpu_normalise,            \
+        .peak = cpu_peak,                                                                          \
+    }
+
+const struct ops_backend ops_cpu_backend = CPU_BACKEND("cpu");
+const struct ops_backend ops_cpu_bf16_backend = CPU_BACKEND("cpu-bf16");

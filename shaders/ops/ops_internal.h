@@ -169,6 +169,7 @@ enum status ops_canary_search(struct ops *device, struct reason *why) MUST_CHECK
 uint32_t ops_verdict_ways(const struct ops_verdict *verdict);
 
 extern const struct ops_backend ops_cpu_backend;
+extern const struct ops_backend ops_cpu_bf16_backend; // products by pairs of bfloat16
 extern const struct ops_backend ops_vulkan_backend;
 
 #endif

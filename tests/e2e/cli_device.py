@@ -80,7 +80,7 @@ class Device(Case):
 
     def test_an_unknown_device_names_those_that_are_there(self):
         self.refused(1, self.device, "embed", "text", "x", "--device", "01234567-89ab-cdef-0123-456789abcdef")
-        self.refused(1, "possible are auto, cpu, and the UUID", "embed", "text", "x", "--device", "vulkan")
+        self.refused(1, "possible are auto, cpu, cpu-bf16, and the UUID", "embed", "text", "x", "--device", "vulkan")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The command line, asked as a user asks; cli.py is what they share.
-foreach(what usage models device memory asking choosing index resume train up bench)
+foreach(what usage models device bf16 memory asking choosing index resume train up bench)
     reco_script(cli_${what} ${Python3_EXECUTABLE} cli_${what}.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
 endforeach()
 

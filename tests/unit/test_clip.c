@@ -271,7 +271,7 @@ Test(clip, refuses_a_device_or_number_of_threads_that_is_not_there)
     struct reason why = {0};
     cr_expect(
         eq(int, clip_open(&(struct clip_params){.device = "vulkan"}, &clip, &why), STATUS_INVALID));
-    cr_expect(has(why.text, "vulkan") && has(why.text, "auto, cpu"), "%s", why.text);
+    cr_expect(has(why.text, "vulkan") && has(why.text, "auto, cpu, cpu-bf16"), "%s", why.text);
     cr_expect(
         eq(int, clip_open(&(struct clip_params){.threads = -1}, &clip, &why), STATUS_INVALID));
     cr_expect(has(why.field, "threads"), "%s", why.field);

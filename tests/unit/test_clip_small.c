@@ -15,6 +15,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "proto/base/cpu.h"
 #include "proto/base/mem.h"
 #include "shaders/models/clip_internal.h"
 #include "shaders/models/image.h"
@@ -299,6 +300,91 @@ Test(clip_small, a_hasty_model_says_when_it_encodes_which_weight_is_not_finite)
         clip_close(&clip);
         buffer_deinit(&file);
     }
+}
+
+// --- bfloat16
+
+static bool has_bf16(void)
+{
+    return cpu_has_bf16() && has_threads();
+}
+
+static enum status open_bf16(struct clip **out, struct reason *why)
+{
+    struct buffer file;
+    struct weights *weights = NULL;
+    random_clip_small(&file);
+    cr_assert(eq(int, weights_open_bytes((struct bytes){file.data, file.count}, &weights, why),
+                 STATUS_OK));
+    const struct clip_params params = {.device = "cpu-bf16", .threads = 2};
+    const struct clip_files files = {
+        .name = "small",
+        .config = {(const uint8_t *)random_clip_small_config, strlen(random_clip_small_config)},
+    };
+    enum status status = clip_open_files(&params, &files, weights, out, why);
+    weights_close(&weights);
+    buffer_deinit(&file);
+    return status;
+}
+
+Test(clip_small, bfloat16_is_near_single_precision_and_has_the_same_bits_in_every_batch)
+{
+    if (!has_bf16())
+        cr_skip("this device has no bfloat16");
+    struct reason why = {0};
+    struct clip *half = NULL;
+    cr_assert(eq(int, open_bf16(&half, &why), STATUS_OK), "%s", why.text);
+    struct clip *clip = open_small(1);
+    const struct clip_info *info = clip_info(half);
+    cr_expect(strcmp(info->device, "cpu-bf16") == 0);
+    cr_expect(info->agreement >= 0.999 && info->agreement < 1.0, "%.6f", info->agreement);
+    cr_expect(eq(dbl, clip_info(clip)->agreement, 1.0));
+    cr_expect(strcmp(info->space, clip_info(clip)->space) == 0); // they are searched together
+
+    enum { PICTURES = 40 };
+    static float pixels[PICTURES][PICTURE];
+    static float wanted[PICTURES][DIMENSION];
+    static float got[PICTURES][DIMENSION];
+    for (uint32_t p = 0; p < PICTURES; p++)
+        make_picture(p, pixels[p]);
+    encode_pixels(clip, pixels[0], PICTURES, wanted[0]);
+    encode_pixels(half, pixels[0], PICTURES, got[0]);
+    for (uint32_t p = 0; p < PICTURES; p++) {
+        float alone[DIMENSION];
+        double cosine = 0.0;
+        for (uint32_t i = 0; i < DIMENSION; i++)
+            cosine += (double)wanted[p][i] * (double)got[p][i];
+        cr_expect(cosine > 0.998 && cosine < 1.0 - 1e-9, "picture %u: %.6f", p, cosine);
+        encode_pixels(half, pixels[p], 1, alone);
+        cr_expect(same_bits(alone, got[p], sizeof(alone)), "picture %u", p);
+    }
+    clip_close(&clip);
+    clip_close(&half);
+}
+
+Test(clip_small, a_model_that_is_not_near_enough_is_refused_with_the_figure)
+{
+    // The same architecture with other weights stands for a model that bfloat16 ruins.
+    struct buffer file;
+    struct clip *other = NULL;
+    struct reason why = {0};
+    random_clip_small(&file);
+    size_t data = 8 + (size_t)bytes_get_u64_le(file.data);
+    for (size_t at = data; at + 3 < file.count; at += 40)
+        file.data[at + 3] ^= 0x80; // the sign
+    cr_assert(eq(int,
+                 open_model(random_clip_small_config, (struct bytes){file.data, file.count}, 1,
+                            &other, &why),
+                 STATUS_OK),
+              "%s", why.text);
+    struct clip *clip = open_small(1);
+    cr_expect(eq(int, clip_trial(clip, other, &why), STATUS_FAILED_PRECONDITION));
+    cr_expect(has(why.text, "at least 0.999 is needed") && has(why.text, "texts 0."), "%s",
+              why.text);
+    cr_expect(eq(int, clip_trial(clip, clip, &why), STATUS_OK));
+    clip_close(&clip);
+    clip_close(&other);
+    buffer_deinit(&file);
 }
 
 Test(clip_small, what_stands_behind_the_first_end_token_changes_nothing)

@@ -28,6 +28,9 @@
 #define ERROR_MAX 1e-12
 #endif
 
+// Eight bits of a mantissa, rounded: 2^-9 at most, 2^-18 / 3 squared on average, for both factors.
+#define BF16_ERROR_MAX 5e-6
+
 struct shape {
     uint32_t columns;
     uint32_t depth;
@@ -45,16 +48,22 @@ static const struct shape shapes[] = {
 struct choice {
     const char *name;
     const struct dense_kind *kind;
+    double error_max;
 };
 
-static size_t choices(struct choice out[3])
+enum { CHOICES_MAX = 4 };
+
+static size_t choices(struct choice out[CHOICES_MAX])
 {
     size_t count = 0;
-    out[count++] = (struct choice){"oneDNN", &dense_tiles_kind};
+    out[count++] = (struct choice){"oneDNN", &dense_tiles_kind, ERROR_MAX};
     if (dense_fma_best()) {
-        out[count++] = (struct choice){"panels", &dense_panels_kind};
-        out[count++] = (struct choice){"panels of AVX2", &dense_panels_avx2_kind};
+        out[count++] = (struct choice){"panels", &dense_panels_kind, ERROR_MAX};
+        out[count++] = (struct choice){"panels of AVX2", &dense_panels_avx2_kind, ERROR_MAX};
     }
+    if (cpu_has_bf16())
+        out[count++] =
+            (struct choice){"panels of bfloat16", &dense_panels_bf16_kind, BF16_ERROR_MAX};
     return count;
 }
 
@@ -168,7 +177,7 @@ static double *expected(const struct shape *shape, size_t rows)
 
 Test(dense, every_kind_multiplies)
 {
-    struct choice kinds[3];
+    struct choice kinds[CHOICES_MAX];
     size_t count = choices(kinds);
     for (size_t k = 0; k < count; k++) {
         struct fixture fixture = open_kind(kinds[k].kind, 2);
@@ -178,8 +187,8 @@ Test(dense, every_kind_multiplies)
             float *got = multiply(&fixture, matrix, &shapes[s], 0, rows);
             double *wanted = expected(&shapes[s], rows);
             double error = reference_squared_error(got, wanted, rows * shapes[s].columns);
-            cr_expect(error < ERROR_MAX, "%s, %u x %u: %g", kinds[k].name, shapes[s].columns,
-                      shapes[s].depth, error);
+            cr_expect(error < kinds[k].error_max, "%s, %u x %u: %g", kinds[k].name,
+                      shapes[s].columns, shapes[s].depth, error);
             free(wanted);
             free(got);
             dense_free(&matrix);
@@ -191,7 +200,7 @@ Test(dense, every_kind_multiplies)
 Test(dense, a_row_has_the_same_bits_in_every_batch_place_and_thread_count)
 {
     static const size_t batches[] = {2, 5, 6, 7, 13, 14, 15, 50, 111, 113, 230};
-    struct choice kinds[3];
+    struct choice kinds[CHOICES_MAX];
     size_t count = choices(kinds);
     for (size_t k = 0; k < count; k++) {
         struct fixture one = open_kind(kinds[k].kind, 1);
@@ -266,7 +275,7 @@ static struct dense_matrix *prepare_late(struct fixture *fixture, const struct s
 
 Test(dense, weights_that_are_read_give_the_same_bits_at_once_and_late)
 {
-    struct choice kinds[3];
+    struct choice kinds[CHOICES_MAX];
     size_t count = choices(kinds);
     for (size_t k = 0; k < count; k++) {
         struct fixture fixture = open_kind(kinds[k].kind, 2);
@@ -362,6 +371,64 @@ Test(dense, our_own_products_are_those_of_every_machine)
     end(&fixture);
 }
 
+// Numbers that bfloat16 has, with sums that single precision has, so that nothing is rounded.
+static void make_whole(float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)(int)(values[i] * 100.0f);
+}
+
+Test(dense, bfloat16_is_exact_where_its_numbers_are)
+{
+    if (!cpu_has_bf16())
+        cr_skip("this CPU has no bfloat16");
+    struct fixture single = open_kind(&dense_panels_kind, 2);
+    struct fixture half = open_kind(&dense_panels_bf16_kind, 2);
+    for (size_t s = 0; s < COUNT(shapes); s++) {
+        const struct shape *shape = &shapes[s];
+        enum { ROWS = 21 };
+        float *weights = random_floats((size_t)shape->columns * shape->depth, 1);
+        float *source = random_floats((size_t)32 * shape->depth, 3);
+        float *wanted = random_floats((size_t)32 * shape->columns, 4);
+        float *got = random_floats((size_t)32 * shape->columns, 4);
+        make_whole(weights, (size_t)shape->columns * shape->depth);
+        make_whole(source, (size_t)32 * shape->depth);
+        const struct dense_params params = {.weights = weights,
+                                            .columns = shape->columns,
+                                            .depth = shape->depth,
+                                            .epilogue = shape->epilogue};
+        struct dense_matrix *a = NULL;
+        struct dense_matrix *b = NULL;
+        cr_assert(eq(int, dense_prepare(single.dense, &params, &a, NULL), STATUS_OK));
+        cr_assert(eq(int, dense_prepare(half.dense, &params, &b, NULL), STATUS_OK));
+        cr_assert(eq(int, dense_run(single.dense, a, source, ROWS, wanted, NULL), STATUS_OK));
+        cr_assert(eq(int, dense_run(half.dense, b, source, ROWS, got, NULL), STATUS_OK));
+        cr_expect(memcmp(got, wanted, (size_t)ROWS * shape->columns * sizeof(float)) == 0,
+                  "%u x %u", shape->columns, shape->depth);
+        dense_free(&b);
+        dense_free(&a);
+        free(got);
+        free(wanted);
+        free(source);
+        free(weights);
+    }
+    end(&half);
+    end(&single);
+}
+
+Test(dense, bfloat16_where_there_is_none_is_refused)
+{
+    struct team *team = NULL;
+    struct dense *dense = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, team_create(1, &team, &why), STATUS_OK));
+    enum status status = dense_open(team, DENSE_BF16, &dense, &why);
+    cr_expect(eq(int, status, cpu_has_bf16() ? STATUS_OK : STATUS_UNSUPPORTED));
+    cr_expect(eq(int, status == STATUS_OK, strstr(why.text, "AVX512-BF16") == NULL));
+    dense_close(&dense);
+    team_destroy(&team);
+}
+
 Test(dense, only_rows_and_columns_of_the_product_are_written)
 {
     if (!dense_fma_best())
@@ -384,7 +451,7 @@ Test(dense, only_rows_and_columns_of_the_product_are_written)
 
 Test(dense, says_when_memory_is_out)
 {
-    struct choice kinds[3];
+    struct choice kinds[CHOICES_MAX];
     size_t count = choices(kinds);
     for (size_t k = 0; k < count; k++) {
         struct fixture fixture = open_kind(kinds[k].kind, 2);
@@ -418,7 +485,7 @@ Test(dense, the_peak_is_a_rate_that_a_product_stays_below)
     struct team *team = NULL;
     struct reason why = {0};
     cr_assert(eq(int, team_create(1, &team, &why), STATUS_OK));
-    double peak = dense_peak(team);
+    double peak = dense_peak(team, DENSE_SINGLE);
     cr_expect(peak > 1e8 && peak < 1e13, "%g", peak); // a tenth of a GFLOP/s: under valgrind
     team_destroy(&team);
 }

@@ -14,6 +14,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "proto/base/cpu.h"
 #include "proto/base/half.h"
 #include "shaders/ops/ops.h"
 #include "tests/reference/reference.h"
@@ -80,6 +81,14 @@ static struct ops *open_ops(uint32_t threads)
     struct reason why = {0};
     cr_assert(eq(int, ops_open(vulkan_device_name(), threads, &ops, &why), STATUS_OK), "%s",
               why.text);
+    return ops;
+}
+
+static struct ops *open_named(const char *name)
+{
+    struct ops *ops = NULL;
+    struct reason why = {0};
+    cr_assert(eq(int, ops_open(name, 2, &ops, &why), STATUS_OK), "%s", why.text);
     return ops;
 }
 
@@ -199,6 +208,25 @@ Test(ops_topk, a_query_has_the_same_bits_alone_and_with_other_threads)
     free_data(&data);
     ops_close(&other);
     ops_close(&ops);
+}
+
+Test(ops_topk, is_as_exact_where_products_are_in_bfloat16)
+{
+    if (!cpu_has_bf16() || strcmp(vulkan_device_name(), "cpu") != 0)
+        cr_skip("this device has no bfloat16");
+    struct search s = {5, 300, 32, 10, false};
+    struct ops *ops = open_named("cpu");
+    struct ops *half = open_named("cpu-bf16");
+    struct data data = make_data(&s);
+    struct data other = make_data(&s);
+    search(ops, &s, &data);
+    search(half, &s, &other);
+    cr_expect(memcmp(data.ids, other.ids, (size_t)s.queries * s.k * sizeof(uint32_t)) == 0);
+    cr_expect(memcmp(data.scores, other.scores, (size_t)s.queries * s.k * sizeof(float)) == 0);
+    free_data(&data);
+    free_data(&other);
+    ops_close(&ops);
+    ops_close(&half);
 }
 
 Test(ops_topk, scores_that_are_no_numbers_are_behind_all_others)

@@ -82,7 +82,7 @@ static void check_cpu(struct doctor *doctor)
     enum cpu_level level = cpu_best();
     find(doctor, "cpu", level == CPU_SCALAR ? FINDING_NOTE : FINDING_OK,
          "%s; kernels for %s%s; %d threads may be used", cpu_model(), cpu_level_name(level),
-         cpu_has_bf16() ? ", bf16 there" : "", cpu_count());
+         cpu_has_bf16() ? ", --device cpu-bf16 possible" : "", cpu_count());
 }
 
 #define HEAD_DIMENSION 64u // of the models in circulation, nearly all
@@ -268,10 +268,14 @@ static void check_model(struct doctor *doctor)
         return;
     }
     const struct clip_info *info = clip_info(clip);
+    char agreement[64] = "";
+    if (info->agreement < 1.0)
+        (void)snprintf(agreement, sizeof(agreement), " (cosine with single precision %.6f or more)",
+                       info->agreement);
     find(doctor, "model", FINDING_OK,
-         "%s on %s: %u dimensions, pictures of %u x %u, texts of %u tokens%s", info->name,
-         info->device, info->dimension, info->image_size, info->image_size, info->context,
-         doctor->options->model ? "" : "; embedded, since --model names no other");
+         "%s on %s%s: %u dimensions, pictures of %u x %u, texts of %u tokens%s", info->name,
+         info->device, agreement, info->dimension, info->image_size, info->image_size,
+         info->context, doctor->options->model ? "" : "; embedded, since --model names no other");
     clip_close(&clip);
 }
 
