@@ -5,8 +5,8 @@
 usage: make_corpus.py NODE_MODULES OUT_DIR
 
 NODE_MODULES holds emojibase-data 17.0.0 and the @iconify-json packages named in README.md.
-Needs Python with Pillow, and librsvg 2 with cairo (Debian: librsvg2-2). Writes memory.tar.gz and
-queries.tar.gz (webdataset: NAME.webp and NAME.json), labels-a.txt and labels-c.txt.
+Needs Python with Pillow, and librsvg 2 with cairo (Debian: librsvg2-2). Writes memory.tar.gz, queries.tar.gz
+and pairs-b.tar.gz (webdataset: NAME.webp and NAME.json), labels-a.txt and labels-c.txt.
 
 The same input gives the same bytes: entries are sorted, times are zero.
 """
@@ -153,7 +153,15 @@ def add(tar, name, data):
     tar.addfile(entry, io.BytesIO(data))
 
 
-def write_tar(path, styles, keys, entities, images):
+def name_and_tags(entity):
+    return ", ".join([entity["name"], *entity["tags"]])
+
+
+def name_alone(entity):
+    return entity["name"]
+
+
+def write_tar(path, styles, keys, entities, images, words=name_and_tags):
     count = 0
     with gzip.GzipFile(path, "wb", compresslevel=9, mtime=0) as packed, \
             tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -165,7 +173,7 @@ def write_tar(path, styles, keys, entities, images):
                 entity = entities[key]
                 webp = io.BytesIO()
                 image.save(webp, "WEBP", lossless=True, quality=100, method=6)
-                caption = {"caption": ", ".join([entity["name"], *entity["tags"]]),
+                caption = {"caption": words(entity),
                            "entity": key, "name": entity["name"], "style": style,
                            "split": split_of(key)}
                 add(tar, f"{key}_{style}.webp", webp.getvalue())
@@ -191,13 +199,16 @@ def main(modules, out):
     in_memory = {key for key, style in images if style != QUERY_STYLE and images[key, style]}
     asked = [key for key in entities if split_of(key) in "AC" and key in in_memory]
     queries = write_tar(out / "queries.tar.gz", [QUERY_STYLE], asked, entities, images)
+    taught = [key for key in entities if split_of(key) == "B" and key in in_memory]
+    pairs = write_tar(out / "pairs-b.tar.gz", [QUERY_STYLE], taught, entities, images, name_alone)
     for split in "AC":
         names = [entities[key]["name"] for key in sorted(entities) if split_of(key) == split]
         assert len(names) == len(set(names))
         text = "".join(f"{name}\n" for name in names)
         (out / f"labels-{split.lower()}.txt").write_text(text, encoding="utf-8")
         print(f"labels-{split.lower()}.txt: {len(names)} names")
-    print(f"memory.tar.gz: {memory} pairs of {len(entities)} entities; queries.tar.gz: {queries} pictures")
+    print(f"memory.tar.gz: {memory} pairs of {len(entities)} entities; queries.tar.gz: {queries} pictures; "
+          f"pairs-b.tar.gz: {pairs} pairs")
 
 
 if __name__ == "__main__":
