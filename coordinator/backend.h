@@ -30,9 +30,9 @@ struct backend {
     struct timers timers;
     struct fanout_ask farewells; // requests whose answers nobody waits for
     const struct clip_info *clip;
-    struct fusion_head *head;   // of the clip's space; NULL: there is none
-    struct fusion_gates *gates; // of the head; NULL: it has none
-    enum api_approx approx;     // of questions that do not say; DEFAULT: normal
+    struct fusion_head *head;       // of the clip's space; NULL: there is none
+    const struct fusion_gate *gate; // of the head; NULL: it has none
+    enum api_approx approx;         // of questions that do not say; DEFAULT: normal
     const char *snapshots; // the folder of those that are asked for over gRPC; NULL: there is none
     size_t queries;        // alive, those that only wait for a job to come back included
 };

@@ -104,7 +104,7 @@ static enum status run_fuse(struct compute *compute, struct compute_job *job, st
                 .selection = &fuse->results[row],
                 .refined = fuse->refined + (size_t)row * fuse->dimension,
             };
-            fuser_select(&fuse->params, compute->rows[i].query, compute->rows[i].hits,
+            fuser_select(&fuse->params, compute->rows[i].hits,
                          fuse->hit_starts[row + 1] - fuse->hit_starts[row], &fuse->results[row]);
         }
         status = fuser_refine_rows(&fuse->params, compute->rows, count, why);

@@ -49,6 +49,7 @@ struct coordinator {
     struct side_port *side;       // what it tells; listens only when wanted
     struct rpc_refusals refusals; // that are counted already
     char snapshots[PATH_BYTES];
+    struct fusion_gate gate; // of the head that has one
     struct thread *thread;
 
     // While starting: what the loop's thread needs, and its reason for not starting.
@@ -329,7 +330,6 @@ static void free_parts(struct coordinator *coordinator)
     ledger_destroy(&backend->ledger);
     meta_close(&backend->meta);
     compute_stop(&backend->compute);
-    fusion_gates_close(&backend->gates);
     fusion_head_close(&backend->head);
     clerk_stop(&backend->clerk);
     local_calls_destroy(&coordinator->local);
@@ -347,10 +347,10 @@ static enum status open_head(struct coordinator *coordinator, struct reason *why
                                              .space = backend->clip->space,
                                              .threads = (uint32_t)params->clip.threads};
     enum status status = trained_head_open(&head, &backend->head, why);
-    if (status == STATUS_OK && backend->head && fusion_head_info(backend->head)->gate.bytes > 0)
-        status = fusion_gates_open(fusion_head_info(backend->head)->gate, backend->clip->dimension,
-                                   &backend->gates, why);
-    return status;
+    if (status != STATUS_OK || !backend->head || fusion_head_info(backend->head)->gate.bytes == 0)
+        return status;
+    backend->gate = &coordinator->gate;
+    return fusion_gate_parse(fusion_head_info(backend->head)->gate, &coordinator->gate, why);
 }
 
 static enum status start_clerk(struct coordinator *coordinator, struct reason *why)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "proto/base/mem.h"
+#include "shaders/models/fusion_gate.h"
 #include "shaders/models/fusion_head.h"
 
 #define SAME_SCORE 1e-6f    // fp16 rows of one picture score the same; different ones do not
@@ -85,34 +86,10 @@ static void explain_empty(const struct fuser_params *params, size_t count,
 // How far `score` is on the way from the floor to the ceiling, 0..1.
 static double gate_of(const struct fuser_params *params, float score)
 {
+    if (params->is_open)
+        return 1;
     double way = ((double)score - params->gate_floor) / (params->gate_ceiling - params->gate_floor);
     return fmin(fmax(way, 0), 1);
-}
-
-static bool has_gates(const struct fuser_params *params)
-{
-    return params->fusion.mode == FUSION_HEAD && params->gates;
-}
-
-static double gate_of_head(const struct fuser_params *params, const float *query,
-                           const struct fusion_neighbours *neighbours,
-                           double features[FUSION_GATE_FEATURES])
-{
-    fusion_gate_features(&params->fusion, query, params->dimension, neighbours, features);
-    return fusion_gate_value(params->gates, params->fusion.modality, query, features);
-}
-
-static void set_gate_of_head(const struct fuser_params *params, const float *query,
-                             const struct fusion_neighbours *neighbours, struct fuser_result *out)
-{
-    double features[FUSION_GATE_FEATURES];
-    out->gate = gate_of_head(params, query, neighbours, features);
-    (void)snprintf(out->reason, sizeof(out->reason),
-                   "%sthe head's gate: best %.3f, agreement %.3f, consistency %.3f, nearest %.3f; "
-                   "%u used",
-                   out->gate <= 0 ? "plain CLIP: " : "", features[FUSION_GATE_BEST],
-                   features[FUSION_GATE_AGREEMENT], features[FUSION_GATE_CONSISTENCY],
-                   features[FUSION_GATE_NEAREST], out->count);
 }
 
 static void set_gate(const struct fuser_params *params, const struct fuser_hit *hits,
@@ -138,10 +115,10 @@ static void set_gate(const struct fuser_params *params, const struct fuser_hit *
                        dropped->repeated);
 }
 
-void fuser_select(const struct fuser_params *params, const float *query,
-                  const struct fuser_hit *hits, size_t count, struct fuser_result *out)
+void fuser_select(const struct fuser_params *params, const struct fuser_hit *hits, size_t count,
+                  struct fuser_result *out)
 {
-    assert(params && query && out && (hits || count == 0));
+    assert(params && out && (hits || count == 0));
     assert(params->k >= 1 && params->k <= K_MAX);
     assert(params->gate_ceiling > params->gate_floor);
 
@@ -182,29 +159,24 @@ void fuser_select(const struct fuser_params *params, const float *query,
         out->weights[i] = (float)weights[i];
     if (params->fusion.mode == FUSION_NONE)
         (void)snprintf(out->reason, sizeof(out->reason), "plain CLIP: fusion is none");
-    else if (has_gates(params))
-        set_gate_of_head(params, query, &neighbours, out);
     else
         set_gate(params, hits, &dropped, out);
 }
 
-// Moves from the query to `refined`, as far as the gate says.
-static enum status apply_gate(const struct fuser_params *params, const float *query,
-                              const float *refined, double gate, float *result)
+struct fuser_evidence fuser_evidence(const float *query, uint32_t dimension,
+                                     const struct fuser_hit *hits,
+                                     const struct fuser_result *selection)
 {
-    return has_gates(params) ? fusion_gate_apply(params->gates, params->fusion.modality, query,
-                                                 refined, gate, result)
-                             : fusion_apply_gate(query, refined, params->dimension, gate, result);
-}
+    assert(query && selection && (hits || selection->count == 0));
 
-static enum status refine_by_gates(const struct fuser_params *params, const float *query,
-                                   const struct fusion_neighbours *neighbours, double gate,
-                                   float *result)
-{
-    float refined[DIMENSION_MAX];
-    enum status status =
-        fusion_refine(&params->fusion, query, params->dimension, neighbours, 1, refined);
-    return status == STATUS_OK ? apply_gate(params, query, refined, gate, result) : status;
+    const float *payload[K_MAX];
+    for (uint32_t i = 0; i < selection->count; i++)
+        payload[i] = hits[selection->kept[i]].payload;
+    const struct fusion_neighbours neighbours = {.count = selection->count, .payload = payload};
+    return (struct fuser_evidence){
+        .best = selection->count > 0 ? hits[selection->kept[0]].score : 0.0f,
+        .nearest = (float)fusion_gate_nearest(query, dimension, &neighbours),
+    };
 }
 
 enum status fuser_refine(const struct fuser_params *params, const float *query,
@@ -226,14 +198,8 @@ enum status fuser_refine(const struct fuser_params *params, const float *query,
         payload[neighbours.count++] = hits[selection->kept[i]].payload;
     }
 
-    // The gate follows the neighbours that are left, without a head the best of them.
+    // The gate follows the best of the neighbours that are left.
     double gate = selection->gate;
-    double features[FUSION_GATE_FEATURES];
-    if (has_gates(params) && neighbours.count > 0) {
-        if (without != FUSER_ALL)
-            gate = gate_of_head(params, query, &neighbours, features);
-        return refine_by_gates(params, query, &neighbours, gate, result);
-    }
     if (without == 0 && neighbours.count > 0)
         gate = gate_of(params, scores[0]);
     return fusion_refine(&params->fusion, query, params->dimension, &neighbours, gate, result);
@@ -278,8 +244,8 @@ static enum status refine_rows_by_head(const struct fuser_params *params,
                                                   room->queries, count, why);
     for (size_t r = 0; r < count && status == STATUS_OK; r++)
         if (room->queries[r].status != STATUS_OK ||
-            apply_gate(params, rows[r].query, rows[r].refined, rows[r].selection->gate,
-                       rows[r].refined) != STATUS_OK)
+            fusion_apply_gate(rows[r].query, rows[r].refined, params->dimension,
+                              rows[r].selection->gate, rows[r].refined) != STATUS_OK)
             stay(params, &rows[r]);
     return status;
 }

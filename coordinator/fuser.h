@@ -7,8 +7,8 @@
 //   3. the same pair again (score within 1e-6 and payload cosine above 0.9999): only the first stays;
 //   4. with dedup: like a better one on the searched side (inner product of dedup or more): dropped;
 //   5. the best k stay.
-// Gate: 0 when no neighbour stays; with a head that has gates what these say (fusion_gate.h); else how far
-// the best score lies on the way from the gate's floor to its ceiling, 0..1.
+// Gate: 0 when no neighbour stays; else how far the best score lies on the way from the gate's floor to its
+// ceiling, 0..1, or 1 where somebody else judges what comes of it.
 //
 // Thread-safety: none; a fuser belongs to one thread (the compute thread).
 
@@ -23,20 +23,19 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "shaders/models/fusion.h"
-#include "shaders/models/fusion_gate.h"
 
 #define FUSER_REASON_BYTES 160
 
 struct fuser_params {
     struct fusion_params fusion;
-    uint32_t dimension;               // floats of an embedding; the query sets it
-    uint32_t k;                       // neighbours kept, 1..K_MAX
-    float min_similarity;             // -1..1; 0: no floor
-    float min_pair_similarity;        // -1..1; 0: no floor
-    float dedup;                      // 0: off; else the inner product that makes two records alike
-    double gate_floor;                // best score at which the gate is 0
-    double gate_ceiling;              // best score at which it is 1; > floor
-    const struct fusion_gates *gates; // of the head, for FUSION_HEAD; NULL: the two above count
+    uint32_t dimension;        // floats of an embedding; the query sets it
+    uint32_t k;                // neighbours kept, 1..K_MAX
+    float min_similarity;      // -1..1; 0: no floor
+    float min_pair_similarity; // -1..1; 0: no floor
+    float dedup;               // 0: off; else the inner product that makes two records alike
+    double gate_floor;         // best score at which the gate is 0
+    double gate_ceiling;       // best score at which it is 1; > floor
+    bool is_open; // 1 with any neighbour: answers are judged, not embeddings (fusion_gate.h)
 };
 
 struct fuser_hit {
@@ -55,10 +54,20 @@ struct fuser_result {
     char reason[FUSER_REASON_BYTES]; // why the gate is what it is, for people
 };
 
-// Chooses neighbours and gate for one query [dimension] with `count` hits sorted best first (hygiene
-// only looks at payloads; without fusion they are still collapsed).
-void fuser_select(const struct fuser_params *params, const float *query,
-                  const struct fuser_hit *hits, size_t count, struct fuser_result *out);
+// Chooses neighbours and gate for one query with `count` hits sorted best first (hygiene only looks
+// at payloads; without fusion they are still collapsed).
+void fuser_select(const struct fuser_params *params, const struct fuser_hit *hits, size_t count,
+                  struct fuser_result *out);
+
+// What a gate of fusion_gate.h wants to know of a query [dimension] and its neighbours: the best score and the
+// largest inner product with a payload; both 0 without neighbours.
+struct fuser_evidence {
+    float best;
+    float nearest;
+};
+struct fuser_evidence fuser_evidence(const float *query, uint32_t dimension,
+                                     const struct fuser_hit *hits,
+                                     const struct fuser_result *selection);
 
 // The refined embedding for a selection; without = index into kept[] of a neighbour that is left out
 // (weights and gate are then made anew), or FUSER_ALL. STATUS_INVALID as fusion_refine().

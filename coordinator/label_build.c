@@ -337,6 +337,12 @@ static void on_query_done(void *context)
     }
     memcpy(target->values + build->done * target->dimension, result->refined,
            build->batch * target->dimension * sizeof(float));
+    for (size_t i = 0; i < build->batch; i++) {
+        const struct fuser_result *selection = &result->selections[i];
+        const struct fuser_hit *hits = result->hits + result->hit_starts[i];
+        target->best[build->done + i] =
+            selection->count > 0 ? hits[selection->kept[0]].score : 0.0f;
+    }
     if (build->done == 0 || result->coverage < target->coverage)
         target->coverage = result->coverage;
     target->records = result->records;

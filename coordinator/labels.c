@@ -73,7 +73,7 @@ void label_refined_digest(const struct label_set *set, const struct question *qu
     struct hash_sha256 state;
     const struct fuser_params *fuser = &question->fuser;
     hash_sha256_init(&state);
-    digest_text(&state, text_of("reco refined labels 1"));
+    digest_text(&state, text_of("reco refined labels 2"));
     hash_sha256_update(&state, set->digest, sizeof(set->digest));
     digest_number(&state, question->memory.number);
     digest_number(&state, changes);
@@ -87,6 +87,7 @@ void label_refined_digest(const struct label_set *set, const struct question *qu
     digest_double(&state, (double)fuser->min_pair_similarity);
     digest_double(&state, fuser->gate_floor);
     digest_double(&state, fuser->gate_ceiling);
+    digest_number(&state, fuser->is_open);
     digest_number(&state, question->exclude_count);
     for (size_t i = 0; i < question->exclude_count; i++)
         digest_number(&state, question->exclude[i]);
@@ -251,7 +252,7 @@ enum status label_prototypes_create(struct label_set *set, uint32_t dimension,
 {
     assert(set && dimension >= 1 && dimension <= DIMENSION_MAX && out);
 
-    float *values = mem_try_alloc_array(set->count * dimension, sizeof(*values));
+    float *values = mem_try_alloc_array(set->count * ((size_t)dimension + 1), sizeof(*values));
     if (!values)
         return STATUS_NO_MEMORY;
     struct label_prototypes *prototypes = mem_alloc(sizeof(*prototypes));
@@ -259,6 +260,7 @@ enum status label_prototypes_create(struct label_set *set, uint32_t dimension,
     prototypes->set = set;
     prototypes->dimension = dimension;
     prototypes->values = values;
+    prototypes->best = values + set->count * dimension;
     prototypes->coverage = 1;
     prototypes->holders = 1;
     set->holders++;
@@ -315,8 +317,8 @@ enum status label_prototypes_mean(const float *vectors, size_t count, uint32_t d
 
 static size_t bytes_of(const struct label_prototypes *prototypes)
 {
-    size_t bytes =
-        sizeof(*prototypes) + prototypes->set->count * prototypes->dimension * sizeof(float);
+    size_t bytes = sizeof(*prototypes) +
+                   prototypes->set->count * ((size_t)prototypes->dimension + 1) * sizeof(float);
     if (memcmp(prototypes->digest, prototypes->set->digest, sizeof(prototypes->digest)) == 0)
         bytes += prototypes->set->bytes;
     return bytes;

@@ -48,9 +48,10 @@ struct label_prototypes {
     uint8_t digest[HASH_SHA256_BYTES]; // the set's, or label_refined_digest()
     struct label_set *set;             // held
     uint32_t dimension;
-    float *values;        // [set->count][dimension], unit vectors
-    float coverage;       // of refined ones: that of the searches that made them
-    uint64_t records;     // and the records searched
+    float *values;    // [set->count][dimension], unit vectors
+    float *best;      // [set->count] of refined ones: the score of a label's first neighbour, or 0
+    float coverage;   // of refined ones: that of the searches that made them
+    uint64_t records; // and the records searched
     struct api_work work; // by searches that did this
     char *degraded;       // why coverage is below 1, one a line; NULL when nothing is missing
     uint32_t holders;

@@ -163,7 +163,6 @@ enum status question_settle_fusion(const struct backend *backend, enum modality 
         check_head(backend, own, question, NULL) == STATUS_OK)
         fusion->mode = FUSION_HEAD;
     fusion->head = backend->head;
-    question->fuser.gates = backend->gates;
     fusion->modality = own;
     return fusion->mode == FUSION_HEAD ? check_head(backend, own, question, why) : STATUS_OK;
 }

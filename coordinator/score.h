@@ -19,6 +19,7 @@
 #include "coordinator/fuser.h"
 #include "proto/base/neighbour.h"
 #include "proto/base/status.h"
+#include "shaders/models/fusion_gate.h"
 
 // Inner product of two vectors.
 float score_dot(const float *a, const float *b, uint32_t dimension);
@@ -42,6 +43,12 @@ struct score_explain {
     double margin;     // with all neighbours: score_margin() of `refined`
     uint32_t from, to; // the neighbours whose effect is wanted: there can be many and labels, too
 };
+
+// The gate of two ranked lists of `count` labels whose first answers differ (fusion_gate.h): how likely the
+// refined one is right. `known` is the score of the first neighbour of the label that `plain` begins with.
+double score_judge(const struct fusion_gate *gate, const struct neighbour *plain,
+                   const struct neighbour *refined, size_t count, struct fuser_evidence query,
+                   float known);
 
 // The score of the label `winner` less the best other one's.
 double score_margin(const float *query, const struct score_labels *labels, size_t winner);

@@ -8,9 +8,11 @@
 // prototypes. Both sides are refined: the image by texts, the labels
 // by images. When time runs out before the labels are refined, plain prototypes take their
 // place and the answer says so; their build goes on for whoever asks next. When the
-// image's gate is 0 the memory has no part in the answer: both lists are plain CLIP's.
+// image's gate is 0 the memory has no part in the answer: both lists are plain CLIP's. So they are where the
+// gate of a head judges CLIP's own answer to be the likelier one.
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "coordinator/answer.h"
@@ -166,6 +168,42 @@ static bool take_top(const struct classify *classify, const struct neighbour *ra
     return true;
 }
 
+// Gate and its reason. Where the gate of a head believes CLIP's own answer, that takes the refined one's place.
+static bool judge(struct classify *classify, struct api_answer *answer)
+{
+    const struct query_result *result = query_result(classify->query);
+    const struct fuser_result *selection = &result->selections[0];
+    struct compute_score *score = &classify->job.score;
+    answer->gate = (float)selection->gate;
+    answer->gate_reason = text_of(selection->reason);
+    if (!classify->question.fuser.is_open || !classify->refined || selection->gate <= 0 ||
+        score->plain_ranked[0].id == score->refined_ranked[0].id)
+        return true;
+
+    struct fuser_evidence evidence =
+        fuser_evidence(result->plain, result->dimension, result->hits, selection);
+    double gate = score_judge(classify->backend->gate, score->plain_ranked, score->refined_ranked,
+                              classify->plain->set->count, evidence,
+                              classify->refined->best[score->plain_ranked[0].id]);
+    char reason[FUSER_REASON_BYTES + 80];
+    bool is_refined = gate >= FUSION_GATE_OPEN;
+    (void)snprintf(reason, sizeof(reason),
+                   is_refined ? "the memory's answer is the likelier one (%.2f); %s"
+                              : "plain CLIP: the memory's answer is the less likely one (%.2f); %s",
+                   gate, selection->reason);
+    char *copy = arena_copy_text(classify->arena, reason, strlen(reason));
+    if (!copy)
+        return false;
+    answer->gate_reason = text_of(copy);
+    if (is_refined)
+        return true;
+    answer->gate = 0;
+    score->refined_ranked = score->plain_ranked;
+    if (score->effects)
+        memset(score->effects, 0, selection->count * sizeof(score->effects[0]));
+    return true;
+}
+
 static void answer_scored(struct classify *classify)
 {
     const struct query_result *result = query_result(classify->query);
@@ -174,14 +212,12 @@ static void answer_scored(struct classify *classify)
     answer_from_result(classify->call, &classify->question, result, &answer);
     if (answer_neighbours(result, classify->fields, classify->arena, &answer.neighbours) !=
             STATUS_OK ||
-        !take_top(classify, score->plain_ranked, &answer.plain) ||
+        !judge(classify, &answer) || !take_top(classify, score->plain_ranked, &answer.plain) ||
         !take_top(classify, score->refined_ranked, &answer.refined)) {
         fail_memory(classify);
         return;
     }
     answer.neighbours.effects = score->effects;
-    answer.gate = (float)result->selections[0].gate;
-    answer.gate_reason = text_of(result->selections[0].reason);
     if (!add_labels(classify, &answer))
         return;
     answer_finish(classify->call, &answer);
@@ -560,6 +596,15 @@ static enum status resolve(struct classify *classify, const struct api_options *
     return status;
 }
 
+// Which fusion it is. With the gate of a head, answers are judged and not embeddings.
+static enum status settle(struct classify *classify, struct reason *why)
+{
+    struct question *question = &classify->question;
+    enum status status = question_settle_fusion(classify->backend, classify->own, question, why);
+    question->fuser.is_open = classify->backend->gate && question->fuser.fusion.mode == FUSION_HEAD;
+    return status;
+}
+
 static void begin_compile(struct service_call *call)
 {
     struct classify *classify = create(call);
@@ -568,6 +613,8 @@ static void begin_compile(struct service_call *call)
     enum status status = api_decode_labels_request(call->message, classify->arena, &request, &why);
     if (status == STATUS_OK)
         status = resolve(classify, &request.options, &why);
+    if (status == STATUS_OK)
+        status = settle(classify, &why);
     if (status != STATUS_OK) {
         fail(classify, status, &why);
         return;
@@ -598,8 +645,7 @@ static enum status plan_query(struct classify *classify, const struct api_query_
         return reason_set(why, STATUS_INVALID, "input",
                           "nothing to classify; send an image or an embedding");
     }
-    enum status fits =
-        question_settle_fusion(classify->backend, classify->own, &classify->question, why);
+    enum status fits = settle(classify, why);
     if (fits != STATUS_OK)
         return fits;
     classify->top = request->top == 0 ? TOP_DEFAULT : request->top;

@@ -35,14 +35,17 @@ enum status trained_head_open(const struct trained_head_params *params, struct f
         return open_file(params, params->file, head, why);
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    if (params->model) {
-        (void)snprintf(path, sizeof(path), "%s/head.safetensors", params->model);
-        status = open_if_there(params, path, head, why);
-    }
-    if (status == STATUS_OK && !*head && params->data) {
+    if (params->data) {
         (void)snprintf(path, sizeof(path), "%s/heads/%.*s.safetensors", params->data,
                        (int)strcspn(params->space, ":"), params->space);
         status = open_if_there(params, path, head, why);
     }
+    if (status == STATUS_OK && !*head && params->model) {
+        (void)snprintf(path, sizeof(path), "%s/head.safetensors", params->model);
+        status = open_if_there(params, path, head, why);
+    }
+    if (status == STATUS_OK && !*head && !params->model)
+        status = fusion_head_open_bytes(fusion_head_embedded(), params->space, params->threads,
+                                        head, why);
     return status;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // trained_head.h - which file's head refines the embeddings of a model.
 //
-// The first of these that is there: the one that is named; head.safetensors in the model's folder;
-// heads/NAME.safetensors in the data directory, NAME the space's without its dimension.
+// The first of these that is there: the one that is named; heads/NAME.safetensors in the data directory, NAME
+// the space's without its dimension; head.safetensors in the model's folder, for the embedded model the one that is
+// part of the program.
 // A file that is there and cannot be used is an error, never the next one's turn.
 //
 // Thread-safety: one thread opens and closes it; the head itself as fusion_head.h says.

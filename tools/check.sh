@@ -6,7 +6,7 @@
 #   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
 #           target, 100,000 damaged messages at each port, 10,000 cancels, 50 kills,
 #           ThreadSanitizer, kernels of GPUs with cooperative matrices, every call of Vulkan failing,
-#           arm64 under qemu, the demo on a Vulkan device
+#           arm64 under qemu, the demo on a Vulkan device, the head of reco-tiny made again
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -75,6 +75,8 @@ if [ $long = yes ]; then
     fi
     step "the demo on a Vulkan device"
     python3 tests/e2e/device_labels.py build/dev/bin --demo || [ $? = 77 ]
+    step "the head of reco-tiny made again"
+    python3 tests/e2e/head_again.py build/dev/bin || [ $? = 77 ]
     step "50 kills around an index"
     (cd build/dev && RECO_KILLS=50 bin/test_node_kill_index --verbose=1)
     step "10,000 cancels and deadlines"

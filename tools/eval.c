@@ -139,9 +139,9 @@ static enum status open_head(struct eval *eval, struct reason *why)
         .threads = eval->threads,
     };
     enum status status = trained_head_open(&params, &eval->head, why);
-    if (!status && eval->head && fusion_head_info(eval->head)->gate.bytes > 0)
-        status = fusion_gates_open(fusion_head_info(eval->head)->gate, eval->dimension,
-                                   &eval->gates, why);
+    eval->has_gate = !status && eval->head && fusion_head_info(eval->head)->gate.bytes > 0;
+    if (eval->has_gate)
+        status = fusion_gate_parse(fusion_head_info(eval->head)->gate, &eval->gate, why);
     if (status)
         return status;
     if (eval->head && !has_mode(eval, FUSION_HEAD))
@@ -185,7 +185,6 @@ int eval_begin(struct eval *eval, const struct options *options, bool brings_mem
 
 void eval_end(struct eval *eval)
 {
-    fusion_gates_close(&eval->gates);
     fusion_head_close(&eval->head);
     eval_memory_deinit(&eval->memory);
     client_close(&eval->client);
@@ -245,7 +244,9 @@ enum status eval_side_refine(struct eval_side *side, const struct eval *eval, st
     }
     if (!side->refined)
         side->refined = mem_try_alloc_array(side->count, eval->dimension * sizeof(float));
-    if (!side->refined)
+    if (!side->evidence)
+        side->evidence = mem_try_alloc_array(side->count, sizeof(side->evidence[0]));
+    if (!side->refined || !side->evidence)
         return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu refined embeddings",
                           side->count);
     const struct fuser_params params = {
@@ -259,7 +260,7 @@ enum status eval_side_refine(struct eval_side *side, const struct eval *eval, st
         .k = how.k,
         .gate_floor = 0,
         .gate_ceiling = 1,
-        .gates = eval->gates,
+        .is_open = how.is_open,
     };
     const struct eval_refine refine = {
         .memory = &eval->memory,
@@ -272,6 +273,7 @@ enum status eval_side_refine(struct eval_side *side, const struct eval *eval, st
         .width = side->width,
         .params = &params,
         .threads = eval->threads,
+        .evidence = side->evidence,
     };
     *out = side->refined;
     return eval_refine(&refine, side->refined, why);
@@ -282,5 +284,6 @@ void eval_side_deinit(struct eval_side *side)
     mem_free(side->hits);
     mem_free(side->found);
     mem_free(side->refined);
+    mem_free(side->evidence);
     *side = (struct eval_side){.count = 0};
 }

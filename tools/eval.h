@@ -17,6 +17,7 @@
 #include "proto/base/embedding.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
+#include "shaders/models/fusion_gate.h"
 #include "shaders/models/fusion_head.h"
 #include "tools/client.h"
 #include "tools/eval_memory.h"
@@ -40,9 +41,10 @@ struct eval {
     // What is measured.
     enum fusion_mode modes[EVAL_MODES]; // in the order given, plain CLIP (FUSION_NONE) first
     size_t mode_count;
-    struct fusion_head *head;   // NULL: not asked for
-    struct fusion_gates *gates; // of the head; NULL: it has none
-    struct eval_memory memory;  // empty when only plain CLIP is asked for
+    struct fusion_head *head; // NULL: not asked for
+    struct fusion_gate gate;  // of the head
+    bool has_gate;
+    struct eval_memory memory; // empty when only plain CLIP is asked for
 };
 
 // Reads --modes, opens the client, and reads model, head and, unless `brings_memory`, the memory. Errors are told on stderr; returns VERBS_DONE
@@ -67,7 +69,8 @@ struct eval_side {
     struct eval_hit *hits;
     uint32_t *found;
     size_t held; // queries that the memory has itself: above EVAL_HELD with a record of their kind
-    float *refined; // [count][dimension], of the last eval_side_refine()
+    float *refined;                  // [count][dimension], of the last eval_side_refine()
+    struct fuser_evidence *evidence; // [count], of the same
 };
 
 // Searches `over` for at least k neighbours of each. STATUS_NO_MEMORY.
@@ -81,6 +84,7 @@ struct eval_how {
     uint32_t k;
     enum modality payload;
     bool itself;
+    bool is_open; // as in fuser.h
 };
 enum status eval_side_refine(struct eval_side *side, const struct eval *eval, struct eval_how how,
                              const float **out, struct reason *why) MUST_CHECK;

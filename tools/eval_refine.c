@@ -74,7 +74,10 @@ static void choose(const struct refining *refining, struct room *room, size_t qu
         .selection = &room->selection[row],
         .refined = refining->refined + at,
     };
-    fuser_select(refine->params, refine->queries + at, hits, count, &room->selection[row]);
+    fuser_select(refine->params, hits, count, &room->selection[row]);
+    if (refine->evidence)
+        refine->evidence[query] = fuser_evidence(refine->queries + at, refine->memory->dimension,
+                                                 hits, &room->selection[row]);
 }
 
 static void refine_block(void *context, uint32_t worker, size_t piece)

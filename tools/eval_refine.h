@@ -32,6 +32,7 @@ struct eval_refine {
     uint32_t width;
     const struct fuser_params *params; // fusion, k, floors; without dedup
     uint32_t threads;
+    struct fuser_evidence *evidence; // [count], written; NULL: not wanted
 };
 
 // refined[count][dimension]; where a query and its neighbours cancel out it is the query. STATUS_NO_MEMORY, and what

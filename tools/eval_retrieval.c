@@ -226,7 +226,7 @@ enum status eval_retrieval_measure(struct eval_retrieval *retrieval, enum fusion
     const uint32_t k = (uint32_t)eval->options->k;
     const float *images = NULL;
     const float *texts = NULL;
-    struct eval_how how = {mode, k, MODALITY_TEXT, false};
+    struct eval_how how = {mode, k, MODALITY_TEXT, false, false};
     enum status status = eval_side_refine(&retrieval->images, eval, how, &images, why);
     how.payload = MODALITY_IMAGE;
     if (!status)

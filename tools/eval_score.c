@@ -71,6 +71,42 @@ enum status eval_score_places(const struct eval_prototypes *prototypes, const fl
     return fits ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
+// --- first answers
+
+struct leading {
+    const struct eval_prototypes *prototypes;
+    const float *queries;
+    struct eval_first *firsts;
+};
+
+static void lead(void *context, uint32_t worker, size_t query)
+{
+    const struct leading *leading = context;
+    const struct eval_prototypes *prototypes = leading->prototypes;
+    const float *vector = leading->queries + query * prototypes->dimension;
+    struct eval_first first = {0, -INFINITY, -INFINITY};
+    (void)worker;
+    for (size_t i = 0; i < prototypes->name_count; i++) {
+        const float score = score_dot(vector, prototypes->values + i * prototypes->dimension,
+                                      prototypes->dimension);
+        if (score > first.score)
+            first = (struct eval_first){(uint32_t)i, score, first.score};
+        else if (score > first.next)
+            first.next = score;
+    }
+    leading->firsts[query] = first;
+}
+
+void eval_score_firsts(const struct eval_prototypes *prototypes, const float *queries, size_t count,
+                       uint32_t threads, struct eval_first *firsts)
+{
+    assert(prototypes && queries && firsts);
+    assert(threads >= 1 && threads <= PARALLEL_THREADS_MAX);
+
+    struct leading leading = {prototypes, queries, firsts};
+    parallel_run(threads, count, lead, &leading);
+}
+
 // --- metrics
 
 double eval_score_accuracy(const uint32_t *places, size_t count, uint32_t top)

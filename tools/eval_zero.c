@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "coordinator/score.h"
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
 #include "tools/eval_oven.h"
@@ -198,6 +199,36 @@ static void count_metrics(const struct eval_zero *zero, struct eval_row *row)
     row->metric_count = 3;
 }
 
+// Where the head's gate believes CLIP, its answer takes the refined one's place, as a coordinator does it.
+static enum status judge(struct eval_zero *zero, const float *images, const float *names,
+                         struct reason *why)
+{
+    const size_t count = zero->set.count;
+    const struct eval_prototypes plain_names = prototypes_of(zero, zero->names.queries);
+    const struct eval_prototypes refined_names = prototypes_of(zero, names);
+    struct eval_first *plain = mem_try_alloc_array(count, sizeof(plain[0]));
+    struct eval_first *refined = mem_try_alloc_array(count, sizeof(refined[0]));
+    if (plain && refined) {
+        eval_score_firsts(&plain_names, zero->images.queries, count, zero->eval->threads, plain);
+        eval_score_firsts(&refined_names, images, count, zero->eval->threads, refined);
+    }
+    for (size_t i = 0; i < count && plain && refined; i++) {
+        const struct neighbour clip[] = {{plain[i].name, plain[i].score}, {0, plain[i].next}};
+        const struct neighbour memory[] = {{refined[i].name, refined[i].score},
+                                           {0, refined[i].next}};
+        if (plain[i].name != refined[i].name &&
+            score_judge(&zero->eval->gate, clip, memory, plain_names.name_count < 2 ? 1 : 2,
+                        zero->images.evidence[i],
+                        zero->names.evidence[plain[i].name].best) < FUSION_GATE_OPEN)
+            zero->places[i] = zero->plain[i];
+    }
+    const bool fits = plain && refined;
+    mem_free(plain);
+    mem_free(refined);
+    return fits ? STATUS_OK
+                : reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu answers", count);
+}
+
 enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sides,
                               enum fusion_mode mode, uint32_t k, struct eval_row *row,
                               struct reason *why)
@@ -207,13 +238,16 @@ enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sid
     const int64_t began = clock_now_us();
     const float *images = NULL;
     const float *names = NULL;
-    struct eval_how how = {mode, k, mixed_in(sides, MODALITY_IMAGE), sides.fuse_itself};
+    struct eval_how how = {mode, k, mixed_in(sides, MODALITY_IMAGE), sides.fuse_itself,
+                           mode == FUSION_HEAD && zero->eval->has_gate && zero->prototypes};
     enum status status = eval_side_refine(&zero->images, zero->eval, how, &images, why);
     how.payload = mixed_in(sides, MODALITY_TEXT);
     if (!status && zero->prototypes)
         status = eval_side_refine(&zero->names, zero->eval, how, &names, why);
     if (!status)
         status = score(zero, images, names, zero->places, why);
+    if (!status && how.is_open)
+        status = judge(zero, images, names, why);
     if (status)
         return status;
     row->mode = mode;

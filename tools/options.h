@@ -98,11 +98,12 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t train_pairs;    // bench train
     bool refine;
     // train
-    struct args_list pairs, sets;
+    struct args_list pairs, known, sets;
     uint64_t steps, train_batch, every, patience;
     double rate, rate_block, scale, held_out, dropout, noise, unrelated, exclude_similar;
     bool no_exclude;
     const char *entity_field; // NULL: the caption
+    const char *without;      // NULL: the head gets no gate
     // what is no flag
     struct args_list items;
 };

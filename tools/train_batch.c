@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entities of all passes are one long row, of which a batch is the next piece; a pass is shuffled when its
-// first entity is wanted. So a batch hardly has two pairs of one entity, which would not be each other's negatives. Numbers are drawn by splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
-// number generators", OOPSLA 2014), begun anew for each pass and each step.
+// first entity is wanted. So a batch hardly has two pairs of one entity, which would not be each other's negatives.
+// What is drawn begins anew for each pass and each step.
 
 #include "tools/train_batch.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 #include "proto/base/mem.h"
+#include "tools/train_draw.h"
 
 #define SIDES FUSION_HEAD_SIDES
 #define PASS_NONE UINT64_MAX
@@ -31,74 +31,23 @@ struct train_batches {
     uint32_t *counts[SIDES];
 };
 
-// --- numbers
-
-static uint64_t draw(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t z = *state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static bool draw_share(uint64_t *state, double share)
-{
-    return share > 0 && (double)(draw(state) >> 11) * 0x1p-53 < share;
-}
-
-static uint32_t draw_below(uint64_t *state, uint32_t bound)
-{
-    return (uint32_t)((draw(state) >> 32) * bound >> 32);
-}
-
-static uint64_t begin_draws(uint64_t seed, uint64_t what, uint64_t number)
-{
-    const uint64_t all[3] = {seed, what, number};
-    return hash_id(all, sizeof(all));
-}
-
-static void shuffle(uint32_t *list, uint32_t count, uint64_t state)
-{
-    for (uint32_t i = count; i > 1; i--) {
-        const uint32_t other = draw_below(&state, i);
-        const uint32_t kept = list[i - 1];
-        list[i - 1] = list[other];
-        list[other] = kept;
-    }
-}
-
 // --- who learns
-
-struct member {
-    uint64_t entity;
-    uint32_t pair;
-};
-
-static int by_entity(const void *a, const void *b)
-{
-    const struct member *x = a;
-    const struct member *y = b;
-    if (x->entity != y->entity)
-        return x->entity < y->entity ? -1 : 1;
-    return (x->pair > y->pair) - (x->pair < y->pair);
-}
 
 // Sorts the pairs that are learnt by their entities.
 static void group(struct train_batches *batches)
 {
     const uint32_t count = batches->learnt_count;
-    struct member *members = mem_alloc_array(count ? count : 1, sizeof(members[0]));
+    struct train_pairs_place *members = mem_alloc_array(count ? count : 1, sizeof(members[0]));
     for (uint32_t i = 0; i < count; i++)
-        members[i] = (struct member){
-            .entity = batches->params.pairs->entities[batches->learnt[i]],
+        members[i] = (struct train_pairs_place){
+            .key = batches->params.pairs->entities[batches->learnt[i]],
             .pair = batches->learnt[i],
         };
-    qsort(members, count, sizeof(members[0]), by_entity);
+    train_pairs_sort(members, count);
     batches->first = mem_alloc_array((size_t)count + 1, sizeof(batches->first[0]));
     for (uint32_t i = 0; i < count; i++) {
         batches->learnt[i] = members[i].pair;
-        if (i == 0 || members[i].entity != members[i - 1].entity)
+        if (i == 0 || members[i].key != members[i - 1].key)
             batches->first[batches->entity_count++] = i;
     }
     batches->first[batches->entity_count] = count;
@@ -118,7 +67,8 @@ static void part(struct train_batches *batches)
             batches->learnt[batches->learnt_count++] = i;
     }
     group(batches);
-    shuffle(batches->held_out, batches->held_out_count, begin_draws(params->seed, 2, 0));
+    train_draw_shuffle(train_draw_begin(params->seed, TRAIN_DRAW_HELD_OUT, 0), batches->held_out,
+                       batches->held_out_count);
     if (batches->held_out_count > TRAIN_HELD_OUT_MAX)
         batches->held_out_count = TRAIN_HELD_OUT_MAX;
 }
@@ -233,7 +183,7 @@ uint32_t train_batches_count_held_out(const struct train_batches *batches)
 static uint32_t draw_row(struct train_batches *batches)
 {
     const struct train_memory *memory = batches->params.memory;
-    return memory->places[draw_below(&batches->draw, memory->rows.count)].row;
+    return memory->places[train_draw_below(&batches->draw, memory->rows.count)].row;
 }
 
 // The payload of one row beside the searched side of another: a record, or one with a wrong caption.
@@ -253,12 +203,12 @@ static void put_spoilt_neighbour(struct train_batches *batches, enum modality si
 {
     const struct train_batches_params *params = &batches->params;
     uint32_t payload_row = row;
-    if (draw_share(&batches->draw, params->unrelated)) {
+    if (train_draw_share(&batches->draw, params->unrelated)) {
         float searched[DIMENSION_MAX];
         row = payload_row = draw_row(batches);
         train_rows_get(&params->memory->rows, row, side, searched);
         batches->scores[side][at] = (float)train_rows_dot(query, searched, batches->dimension);
-    } else if (draw_share(&batches->draw, batches->noise)) {
+    } else if (train_draw_share(&batches->draw, batches->noise)) {
         payload_row = draw_row(batches);
     }
     put_neighbour(batches, side, at, row, payload_row);
@@ -308,21 +258,23 @@ static uint32_t pair_at(struct train_batches *batches, uint64_t position)
     if (pass != batches->pass) {
         for (uint32_t i = 0; i < batches->entity_count; i++)
             batches->order[i] = i;
-        shuffle(batches->order, batches->entity_count, begin_draws(batches->params.seed, 0, pass));
+        train_draw_shuffle(train_draw_begin(batches->params.seed, TRAIN_DRAW_PASS, pass),
+                           batches->order, batches->entity_count);
         batches->pass = pass;
     }
     const uint32_t entity = batches->order[position % batches->entity_count];
     const uint32_t first = batches->first[entity];
-    return batches->learnt[first + draw_below(&batches->draw, batches->first[entity + 1] - first)];
+    return batches
+        ->learnt[first + train_draw_below(&batches->draw, batches->first[entity + 1] - first)];
 }
 
 void train_batches_get(struct train_batches *batches, uint64_t step, struct fusion_train_batch *out)
 {
     const uint32_t pairs = batches->params.batch;
-    batches->draw = begin_draws(batches->params.seed, 1, step);
+    batches->draw = train_draw_begin(batches->params.seed, TRAIN_DRAW_STEP, step);
     // Half of the batches are clean, a quarter has all of the noise, a quarter some of it.
-    const uint32_t kind = draw_below(&batches->draw, 4);
-    const double share = (double)(draw(&batches->draw) >> 11) * 0x1p-53;
+    const uint32_t kind = train_draw_below(&batches->draw, 4);
+    const double share = train_draw_unit(&batches->draw);
     batches->noise = kind < 2 ? 0 : batches->params.noise * (kind == 2 ? 1 : share);
     for (uint32_t i = 0; i < pairs; i++)
         put_pair(batches, i, pair_at(batches, step * pairs + i), true);

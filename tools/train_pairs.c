@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/limits.h"
@@ -59,6 +60,20 @@ uint64_t train_pairs_entity(struct text words)
     }
     const uint64_t entity = hash_id(normal, used);
     return entity ? entity : 1;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const struct train_pairs_place *x = a;
+    const struct train_pairs_place *y = b;
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    return (x->pair > y->pair) - (x->pair < y->pair);
+}
+
+void train_pairs_sort(struct train_pairs_place *places, size_t count)
+{
+    qsort(places, count, sizeof(places[0]), by_key);
 }
 
 bool train_pairs_is_held_out(uint64_t entity, uint64_t seed, double share)
@@ -259,7 +274,8 @@ static enum status finish(struct reading *reading, struct reason *why)
     if (status)
         return status;
     if (!pairs->rows.count)
-        return reason_set(why, STATUS_INVALID, "--pairs", "has no pair that can be used");
+        return reason_set(why, STATUS_INVALID, reading->params->flag,
+                          "has no pair that can be used");
     uint8_t digest[HASH_SHA256_BYTES];
     struct hash_sha256 state = pairs->rows.digest;
     hash_sha256_update(&state, pairs->ids, pairs->rows.count * sizeof(pairs->ids[0]));
@@ -274,7 +290,7 @@ enum status train_pairs_read(struct train_pairs *pairs, struct dataset *dataset,
 {
     const uint32_t given = dataset_dimension(dataset);
     if (given && given != params->dimension)
-        return reason_set(why, STATUS_FAILED_PRECONDITION, "--pairs",
+        return reason_set(why, STATUS_FAILED_PRECONDITION, params->flag,
                           "has rows of %u numbers; the memory's space %s has %u dimensions", given,
                           params->space, params->dimension);
     struct reading *reading = mem_alloc(sizeof(*reading));

@@ -10,6 +10,7 @@
 #define RECO_TOOLS_TRAIN_PAIRS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "proto/base/reason.h"
@@ -30,6 +31,7 @@ struct train_pairs_params {
     struct client *client; // encodes pictures and captions
     const char *space;     // that the embeddings must have
     uint32_t dimension;
+    const char *flag;   // that names the dataset, for reasons
     const char *out;    // the rows lie beside it
     const char *entity; // the member or column that tells it; NULL: the caption does
     bool keep_going;    // leaves out what cannot be used, named on stderr
@@ -45,6 +47,13 @@ void train_pairs_deinit(struct train_pairs *pairs);
 
 // The number of an entity: the words in lower case (ASCII), white space as one blank; 0 never.
 uint64_t train_pairs_entity(struct text words);
+
+// Pairs in an order: by key, those of one by their number.
+struct train_pairs_place {
+    uint64_t key;
+    uint32_t pair;
+};
+void train_pairs_sort(struct train_pairs_place *places, size_t count);
 
 // Whether an entity belongs to the `share` (0..1) that a seed holds out.
 bool train_pairs_is_held_out(uint64_t entity, uint64_t seed, double share);

@@ -24,7 +24,7 @@ struct running {
 
 // --- heads
 
-static void describe(const struct running *running, struct text curve,
+static void describe(const struct running *running, struct text curve, struct text gate,
                      struct fusion_head_info *info)
 {
     const struct train_run *run = running->run;
@@ -35,6 +35,7 @@ static void describe(const struct running *running, struct text curve,
         .seed = params->seed,
         .steps = run->state->points[run->state->best].step,
         .curve = curve,
+        .gate = gate,
     };
     for (size_t side = 0; side < FUSION_HEAD_SIDES; side++)
         info->config[side] = params->config[side];
@@ -42,12 +43,18 @@ static void describe(const struct running *running, struct text curve,
     (void)snprintf(info->data, sizeof(info->data), "%s", run->data);
 }
 
-static enum status save_head(const struct running *running, const char *path, struct reason *why)
+static struct text written(const struct json_writer *writer)
+{
+    return (struct text){(const char *)writer->out.data, writer->out.count};
+}
+
+static enum status save_head(const struct running *running, const char *path, struct text gate,
+                             struct reason *why)
 {
     struct json_writer writer = {.failed = false};
     train_state_put_curve(&writer, running->run->state);
     struct fusion_head_info info;
-    describe(running, (struct text){(const char *)writer.out.data, writer.out.count}, &info);
+    describe(running, written(&writer), gate, &info);
     const float *const numbers[FUSION_HEAD_SIDES] = {running->best[0], running->best[1]};
     const enum status status =
         writer.failed ? reason_set(why, STATUS_NO_MEMORY, path, "no memory for the curve")
@@ -130,9 +137,10 @@ static void tell(const struct running *running, const struct train_point *point)
     char left[OUTPUT_FIGURE_BYTES];
     char rate[OUTPUT_FIGURE_BYTES];
     if (point->step == 0) {
-        output_note("held out, before training: loss %.4f, recall@1 %.3f; plain CLIP: %.4f, %.3f",
-                    train_state_sum(point->held_out.loss), (double)point->held_out.recall,
-                    train_state_sum(run->state->plain.loss), (double)run->state->plain.recall);
+        output_note(
+            "held out, before training: loss %.4f, recall@1 %.3f; plain CLIP: %.4f, %.3f",
+            train_state_sum(run->state, point->held_out.loss), (double)point->held_out.recall,
+            train_state_sum(run->state, run->state->plain.loss), (double)run->state->plain.recall);
         return;
     }
     if (run->json) {
@@ -146,9 +154,10 @@ static void tell(const struct running *running, const struct train_point *point)
         "step %" PRIu64 " of %" PRIu64 ": loss %.4f (refined-refined %.4f, refined-original %.4f, "
         "original-refined %.4f), held out %.4f, recall@1 %.3f; rate %.2g, %s pairs a second, %s "
         "left",
-        point->step, params->steps, train_state_sum(point->loss), (double)point->loss[0],
-        (double)point->loss[1], (double)point->loss[2], train_state_sum(point->held_out.loss),
-        (double)point->held_out.recall, (double)point->rate,
+        point->step, params->steps, train_state_sum(run->state, point->loss),
+        (double)point->loss[0], (double)point->loss[1], (double)point->loss[2],
+        train_state_sum(run->state, point->held_out.loss), (double)point->held_out.recall,
+        (double)point->rate,
         output_count(
             (uint64_t)(seconds > 0 ? steps * train_batches_size(run->batches) / seconds : 0), rate),
         output_seconds(steps > 0 ? (double)(params->steps - point->step) * seconds / steps : 0,
@@ -202,7 +211,7 @@ static enum status add_point(struct running *running, struct train_point *point,
         return status;
     if (train_state_add(state, point)) {
         keep_best(running);
-        status = save_head(running, state->best_path, why);
+        status = save_head(running, state->best_path, (struct text){NULL, 0}, why);
     }
     if (!status)
         status = train_state_save(state, running->run->train, why);
@@ -241,6 +250,57 @@ static enum status train_all(struct running *running, struct reason *why)
     return status;
 }
 
+// --- the end
+
+// Appends the constants of the best head's gate to `writer`.
+static enum status learn_gate(const struct running *running, struct json_writer *writer,
+                              struct reason *why)
+{
+    const struct train_run *run = running->run;
+    const float *const numbers[FUSION_HEAD_SIDES] = {running->best[0], running->best[1]};
+    struct fusion_head_info info;
+    struct fusion_head *head = NULL;
+    describe(running, (struct text){NULL, 0}, (struct text){NULL, 0}, &info);
+    enum status status = fusion_head_create(&info, numbers, 0, &head, why);
+    if (!status) {
+        output_note("calibrating the gate on %u new and %u known pairs",
+                    run->gate_params->pairs[TRAIN_GATE_NEW_THINGS]->rows.count,
+                    run->gate_params->pairs[TRAIN_GATE_KNOWN_THINGS]->rows.count);
+        status = train_gate_fit(run->gate_params, head, run->gate, why);
+    }
+    fusion_head_close(&head);
+    if (status)
+        return status;
+    fusion_gate_write(&run->gate->gate, writer);
+    return writer->failed
+               ? reason_set(why, STATUS_NO_MEMORY, run->out, "no memory for the constants")
+               : STATUS_OK;
+}
+
+// The head's file, with a gate where one is wanted and can be learnt.
+static enum status finish(const struct running *running, struct reason *why)
+{
+    const struct train_run *run = running->run;
+    struct json_writer gate = {.failed = false};
+    struct reason inner = {.text = ""};
+    enum status learnt = STATUS_OK;
+    if (run->gate_params)
+        learnt = learn_gate(running, &gate, &inner);
+    enum status status = learnt;
+    if (!learnt || learnt == STATUS_FAILED_PRECONDITION) {
+        status = save_head(running, run->out, written(&gate), why);
+        if (!status)
+            train_state_remove(run->state);
+        if (!status && learnt)
+            status = reason_set(why, learnt, inner.field, "%s; %s stands without a gate",
+                                inner.text, run->out);
+    } else {
+        *why = inner;
+    }
+    json_writer_deinit(&gate);
+    return status;
+}
+
 enum status train_run(const struct train_run *run, struct reason *why)
 {
     struct running *running = mem_alloc(sizeof(*running));
@@ -253,9 +313,7 @@ enum status train_run(const struct train_run *run, struct reason *why)
     }
     enum status status = train_all(running, why);
     if (!status)
-        status = save_head(running, run->out, why);
-    if (!status)
-        train_state_remove(run->state);
+        status = finish(running, why);
     for (size_t side = 0; side < FUSION_HEAD_SIDES; side++)
         mem_free(running->best[side]);
     mem_free(running);

@@ -21,7 +21,7 @@ static const char *const terms[FUSION_TRAIN_TERMS] = {"refined_refined", "refine
 
 enum status train_state_init(struct train_state *state, const char *out, struct reason *why)
 {
-    *state = (struct train_state){.points = NULL};
+    *state = (struct train_state){.weight = {1, 1, 1}};
     // Room for what is added to a name until a file is whole.
     if (strlen(out) + 64 > sizeof(state->path))
         return reason_set(why, STATUS_INVALID, "--out", "its path is too long");
@@ -48,11 +48,11 @@ void train_state_fact(struct train_state *state, const char *name, const char *f
     va_end(arguments);
 }
 
-double train_state_sum(const float loss[FUSION_TRAIN_TERMS])
+double train_state_sum(const struct train_state *state, const float loss[FUSION_TRAIN_TERMS])
 {
     double sum = 0;
     for (size_t i = 0; i < FUSION_TRAIN_TERMS; i++)
-        sum += (double)loss[i];
+        sum += (double)state->weight[i] * (double)loss[i];
     return sum;
 }
 
@@ -60,8 +60,9 @@ bool train_state_add(struct train_state *state, const struct train_point *point)
 {
     state->points = mem_grow(state->points, state->point_count + 1, sizeof(state->points[0]));
     state->points[state->point_count++] = *point;
-    const double before = train_state_sum(state->points[state->best].held_out.loss);
-    const bool is_best = state->point_count == 1 || train_state_sum(point->held_out.loss) < before;
+    const double before = train_state_sum(state, state->points[state->best].held_out.loss);
+    const bool is_best =
+        state->point_count == 1 || train_state_sum(state, point->held_out.loss) < before;
     if (is_best)
         state->best = state->point_count - 1;
     return is_best;

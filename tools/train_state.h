@@ -22,7 +22,7 @@
 #include "shaders/models/fusion_train.h"
 #include "tools/dataset.h"
 
-#define TRAIN_FACTS_MAX 16
+#define TRAIN_FACTS_MAX 24
 #define TRAIN_FACT_BYTES 72
 #define TRAIN_NOTE_BYTES_MAX ((size_t)16 << 20)
 
@@ -53,7 +53,8 @@ struct train_state {
     struct train_figures plain; // CLIP's own
     struct train_point *points; // the first is of step 0: no training, no loss
     size_t point_count;
-    size_t best; // place of the point that did best
+    size_t best;                      // place of the point that did best
+    float weight[FUSION_TRAIN_TERMS]; // of the terms, as they are learnt; 1 unless set
 };
 
 // STATUS_INVALID for a path that is too long.
@@ -68,8 +69,8 @@ void train_state_fact(struct train_state *state, const char *name, const char *f
 bool train_state_add(struct train_state *state, const struct train_point *point);
 // Points behind the best one.
 size_t train_state_stale(const struct train_state *state);
-// The sum of the terms.
-double train_state_sum(const float loss[FUSION_TRAIN_TERMS]);
+// The weighed sum of the terms.
+double train_state_sum(const struct train_state *state, const float loss[FUSION_TRAIN_TERMS]);
 
 // {"refined_refined","refined_original","original_refined"}
 void train_state_put_loss(struct json_writer *writer, const float loss[FUSION_TRAIN_TERMS]);

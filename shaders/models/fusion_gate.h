@@ -1,31 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// fusion_gate.h - how far a query goes towards its refined embedding, seen from the query and its neighbours.
+// fusion_gate.h - where CLIP's own answer and the memory's differ, whom to believe.
 //
-// With q the query, s_i the scores of k neighbours, n_i their payload, w_i their shares and m = sum(w_i n_i):
-//   best         the largest s
-//   margin       the largest s less the smallest
-//   agreement    |m|: 1 when all payloads are the same
-//   consistency  <q, m> / |m|
-//   entropy      of softmax(20 s), over log(k); 0 for one neighbour
-//   nearest      the largest <q, n_i>
-//   gate = sigmoid(bias + sum(weights * features) + <familiarity, q>); below `floor` it is 0
-// familiarity is a direction of the space: things that the encoder knows without a memory lie on one side of it.
+// A query is compared with labels twice: as CLIP embeds both, and with both refined by a memory. When another
+// label comes first then, the gate says how likely the memory's is the right one of the two:
 //
-// Refined and plain embeddings stand beside each other where some queries of a list have a gate of 0. A refined
-// text holds the mean of pictures and so is nearer to every picture, known or not, than a plain one. With
-// `centre` (that mean, unit) the refined embedding is first given the share `level` of it, which plain ones have:
-//   anchored = sqrt(1 - level^2) * normalise(refined - <refined, centre> centre) + level * centre
-//   result   = normalise(q + gate * (anchored - q)); gate 0 gives q's own bits
+//   gate = sigmoid(bias + sum(weights * evidence))
+//     best            the largest score of the query's neighbours
+//     nearest         the largest inner product of the query and a neighbour's payload
+//     plain           inner product of query and label of CLIP's own answer
+//     plain_margin    that less the next label's
+//     refined_margin  the refined answer's inner product less the next label's
+//     known           the largest score of the neighbours of the label that is CLIP's own answer
 //
-// The constants are one JSON object in a head's file:
-//   {"image": SIDE, "text": SIDE}   SIDE: {"bias": n, "weights": [6 numbers, in the order above], "floor": n,
-//   "level": n, "centre": [d numbers] or null, "familiarity": [d numbers] or null}
+// From FUSION_GATE_OPEN on the refined answer stands, below it CLIP's own. So a memory that knows nothing of a query, or is wrong
+// about it, takes nothing away that CLIP knows. Weights are learnt from answers of which one was right
+// (fusion_gate_fit), and lie in a head's file as one JSON object: {"bias":n,"best":n,"nearest":n,...}.
 //
 // Thread-safety: pure functions.
 
 #ifndef RECO_SHADERS_MODELS_FUSION_GATE_H
 #define RECO_SHADERS_MODELS_FUSION_GATE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "proto/base/bytes.h"
@@ -34,52 +31,48 @@
 #include "proto/base/status.h"
 #include "shaders/models/fusion.h"
 
-enum fusion_gate_feature {
-    FUSION_GATE_BEST,
-    FUSION_GATE_MARGIN,
-    FUSION_GATE_AGREEMENT,
-    FUSION_GATE_CONSISTENCY,
-    FUSION_GATE_ENTROPY,
-    FUSION_GATE_NEAREST,
-    FUSION_GATE_FEATURES,
-};
+#define FUSION_GATE_OPEN 0.5
 
-#define FUSION_GATE_SIDES 2u // by enum modality: what is refined
+enum fusion_gate_evidence {
+    FUSION_GATE_BEST,
+    FUSION_GATE_NEAREST,
+    FUSION_GATE_PLAIN,
+    FUSION_GATE_PLAIN_MARGIN,
+    FUSION_GATE_REFINED_MARGIN,
+    FUSION_GATE_KNOWN,
+    FUSION_GATE_EVIDENCE,
+};
 
 struct fusion_gate {
-    float bias;
-    float weights[FUSION_GATE_FEATURES];
-    float floor;        // 0..1
-    float level;        // -1..1, both excluded
-    float *centre;      // [dimension], unit; NULL: refined embeddings stay as they are
-    float *familiarity; // [dimension]; NULL: none
+    double bias;
+    double weights[FUSION_GATE_EVIDENCE];
 };
 
-struct fusion_gates {
-    uint32_t dimension;
-    struct fusion_gate side[FUSION_GATE_SIDES];
-};
-
-// Reads a head's constants; text {NULL, 0} gives gates that are always 1. STATUS_INVALID with the field, its
-// value and what is allowed; STATUS_NO_MEMORY. The caller ends *out with fusion_gates_close().
-enum status fusion_gates_open(struct text constants, uint32_t dimension, struct fusion_gates **out,
+// Reads a head's constants. STATUS_INVALID with the field, its value and what is allowed; STATUS_NO_MEMORY.
+enum status fusion_gate_parse(struct text constants, struct fusion_gate *out,
                               struct reason *why) MUST_CHECK;
-void fusion_gates_close(struct fusion_gates **gates); // NULL is allowed
-void fusion_gates_write(const struct fusion_gates *gates, struct json_writer *writer);
+void fusion_gate_write(const struct fusion_gate *gate, struct json_writer *writer);
 
-// All features are 0 without neighbours. `params` says how shares are made, as for fusion_weights().
-void fusion_gate_features(const struct fusion_params *params, const float *query,
-                          uint32_t dimension, const struct fusion_neighbours *neighbours,
-                          double features[FUSION_GATE_FEATURES]);
+// 0..1. The evidence is finite.
+double fusion_gate_value(const struct fusion_gate *gate,
+                         const double evidence[FUSION_GATE_EVIDENCE]);
 
-// 0..1.
-double fusion_gate_value(const struct fusion_gates *gates, enum modality side, const float *query,
-                         const double features[FUSION_GATE_FEATURES]);
+// The largest inner product of the query [dimension] and a neighbour's payload; 0 without neighbours.
+double fusion_gate_nearest(const float *query, uint32_t dimension,
+                           const struct fusion_neighbours *neighbours);
 
-// result [dimension] = query moved towards the anchored `refined` (unit), unit; it may be either of them.
-// Without centre it is fusion_apply_gate(). STATUS_INVALID, result unchanged, when nothing is left to normalise.
-enum status fusion_gate_apply(const struct fusion_gates *gates, enum modality side,
-                              const float *query, const float *refined, double gate,
-                              float *result) MUST_CHECK;
+// Two answers that differ and of which one was right.
+struct fusion_gate_case {
+    double evidence[FUSION_GATE_EVIDENCE];
+    double weight;        // above 0
+    bool memory_is_right; // or else CLIP was
+};
+
+// The weights of least cross entropy, less FUSION_GATE_RIDGE times their squares (of evidence scaled to a deviation of 1), by
+// Newton's method. STATUS_FAILED_PRECONDITION unless there are cases of both kinds; STATUS_INVALID for evidence
+// that is not finite.
+#define FUSION_GATE_RIDGE 3e-3
+enum status fusion_gate_fit(const struct fusion_gate_case *cases, size_t count,
+                            struct fusion_gate *out, struct reason *why) MUST_CHECK;
 
 #endif

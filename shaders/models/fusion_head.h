@@ -59,6 +59,9 @@ enum status fusion_head_open(const char *path, const char *space, uint32_t threa
 enum status fusion_head_open_bytes(struct bytes file, const char *space, uint32_t threads,
                                    struct fusion_head **out, struct reason *why) MUST_CHECK;
 
+// The file of the head for the embedded model, reco-tiny: a part of the program.
+struct bytes fusion_head_embedded(void);
+
 // A head of numbers in memory, one array for each side as fusion_layout_of() says; all is copied.
 // STATUS_INVALID, STATUS_NO_MEMORY.
 enum status fusion_head_create(const struct fusion_head_info *info,

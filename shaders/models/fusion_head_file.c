@@ -286,6 +286,16 @@ enum status fusion_head_open(const char *path, const char *space, uint32_t threa
     return status == STATUS_OK ? open_weights(&file, space, threads, out, why) : status;
 }
 
+// See reco_tiny.S.
+extern const uint8_t reco_tiny_head[];
+extern const uint8_t reco_tiny_head_end[];
+
+struct bytes fusion_head_embedded(void)
+{
+    return (struct bytes){reco_tiny_head,
+                          (size_t)((uintptr_t)reco_tiny_head_end - (uintptr_t)reco_tiny_head)};
+}
+
 enum status fusion_head_open_bytes(struct bytes bytes, const char *space, uint32_t threads,
                                    struct fusion_head **out, struct reason *why)
 {

@@ -24,6 +24,7 @@
     file reco_tiny_merges, "merges.txt"
     file reco_tiny_reco, "reco.json"
     file reco_tiny_weights, "model.safetensors"
+    file reco_tiny_head, "head.safetensors"
 
 #if defined(__linux__) && defined(__ELF__)
     .section .note.GNU-stack, "", %progbits

@@ -5,7 +5,8 @@
 usage: cli_train.py PROGRAM_DIR [CLASS[.test] ...]
 
 Goal: `reco train` makes a head that helps on entities it has not seen, the same bytes for the same seed, also
-after kill -9; what would teach copying is left out; what cannot be trained on is refused in words.
+after kill -9; what would teach copying is left out; known pairs and a memory without them give the head a gate;
+what cannot be trained on is refused in words.
 
 Method: a made-up memory of 16 dimensions whose pictures and texts have nothing in common but through the memory,
 and the first things of the demo's corpus. cli.py says what the tests of the command line share.
@@ -55,6 +56,23 @@ def made_up(folder, entities=60, views=6, wrong=0.3, seed=5):
     (folder / "metadata").mkdir()
     (folder / "metadata" / "metadata_0.jsonl").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def made_up_known(folder, entities=40, views=3, seed=7, joined=True):
+    """Pictures lie by their own texts, so that no memory is needed; or, not joined, a memory of unrelated things."""
+    draw = random.Random(seed)
+    images, texts, lines = [], [], []
+    for i in range(entities):
+        image, text = ([draw.gauss(0, 1) for _ in range(DIMENSION)] for _ in range(2))
+        for view in range(views):
+            images.append(unit([value + 0.3 * draw.gauss(0, 1) for value in image]))
+            texts.append(unit(image if joined else text))
+            lines.append(json.dumps({"key": f"k{seed}/{i}/{view}", "caption": f"known {seed} {i}", "thing": f"k{i}"}))
+    folder.mkdir()
+    write_npy(folder / "a.npy", images)
+    write_npy(folder / "b.npy", texts)
+    (folder / "c.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "a.npy", folder / "b.npy", folder / "c.jsonl"
 
 
 def metadata_of(head):
@@ -154,6 +172,66 @@ class Train(Case):
         self.assertRegex(done.stderr, r"going on from step (2[4-9]|[3-9]\d|1\d\d) ")
         self.assertEqual((self.top / "whole").read_bytes(), (self.top / "broken").read_bytes())
         self.assertFalse((self.top / "broken.state").exists() or (self.top / "broken.best").exists())
+
+    def gate_flags(self):
+        known = made_up_known(self.top / "known")
+        other = made_up_known(self.top / "unrelated", seed=8, joined=False)
+        self.run_ok("memory", "build", "w", *other, "--space", f"made-up:{DIMENSION}", "--data", self.data)
+        return [word for path in known for word in ("--known", path)], ["--without", "w"]
+
+    def test_known_pairs_give_the_head_a_gate_that_a_kill_does_not_change(self):
+        known, without = self.gate_flags()
+        flags = ("--steps", "40", "--every", "4", *known, *without)
+        *_, last = self.train("whole", *flags)
+        gate = last["gate"]
+        self.assertTrue(0 < gate["memory_right"] < gate["cases"], gate)
+        self.assertEqual(json.loads(metadata_of(self.top / "whole")["gate"]), gate["constants"])
+        self.assertEqual((gate["new"]["pictures"], gate["known"]["labels"]), (360, 40))
+        new, lost = gate["new"]["memory"]["all"], gate["known"]["without"]["all"]
+        self.assertGreater(new["refined"], new["plain"] + 0.2)
+        self.assertGreater(new["chosen"], 0.9 * new["refined"])
+        self.assertGreater(lost["chosen"], lost["refined"] + 0.2)
+        self.assertGreater(lost["chosen"], 0.9 * lost["plain"])
+
+        broken = ("train", "--pairs", self.pairs, "-m", "m", "--out", self.top / "broken", "--data", self.data, *QUICK,
+                  *flags)
+        self.kill_at("step 8 of", *broken)
+        self.refused(1, "--without: is not given now", *[word for word in broken if word not in (*known, *without)])
+        others = made_up_known(self.top / "others", seed=9)
+        self.refused(1, "hash of the known pairs", *[others[known.index(word) // 2] if word in known[1::2] else word
+                                                     for word in broken])
+        # A head whose file cannot take its name has all steps behind it, as one that is killed while its gate is made.
+        (self.top / "broken").mkdir()
+        self.refused(1, "cannot be written", *broken)
+        (self.top / "broken").rmdir()
+        done = self.run_ok(*broken)
+        self.assertIn("going on from step 40 ", done.stderr)
+        self.assertIn("gate: learnt from", done.stdout)
+        self.assertEqual((self.top / "whole").read_bytes(), (self.top / "broken").read_bytes())
+        self.assertFalse((self.top / "broken.state").exists() or (self.top / "broken.best").exists())
+
+    def test_what_no_gate_can_be_learnt_from_is_told(self):
+        known, without = self.gate_flags()
+        broken = ("train", "--pairs", self.pairs, "-m", "m", "--out", self.top / "head", "--data", self.data, *QUICK)
+        self.refused(2, "--without: is needed with --known", *broken, *known)
+        self.refused(2, "--known: is needed with --without", *broken, *without)
+        self.refused(2, "--known: - is not allowed", *broken, "--known", "-", *without)
+        self.refused(1, "--without: m@1 is --memory, too", *broken, *known, "--without", "m")
+        self.refused(1, "nothing", *broken, *known, "--without", "nothing")
+        narrow = self.top / "narrow.npy"
+        write_npy(narrow, [[1, 0], [0, 1]])
+        self.run_ok("memory", "build", "narrow", narrow, narrow, "--space", "made-up:2", "--data", self.data)
+        self.refused(1, "is made-up:2, that of --memory m@1 is made-up:16", *broken,
+                     *known, "--without", "narrow")
+        self.refused(1, "--known: has rows of 2 numbers", *broken, "--known", narrow, "--known", narrow, *without)
+        self.assertFalse((self.top / "head").exists())
+        # A head that leaves everything as it is has no answer that differs from CLIP's.
+        done = self.refused(1, "--known, --without: no gate can be learnt from these: gate: of 0 answers that differ",
+                            *broken, *known, *without, "--set", "block=false", "--set", "beta=0", "--rate", "1e-9",
+                            "--steps", "2")
+        self.assertIn("head stands without a gate", done.stderr)
+        self.assertNotIn("gate", metadata_of(self.top / "head"))
+        self.assertFalse((self.top / "head.state").exists())
 
     def test_a_damaged_state_is_told(self):
         broken = ("train", "--pairs", self.pairs, "-m", "m", "--out", self.top / "broken", "--data", self.data, *QUICK)

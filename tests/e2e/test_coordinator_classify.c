@@ -219,6 +219,7 @@ Test(classify, plain_scores_are_inner_products_with_the_prompts)
     struct buffer file = picture("owl", "fluent-emoji");
     struct api_query_request question = question_of(&file, labels);
     question.top = THINGS;
+    question.options.fusion = API_FUSION_WEIGHTED; // whose gate is the same for Refine
     cr_assert(eq(int, house_query(&house, API_CLASSIFY, &question, &answer, &why), STATUS_OK), "%s",
               why.text);
     cr_assert(eq(sz, answer.plain.count, THINGS));
@@ -366,6 +367,7 @@ Test(classify, effects_are_what_leaving_each_neighbour_out_changes)
     fill_drawings(&house);
     struct buffer file = picture("tiger", "fluent-emoji");
     struct api_query_request question = question_of(&file, labels);
+    question.options.fusion = API_FUSION_WEIGHTED;
     cr_assert(eq(int, house_query(&house, API_EXPLAIN, &question, &answer, NULL), STATUS_OK));
     size_t count = answer.neighbours.count;
     cr_assert(ge(sz, count, 2));

@@ -14,6 +14,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "coordinator/trained_head.h"
 #include "proto/base/embedding.h"
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
@@ -36,11 +37,10 @@ static void head_path(const struct house *house, char path[512])
                    space);
 }
 
-#define GATES                                                                                      \
-    "{\"image\":{\"bias\":-1,\"weights\":[2,0.5,1,1,-0.25,0.5],\"floor\":0.01,\"level\":0,"        \
-    "\"centre\":"                                                                                  \
-    "null,\"familiarity\":null},\"text\":{\"bias\":-9,\"weights\":[1,0,0,0,0,0],\"floor\":0.5,"    \
-    "\"level\":0,\"centre\":null,\"familiarity\":null}}"
+// A gate that always believes the memory, or never.
+#define GATE(bias)                                                                                 \
+    "{\"bias\":" bias ",\"best\":0,\"nearest\":0,\"plain\":0,\"plain_margin\":0,"                  \
+    "\"refined_margin\":0,\"known\":0}"
 
 // `gate` NULL: without constants of a gate.
 static void save_head(const struct house *house, const char *space, const char *gate)
@@ -120,11 +120,19 @@ Test(head, refines_when_the_fusion_is_left_to_it)
             question.options.fields = 1u << API_FIELD_KEY | 1u << API_FIELD_CAPTION |
                                       1u << API_FIELD_IMAGE_EMBEDDING |
                                       1u << API_FIELD_TEXT_EMBEDDING;
+            struct api_answer embedded;
             cr_assert(eq(int,
-                         house_query(&houses[h], API_REFINE_EMBEDDING, &question, &weighted, &why),
+                         house_query(&houses[h], API_REFINE_EMBEDDING, &question, &embedded, &why),
                          STATUS_OK),
                       "%s", why.text);
-            cr_expect(eq(int, weighted.fusion, API_FUSION_WEIGHTED)); // there is no head yet
+            cr_expect(eq(int, embedded.fusion, API_FUSION_HEAD)); // the one in the program
+            question.options.fusion = API_FUSION_WEIGHTED;
+            cr_assert(eq(int,
+                         house_query(&houses[h], API_REFINE_EMBEDDING, &question, &weighted, &why),
+                         STATUS_OK));
+            cr_expect(
+                ne(int, memcmp(embedded.embedding, weighted.embedding, sizeof(embedding)), 0));
+            question.options.fusion = API_FUSION_DEFAULT;
             save_head(&houses[h], coordinator_clip_info(houses[h].coordinator)->space, NULL);
             house_restart(&houses[h]);
             cr_assert(
@@ -134,6 +142,8 @@ Test(head, refines_when_the_fusion_is_left_to_it)
             cr_expect(eq(int, answers[h].fusion, API_FUSION_HEAD));
             cr_expect(
                 ne(int, memcmp(answers[h].embedding, weighted.embedding, sizeof(embedding)), 0));
+            cr_expect(
+                ne(int, memcmp(answers[h].embedding, embedded.embedding, sizeof(embedding)), 0));
             expect_of_head(&houses[h], (enum modality)own, embedding, &answers[h]);
             question.options.fusion = API_FUSION_WEIGHTED;
             struct api_answer again;
@@ -160,11 +170,6 @@ Test(head, is_used_where_it_fits_only)
     house_fill(&house, "arrays", 50);
     struct api_query_request question = question_of(MODALITY_IMAGE, embedding);
     question.options.fusion = API_FUSION_HEAD;
-    cr_assert(eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why),
-                 STATUS_FAILED_PRECONDITION));
-    cr_expect(ne(ptr, strstr(why.text, "there is none for the model 'reco-tiny'"), NULL), "%s",
-              why.text);
-
     save_head(&house, coordinator_clip_info(house.coordinator)->space, NULL);
     house_restart(&house);
     cr_assert(
@@ -190,6 +195,24 @@ Test(head, is_used_where_it_fits_only)
     house_close(&house);
 }
 
+Test(head, of_the_embedded_model_is_not_another_ones)
+{
+    struct house house;
+    struct fusion_head *head = NULL;
+    struct reason why = {0};
+    house_open(&house, 1, NULL);
+    struct trained_head_params params = {.space = coordinator_clip_info(house.coordinator)->space,
+                                         .threads = 1};
+    cr_assert(eq(int, trained_head_open(&params, &head, &why), STATUS_OK), "%s", why.text);
+    cr_assert(ne(ptr, (void *)head, NULL));
+    cr_expect(gt(sz, fusion_head_info(head)->gate.bytes, 0));
+    fusion_head_close(&head);
+    params.model = house.root; // a folder without a head
+    cr_assert(eq(int, trained_head_open(&params, &head, &why), STATUS_OK), "%s", why.text);
+    cr_expect(eq(ptr, (void *)head, NULL));
+    house_close(&house);
+}
+
 // A head that is there and cannot be used is not passed over in silence.
 Test(head, one_of_another_space_stops_the_start)
 {
@@ -211,53 +234,56 @@ Test(head, one_of_another_space_stops_the_start)
     house_close(&house);
 }
 
-// The text side's gate is below its floor: the query's own bits.
-Test(head, opens_its_gate_as_its_file_says)
+// One answer for each of some pictures; where the two lists begin differently the gate says which one stands.
+static uint32_t expect_judged(struct house *house, bool believes_memory)
+{
+    static const char *const names[] = {"red", "a dog", "seven", "under water", "fast", "music"};
+    struct text labels[6];
+    uint32_t differing = 0;
+    for (size_t i = 0; i < 6; i++)
+        labels[i] = text_of(names[i]);
+    for (uint32_t record = 0; record < 40; record++) {
+        float embedding[DIMENSION];
+        struct api_answer answer;
+        struct reason why = {0};
+        struct api_query_request question = question_of(MODALITY_IMAGE, embedding);
+        house_model_embedding(2 * record, embedding);
+        question.labels = labels;
+        question.label_count = 6;
+        cr_assert(eq(int, house_query(house, API_CLASSIFY, &question, &answer, &why), STATUS_OK),
+                  "%s", why.text);
+        bool is_same = text_equal(answer.plain.labels[0], answer.refined.labels[0]);
+        if (believes_memory)
+            differing += !is_same;
+        else if (!(answer.gate > 0))
+            differing++;
+        if (!believes_memory)
+            cr_expect(is_same, "record %u", record);
+        cr_expect(eq(int,
+                     strstr(answer.gate_reason.data, "plain CLIP: the memory's answer") != NULL,
+                     !(answer.gate > 0)));
+        if (!(answer.gate > 0))
+            cr_expect(eq(int,
+                         memcmp(answer.plain.scores, answer.refined.scores,
+                                answer.plain.count * sizeof(float)),
+                         0));
+        else
+            cr_expect(eq(flt, answer.gate, 1));
+    }
+    return differing;
+}
+
+Test(head, judges_answers_by_the_gate_of_its_file)
 {
     struct house house;
     house_open(&house, 2, NULL);
     house_fill_model_space(&house, RECORDS);
-    save_head(&house, coordinator_clip_info(house.coordinator)->space, GATES);
+    save_head(&house, coordinator_clip_info(house.coordinator)->space, GATE("20"));
     house_restart(&house);
-    for (int own = MODALITY_IMAGE; own <= MODALITY_TEXT; own++) {
-        float embedding[DIMENSION];
-        struct api_answer answer;
-        struct reason why = {0};
-        struct api_query_request question = question_of((enum modality)own, embedding);
-        question.options.fields = 1u << API_FIELD_KEY | 1u << API_FIELD_CAPTION |
-                                  1u << API_FIELD_IMAGE_EMBEDDING | 1u << API_FIELD_TEXT_EMBEDDING;
-        cr_assert(
-            eq(int, house_query(&house, API_REFINE_EMBEDDING, &question, &answer, &why), STATUS_OK),
-            "%s", why.text);
-        cr_assert(eq(int, embedding_normalise(embedding, DIMENSION), STATUS_OK));
-        if (own == MODALITY_TEXT) {
-            cr_expect(eq(flt, answer.gate, 0));
-            cr_expect(eq(int, memcmp(embedding, answer.embedding, sizeof(embedding)), 0));
-            cr_expect(ne(ptr, strstr(answer.gate_reason.data, "plain CLIP"), NULL));
-            continue;
-        }
-        expect_of_head(&house, MODALITY_IMAGE, embedding, &answer);
-
-        struct fusion_gates *gates = NULL;
-        struct fusion_head *head = NULL;
-        char path[512];
-        head_path(&house, path);
-        cr_assert(eq(int, fusion_gates_open(text_of(GATES), DIMENSION, &gates, &why), STATUS_OK));
-        cr_assert(eq(int, fusion_head_open(path, NULL, 1, &head, &why), STATUS_OK));
-        const float *payload[K];
-        for (size_t i = 0; i < answer.neighbours.count; i++)
-            payload[i] = answer.neighbours.text_embeddings + i * DIMENSION;
-        const struct fusion_params params = {
-            .mode = FUSION_HEAD, .head = head, .modality = MODALITY_IMAGE};
-        const struct fusion_neighbours neighbours = {answer.neighbours.count,
-                                                     answer.neighbours.scores, payload, NULL};
-        double features[FUSION_GATE_FEATURES];
-        fusion_gate_features(&params, embedding, DIMENSION, &neighbours, features);
-        cr_expect(epsilon_eq(dbl, (double)answer.gate,
-                             fusion_gate_value(gates, MODALITY_IMAGE, embedding, features), 1e-7));
-        cr_expect(lt(flt, answer.gate, 1));
-        fusion_gates_close(&gates);
-        fusion_head_close(&head);
-    }
+    const uint32_t differing = expect_judged(&house, true);
+    cr_expect(gt(u32, differing, 0));
+    save_head(&house, coordinator_clip_info(house.coordinator)->space, GATE("-20"));
+    house_restart(&house);
+    cr_expect(eq(u32, expect_judged(&house, false), differing));
     house_close(&house);
 }

@@ -30,7 +30,7 @@ static struct fuser_result select_from(const struct fuser_params *params,
                                        const struct fuser_hit *hits, size_t count)
 {
     struct fuser_result result;
-    fuser_select(params, red, hits, count, &result);
+    fuser_select(params, hits, count, &result);
     return result;
 }
 

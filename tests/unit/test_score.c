@@ -65,7 +65,7 @@ Test(score, the_neighbour_that_speaks_for_the_winner_has_the_positive_effect)
     struct fuser_result selection;
     float refined[3];
     float effects[2];
-    fuser_select(&fuser, query, hits, 2, &selection);
+    fuser_select(&fuser, hits, 2, &selection);
     cr_assert(eq(u32, selection.count, 2));
     cr_assert(
         eq(int, fuser_refine(&fuser, query, hits, &selection, FUSER_ALL, refined), STATUS_OK));
@@ -95,7 +95,7 @@ Test(score, with_one_label_the_margin_is_its_score)
     struct fuser_result selection;
     float refined[3];
     float effect = 0;
-    fuser_select(&fuser, query, hits, 1, &selection);
+    fuser_select(&fuser, hits, 1, &selection);
     cr_assert(
         eq(int, fuser_refine(&fuser, query, hits, &selection, FUSER_ALL, refined), STATUS_OK));
     struct score_explain explain = {&fuser, query, refined, hits, &selection, 0, 0, 1};

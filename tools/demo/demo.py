@@ -93,7 +93,7 @@ def side_by_side(reco, shown):
     title(f"{SHOWN} of them, asked without and with the memory (* = right)")
     say(f"{'the drawing shows':{WIDTH}}  {'without memory':{WIDTH}}   {'with memory':{WIDTH}}   "
         f"the neighbour that mattered most")
-    for line in reco.classify(shown, "C", "weighted", "--explain"):
+    for line in reco.classify(shown, "C", "head", "--explain"):
         name = shown[line["input"]]
         plain, refined = line["plain"][0]["label"], line["refined"][0]["label"]
         best = max(line["neighbours"], key=lambda neighbour: neighbour["effect"])
@@ -105,7 +105,7 @@ def side_by_side(reco, shown):
 def accuracy(reco, answers):
     title(f"right first answers over all {len(answers)} test drawings, 567 names to choose from")
     lines = {}
-    for fusion in ("none", "mean", "weighted"):
+    for fusion in ("none", "mean", "weighted", "head"):
         started = time.monotonic()
         lines[fusion] = reco.classify(answers, "C", fusion)
         side = "refined" if fusion != "none" else "plain"
@@ -120,7 +120,7 @@ def kill_a_shard(reco, cluster, shown):
     for _ in range(10):
         victim = children_named(cluster.pid, "reco-shard")[2]
         os.kill(victim, signal.SIGKILL)
-        line = reco.classify(question, "C", "weighted")[0]
+        line = reco.classify(question, "C", "head")[0]
         if line["coverage"] < 1:
             break
         time.sleep(0.5)  # it was back before the question came: once more
@@ -129,7 +129,7 @@ def kill_a_shard(reco, cluster, shown):
     until = time.monotonic() + 20
     while line["coverage"] < 1 and time.monotonic() < until:
         time.sleep(0.1)
-        line = reco.classify(question, "C", "weighted")[0]
+        line = reco.classify(question, "C", "head")[0]
     say(f"  the supervisor started it again: coverage {line['coverage']:.2f}")
     say(f"  answer   {line['refined'][0]['label']}")
 

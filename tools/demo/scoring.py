@@ -14,6 +14,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 MEMORY = FOLDER / "memory.tar.gz"
 QUERIES = FOLDER / "queries.tar.gz"
+PAIRS = FOLDER / "pairs-b.tar.gz"
 
 
 def labels_file(split):

@@ -2,6 +2,9 @@
 // reco train: a fusion head from pairs and a memory.
 //
 //   memory --> pairs, embedded once --> neighbours, found once --> steps --> HEAD.safetensors
+//                                                                       gate -->|
+//
+// With --known and --without the same is done for known pairs and a second memory, to learn a gate from.
 //
 // Killed at any point and started again, the same command goes on from HEAD.safetensors.state and ends with the
 // same bytes.
@@ -29,10 +32,12 @@
 struct training {
     const struct options *options;
     struct client *client;
-    struct dataset *dataset;
-    struct train_memory memory;
-    struct train_pairs pairs;
-    struct train_neighbours neighbours;
+    struct dataset *datasets[TRAIN_GATE_KINDS];        // --pairs, --known
+    struct train_memory memories[TRAIN_GATE_MEMORIES]; // --memory, --without
+    struct train_pairs pairs[TRAIN_GATE_KINDS];
+    struct train_neighbours neighbours[TRAIN_GATE_MEMORIES][TRAIN_GATE_KINDS];
+    bool has_gate;
+    struct train_gate gate;
     struct train_batches *batches;
     struct fusion_train *train;
     struct train_state state;
@@ -49,6 +54,11 @@ static enum status read_flags(const struct options *options, struct reason *why)
         return reason_set(why, STATUS_INVALID, "--pairs", "is needed: the pairs to learn from");
     if (!options->out || !options->out[0])
         return reason_set(why, STATUS_INVALID, "--out", "is needed: the head's file");
+    if (!options->known.count != !options->without)
+        return reason_set(why, STATUS_INVALID, options->without ? "--known" : "--without",
+                          "is needed with %s: a gate is learnt from known pairs and a memory "
+                          "without them",
+                          options->without ? "--without" : "--known");
     if (options->exclude_similar <= 0)
         return reason_set(why, STATUS_INVALID, "--exclude-similar",
                           "0 would leave out every neighbour; above 0, up to 1 is allowed");
@@ -59,7 +69,8 @@ static enum status make_params(const struct training *training, struct fusion_tr
                                struct reason *why)
 {
     const struct options *options = training->options;
-    *params = fusion_train_default(training->memory.dimension);
+    const struct train_memory *memory = &training->memories[TRAIN_GATE_WITH];
+    *params = fusion_train_default(memory->dimension);
     params->k = (uint32_t)options->k;
     params->pairs = (uint32_t)options->train_batch;
     params->seed = options->seed;
@@ -82,10 +93,10 @@ static enum status make_params(const struct training *training, struct fusion_tr
             return status;
     }
     for (size_t side = 0; side < FUSION_HEAD_SIDES; side++)
-        if (params->config[side].dimension != training->memory.dimension)
-            return reason_set(
-                why, STATUS_INVALID, "--set", "dimension=%u: the memory's space %s has %u",
-                params->config[side].dimension, training->memory.space, training->memory.dimension);
+        if (params->config[side].dimension != memory->dimension)
+            return reason_set(why, STATUS_INVALID, "--set",
+                              "dimension=%u: the memory's space %s has %u",
+                              params->config[side].dimension, memory->space, memory->dimension);
     return STATUS_OK;
 }
 
@@ -95,7 +106,9 @@ static void name_flags(struct training *training)
     static const char *const kinds[] = {"auto", "exact", "ivf"};
     const struct options *options = training->options;
     struct train_state *state = &training->state;
-    train_state_fact(state, "--memory", "%s", training->memory.pin);
+    train_state_fact(state, "--memory", "%s", training->memories[TRAIN_GATE_WITH].pin);
+    train_state_fact(state, "--without", "%s",
+                     training->has_gate ? training->memories[TRAIN_GATE_WITHOUT].pin : "not given");
     train_state_fact(state, "--entity-field", "%s",
                      options->entity_field ? options->entity_field : "not given");
     train_state_fact(state, "--index", "%s", kinds[options->index]);
@@ -110,16 +123,36 @@ static void name_flags(struct training *training)
 
 // --- what it learns from
 
-static enum status look_at_memory(struct training *training, struct reason *why)
+static enum status look_at_other(struct training *training, struct reason *why)
+{
+    const struct train_memory *memory = &training->memories[TRAIN_GATE_WITH];
+    struct train_memory *other = &training->memories[TRAIN_GATE_WITHOUT];
+    const enum status status =
+        train_memory_describe(other, training->client, training->options->without, why);
+    if (status)
+        return status;
+    if (strcmp(other->pin, memory->pin) == 0)
+        return reason_set(why, STATUS_INVALID, "--without",
+                          "%s is --memory, too: another is needed, that has nothing of --known",
+                          other->pin);
+    if (strcmp(other->space, memory->space) != 0)
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "--without",
+                          "the space of %s is %s, that of --memory %s is %s", other->pin,
+                          other->space, memory->pin, memory->space);
+    return STATUS_OK;
+}
+
+static enum status look_at_memories(struct training *training, struct reason *why)
 {
     const struct options *options = training->options;
     const char *name = options->memory[0] ? options->memory : "default";
-    enum status status = train_memory_describe(&training->memory, training->client, name, why);
-    if (!status && options->k > training->memory.records)
+    struct train_memory *memory = &training->memories[TRAIN_GATE_WITH];
+    enum status status = train_memory_describe(memory, training->client, name, why);
+    if (!status && options->k > memory->records)
         status = reason_set(why, STATUS_INVALID, "-k",
                             "%" PRIu64 ": the memory %s has %" PRIu64 " records", options->k,
-                            training->memory.pin, training->memory.records);
-    return status;
+                            memory->pin, memory->records);
+    return status || !training->has_gate ? status : look_at_other(training, why);
 }
 
 // A training is made, and what an interrupted one has left is taken up, before anything that takes long.
@@ -133,6 +166,7 @@ static enum status prepare(struct training *training, struct reason *why)
         status = fusion_train_create(&params, 0, &training->train, why);
     if (status)
         return status;
+    memcpy(training->state.weight, params.weight, sizeof(params.weight));
     name_flags(training);
     if (!train_state_exists(&training->state))
         return STATUS_OK;
@@ -143,47 +177,52 @@ static enum status prepare(struct training *training, struct reason *why)
     return status;
 }
 
-static enum status read_pairs(struct training *training, struct reason *why)
+static enum status read_pairs(struct training *training, enum train_gate_kind kind,
+                              struct reason *why)
 {
+    const struct train_memory *memory = &training->memories[TRAIN_GATE_WITH];
     const struct train_pairs_params params = {
         .client = training->client,
-        .space = training->memory.space,
-        .dimension = training->memory.dimension,
+        .space = memory->space,
+        .dimension = memory->dimension,
+        .flag = kind == TRAIN_GATE_KNOWN_THINGS ? "--known" : "--pairs",
         .out = training->options->out,
         .entity = training->options->entity_field,
         .keep_going = training->options->keep_going,
     };
-    const enum status status = train_pairs_read(&training->pairs, training->dataset, &params, why);
+    const enum status status =
+        train_pairs_read(&training->pairs[kind], training->datasets[kind], &params, why);
     if (!status)
-        output_step("%u pairs, %u records of %s", training->pairs.rows.count,
-                    training->memory.rows.count, training->memory.pin);
+        output_step("%u pairs of %s", training->pairs[kind].rows.count, params.flag);
     return status;
 }
 
 // An index that is being made would give the first pairs other neighbours than the last ones.
-static enum status wait_for_index(const struct training *training, struct reason *why)
+static enum status wait_for_index(const struct training *training,
+                                  const struct train_memory *memory, struct reason *why)
 {
     uint32_t nodes = 0;
     if (training->options->index == API_INDEX_EXACT)
         return STATUS_OK;
     enum status status = memories_count_nodes(training->client, &nodes, why);
-    if (status || training->memory.rows.count < (uint64_t)INDEX_RECORDS_FROM * nodes)
+    if (status || memory->rows.count < (uint64_t)INDEX_RECORDS_FROM * nodes)
         return status;
     const struct api_options options = {.k = 0};
     const struct recall_params params = {
-        .memory = training->memory.pin, .options = &options, .sample = 1, .wait_us = INDEX_WAIT_US};
+        .memory = memory->pin, .options = &options, .sample = 1, .wait_us = INDEX_WAIT_US};
     struct recall_figures ignored[RECALL_WAYS];
     uint32_t asked = 0;
     return recall_measure(training->client, &params, ignored, &asked, why);
 }
 
-static enum status find_neighbours(struct training *training, struct reason *why)
+static enum status find_neighbours(struct training *training, enum train_gate_memory memory,
+                                   enum train_gate_kind kind, struct reason *why)
 {
     const struct options *options = training->options;
     const struct train_neighbours_params params = {
         .client = training->client,
-        .memory = &training->memory,
-        .pairs = &training->pairs,
+        .memory = &training->memories[memory],
+        .pairs = &training->pairs[kind],
         .k = (uint32_t)options->k,
         .index = (enum api_index)options->index,
         .similarity = options->exclude_similar,
@@ -191,29 +230,58 @@ static enum status find_neighbours(struct training *training, struct reason *why
         .seed = options->seed,
         .held_out = options->held_out,
     };
-    enum status status = wait_for_index(training, why);
+    struct train_neighbours *found = &training->neighbours[memory][kind];
+    const enum status status = train_neighbours_find(found, &params, why);
     if (!status)
-        status = train_neighbours_find(&training->neighbours, &params, why);
-    if (!status)
-        output_step("neighbours found; %" PRIu64 " left out: the pairs themselves and pictures "
-                    "nearly theirs",
-                    training->neighbours.excluded);
+        output_step("neighbours found in %s; %" PRIu64 " left out: the pairs themselves and "
+                    "pictures nearly theirs",
+                    params.memory->pin, found->excluded);
+    return status;
+}
+
+// A memory, the pairs that belong to it, and the neighbours of all pairs that are there.
+static enum status read_all(struct training *training, struct reason *why)
+{
+    const int count = training->has_gate ? TRAIN_GATE_KINDS : 1;
+    enum status status = STATUS_OK;
+    for (int i = 0; i < count && !status; i++) {
+        struct train_memory *memory = &training->memories[i];
+        status = train_memory_read(memory, training->client, training->options->out, why);
+        if (!status)
+            output_step("%u records of %s", memory->rows.count, memory->pin);
+        if (!status)
+            status = read_pairs(training, (enum train_gate_kind)i, why);
+    }
+    for (int memory = 0; memory < count && !status; memory++) {
+        status = wait_for_index(training, &training->memories[memory], why);
+        for (int kind = 0; kind < count && !status; kind++)
+            status = find_neighbours(training, (enum train_gate_memory)memory,
+                                     (enum train_gate_kind)kind, why);
+    }
     return status;
 }
 
 // The data of an interrupted training must be these.
 static enum status check_data(struct training *training, struct reason *why)
 {
+    static const char *const names[] = {
+        "hash of the pairs",          "hash of the memory",
+        "hash of the neighbours",     "hash of the known pairs",
+        "hash of the memory without", "hash of known neighbours",
+        "hash of neighbours without", "hash of known neighbours without"};
+    const char *digests[] = {training->pairs[0].digest,         training->memories[0].digest,
+                             training->neighbours[0][0].digest, training->pairs[1].digest,
+                             training->memories[1].digest,      training->neighbours[0][1].digest,
+                             training->neighbours[1][0].digest, training->neighbours[1][1].digest};
+    const size_t count = training->has_gate ? sizeof(names) / sizeof(names[0]) : 3;
     struct train_state *state = &training->state;
-    train_state_fact(state, "hash of the pairs", "%s", training->pairs.digest);
-    train_state_fact(state, "hash of the memory", "%s", training->memory.digest);
-    train_state_fact(state, "hash of the neighbours", "%s", training->neighbours.digest);
     uint8_t digest[HASH_SHA256_BYTES];
     struct hash_sha256 hash;
     hash_sha256_init(&hash);
-    hash_sha256_update(&hash, training->pairs.digest, sizeof(training->pairs.digest));
-    hash_sha256_update(&hash, training->memory.digest, sizeof(training->memory.digest));
-    hash_sha256_update(&hash, training->neighbours.digest, sizeof(training->neighbours.digest));
+    for (size_t i = 0; i < count; i++) {
+        train_state_fact(state, names[i], "%s", digests[i]);
+        hash_sha256_update(&hash, digests[i], HASH_SHA256_HEX_BYTES);
+    }
     hash_sha256_final(&hash, digest);
     hash_hex(digest, sizeof(digest), training->data);
     return state->point_count ? train_state_load(state, training->train, why) : STATUS_OK;
@@ -222,17 +290,13 @@ static enum status check_data(struct training *training, struct reason *why)
 static enum status gather(struct training *training, struct reason *why)
 {
     const struct options *options = training->options;
-    enum status status = train_memory_read(&training->memory, training->client, options->out, why);
-    if (!status)
-        status = read_pairs(training, why);
-    if (!status)
-        status = find_neighbours(training, why);
+    enum status status = read_all(training, why);
     if (status)
         return status;
     const struct train_batches_params params = {
-        .memory = &training->memory,
-        .pairs = &training->pairs,
-        .neighbours = &training->neighbours,
+        .memory = &training->memories[TRAIN_GATE_WITH],
+        .pairs = &training->pairs[TRAIN_GATE_NEW_THINGS],
+        .neighbours = &training->neighbours[TRAIN_GATE_WITH][TRAIN_GATE_NEW_THINGS],
         .batch = (uint32_t)options->train_batch,
         .seed = options->seed,
         .held_out = options->held_out,
@@ -251,8 +315,15 @@ static void put_uint(struct json_writer *writer, const char *name, uint64_t valu
     json_put_uint(writer, value);
 }
 
+static uint64_t count_bad(const struct training *training)
+{
+    return training->pairs[TRAIN_GATE_NEW_THINGS].bad +
+           training->pairs[TRAIN_GATE_KNOWN_THINGS].bad;
+}
+
 static void show_json(const struct training *training)
 {
+    const struct train_memory *memory = &training->memories[TRAIN_GATE_WITH];
     const struct train_state *state = &training->state;
     const struct train_point *best = &state->points[state->best];
     struct json_writer writer = {.failed = false};
@@ -260,14 +331,15 @@ static void show_json(const struct training *training)
     json_name(&writer, "head");
     json_put_cstr(&writer, training->options->out);
     json_name(&writer, "space");
-    json_put_cstr(&writer, training->memory.space);
+    json_put_cstr(&writer, memory->space);
     json_name(&writer, "memory");
-    json_put_cstr(&writer, training->memory.pin);
-    put_uint(&writer, "pairs", training->pairs.rows.count);
+    json_put_cstr(&writer, memory->pin);
+    put_uint(&writer, "pairs", training->pairs[TRAIN_GATE_NEW_THINGS].rows.count);
     put_uint(&writer, "learnt", train_batches_learnt(training->batches));
     put_uint(&writer, "held_out_pairs", train_batches_held_out(training->batches));
-    put_uint(&writer, "left_out", training->pairs.bad);
-    put_uint(&writer, "excluded", training->neighbours.excluded);
+    put_uint(&writer, "left_out", count_bad(training));
+    put_uint(&writer, "excluded",
+             training->neighbours[TRAIN_GATE_WITH][TRAIN_GATE_NEW_THINGS].excluded);
     put_uint(&writer, "steps", fusion_train_steps(training->train));
     put_uint(&writer, "best_step", best->step);
     json_name(&writer, "data");
@@ -281,6 +353,11 @@ static void show_json(const struct training *training)
     json_name(&writer, "best");
     train_state_put_figures(&writer, &best->held_out);
     json_end_object(&writer);
+    json_name(&writer, "gate");
+    if (training->has_gate)
+        train_gate_put(&training->gate, &writer);
+    else
+        json_put_null(&writer);
     json_name(&writer, "seconds");
     json_put_double(&writer, (double)(clock_now_us() - training->start_us) / 1e6);
     json_end_object(&writer);
@@ -288,12 +365,12 @@ static void show_json(const struct training *training)
     json_writer_deinit(&writer);
 }
 
-static void put_row(struct output_table *table, const char *name,
+static void put_row(const struct training *training, struct output_table *table, const char *name,
                     const struct train_figures *figures)
 {
     output_cell(table, "%s", name);
     output_cell(table, "%.3f", (double)figures->recall);
-    output_cell(table, "%.4f", train_state_sum(figures->loss));
+    output_cell(table, "%.4f", train_state_sum(&training->state, figures->loss));
     for (size_t term = 0; term < FUSION_TRAIN_TERMS; term++)
         output_cell(table, "%.4f", (double)figures->loss[term]);
 }
@@ -307,16 +384,18 @@ static void show_text(const struct training *training)
     struct output_table table;
     char figure[OUTPUT_FIGURE_BYTES];
     printf("%s: a head for %s, best at step %" PRIu64 " of %" PRIu64 "; ", training->options->out,
-           training->memory.space, state->points[state->best].step,
+           training->memories[TRAIN_GATE_WITH].space, state->points[state->best].step,
            fusion_train_steps(training->train));
     printf("learnt from %s pairs, ", output_count(train_batches_learnt(training->batches), figure));
     printf("measured on %s of entities held out\n",
            output_count(train_batches_held_out(training->batches), figure));
     output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
-    put_row(&table, "plain CLIP", &state->plain);
-    put_row(&table, "before training", &state->points[0].held_out);
-    put_row(&table, "the head", &state->points[state->best].held_out);
+    put_row(training, &table, "plain CLIP", &state->plain);
+    put_row(training, &table, "before training", &state->points[0].held_out);
+    put_row(training, &table, "the head", &state->points[state->best].held_out);
     output_table_end(&table, 2);
+    if (training->has_gate)
+        train_gate_show(&training->gate);
 }
 
 // Ctrl-C ends the program as always, but not without a word.
@@ -334,7 +413,7 @@ static void tell_interrupted(int number)
 static enum status train(struct training *training, struct reason *why)
 {
     const struct options *options = training->options;
-    enum status status = look_at_memory(training, why);
+    enum status status = look_at_memories(training, why);
     if (!status)
         status = prepare(training, why);
     if (!status)
@@ -342,9 +421,16 @@ static enum status train(struct training *training, struct reason *why)
     if (status)
         return status;
     training->has_all = true;
+    struct train_gate_params gate = {.seed = options->seed};
+    for (size_t i = 0; i < TRAIN_GATE_KINDS; i++) {
+        gate.memories[i] = &training->memories[i];
+        gate.pairs[i] = &training->pairs[i];
+        for (size_t kind = 0; kind < TRAIN_GATE_KINDS; kind++)
+            gate.neighbours[i][kind] = &training->neighbours[i][kind];
+    }
     const struct train_run run = {
         .out = options->out,
-        .space = training->memory.space,
+        .space = training->memories[TRAIN_GATE_WITH].space,
         .data = training->data,
         .every = options->every,
         .patience = options->patience,
@@ -352,6 +438,8 @@ static enum status train(struct training *training, struct reason *why)
         .train = training->train,
         .batches = training->batches,
         .state = &training->state,
+        .gate_params = training->has_gate ? &gate : NULL,
+        .gate = &training->gate,
     };
     (void)signal(SIGINT, tell_interrupted);
     return train_run(&run, why);
@@ -373,25 +461,43 @@ static int train_and_tell(struct training *training)
         show_json(training);
     else
         show_text(training);
-    return training->pairs.bad ? VERBS_FAILED : VERBS_DONE;
+    return count_bad(training) ? VERBS_FAILED : VERBS_DONE;
 }
 
-static enum status open_pairs(struct training *training, struct reason *why)
+static enum status open_sources(struct training *training, enum train_gate_kind kind,
+                                struct reason *why)
 {
-    const struct args_list *pairs = &training->options->pairs;
+    const struct options *options = training->options;
+    const bool is_known = kind == TRAIN_GATE_KNOWN_THINGS;
+    const struct args_list *sources = is_known ? &options->known : &options->pairs;
     struct dataset_params params = {
-        .format = -1, .entity = training->options->entity_field, .split = training->options->split};
-    for (size_t i = 0; i < training->options->columns.count; i++) {
-        const enum status status =
-            dataset_params_column(&params, training->options->columns.items[i], why);
+        .format = -1, .entity = options->entity_field, .split = options->split};
+    for (size_t i = 0; i < options->columns.count; i++) {
+        const enum status status = dataset_params_column(&params, options->columns.items[i], why);
         if (status)
             return status;
     }
-    for (size_t i = 0; i < pairs->count; i++)
-        if (strcmp(pairs->items[i], "-") == 0)
-            return reason_set(why, STATUS_INVALID, "--pairs",
+    for (size_t i = 0; i < sources->count; i++)
+        if (strcmp(sources->items[i], "-") == 0)
+            return reason_set(why, STATUS_INVALID, is_known ? "--known" : "--pairs",
                               "- is not allowed: an interrupted training reads them again");
-    return dataset_open(pairs->items, pairs->count, &params, &training->dataset, why);
+    return dataset_open(sources->items, sources->count, &params, &training->datasets[kind], why);
+}
+
+static void release(struct training *training)
+{
+    train_batches_destroy(&training->batches);
+    for (size_t i = 0; i < TRAIN_GATE_KINDS; i++) {
+        for (size_t kind = 0; kind < TRAIN_GATE_KINDS; kind++)
+            train_neighbours_deinit(&training->neighbours[i][kind]);
+        train_pairs_deinit(&training->pairs[i]);
+        train_memory_deinit(&training->memories[i]);
+        dataset_close(&training->datasets[i]);
+    }
+    train_state_deinit(&training->state);
+    fusion_train_destroy(&training->train);
+    client_close(&training->client);
+    mem_free(training);
 }
 
 static int run_train(const struct options *options)
@@ -400,25 +506,19 @@ static int run_train(const struct options *options)
     struct reason why = {.text = ""};
     training->options = options;
     training->start_us = clock_now_us();
+    training->has_gate = options->known.count > 0;
     int exit_status = VERBS_USAGE;
     enum status status = read_flags(options, &why);
-    if (!status && (status = open_pairs(training, &why)))
-        exit_status = why.field[0] == '-' ? VERBS_USAGE : VERBS_FAILED;
+    for (int kind = 0; kind < (training->has_gate ? TRAIN_GATE_KINDS : 1) && !status; kind++)
+        if ((status = open_sources(training, (enum train_gate_kind)kind, &why)))
+            exit_status = why.field[0] == '-' ? VERBS_USAGE : VERBS_FAILED;
     if (status)
         output_error(NULL, &why);
     else
         exit_status = memories_open_client(options, CLIENT_READ, &training->client);
     if (!status && !exit_status)
         exit_status = train_and_tell(training);
-    train_batches_destroy(&training->batches);
-    train_neighbours_deinit(&training->neighbours);
-    train_pairs_deinit(&training->pairs);
-    train_memory_deinit(&training->memory);
-    train_state_deinit(&training->state);
-    fusion_train_destroy(&training->train);
-    client_close(&training->client);
-    dataset_close(&training->dataset);
-    mem_free(training);
+    release(training);
     return exit_status;
 }
 
@@ -426,7 +526,7 @@ static const struct args_flag train_flags[] = {
     {.name = "--pairs",
      .kind = ARGS_LIST,
      .argument = "SOURCE",
-     .help = "pairs to learn from, as `memory build` takes them; may be given again",
+     .help = "pairs to learn from, as `memory build` takes them",
      .offset = offsetof(struct options, pairs)},
     {.name = "--out",
      .kind = ARGS_TEXT,
@@ -483,6 +583,18 @@ static const struct args_flag train_flags[] = {
      .kind = ARGS_SWITCH,
      .help = "lets pairs find themselves, which teaches copying: to see what it does",
      .offset = offsetof(struct options, no_exclude)},
+    {.name = "--known",
+     .kind = ARGS_LIST,
+     .argument = "SOURCE",
+     .help = "pairs that the encoder knows without a memory, each caption a label: with --without "
+             "the head learns a gate from them",
+     .offset = offsetof(struct options, known)},
+    {.name = "--without",
+     .kind = ARGS_TEXT,
+     .argument = "NAME",
+     .help = "a memory that has nothing of --known: where it answers, the gate learns to leave "
+             "CLIP's own answers alone",
+     .offset = offsetof(struct options, without)},
     {.name = NULL},
 };
 
@@ -617,6 +729,16 @@ const struct verb verb_train = {
              "them are saved, those before the first step among them. The head begins as weighted\n"
              "fusion.\n"
              "\n"
+             "With --known and --without the head has a gate, too: where CLIP's answer and the "
+             "memory's\n"
+             "differ it says which one to take. It is learnt when the head is, from pictures of "
+             "both\n"
+             "kinds of pairs, among the labels of their own kind and of both, in both memories, "
+             "with\n"
+             "captions as they are and wrong. Where all answers that differ are of one kind there "
+             "is\n"
+             "nothing to learn: the command fails, and the head stands without a gate.\n"
+             "\n"
              "Interrupted, the same command goes on and ends with the same file as if it had not\n"
              "been. Other flags or other data than it was begun with are refused.\n"
              "\n"
@@ -629,7 +751,12 @@ const struct verb verb_train = {
              "\"held_out_pairs\",\n"
              "\"left_out\",\"excluded\",\"steps\",\"best_step\",\"data\",\"held_out\":{\"plain\","
              "\"begin\",\"best\"},\n"
-             "\"seconds\"}.",
+             "\"gate\":{\"cases\",\"memory_right\",\"constants\",\"new\",\"known\"},"
+             "\"seconds\"}. Each of new and known is\n"
+             "{\"pictures\",\"labels\"} and for each scene (memory, half_wrong, wrong, "
+             "without_wrong,\n"
+             "without) {\"own\",\"all\"}: shares of right answers {\"plain\",\"refined\","
+             "\"chosen\"} among those labels.",
          .items_max = 0,
          .groups = {train_flags, course_flags, options_memory, options_items, options_data,
                     options_model, options_server, options_common}},
