@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// reco bench train: steps of training a fusion head a second.
+// reco bench train: steps of training a fusion head a second, and how long the head takes for one query.
 
 #include <stddef.h>
 #include <stdio.h>
@@ -29,6 +29,7 @@ struct bench {
     float *scores;
     uint32_t *counts;
     struct fusion_train_result result; // of the last step
+    double refine_ms;                  // of one query by the head that is trained
 };
 
 // Pairs of made-up embeddings, each with k neighbours in whole.
@@ -93,6 +94,52 @@ static uint64_t threads_of(const struct bench *bench)
     return threads ? threads : (uint64_t)cpu_count();
 }
 
+// One picture after the other, as a coordinator without company refines them.
+static enum status refine_all(struct bench *bench, struct fusion_head *head, struct reason *why)
+{
+    const uint32_t dimension = (uint32_t)bench->options->dimension;
+    const size_t k = (size_t)bench->options->k;
+    const float *payload[K_MAX];
+    float refined[DIMENSION_MAX];
+    uint64_t queries = 0;
+    int64_t begun = clock_now_us();
+    int64_t now = begun;
+    for (; now - begun < REPETITION_US; queries++, now = clock_now_us()) {
+        const size_t pair = queries % bench->batch.pairs;
+        for (size_t i = 0; i < k; i++)
+            payload[i] = bench->payload[0] + (pair * k + i) * dimension;
+        struct fusion_head_query query = {
+            .query = bench->embeddings[0] + pair * dimension,
+            .neighbours = {k, bench->scores + pair * k, payload, NULL},
+            .refined = refined,
+        };
+        enum status status = fusion_head_refine(head, MODALITY_IMAGE, &query);
+        if (status)
+            return reason_set(why, status, NULL, "the head cannot refine");
+    }
+    bench->refine_ms = (double)(now - begun) / 1e3 / (double)queries;
+    return STATUS_OK;
+}
+
+static enum status measure_refining(struct bench *bench, struct reason *why)
+{
+    const struct fusion_train_params *params = fusion_train_params(bench->train);
+    struct fusion_head_info info = {.space = "bench", .dimension = params->config[0].dimension};
+    const float *numbers[FUSION_HEAD_SIDES];
+    struct fusion_head *head = NULL;
+    info.k = params->k;
+    for (uint32_t s = 0; s < FUSION_HEAD_SIDES; s++) {
+        info.config[s] = params->config[s];
+        numbers[s] = fusion_train_numbers(bench->train, (enum modality)s);
+    }
+    enum status status =
+        fusion_head_create(&info, numbers, (uint32_t)threads_of(bench), &head, why);
+    if (!status)
+        status = refine_all(bench, head, why);
+    fusion_head_close(&head);
+    return status;
+}
+
 // `rates` is sorted.
 static enum status show(const struct bench *bench, const double *rates, size_t count, double median)
 {
@@ -100,11 +147,12 @@ static enum status show(const struct bench *bench, const double *rates, size_t c
     const uint64_t peak = measure_peak_bytes();
     if (!options->json) {
         (void)printf("%.2f steps a second (%.2f to %.2f), %.1f ms each; %llu pairs, %llu "
-                     "neighbours, %llu dimensions, %llu threads, at most %.0f MB\n",
+                     "neighbours, %llu dimensions, %llu threads, at most %.0f MB; one query is "
+                     "refined in %.3f ms\n",
                      median, rates[0], rates[count - 1], 1000.0 / median,
                      (unsigned long long)options->train_pairs, (unsigned long long)options->k,
                      (unsigned long long)options->dimension, (unsigned long long)threads_of(bench),
-                     (double)peak / 1e6);
+                     (double)peak / 1e6, bench->refine_ms);
         return STATUS_OK;
     }
     struct json_writer writer = {.failed = false};
@@ -127,6 +175,8 @@ static enum status show(const struct bench *bench, const double *rates, size_t c
     json_put_uint(&writer, threads_of(bench));
     json_name(&writer, "loss");
     json_put_double(&writer, bench->result.loss);
+    json_name(&writer, "refine_ms");
+    json_put_double(&writer, bench->refine_ms);
     json_name(&writer, "peak_rss_bytes");
     json_put_uint(&writer, peak);
     json_end_object(&writer);
@@ -141,6 +191,8 @@ static enum status measure(struct bench *bench, size_t repetitions, struct reaso
     enum status status = STATUS_OK;
     for (size_t i = 0; i < repetitions && !status; i++)
         status = repeat(bench, &rates[i], why);
+    if (!status)
+        status = measure_refining(bench, why);
     if (!status) {
         double median = measure_quantile(rates, repetitions, 0.5);
         status = show(bench, rates, repetitions, median);
@@ -242,7 +294,7 @@ const struct verb verb_bench_train = {
                  "With --rounds another program can take turns with it.\n\n"
                  "JSON line for each measurement: {\"bench\",\"steps_per_second\",\"slowest\",\n"
                  "\"fastest\",\"pairs\",\"k\",\"dimension\",\"threads\",\"loss\",\n"
-                 "\"peak_rss_bytes\"}",
+                 "\"refine_ms\",\"peak_rss_bytes\"}, refine_ms for one query alone",
              .groups = {train_flags, options_common}},
     .chapter = "measuring",
     .run = run_bench_train,
