@@ -21,7 +21,7 @@ from scoring import MEMORY, PAIRS, QUERIES, Reco, read_samples, write_samples
 FOLDS = 3
 RECIPE = {
     "--index": "exact", "--loss": "absolute", "--terms": "refined", "--scale": "60", "--rate": "0.0015",
-    "--steps": "150", "--every": "150", "--batch": "310", "--held-out": "0.3", "--patience": "99", "--seed": "1",
+    "--steps": "150", "--every": "25", "--batch": "310", "--held-out": "0.3", "--patience": "99", "--seed": "1",
 }
 SETS = ("block=false", "pairing=true")
 PATIENCE = 3600
