@@ -14,7 +14,7 @@ enum train_draw_what {
     TRAIN_DRAW_PASS,
     TRAIN_DRAW_STEP,
     TRAIN_DRAW_HELD_OUT,
-    TRAIN_DRAW_WRONG, // captions, to calibrate with
+    TRAIN_DRAW_WRONG, // captions, in the scenes of the gate
 };
 
 // The state that a row of numbers begins with.

@@ -11,7 +11,8 @@
 // Iscen, Caron, Fathi, Schmid, "Retrieval-Enhanced Contrastive Vision-Text Models", ICLR
 // 2024, section 3.2 trains a transformer for this place; its equation (2) with equal weights is mean.
 //
-// A trained head has that transformer: fusion_head.h. The gate is the same.
+// A trained head has that transformer: fusion_head.h. Its g means the same; what its file calls a gate judges answers
+// (fusion_gate.h).
 //
 // Sums are made in double, neighbours in the order given, so the bits do not depend on
 // where the neighbours came from.
