@@ -3,7 +3,7 @@
 """Compares reco's encoders with ONNX Runtime, OpenVINO and PyTorch on the CPU.
 
 usage: peers_encode.py RECO [--model b32,b16,l14] [--what image,text] [--batch 1,8,32] [--threads N]
-                       [--rounds N] [--padding 77|longest] [--folder DIR] [--to FILE] [--device UUID]
+                       [--rounds N] [--starts N] [--padding 77|longest] [--folder DIR] [--to FILE] [--device UUID]
 
 Needs the Python packages `numpy`, `Pillow`, `torch` and `transformers`; without --device `onnx`, `onnxruntime` and
 `openvino` too.
@@ -17,7 +17,9 @@ includes its tokenizing. The embeddings of all engines must agree to 1e-4.
 
 Texts are padded by the peers to 77 tokens, as OpenAI's and open_clip's tokenizers do, or to the
 longest of their batch, as transformers does on request. First answer: from the start of the process
-to its first embedding on its stdout. Memory: the peak of the process when it has done all batches.
+to its first embedding on its stdout, the median of --starts of them in turn; each engine is started once before, when files
+may not be in memory and reco has not seen the model yet, which is told beside it. Memory: the peak of the process when it has
+done all batches.
 
 With --device reco computes on that Vulkan device (`reco doctor` lists them), beside PyTorch alone: on its GPU
 in half precision by autocast, if it has one, else on the CPU; the last lines say which. Embeddings agree to 5e-3.
@@ -25,6 +27,7 @@ in half precision by autocast, if it has one, else on the CPU; the last lines sa
 import argparse
 import gzip
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -292,9 +295,11 @@ class Reco(Peer):
                    "--batch", ",".join(map(str, batches)), "--rounds", "--json"]
         command += ["--texts", str(folder / "texts.txt")] if what == "text" else []
         command += ["--device", device] if device else []
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process.stdout.readline()
-        self.first_answer = time.perf_counter() - begun - SECONDS  # the line tells a measurement already
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env={**os.environ, "XDG_CACHE_HOME": str(folder)})
+        # The line tells a measurement already: of as many single items as take SECONDS.
+        rate = json.loads(self.process.stdout.readline())["items_per_second"]
+        self.first_answer = time.perf_counter() - begun - math.ceil(SECONDS * rate) / rate
         self.peak = 0
 
     def measure(self, batch):
@@ -347,13 +352,28 @@ def check(program, folder, what, asked, engines, device):
                 raise SystemExit("%s: the embeddings differ by %g" % (engine, difference))
 
 
+def start_all(arguments, names, folder, what, batches):
+    """Starts all engines in turn, once and then --starts times; returns the last ones, and how long each took."""
+    shutil.rmtree(folder / "reco", ignore_errors=True)  # what reco knows of the model from runs before
+    starts = {name: [] for name in ("reco", *names)}
+    for number in range(arguments.starts + 1):
+        engines = []
+        for name in starts:
+            engines.append(Reco(arguments.reco, folder, what, arguments.threads, batches, arguments.device)
+                           if name == "reco" else
+                           Peer(name, folder, what, arguments.threads, bool(arguments.device)))
+            starts[name].append(engines[-1].first_answer)
+            if number < arguments.starts:
+                engines[-1].close()
+    return engines, starts
+
+
 def compare(arguments, folder, shape, what):
     import numpy as np
     batches = [int(batch) for batch in arguments.batch.split(",")]
     asked = write_inputs(arguments.reco, folder, what, batches, arguments.padding)
     names = ("pytorch",) if arguments.device else ENGINES
-    engines = [Reco(arguments.reco, folder, what, arguments.threads, batches, arguments.device)]
-    engines += [Peer(engine, folder, what, arguments.threads, bool(arguments.device)) for engine in names]
+    engines, starts = start_all(arguments, names, folder, what, batches)
     rates = {(engine.name, batch): [] for engine in engines for batch in batches}
     for number in range(arguments.rounds + 1):
         for batch in batches:
@@ -371,7 +391,8 @@ def compare(arguments, folder, shape, what):
             row[engine] = {"per_second": statistics.median(rates[engine, batch]), "ratio": statistics.median(ratios),
                            "least": min(ratios), "most": max(ratios)}
         rows.append(row)
-    about = {engine.name: {"first_answer": engine.first_answer, "peak": engine.peak, "device": engine.place}
+    about = {engine.name: {"first_answer": statistics.median(starts[engine.name][1:]),
+                           "very_first": starts[engine.name][0], "peak": engine.peak, "device": engine.place}
              for engine in engines}
     for engine in engines:
         engine.close()
@@ -389,8 +410,8 @@ def show(rows, about):
         print("| %s | %s | %d | %.1f | %s |" % (row["model"], row["what"], row["batch"], row["reco"],
                                                " | ".join(cells)))
     for name, values in about.items():
-        print("%s on %s: first answer %.2f s, at most %.0f MB" % (name, values["device"], values["first_answer"],
-                                                                  values["peak"] / 1e6))
+        print("%s on %s: first answer %.3f s (the very first %.3f s), at most %.0f MB" % (
+            name, values["device"], values["first_answer"], values["very_first"], values["peak"] / 1e6))
     sys.stdout.flush()
 
 
@@ -405,6 +426,7 @@ def main():
     parser.add_argument("--batch", default="1,8,32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--padding", choices=("77", "longest"), default="77")
     parser.add_argument("--folder", help="for the models, which are kept there; default: made and removed")
     parser.add_argument("--to", help="file for a line of JSON for each model and kind")
