@@ -55,8 +55,9 @@ static const struct config_key coordinator_keys[] = {
          "lists them",
      .danger = "embeddings differ from those of another device by rounding"},
     {KEY(server, head, TEXT, head), FLAG("--head", "FILE"),
-     .help = "a trained fusion head (`reco train`); without it head.safetensors in the model's "
-             "folder, else heads/NAME.safetensors in the data directory, else none",
+     .help = "a trained fusion head (`reco train`); without it heads/NAME.safetensors in the data "
+             "directory, NAME the space's 64 digits, else head.safetensors in the model's folder "
+             "(that of reco-tiny is part of the program), else none",
      .danger = "answers that leave the fusion to the server change with the head"},
     {KEY(server, threads, COUNT, threads), FLAG("--threads", "N"), RANGE(0, SETTINGS_THREADS_MAX),
      .fallback = "0", .help = "threads of the encoder; 0: as many as there are"},
@@ -219,8 +220,8 @@ static const struct config_key client_keys[] = {
      .help = "a Hugging Face CLIP directory; without it the embedded reco-tiny. A server has its "
              "own"},
     {KEY(client, head, TEXT, head), FLAG("--head", "FILE"),
-     .help = "a trained fusion head; without it the model's own, if there is one. A server has "
-             "its own"},
+     .help = "a trained fusion head; without it the data directory's, else the model's own, if "
+             "there is one. A server has its own"},
     {KEY(client, memory, TEXT, memory), FLAG("--memory", "NAME"),
      .help = "the memory that queries search; without it the one called default"},
     {KEY(client, deadline_ms, COUNT, deadline_ms), FLAG("--deadline-ms", "N"),
