@@ -110,7 +110,7 @@ struct fitting {
 
 static enum status no_memory(struct reason *why)
 {
-    return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory to calibrate the gate");
+    return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory to learn the gate in");
 }
 
 // --- who is asked

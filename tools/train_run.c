@@ -263,7 +263,7 @@ static enum status learn_gate(const struct running *running, struct json_writer 
     describe(running, (struct text){NULL, 0}, (struct text){NULL, 0}, &info);
     enum status status = fusion_head_create(&info, numbers, 0, &head, why);
     if (!status) {
-        output_note("calibrating the gate on %u new and %u known pairs",
+        output_note("learning the gate from %u new and %u known pairs",
                     run->gate_params->pairs[TRAIN_GATE_NEW_THINGS]->rows.count,
                     run->gate_params->pairs[TRAIN_GATE_KNOWN_THINGS]->rows.count);
         status = train_gate_fit(run->gate_params, head, run->gate, why);

@@ -34,7 +34,6 @@
 #define FUSION_HEAD_FORMAT "reco-head-1"
 #define FUSION_HEAD_SIDES 2u // by enum modality: what is refined
 #define FUSION_HEAD_DATA_BYTES_MAX 128u
-#define FUSION_HEAD_FILE_BYTES_MAX (2ull << 30)
 
 struct fusion_head;
 
@@ -47,7 +46,7 @@ struct fusion_head_info {
     uint64_t seed;
     uint64_t steps;
     struct text curve; // one JSON value: how training went; {NULL, 0}: not known
-    struct text gate;  // one JSON value: constants of the gate; {NULL, 0}: the defaults
+    struct text gate;  // one JSON value: constants of the gate (fusion_gate.h); {NULL, 0}: it has none
 };
 
 // Opens a head for embeddings of `space`, NULL for whatever it is of; `threads` as ops_open().
