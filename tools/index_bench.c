@@ -290,13 +290,6 @@ enum status index_bench_add_queries(struct index_bench *bench, const char *queri
     return status ? status : make_room(bench, set->count, why);
 }
 
-size_t index_bench_query_count(const struct index_bench *bench, size_t set)
-{
-    assert(set < bench->set_count);
-
-    return bench->sets[set].count;
-}
-
 // --- life
 
 enum status index_bench_create(const struct index_bench_params *params, struct index_bench **out,

@@ -52,7 +52,6 @@ const struct index_bench_about *index_bench_about(const struct index_bench *benc
 // ties may come in any order.
 enum status index_bench_add_queries(struct index_bench *bench, const char *queries,
                                     const char *truth, struct reason *why) MUST_CHECK;
-size_t index_bench_query_count(const struct index_bench *bench, size_t set);
 
 struct index_bench_run {
     size_t set;

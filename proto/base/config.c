@@ -232,21 +232,6 @@ void config_store(const struct config *config, void *settings)
     }
 }
 
-const char *config_where(const struct config *config, const char *section, const char *name,
-                         char out[CONFIG_WHERE_BYTES])
-{
-    size_t index = config_find(config->table, section, name);
-    assert(index < config->table->key_count);
-
-    const struct config_slot *slot = &config->slots[index];
-    if (slot->source == CONFIG_FILE || slot->source == CONFIG_DEFAULT)
-        (void)snprintf(out, CONFIG_WHERE_BYTES, "%.256s%s[%s] %s", slot->where ? slot->where : "",
-                       slot->where ? ": " : "", section, name);
-    else
-        (void)snprintf(out, CONFIG_WHERE_BYTES, "%s", slot->where);
-    return out;
-}
-
 // The key that a reason's field means; key_count when it is none.
 static size_t find_field(const struct config_table *table, const char *field)
 {

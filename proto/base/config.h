@@ -31,7 +31,6 @@
 #define CONFIG_ITEMS_MAX 256 // of one list
 #define CONFIG_FILE_BYTES_MAX (256u << 10)
 #define CONFIG_LINE_BYTES_MAX 197 // of a file: what libinih as Debian builds it takes in one piece
-#define CONFIG_WHERE_BYTES 320    // "FILE:12: [server] listen"
 
 #define CONFIG_TEXT_BYTES 1024 // of one sentence of a description
 
@@ -109,10 +108,6 @@ enum status config_set_flag(struct config *config, const char *flag, const char 
 
 // Writes every key to its member of *settings; texts and lists belong to the configuration.
 void config_store(const struct config *config, void *settings);
-
-// Where the value of a key comes from, with its name: "FILE:12: [server] listen". Returns `out`.
-const char *config_where(const struct config *config, const char *section, const char *name,
-                         char out[CONFIG_WHERE_BYTES]);
 
 // Makes an error that calls a key by its flag ("--listen", "listen") or its name ("[tls] key", "key")
 // name what the person wrote instead: a line of a file, a variable or a flag; of a key at its

@@ -34,9 +34,6 @@
 
 #define PACKED_LENGTH_BYTES 4
 #define PACKED_HEAD_BYTES 12 // behind the length
-#define PACKED_RECORD_BYTES_MAX                                                                    \
-    (PACKED_LENGTH_BYTES + PACKED_HEAD_BYTES + KEY_BYTES_MAX + CAPTION_BYTES_MAX +                 \
-     SOURCE_BYTES_MAX + TAGS_MAX * (TAG_BYTES_MAX + 1) + 4 * DIMENSION_MAX)
 
 struct packed_record {
     struct text key;

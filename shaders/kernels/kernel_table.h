@@ -17,7 +17,6 @@
 
 #include "shaders/kernels/kernel_args.h"
 
-#define KERNEL_BINDINGS_MAX 8u
 #define KERNEL_CONSTANTS_MAX 10u
 #define KERNEL_GROUPS_MAX 65535u // workgroups along an axis that every device can do
 #define KERNEL_HEAD_MAX 128u     // dimension of a head in attention
