@@ -46,8 +46,7 @@ struct fusion_head_info {
     uint64_t seed;
     uint64_t steps;
     struct text curve; // one JSON value: how training went; {NULL, 0}: not known
-    struct text
-        gate; // one JSON value: constants of the gate (fusion_gate.h); {NULL, 0}: it has none
+    struct text gate;  // one JSON value, as fusion_gate.h reads it; {NULL, 0}: it has no gate
 };
 
 // Opens a head for embeddings of `space`, NULL for whatever it is of; `threads` as ops_open().
