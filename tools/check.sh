@@ -6,7 +6,8 @@
 #   --long  also what is meant for the night: the tests with clang, ten minutes of each fuzz
 #           target, 100,000 damaged messages at each port, 10,000 cancels, 50 kills,
 #           ThreadSanitizer, kernels of GPUs with cooperative matrices, every call of Vulkan failing,
-#           arm64 under qemu, the demo on a Vulkan device, the head of reco-tiny made again
+#           arm64 under qemu, the demo on a Vulkan device, the head of reco-tiny made again, and what
+#           it and its gate are worth
 # What is built stays in build/, so a second run is quick. RECO_JOBS (default: every CPU) says how
 # much is done at once.
 set -eu
@@ -16,7 +17,7 @@ long=no
 for argument in "$@"; do
     case $argument in
         --long) long=yes ;;
-        --help) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "check.sh: unknown argument '$argument'; allowed: --long, --help" >&2; exit 2 ;;
     esac
 done
@@ -77,6 +78,20 @@ if [ $long = yes ]; then
     python3 tests/e2e/device_labels.py build/dev/bin --demo || [ $? = 77 ]
     step "the head of reco-tiny made again"
     python3 tests/e2e/head_again.py build/dev/bin || [ $? = 77 ]
+    step "what the head and its gate are worth"
+    python3 tools/demo/claims.py build/dev/bin
+    step "what they are worth to drawings of a second style"
+    python=/usr/bin/python3 # Debian's Pillow is this one's
+    $python -c 'import PIL' 2>/dev/null || python=python3
+    modules=$(mktemp -d)
+    if $python -c 'import PIL' && npm install --prefix "$modules" --silent --ignore-scripts --no-audit --no-fund \
+        @iconify-json/openmoji@1.2.29; then
+        # 1: not all promises hold; tools/demo/README.md says which
+        $python tools/demo/claims.py build/dev/bin --openmoji "$modules/node_modules" || [ $? = 1 ]
+    else
+        echo "check: left out, npm or Pillow are not to be had here"
+    fi
+    rm -r "$modules"
     step "50 kills around an index"
     (cd build/dev && RECO_KILLS=50 bin/test_node_kill_index --verbose=1)
     step "10,000 cancels and deadlines"

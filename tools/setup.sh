@@ -20,7 +20,7 @@ libgif-dev libvulkan-dev glslang-tools spirv-tools libmicrohttpd-dev libutf8proc
 python3"
 tests="libcriterion-dev clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 python3-grpcio
 mesa-vulkan-drivers vulkan-validationlayers libonnx-testdata
-librsvg2-dev openssl man-db mandoc python3-prometheus-client zsh fish systemd curl"
+librsvg2-dev openssl man-db mandoc python3-prometheus-client python3-pil zsh fish systemd curl"
 arm64="gcc-aarch64-linux-gnu g++-aarch64-linux-gnu qemu-user"
 
 wanted=$build

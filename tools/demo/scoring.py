@@ -34,11 +34,11 @@ def read_samples(path):
                 yield key, pictures.pop(key), json.loads(data)
 
 
-def write_samples(path, samples):
+def write_samples(path, samples, kind_of_picture="webp"):
     """The reverse, without compression; samples as read_samples() gives them."""
     with tarfile.open(path, "w") as tar:
         for key, picture, caption in samples:
-            for kind, data in (("webp", picture), ("json", json.dumps(caption).encode())):
+            for kind, data in ((kind_of_picture, picture), ("json", json.dumps(caption).encode())):
                 entry = tarfile.TarInfo(f"{key}.{kind}")
                 entry.size = len(data)
                 tar.addfile(entry, io.BytesIO(data))
