@@ -7,11 +7,27 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "shaders/models/fusion_gate.h"
+
+// A head whose gate cannot be used is told when it is opened, with its file.
+static enum status open_with_gate(const struct trained_head_params *params, const char *path,
+                                  struct fusion_head **head, struct reason *why)
+{
+    struct fusion_gate ignored;
+    const enum status status = fusion_head_open(path, params->space, params->threads, head, why);
+    if (status != STATUS_OK || fusion_head_info(*head)->gate.bytes == 0)
+        return status;
+    const enum status parsed = fusion_gate_parse(fusion_head_info(*head)->gate, &ignored, why);
+    if (parsed != STATUS_OK)
+        fusion_head_close(head);
+    return parsed == STATUS_INVALID ? STATUS_CORRUPT : parsed;
+}
+
 static enum status open_file(const struct trained_head_params *params, const char *path,
                              struct fusion_head **head, struct reason *why)
 {
     struct reason inner = {.text = ""};
-    const enum status status = fusion_head_open(path, params->space, params->threads, head, &inner);
+    const enum status status = open_with_gate(params, path, head, &inner);
     return status == STATUS_OK ? status
                                : reason_set(why, status, "head", "'%s': %s%s%s", path, inner.field,
                                             inner.field[0] ? ": " : "", inner.text);

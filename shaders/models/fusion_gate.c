@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 
 #define CONSTANT_MAX 1e6 // of bias and weights
 #define VALUES_MAX 64    // in the JSON text
@@ -49,12 +50,15 @@ double fusion_gate_nearest(const float *query, uint32_t dimension,
 static enum status read_constant(const struct json *object, const char *name, double *out,
                                  struct reason *why)
 {
+    char full[REASON_FIELD_BYTES];
+    (void)snprintf(full, sizeof(full), "gate.%s", name);
     if (!json_double(json_member(object, name), out))
-        return reason_set(why, STATUS_INVALID, name, "is missing or no number; %g..%g is allowed",
-                          -CONSTANT_MAX, CONSTANT_MAX);
-    if (!(fabs(*out) <= CONSTANT_MAX))
-        return reason_set(why, STATUS_INVALID, name, "%g: %g..%g is allowed", *out, -CONSTANT_MAX,
+        return reason_set(why, STATUS_INVALID, full,
+                          "is missing or no number; %.9g..%.9g is allowed", -CONSTANT_MAX,
                           CONSTANT_MAX);
+    if (!(fabs(*out) <= CONSTANT_MAX))
+        return reason_set(why, STATUS_INVALID, full, "%.9g: %.9g..%.9g is allowed", *out,
+                          -CONSTANT_MAX, CONSTANT_MAX);
     return STATUS_OK;
 }
 
@@ -74,12 +78,14 @@ enum status fusion_gate_parse(struct text constants, struct fusion_gate *out, st
     assert(out);
 
     struct json *document = NULL;
-    enum status status =
-        json_parse_few(constants.data, constants.bytes, VALUES_MAX, &document, why);
-    if (status == STATUS_OK)
-        status = read_all(document, out, why);
+    struct reason inner = {.text = ""};
+    const enum status status =
+        json_parse_few(constants.data, constants.bytes, VALUES_MAX, &document, &inner);
+    if (status != STATUS_OK)
+        return reason_set(why, status, "gate", "%s", inner.text);
+    const enum status read = read_all(document, out, why);
     json_destroy(&document);
-    return status;
+    return read;
 }
 
 void fusion_gate_write(const struct fusion_gate *gate, struct json_writer *writer)

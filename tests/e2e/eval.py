@@ -17,6 +17,7 @@ import json
 import math
 import re
 import shutil
+import struct
 import subprocess
 import tarfile
 import tempfile
@@ -293,6 +294,14 @@ class ZeroShot(Memory):
         other = self.top / "other.safetensors"
         subprocess.run([cli.PROGRAMS / "new_head", "other:128", "128", other], check=True)
         self.refuse(1, "other:128", "zero-shot", folder, "--modes", "head", "--head", other)
+        data = head.read_bytes()
+        header_bytes, = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8:8 + header_bytes])
+        header["__metadata__"]["gate"] = '{"bias":1}'
+        packed = json.dumps(header).encode()
+        other.write_bytes(struct.pack("<Q", len(packed)) + packed + data[8 + header_bytes:])
+        self.refuse(1, "other.safetensors': gate: is no object of 7 numbers", "zero-shot", folder, "--modes", "head",
+                    "--head", other)
 
     def test_what_is_no_question(self):
         folder = classified(self.top / "set", shards=1)

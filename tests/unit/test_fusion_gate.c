@@ -96,14 +96,16 @@ Test(fusion_gate, wrong_constants_are_named)
         const char *field;
         const char *says;
     } cases[] = {
+        {"[[[", "gate", ""},
         {"[]", "gate", "no object of 7 numbers"},
         {"{\"bias\":0}", "gate", "no object of 7 numbers"},
         {CONSTANTS("0", "\"known\":6,\"more\":7"), "gate", "no object of 7 numbers"},
-        {CONSTANTS("0", "\"knows\":6"), "known", "is missing"},
-        {CONSTANTS("true", "\"known\":6"), "bias", "no number"},
-        {CONSTANTS("0", "\"known\":null"), "known", "no number"},
-        {CONSTANTS("0", "\"known\":1000001"), "known", "1e+06: -1e+06..1e+06 is allowed"},
-        {CONSTANTS("-1e300", "\"known\":6"), "bias", "-1e+300"},
+        {CONSTANTS("0", "\"knows\":6"), "gate.known", "is missing"},
+        {CONSTANTS("true", "\"known\":6"), "gate.bias", "no number"},
+        {CONSTANTS("0", "\"known\":null"), "gate.known", "no number"},
+        {CONSTANTS("0", "\"known\":1000001"), "gate.known",
+         "1000001: -1000000..1000000 is allowed"},
+        {CONSTANTS("-1e300", "\"known\":6"), "gate.bias", "-1e+300"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct fusion_gate gate;
