@@ -74,30 +74,29 @@ static enum status refuse_unknown(const struct json *object, struct text name, s
                       (int)name.bytes, name.data, known);
 }
 
-static enum status change(struct fusion_config *config, struct text name, const char *word,
+// One field of the config that `json` holds as text.
+static enum status change(struct buffer *json, struct text name, const char *word,
                           struct reason *why)
 {
-    struct json_writer before = {.failed = false};
     struct json_writer after = {.failed = false};
     struct json *object = NULL;
-    struct json *changed = NULL;
-    fusion_config_write(config, &before);
-    enum status status = json_parse(before.out.data, before.out.count, &object, why);
+    enum status status = json_parse((const char *)json->data, json->count, &object, why);
     if (!status && !put_changed(&after, object, name, word))
         status = refuse_unknown(object, name, why);
-    if (!status)
-        status = json_parse(after.out.data, after.out.count, &changed, why);
-    if (!status)
-        status = fusion_config_parse(changed, "--set", config, why);
     json_destroy(&object);
-    json_destroy(&changed);
-    json_writer_deinit(&before);
+    if (!status && after.failed)
+        status = reason_set(why, STATUS_NO_MEMORY, "--set", "no memory for the config");
+    if (!status) {
+        buffer_deinit(json);
+        *json = after.out;
+        after.out = (struct buffer){0};
+    }
     json_writer_deinit(&after);
     return status;
 }
 
-enum status train_set(struct fusion_config config[FUSION_HEAD_SIDES], const char *assignment,
-                      struct reason *why)
+static enum status set_one(struct buffer json[FUSION_HEAD_SIDES], const char *assignment,
+                           struct reason *why)
 {
     static const char *const sides[FUSION_HEAD_SIDES] = {"image.", "text."};
     const char *equals = strchr(assignment, '=');
@@ -113,15 +112,45 @@ enum status train_set(struct fusion_config config[FUSION_HEAD_SIDES], const char
         name = assignment + strlen(sides[side]);
         is_meant[1 - side] = false;
     }
+    const struct text field = {name, (size_t)(equals - name)};
+    enum status status = STATUS_OK;
+    for (size_t side = 0; side < FUSION_HEAD_SIDES && !status; side++)
+        if (is_meant[side])
+            status = change(&json[side], field, equals + 1, why);
+    return status;
+}
+
+static enum status check(const struct buffer *json, struct fusion_config *out, struct reason *why)
+{
+    struct json *object = NULL;
+    enum status status = json_parse((const char *)json->data, json->count, &object, why);
+    if (!status)
+        status = fusion_config_parse(object, "--set", out, why);
+    json_destroy(&object);
+    return status;
+}
+
+enum status train_set(struct fusion_config config[FUSION_HEAD_SIDES],
+                      const char *const *assignments, size_t count, struct reason *why)
+{
     struct fusion_config changed[FUSION_HEAD_SIDES] = {config[0], config[1]};
+    struct buffer json[FUSION_HEAD_SIDES];
+    enum status status = STATUS_OK;
     for (size_t side = 0; side < FUSION_HEAD_SIDES; side++) {
-        const struct text field = {name, (size_t)(equals - name)};
-        const enum status status =
-            is_meant[side] ? change(&changed[side], field, equals + 1, why) : STATUS_OK;
-        if (status)
-            return status;
+        struct json_writer writer = {.failed = false};
+        fusion_config_write(&config[side], &writer);
+        json[side] = writer.out;
+        if (writer.failed)
+            status = reason_set(why, STATUS_NO_MEMORY, "--set", "no memory for the config");
     }
-    for (size_t side = 0; side < FUSION_HEAD_SIDES; side++)
-        config[side] = changed[side];
-    return STATUS_OK;
+    for (size_t i = 0; i < count && !status; i++)
+        status = set_one(json, assignments[i], why);
+    for (size_t side = 0; side < FUSION_HEAD_SIDES && !status; side++)
+        status = check(&json[side], &changed[side], why);
+    for (size_t side = 0; side < FUSION_HEAD_SIDES; side++) {
+        buffer_deinit(&json[side]);
+        if (!status)
+            config[side] = changed[side];
+    }
+    return status;
 }

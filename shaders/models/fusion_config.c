@@ -176,6 +176,25 @@ static void list_words(const struct field *field, char *text, size_t bytes)
         at += (size_t)snprintf(text + at, bytes - at, "%s%s", i > 0 ? ", " : "", field->words[i]);
 }
 
+// A word in the place of a number or a switch is told as it is.
+static enum status refuse_value(const struct json *value, const char *full, const char *missing,
+                                const char *allowed, struct reason *why)
+{
+    const struct text got = json_text(value);
+    if (!got.data)
+        return reason_set(why, STATUS_INVALID, full, "%s; %s is allowed", missing, allowed);
+    return reason_set(why, STATUS_INVALID, full, "'%.*s': %s is allowed",
+                      (int)(got.bytes < 32 ? got.bytes : 32), got.data, allowed);
+}
+
+static enum status refuse_number(const struct json *value, const struct field *field,
+                                 const char *full, const char *missing, struct reason *why)
+{
+    char allowed[64];
+    (void)snprintf(allowed, sizeof(allowed), "%g..%g", field->least, field->most);
+    return refuse_value(value, full, missing, allowed, why);
+}
+
 static enum status read_field(const struct json *value, const struct field *field, const char *full,
                               struct fusion_config *out, struct reason *why)
 {
@@ -188,9 +207,7 @@ static enum status read_field(const struct json *value, const struct field *fiel
     switch (field->kind) {
     case FIELD_COUNT:
         if (!json_int(value, &count) || count < 0 || count > UINT32_MAX)
-            return reason_set(why, STATUS_INVALID, full,
-                              "is missing or no integer; %g..%g is allowed", field->least,
-                              field->most);
+            return refuse_number(value, field, full, "is missing or no integer", why);
         word = (uint32_t)count;
         memcpy(at, &word, sizeof(word));
         return STATUS_OK;
@@ -206,15 +223,14 @@ static enum status read_field(const struct json *value, const struct field *fiel
         return STATUS_OK;
     case FIELD_SWITCH:
         if (!json_is_bool(value))
-            return reason_set(why, STATUS_INVALID, full, "is missing; true or false is allowed");
+            return refuse_value(value, full, "is missing or neither true nor false",
+                                "true or false", why);
         is_on = json_bool(value, false);
         memcpy(at, &is_on, sizeof(is_on));
         return STATUS_OK;
     case FIELD_NUMBER:
         if (!json_double(value, &number))
-            return reason_set(why, STATUS_INVALID, full,
-                              "is missing or no number; %g..%g is allowed", field->least,
-                              field->most);
+            return refuse_number(value, field, full, "is missing or no number", why);
         memcpy(at, &(float){(float)number}, sizeof(float));
         return STATUS_OK;
     }

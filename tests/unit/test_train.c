@@ -60,14 +60,27 @@ Test(train, sets_fields_of_both_sides_or_one)
 {
     struct fusion_config config[2] = {fusion_config_default(64), fusion_config_default(64)};
     struct reason why = {.text = ""};
-    cr_assert(eq(int, train_set(config, "mlp=32", &why), STATUS_OK), "%s", why.text);
-    cr_assert(eq(int, train_set(config, "text.norm=post", &why), STATUS_OK), "%s", why.text);
-    cr_assert(eq(int, train_set(config, "image.beta=0.25", &why), STATUS_OK), "%s", why.text);
-    cr_assert(eq(int, train_set(config, "block=false", &why), STATUS_OK), "%s", why.text);
+    const char *const all[] = {"mlp=32", "text.norm=post", "image.beta=0.25", "block=false"};
+    cr_assert(eq(int, train_set(config, all, 4, &why), STATUS_OK), "%s", why.text);
     cr_expect(config[0].mlp == 32 && config[1].mlp == 32);
     cr_expect(config[0].norm == FUSION_NORM_PRE && config[1].norm == FUSION_NORM_POST);
     cr_expect(config[0].beta == 0.25f && config[1].beta == (float)FUSION_BETA_DEFAULT);
     cr_expect(config[0].block == false && config[1].block == false);
+}
+
+Test(train, sets_fields_that_need_each_other_in_any_order)
+{
+    const char *const all[] = {"baseline=query", "consensus=false"};
+    const char *const turned[] = {"consensus=false", "baseline=query"};
+    const char *const *const orders[] = {all, turned};
+    for (size_t i = 0; i < 2; i++) {
+        struct fusion_config config[2] = {fusion_config_default(64), fusion_config_default(64)};
+        struct reason why = {.text = ""};
+        config[0].consensus = config[1].consensus = true;
+        cr_assert(eq(int, train_set(config, orders[i], 1, &why), i ? STATUS_OK : STATUS_INVALID));
+        cr_assert(eq(int, train_set(config, orders[i], 2, &why), STATUS_OK), "%s", why.text);
+        cr_expect(config[0].baseline == FUSION_BASELINE_QUERY && !config[1].consensus);
+    }
 }
 
 Test(train, refuses_fields_and_values_that_are_none)
@@ -85,11 +98,13 @@ Test(train, refuses_fields_and_values_that_are_none)
         {"text.=3", "'' is no field"},
         {"heads=7", "heads"},
         {"beta=[1]", "beta"},
+        {"beta=nan", "'nan': 0..1000 is allowed"},
+        {"block=no", "'no': true or false is allowed"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct fusion_config config[2] = {fusion_config_default(64), fusion_config_default(64)};
         struct reason why = {.text = ""};
-        cr_expect(eq(int, train_set(config, bad[i].assignment, &why), STATUS_INVALID), "%s",
+        cr_expect(eq(int, train_set(config, &bad[i].assignment, 1, &why), STATUS_INVALID), "%s",
                   bad[i].assignment);
         cr_expect(strstr(why.field, bad[i].words) || strstr(why.text, bad[i].words),
                   "%s: '%s: %s' lacks '%s'", bad[i].assignment, why.field, why.text, bad[i].words);

@@ -87,11 +87,10 @@ static enum status make_params(const struct training *training, struct fusion_tr
         params->weight[i] = 0.0f;
     for (size_t side = 0; side < FUSION_HEAD_SIDES; side++)
         params->config[side].consensus = true;
-    for (size_t i = 0; i < options->sets.count; i++) {
-        const enum status status = train_set(params->config, options->sets.items[i], why);
-        if (status)
-            return status;
-    }
+    const enum status status =
+        train_set(params->config, options->sets.items, options->sets.count, why);
+    if (status)
+        return status;
     for (size_t side = 0; side < FUSION_HEAD_SIDES; side++)
         if (params->config[side].dimension != memory->dimension)
             return reason_set(why, STATUS_INVALID, "--set",
