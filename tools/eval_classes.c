@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "coordinator/labels.h"
 #include "proto/base/limits.h"
@@ -128,6 +129,18 @@ static enum status check_native_labels(const struct dataset_place *place,
                       classes->from, classes->labels.label_count, place->name, count);
 }
 
+// A data set that is not there has no labels either: that is told first.
+static enum status refuse_without_labels(const struct dataset_place *place, struct reason *why)
+{
+    for (size_t i = 0; i < place->source_count; i++)
+        if (strcmp(place->sources[i], "-") != 0 && access(place->sources[i], F_OK) != 0)
+            return reason_set(why, STATUS_NOT_FOUND, place->sources[i], "no such file or folder");
+    return reason_set(why, STATUS_INVALID, "--labels",
+                      "is needed: a file with one label per line; only a folder in "
+                      "CLIP_benchmark's layout brings its own (classnames.txt), or a data set "
+                      "as its makers publish it");
+}
+
 static enum status read_labels(const struct options *options, const struct dataset_place *place,
                                struct eval_classes *out, struct reason *why)
 {
@@ -140,10 +153,7 @@ static enum status read_labels(const struct options *options, const struct datas
     else if (place->labels[0])
         status = label_file_read_plain(place->labels, &out->labels, &inner);
     else
-        return reason_set(why, STATUS_INVALID, "--labels",
-                          "is needed: a file with one label per line; only a folder in "
-                          "CLIP_benchmark's layout brings its own (classnames.txt), or a data set "
-                          "as its makers publish it");
+        return refuse_without_labels(place, why);
     if (status)
         return reason_set(why, status, options->labels ? "--labels" : NULL, "'%s': %s", out->from,
                           inner.text);

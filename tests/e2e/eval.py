@@ -305,6 +305,7 @@ class ZeroShot(Memory):
 
     def test_what_is_no_question(self):
         folder = classified(self.top / "set", shards=1)
+        self.refuse(1, "nowhere: no such file or folder", "zero-shot", self.top / "nowhere")
         self.refuse(2, "--modes: 'best' is no mode; allowed: none, mean, weighted, head", "zero-shot", folder, "--modes", "mean,best")
         self.refuse(2, "--modes: 'mean' comes twice", "zero-shot", folder, "--modes", "mean,mean")
         self.refuse(1, f"-k: 100: of the memory default@1 {len(HELD)} records may be found; allowed: 1..{len(HELD)}",
