@@ -454,10 +454,11 @@ static enum status create(const char *path, size_t columns, bool half, struct np
 {
     assert(path && columns > 0 && out);
 
-    // Renaming over a folder would fail only when all the work is done.
+    // Renaming over a folder would fail only when all the work is done, over a device it would not.
     struct stat there;
-    if (stat(path, &there) == 0 && S_ISDIR(there.st_mode))
-        return reason_set(why, STATUS_INVALID, NULL, "is a folder; the name of a file is allowed");
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))
+        return reason_set(why, STATUS_INVALID, NULL, "is a %s; the name of a file is allowed",
+                          S_ISDIR(there.st_mode) ? "folder" : "pipe or device");
 
     struct npyfile_writer *writer = mem_alloc(sizeof(*writer));
     size_t room = strlen(path) + 32;

@@ -171,11 +171,23 @@ bool bytes_sync_folder_of(const char *path)
     return done;
 }
 
+// Whoever may write to /dev could put a file in the place of /dev/null.
+static bool is_replaceable(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) != 0 || S_ISREG(about.st_mode) ||
+           S_ISDIR(about.st_mode); // rename() refuses a folder
+}
+
 enum status bytes_replace_file(const char *path, const void *data, size_t count)
 {
     assert(path);
     assert(data || count == 0);
 
+    if (!is_replaceable(path)) {
+        errno = ESPIPE;
+        return STATUS_IO;
+    }
     size_t name_bytes = strlen(path) + TEMPORARY_SUFFIX_BYTES;
     char *name = mem_alloc(name_bytes);
     int file = create_temporary(path, name, name_bytes);

@@ -18,5 +18,5 @@ const char *system_trouble(enum status status, char text[SYSTEM_ERROR_BYTES])
 {
     if (status != STATUS_IO)
         return status_text(status);
-    return errno == ESPIPE ? "is a pipe, not a file" : system_error(errno, text);
+    return errno == ESPIPE ? "is a pipe or device, not a file" : system_error(errno, text);
 }

@@ -3,7 +3,6 @@
 // stay mapped.
 
 #include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -457,8 +456,8 @@ enum status fusion_head_save(const char *path, const struct fusion_head_info *in
     struct buffer file = {0};
     enum status status = fusion_head_pack(info, numbers, &file, why);
     if (status == STATUS_OK && bytes_replace_file(path, file.data, file.count) != STATUS_OK)
-        status =
-            reason_set(why, STATUS_IO, "", "%s cannot be written: %s", path, SYSTEM_ERROR(errno));
+        status = reason_set(why, STATUS_IO, "", "%s cannot be written: %s", path,
+                            SYSTEM_TROUBLE(STATUS_IO));
     buffer_deinit(&file);
     return status;
 }

@@ -265,6 +265,22 @@ Test(file, that_cannot_be_replaced_gives_io_and_no_litter)
     cr_expect(eq(int, files_here(), 1));
 }
 
+Test(file, that_is_a_pipe_is_not_replaced)
+{
+    cr_assert(eq(int, mkfifo("pipe", 0600), 0));
+    cr_assert(eq(int, symlink("pipe", "link"), 0));
+    const char *const names[] = {"pipe", "link"};
+    for (size_t i = 0; i < 2; i++) {
+        const enum status status = bytes_replace_file(names[i], "1", 1);
+        cr_expect(eq(int, status, STATUS_IO));
+        cr_expect_str_eq(SYSTEM_TROUBLE(status), "is a pipe or device, not a file");
+        struct stat about;
+        cr_assert(eq(int, stat(names[i], &about), 0));
+        cr_expect(eq(int, S_ISFIFO(about.st_mode) != 0, 1));
+    }
+    cr_expect(eq(int, files_here(), 2));
+}
+
 Test(file, stays_the_old_one_when_writing_fails)
 {
     cr_assert(eq(int, bytes_replace_file("x", "old", 3), STATUS_OK));
@@ -328,7 +344,7 @@ Test(file, that_is_a_pipe_or_a_folder_is_refused_in_words_and_nobody_waits)
     cr_assert(eq(int, mkfifo("pipe", 0600), 0));
     enum status status = bytes_read_file("pipe", 10, &got);
     cr_expect(eq(int, status, STATUS_IO));
-    cr_expect_str_eq(SYSTEM_TROUBLE(status), "is a pipe, not a file");
+    cr_expect_str_eq(SYSTEM_TROUBLE(status), "is a pipe or device, not a file");
     status = bytes_read_file(".", 10, &got);
     cr_expect_str_eq(SYSTEM_TROUBLE(status), "Is a directory");
     status = bytes_read_file("missing", 10, &got);
