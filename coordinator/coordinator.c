@@ -272,6 +272,7 @@ static enum status connect_nodes(struct coordinator *coordinator)
     struct fanout_params fanout = {.bus = params->bus,
                                    .nodes = nodes,
                                    .count = params->node_count,
+                                   .are_threads = params->nodes_are_threads,
                                    .telemetry = coordinator->backend.telemetry};
     enum status status = fanout_create(&fanout, &coordinator->backend.fanout, &coordinator->why);
     const struct fanout_handler nobody = {ignore_reply, ignore_end, NULL};

@@ -36,6 +36,7 @@ struct coordinator_params {
     const char *snapshots;      // folder of those asked for over gRPC; NULL: DATA/snapshots
     struct bus *bus;            // NULL without nodes
     const struct coordinator_node *nodes; // [node_count], in the order of their numbers
+    bool nodes_are_threads;               // of this process, never killed alone
     size_t node_count;                    // 0..NODES_MAX; with a data directory the N of its FORMAT
     struct clip_params clip;
     const char *head;         // file of a trained head; NULL: as trained_head.h looks for one

@@ -69,6 +69,8 @@ enum status fanout_create(const struct fanout_params *params, struct fanout **ou
     enum status status = STATUS_OK;
     if (params->count > 0)
         status = dealer_create(params->bus, on_changed, fanout, &fanout->dealer, why);
+    if (status == STATUS_OK && fanout->dealer && params->are_threads)
+        dealer_trust_threads(fanout->dealer);
     for (size_t i = 0; status == STATUS_OK && i < params->count; i++) {
         uint32_t peer = 0;
         status = dealer_add_peer(fanout->dealer, params->nodes[i].query_endpoint,

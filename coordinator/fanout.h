@@ -38,6 +38,7 @@ struct fanout_params {
     struct bus *bus; // NULL allowed without nodes
     const struct fanout_node *nodes;
     size_t count;
+    bool are_threads;               // of this process: dealer_trust_threads()
     struct telemetry *telemetry;    // NULL: nothing is counted
     void (*changed)(void *context); // a node came up or went down; may be NULL
     void *context;

@@ -179,6 +179,7 @@ static enum status start_coordinator(const struct options *options, struct house
         .bus = house->bus,
         .nodes = nodes,
         .node_count = house->node_count,
+        .nodes_are_threads = true,
         .clip = {.directory = options->model, .device = options->device, .hasty = true},
         .head = options->head,
         .listen = NULL,

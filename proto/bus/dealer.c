@@ -37,8 +37,16 @@ enum status dealer_create(struct bus *bus, dealer_peer_changed changed, void *co
     dealer->context = context;
     dealer->peers = mem_alloc_array(DEALER_PEERS_MAX, sizeof(*dealer->peers));
     dealer->next_number = 1;
+    dealer->silence_us = DEALER_SILENCE_US;
     *out = dealer;
     return STATUS_OK;
+}
+
+void dealer_trust_threads(struct dealer *dealer)
+{
+    assert(dealer);
+
+    dealer->silence_us = DEALER_SILENCE_THREADS_US;
 }
 
 static void free_list(struct dealer_list *list)
@@ -307,7 +315,7 @@ static int64_t next_event(const struct dealer *dealer, int64_t until_us)
     if (dealer->ended.first)
         return 0;
     for (uint32_t i = 0; i < dealer->peer_count; i++)
-        until_us = dealer_peer_next_event(&dealer->peers[i], until_us);
+        until_us = dealer_peer_next_event(dealer, &dealer->peers[i], until_us);
     return until_us;
 }
 

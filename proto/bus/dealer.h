@@ -35,10 +35,11 @@
 #include "proto/wire/shard_msg.h"
 
 #define DEALER_PEERS_MAX NODES_MAX
-#define DEALER_WAITING_MAX 1024           // requests of one peer and class without a credit
-#define DEALER_PING_US 250000             // between two PINGs
-#define DEALER_SILENCE_US 600000          // a PING unanswered for so long: down
-#define DEALER_BYTES_PER_SECOND (8 << 20) // less than a line of 100 Mbit/s carries
+#define DEALER_WAITING_MAX 1024            // requests of one peer and class without a credit
+#define DEALER_PING_US 250000              // between two PINGs
+#define DEALER_SILENCE_US 600000           // a PING unanswered for so long: down
+#define DEALER_SILENCE_THREADS_US 30000000 // the same of peers that are threads of this process
+#define DEALER_BYTES_PER_SECOND (8 << 20)  // less than a line of 100 Mbit/s carries
 #define DEALER_GRANTED_BYTES (BODY_BYTES_MAX + ROWS_BYTES_MAX) // at most this many count
 #define DEALER_EXTRA_FDS_MAX 8
 
@@ -63,6 +64,8 @@ typedef void (*dealer_peer_changed)(void *context, uint32_t peer, bool up);
 
 enum status dealer_create(struct bus *bus, dealer_peer_changed changed, void *context,
                           struct dealer **out, struct reason *why) MUST_CHECK;
+// All peers are threads of this process: one that is silent is not dead, the machine is busy.
+void dealer_trust_threads(struct dealer *dealer);
 void dealer_destroy(struct dealer **dealer); // no callback is called; NULL is allowed
 
 // Adds peer number 0, 1, 2 ... with its endpoints. STATUS_INVALID, STATUS_EXHAUSTED.

@@ -73,6 +73,7 @@ struct dealer {
     struct dealer_list ended; // their callbacks are still to run
     int64_t looked_us;        // all that had arrived by then was read
     uint64_t next_number;
+    int64_t silence_us; // DEALER_SILENCE_US or DEALER_SILENCE_THREADS_US
 };
 
 // --- dealer_request.c
@@ -121,6 +122,7 @@ void dealer_peer_take_ping(struct dealer_peer *peer, uint32_t index,
 void dealer_peer_keep_time(struct dealer *dealer, uint32_t index);
 
 // When keep_time has to be called again, at the latest; `until_us` when that is earlier.
-int64_t dealer_peer_next_event(const struct dealer_peer *peer, int64_t until_us);
+int64_t dealer_peer_next_event(const struct dealer *dealer, const struct dealer_peer *peer,
+                               int64_t until_us);
 
 #endif

@@ -301,12 +301,12 @@ static int64_t granted_us(const struct dealer_peer *peer)
 }
 
 // When the silence that a PING measures becomes too long.
-static int64_t silent_at(const struct dealer_peer *peer)
+static int64_t silent_at(const struct dealer *dealer, const struct dealer_peer *peer)
 {
     if (peer->ping_sent_us == 0)
         return DEADLINE_NONE;
     int64_t since = peer->ping_sent_us > peer->heard_us ? peer->ping_sent_us : peer->heard_us;
-    return since + DEALER_SILENCE_US + granted_us(peer);
+    return since + dealer->silence_us + granted_us(peer);
 }
 
 void dealer_peer_keep_time(struct dealer *dealer, uint32_t index)
@@ -320,7 +320,7 @@ void dealer_peer_keep_time(struct dealer *dealer, uint32_t index)
     }
     if (peer->up && peer->broken)
         go_down(dealer, index, "the connection broke");
-    else if (peer->up && dealer->looked_us >= silent_at(peer))
+    else if (peer->up && dealer->looked_us >= silent_at(dealer, peer))
         go_down(dealer, index, "it does not answer");
 
     if (!peer->up && now >= peer->next_greet_us)
@@ -343,14 +343,15 @@ static int64_t first_deadline(const struct dealer_list *list, int64_t until_us)
     return until_us;
 }
 
-int64_t dealer_peer_next_event(const struct dealer_peer *peer, int64_t until_us)
+int64_t dealer_peer_next_event(const struct dealer *dealer, const struct dealer_peer *peer,
+                               int64_t until_us)
 {
     if (peer->broken)
         return 0;
 
     const int64_t timers[] = {
         peer->up ? peer->next_ping_us : peer->next_greet_us,
-        peer->up ? silent_at(peer) : DEADLINE_NONE,
+        peer->up ? silent_at(dealer, peer) : DEADLINE_NONE,
     };
     for (int i = 0; i < 2; i++)
         until_us = timers[i] < until_us ? timers[i] : until_us;
