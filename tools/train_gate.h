@@ -15,6 +15,8 @@
 // Each picture is answered from the labels of its own kind, and from those of both kinds. Where CLIP's answer and the refined one
 // differ and one of them is right, the gate has a case to learn from (fusion_gate.h).
 //
+// Neighbours are those of training: without the floors and the collapse of repeated pairs that a coordinator may be asked for.
+//
 // Thread-safety: none; the main thread's, since it tells how far it is. It starts threads, which end with it.
 
 #ifndef RECO_TOOLS_TRAIN_GATE_H
