@@ -155,6 +155,9 @@ static enum status refuse_held(const struct datadir *datadir, struct reason *why
         return reason_set(why, STATUS_FAILED_PRECONDITION, "data",
                           "process %ld serves %s at %s; use --server %s, or stop it", pid,
                           datadir->path, address, address);
+    if (pid <= 0) // it has the lock and has not written down who it is
+        return reason_set(why, STATUS_FAILED_PRECONDITION, "data",
+                          "another process uses %s; wait until it has ended", datadir->path);
     return reason_set(why, STATUS_FAILED_PRECONDITION, "data",
                       "process %ld uses %s; wait until it has ended", pid, datadir->path);
 }
