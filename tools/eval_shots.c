@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
@@ -45,6 +46,8 @@ enum status eval_shots_read(const struct eval_zero *zero, const struct args_list
     struct dataset_place place;
     struct eval_set set = {.count = 0};
     enum status status = dataset_place_find(items, split, &place, why);
+    if (status && why && strcmp(why->field, "--split") == 0) // it came from another flag here
+        (void)snprintf(why->field, sizeof(why->field), "--shots-from");
     const struct eval_set_params params = {
         .options = options,
         .place = &place,

@@ -87,11 +87,25 @@ static char *copy_word(const char *at)
     return word;
 }
 
+// Whether the word at `at` stands in front of it in the list, too: its pictures would count twice.
+static bool is_repeated(const char *list, const char *at)
+{
+    const size_t bytes = strcspn(at, ",");
+    for (const char *word = list; word < at; word += strcspn(word, ",") + 1)
+        if (strcspn(word, ",") == bytes && memcmp(word, at, bytes) == 0)
+            return true;
+    return false;
+}
+
 static enum status read_further(struct eval_zero *zero, const struct args_list *items,
                                 const char *splits, struct reason *why)
 {
     enum status status = STATUS_OK;
     for (const char *at = strchr(splits, ','); at && !status; at = strchr(at + 1, ',')) {
+        if (is_repeated(splits, at + 1))
+            return reason_set(why, STATUS_INVALID, "--split", "'%.*s' comes twice",
+                              (int)(strcspn(at + 1, ",") < 100 ? strcspn(at + 1, ",") : 100),
+                              at + 1);
         char *split = copy_word(at + 1);
         struct dataset_place place;
         status = dataset_place_find(items, split, &place, why);

@@ -588,6 +588,7 @@ class Oven(Memory):
         self.assertEqual(both["metrics"], {**entity["metrics"], **query["metrics"]})
         self.assertAlmostEqual(final, 2 / (1 / entity["metrics"]["entity"] + 1 / query["metrics"]["query"]), 6)
         self.refuse(1, "nonsense", "oven", folder, "--labels", labels, "--split", "val,nonsense")
+        self.refuse(1, "--split: 'val' comes twice", "oven", folder, "--labels", labels, "--split", "val,query_val,val")
 
     def test_what_is_no_question(self):
         labels = self.top / "labels.txt"
