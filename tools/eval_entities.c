@@ -37,7 +37,7 @@ enum status eval_entities_read(struct client *client, const char *name, const ch
             status = reason_set(why, STATUS_NO_MEMORY, "--entities", "no memory for %u entities",
                                 memory->count);
     }
-    if (status) {
+    if (status || !entities.sorted) {
         eval_entities_deinit(&entities);
         return status;
     }
@@ -85,7 +85,7 @@ enum status eval_entities_places(const struct eval_entities *entities,
         hits && found
             ? eval_memory_search(&search, hits, found, why)
             : reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu answers", asked->count);
-    for (size_t i = 0; i < asked->count && !status; i++)
+    for (size_t i = 0; i < asked->count && hits && found && !status; i++)
         places[i] = found[i] == 1 && hits[i].slot == asked->truth[i] ? 0 : 1;
     mem_free(hits);
     mem_free(found);
