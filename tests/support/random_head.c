@@ -26,7 +26,7 @@ void random_head_unit(uint64_t *state, uint32_t dimension, float *values)
 void random_head_numbers(const struct fusion_config *config, uint64_t seed, float *numbers)
 {
     struct fusion_layout layout = fusion_layout_of(config);
-    const float start[] = {1.5f, 5.0f, 0.7f, 3.0f};
+    const float start[] = {1.5f, 5.0f, 0.7f, 3.0f, 0.9f}; // as many as a head can have
     uint64_t state = seed;
     for (int t = 0; t < FUSION_TENSOR_COUNT; t++) {
         const struct fusion_place *place = &layout.tensor[t];
