@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // score.c - inner products, ranks and margins.
-//
-// Eight sums run side by side and are folded in one fixed tree: as fast as the machine adds,
-// and still one order.
 
 #include "coordinator/score.h"
 
@@ -11,23 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/base/embedding.h"
 #include "proto/base/mem.h"
-
-#define LANES 8u
 
 float score_dot(const float *a, const float *b, uint32_t dimension)
 {
     assert(a && b);
 
-    double lane[LANES] = {0};
-    uint32_t i = 0;
-    for (; i + LANES <= dimension; i += LANES)
-        for (uint32_t j = 0; j < LANES; j++)
-            lane[j] += (double)a[i + j] * (double)b[i + j];
-    for (uint32_t j = 0; i < dimension; i++, j++)
-        lane[j] += (double)a[i] * (double)b[i];
-    return (float)(((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-                   ((lane[1] + lane[5]) + (lane[3] + lane[7])));
+    return (float)embedding_dot(a, b, dimension);
 }
 
 static int compare_ranked(const void *a, const void *b)

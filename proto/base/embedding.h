@@ -35,6 +35,9 @@ bool embedding_is_finite(const float *values, size_t count);
 // an element is not finite or the length is 0.
 enum status embedding_normalise(float *values, size_t count) MUST_CHECK;
 
+// Inner product, added up in double in one fixed order: the same bits everywhere.
+double embedding_dot(const float *a, const float *b, uint32_t dimension);
+
 // Whether `values` are what a row of ours has: every element a half exactly, and a length as near to 1
 // as rounding a unit vector to halves leaves it. Such an embedding is stored as it is, so that a
 // row that was read from one memory and goes into another keeps its bits; normalising

@@ -28,21 +28,6 @@ void fusion_soften(double *values, size_t count)
         values[i] /= sum;
 }
 
-#define LANES 8u // sums side by side, folded in one fixed tree
-
-static double inner_product(const float *a, const float *b, uint32_t dimension)
-{
-    double lane[LANES] = {0};
-    uint32_t i = 0;
-    for (; i + LANES <= dimension; i += LANES)
-        for (uint32_t j = 0; j < LANES; j++)
-            lane[j] += (double)a[i + j] * (double)b[i + j];
-    for (uint32_t j = 0; i < dimension; i++, j++)
-        lane[j] += (double)a[i] * (double)b[i];
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
-
 // agreement[i] = log(sum_j shares[j] * exp(sharpness * (<n_i, n_j> - 1)))
 static void agree(const struct fusion_params *params, uint32_t dimension,
                   const struct fusion_neighbours *neighbours, const double *shares,
@@ -53,7 +38,7 @@ static void agree(const struct fusion_params *params, uint32_t dimension,
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j <= i; j++) {
             double product =
-                inner_product(neighbours->payload[i], neighbours->payload[j], dimension);
+                embedding_dot(neighbours->payload[i], neighbours->payload[j], dimension);
             double alike = exp(params->sharpness * (product - 1));
             agreement[i] += shares[j] * alike;
             if (j < i)

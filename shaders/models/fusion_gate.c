@@ -36,12 +36,8 @@ double fusion_gate_nearest(const float *query, uint32_t dimension,
     assert(query && neighbours);
 
     double nearest = neighbours->count > 0 ? -HUGE_VAL : 0;
-    for (size_t n = 0; n < neighbours->count; n++) {
-        double product = 0;
-        for (uint32_t i = 0; i < dimension; i++)
-            product += (double)query[i] * (double)neighbours->payload[n][i];
-        nearest = fmax(nearest, product);
-    }
+    for (size_t n = 0; n < neighbours->count; n++)
+        nearest = fmax(nearest, embedding_dot(query, neighbours->payload[n], dimension));
     return nearest;
 }
 
