@@ -27,6 +27,15 @@ step() {
     printf '\n== %s (%d s)\n' "$*" "$SECONDS"
 }
 
+# tests PRESET: some time real processes, so each has a second try on a machine that stalls; ctest names those
+# that took it. What failed twice is run again at the end, to be read there; that it failed stays.
+tests() {
+    ctest --preset "$1" -j "$jobs" --progress --repeat until-pass:2 && return
+    step "what failed, once more"
+    ctest --preset "$1" --rerun-failed --output-on-failure || true
+    exit 8
+}
+
 # build PRESET: configures and builds it.
 build() {
     step "build $1, into build/$1"
@@ -44,7 +53,7 @@ step "lint: clang-tidy"
 tools/lint.sh build/dev
 build asan
 step "test under AddressSanitizer and UndefinedBehaviorSanitizer"
-ctest --preset asan -j "$jobs" --progress --repeat until-pass:2
+tests asan
 if [ $long = yes ]; then
     build clang
     step "test clang"
@@ -112,5 +121,4 @@ if [ $long = yes ]; then
     "$python" tests/e2e/races.py build/tsan/bin 120
 fi
 step "test"
-# Some tests time real processes: a second try on a machine that stalls; ctest names those it took.
-ctest --preset dev -j "$jobs" --repeat until-pass:2
+tests dev

@@ -39,18 +39,31 @@ static void clean(char *text, bool was_cut)
     text[to] = '\0';
 }
 
+// Of what is too long (a path) the end is kept.
+static void set_field(struct reason *why, const char *field)
+{
+    const size_t count = strlen(field);
+    const char *mark = "";
+    if (count >= sizeof(why->field)) {
+        mark = "...";
+        field += count + strlen(mark) + 1 - sizeof(why->field);
+        while ((*field & 0xc0) == 0x80) // the rest of a character
+            field++;
+    }
+    (void)snprintf(why->field, sizeof(why->field), "%s%s", mark, field);
+    clean(why->field, false);
+}
+
 enum status reason_set(struct reason *why, enum status status, const char *field,
                        const char *format, ...)
 {
     if (!why)
         return status;
 
-    int written = snprintf(why->field, sizeof(why->field), "%s", field ? field : "");
-    clean(why->field, written >= (int)sizeof(why->field));
-
+    set_field(why, field ? field : "");
     va_list arguments;
     va_start(arguments, format);
-    written = vsnprintf(why->text, sizeof(why->text), format, arguments);
+    const int written = vsnprintf(why->text, sizeof(why->text), format, arguments);
     va_end(arguments);
     if (written < 0) // a format that libc refuses
         why->text[0] = '\0';

@@ -12,7 +12,7 @@
 
 #include "proto/base/status.h"
 
-#define REASON_FIELD_BYTES 64 // including the final NUL
+#define REASON_FIELD_BYTES 256 // including the final NUL
 #define REASON_TEXT_BYTES 448
 
 struct reason {
@@ -21,7 +21,8 @@ struct reason {
     char text[REASON_TEXT_BYTES]; // one line: what was wrong, with which value, and what is allowed
 };
 
-// Writes field and text (printf format, cut at the buffers' ends, at a UTF-8
+// Writes field and text (printf format, cut at the text's end and, since the end
+// of a path says more, at the field's start, which then is "..."; at a UTF-8
 // boundary, control characters replaced by '?') and returns `status`, so that a
 // check can end with: return reason_set(why, STATUS_INVALID, "k", "...", k);
 // `why` may be NULL; `field` may be NULL for "".

@@ -120,7 +120,7 @@ static inline void put_array(const char *name, const float *values, size_t rows,
 
 // What came of each step, in order: "key|caption|source" or "!name: field: reason".
 struct seen {
-    char lines[32][600];
+    char lines[32][800];
     size_t count;
     uint64_t total;
     uint32_t dimension;
@@ -150,11 +150,11 @@ static inline enum status read_sources(const char *const *sources, size_t count,
         char *line = seen->lines[seen->count++];
         const struct api_ingest_record *record = &item.record;
         if (step == DATASET_BAD)
-            snprintf(line, 600, "!%s: %s: %s", item.name, bad.field, bad.text);
+            snprintf(line, sizeof(seen->lines[0]), "!%s: %s: %s", item.name, bad.field, bad.text);
         else
-            snprintf(line, 600, "%.*s|%.*s|%.*s", (int)record->key.bytes, record->key.data,
-                     (int)record->caption.bytes, record->caption.data, (int)record->source.bytes,
-                     record->source.data);
+            snprintf(line, sizeof(seen->lines[0]), "%.*s|%.*s|%.*s", (int)record->key.bytes,
+                     record->key.data, (int)record->caption.bytes, record->caption.data,
+                     (int)record->source.bytes, record->source.data);
         arena_destroy(&arena);
     }
     dataset_close(&dataset);
@@ -182,7 +182,7 @@ static inline void expect_refused(const char *const *sources, size_t count, enum
 // Line `index` must be `begin` followed by TOP/ and `end`; TOP is the only part that changes.
 static inline void expect_line(size_t index, const char *begin, const char *end)
 {
-    char expected[600];
+    char expected[800];
     cr_assert(index < seen.count, "only %zu lines", seen.count);
     if (end)
         snprintf(expected, sizeof(expected), "%s%s/%s", begin, top, end);

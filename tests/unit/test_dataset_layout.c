@@ -10,7 +10,7 @@
 // --- reading
 
 // Of each item "LABEL|KEY|CAPTION", or "!NAME: FIELD: REASON".
-static char items[400][700];
+static char items[400][800];
 static size_t item_count;
 static char about[128];
 static uint64_t total;
@@ -67,7 +67,7 @@ static void expect_bad(const char *name, const char *split, enum status status, 
 {
     struct reason why = {.text = ""};
     cr_expect(eq(int, read_split(name, split, false, &why), status), "%s: %s", why.field, why.text);
-    char all[600];
+    char all[800];
     snprintf(all, sizeof(all), "%s: %s", why.field, why.text);
     cr_expect(strstr(all, words) != NULL, "'%s' lacks '%s'", all, words);
 }

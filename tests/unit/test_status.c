@@ -104,6 +104,25 @@ Test(reason, replaces_what_could_break_a_line_or_a_terminal)
     cr_expect_str_eq(why.text, "x?[31m?y? z? w??? caf\xc3\xa9");
 }
 
+Test(reason, keeps_the_end_of_a_long_path)
+{
+    char path[REASON_FIELD_BYTES + 64];
+    memset(path, 'a', sizeof(path));
+    for (size_t i = 0; i < sizeof(path); i += 16)
+        path[i] = '/';
+    strcpy(path + sizeof(path) - 16, "/model.json: k");
+    struct reason why;
+    cr_expect(eq(int, reason_set(&why, STATUS_INVALID, path, "is no number"), STATUS_INVALID));
+    cr_expect(eq(sz, strlen(why.field), REASON_FIELD_BYTES - 1));
+    cr_expect(eq(int, strncmp(why.field, "...", 3), 0));
+    cr_expect(ne(ptr, strstr(why.field, "a/model.json: k"), NULL));
+
+    // What just fits is kept as it is.
+    const char *fits = path + strlen(path) + 1 - REASON_FIELD_BYTES;
+    cr_expect(eq(int, reason_set(&why, STATUS_INVALID, fits, "is no number"), STATUS_INVALID));
+    cr_expect(eq(int, strcmp(why.field, fits), 0));
+}
+
 Test(reason, is_cut_between_characters)
 {
     // Every offset of a four-byte character against the end of the buffer.
@@ -118,7 +137,8 @@ Test(reason, is_cut_between_characters)
         cr_expect(bytes_is_utf8(why.text, strlen(why.text)));
         cr_expect(bytes_is_utf8(why.field, strlen(why.field)));
         cr_expect(eq(sz, strlen(why.text), lead + (REASON_TEXT_BYTES - 1 - lead) / 4 * 4));
-        cr_expect(eq(sz, strlen(why.field), lead + (REASON_FIELD_BYTES - 1 - lead) / 4 * 4));
+        cr_expect(eq(sz, strlen(why.field), 3 + (REASON_FIELD_BYTES - 4) / 4 * 4));
+        cr_expect(eq(int, strncmp(why.field, "...\xf0\x9f", 5), 0));
         cr_expect(eq(ptr, strchr(why.text, '?'), NULL));
     }
 }
