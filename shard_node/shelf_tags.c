@@ -74,9 +74,11 @@ static enum status take_batch(struct tag_fill *fill, struct tag_batch *batch)
     size_t begin = 0;
     pthread_mutex_lock(&fill->lock);
     for (size_t i = 0; i < batch->count && status == STATUS_OK; i++) {
-        const char *text = (const char *)batch->tags.data + begin;
         const size_t bytes = batch->ends[i] - begin;
-        status = take(fill, slots[i], (struct text){bytes > 0 ? text : NULL, bytes});
+        struct text tags = {.bytes = bytes};
+        if (bytes > 0) // else there may be no buffer to point into
+            tags.data = (const char *)batch->tags.data + begin;
+        status = take(fill, slots[i], tags);
         begin = batch->ends[i];
     }
     pthread_mutex_unlock(&fill->lock);
