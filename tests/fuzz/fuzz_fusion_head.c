@@ -27,7 +27,7 @@ static void run(struct fusion_head *head)
     query[0] = 1.0f;
     for (int side = 0; side < 2; side++) {
         struct fusion_head_query one = {
-            .query = query, .neighbours = {2, scores, payload}, .refined = refined};
+            .query = query, .neighbours = {2, scores, payload, NULL}, .refined = refined};
         enum status status = fusion_head_refine(head, (enum modality)side, &one);
         check(status == STATUS_OK || status == STATUS_INVALID);
     }
