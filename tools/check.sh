@@ -61,11 +61,11 @@ if [ $long = yes ]; then
     step "kernels of GPUs with cooperative matrices, on a newer software device"
     if tools/newer_vulkan.sh build/newer-vulkan; then
         cmake -C build/newer-vulkan/reco.cmake -B build/newer -G Ninja >build/configure.log
-        cmake --build build/newer -j "$jobs" --target reco_gpu_tests test_ops test_ops_topk test_clip_small \
-            test_golden_clip_{tiny,b32,l14-2} -- --quiet
+        cmake --build build/newer -j "$jobs" --target reco_gpu_tests test_gpu_canary test_ops test_ops_topk \
+            test_clip_small test_golden_clip_{tiny,b32,l14-2} -- --quiet
         VK_LAYER_PATH=$PWD/build/newer-vulkan/root/usr/share/vulkan/explicit_layer.d \
             VK_DRIVER_FILES=$PWD/build/newer-vulkan/lavapipe.json \
-            ctest --test-dir build/newer -R '^test_(gpu_(rows|attention|products|topk)|ops.*_vulkan|clip_small_vulkan|golden_clip.*_vulkan.*)$' \
+            ctest --test-dir build/newer -R '^test_(gpu_(rows|attention|products|topk|canary)|ops.*_vulkan|clip_small_vulkan|golden_clip.*_vulkan.*)$' \
             -j "$jobs" --progress --timeout 3000
     else
         echo "check: left out, Debian 13's packages are not to be had here"

@@ -5,7 +5,8 @@
 //
 // Method: the table of Vulkan's functions is patched so that the driver gets other kernels than ours,
 // which subtract where they should add, or leaves a dispatch out. The software device says that it is
-// a GPU where ways are counted that software does not take.
+// a GPU where ways are counted that software does not take. Only one test lets a device multiply by cooperative
+// matrices, which not every one has and beside which no other way is looked at.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,7 @@ static void find_device(void)
 {
     struct gpu_device device;
     cr_assert(vulkan_device_find(&device));
+    cr_assert(eq(int, setenv("RECO_GPU", "single", 1), 0));
     memcpy(uuid, device.uuid, sizeof(uuid));
     binding_bytes_max = device.binding_bytes_max;
     cache_file = vulkan_device_own_cache(uuid);
@@ -275,6 +277,36 @@ Test(gpu_canary, a_way_that_is_wrong_is_named_and_another_is_taken)
     cr_expect(
         eq(int, strcmp(dropped, "products in tiles of 32 rows, attention in shared memory"), 0),
         "%s", dropped);
+    check_products(ops);
+    ops_close(&ops);
+}
+
+// Where there are cooperative matrices.
+Test(gpu_canary, matrices_that_are_wrong_are_named_and_another_way_is_taken)
+{
+    struct ops *ops = NULL;
+    struct reason why = {.text = ""};
+    char dropped[OPS_DROPPED_BYTES];
+    cr_assert(eq(int, unsetenv("RECO_GPU"), 0));
+    if (!vulkan_device_is_half())
+        cr_skip("the device or the compiler of its kernels has no cooperative matrices");
+    gpu_api_patch = patch_kernels;
+
+    spoil_kernel(KERNEL_ATTENTION_MATRIX);
+    cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
+    ops_dropped(ops, dropped);
+    cr_expect(eq(int, strcmp(dropped, ""), 0), "%s", dropped);
+    cr_assert(eq(int, ops_prepare_attention(ops, HEAD, &why), STATUS_OK), "%s", why.text);
+    ops_dropped(ops, dropped);
+    cr_expect(eq(int, strcmp(dropped, "attention by cooperative matrices"), 0), "%s", dropped);
+    check_products(ops);
+    ops_close(&ops);
+
+    forget();
+    spoil_kernel(KERNEL_GEMM_MATRIX);
+    cr_assert(eq(int, ops_open(uuid, 1, &ops, &why), STATUS_OK), "%s", why.text);
+    ops_dropped(ops, dropped);
+    cr_expect(eq(int, strcmp(dropped, "products by cooperative matrices"), 0), "%s", dropped);
     check_products(ops);
     ops_close(&ops);
 }
