@@ -15,7 +15,8 @@
 #include "shaders/cpu/team.h"
 #include "shaders/models/fusion_train.h"
 
-#define TRAIN_START_MAX 5u // beta, temperature, consensus, sharpness, pairing
+#define TRAIN_START_MAX 5u         // beta, temperature, consensus, sharpness, pairing
+#define TRAIN_PART ((size_t)16384) // numbers of a job of the optimiser
 
 // B pairs, T = k + 1 tokens, H heads, d floats.
 struct train_side {
@@ -175,5 +176,9 @@ void train_loss(struct fusion_train *train, struct fusion_train_result *result);
 
 // Gradient of all numbers from d_refined (fusion_train_backward.c).
 void train_backward(struct fusion_train *train, enum modality side);
+
+// The length of the gradient of all that learns, and the step of all numbers by it (fusion_train_optimise.c).
+double train_norm(struct fusion_train *train);
+void train_optimise(struct fusion_train *train, double rate, double norm);
 
 #endif
