@@ -109,11 +109,23 @@ struct query {
     struct query_document *documents;
 };
 
+// --- query_end.c
+
 // Adds a line to `degraded`; further ones than fit are dropped.
 void query_degrade(struct query *query, const char *format, ...) PRINTF_LIKE(2, 3);
 
 // Takes a node out of the answer, naming why.
 void query_lose_node(struct query *query, uint32_t node, enum status status, struct text text);
+
+// The ends of a query. Each calls `done`, which may destroy the query.
+void query_finish(struct query *query); // with what the steps have found
+void query_fail(struct query *query, enum status status, const struct reason *why);
+void query_fail_coverage(struct query *query); // it is below the one that was asked for
+void query_answer_plain(struct query *query);  // without any neighbour: the query as it is
+
+// No neighbours can be had, for the reasons in `degraded`: answers plainly where that is allowed. `status` is what a
+// search then ends with.
+void query_go_without(struct query *query, enum status status);
 
 // --- query_parts.c
 

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // query_run.c - the steps of a query and what happens when one of them cannot be done.
 //
-// Every step ends by beginning the next one or by finish(), always as the last thing a function
+// Every step ends by beginning the next one or by query_finish(), always as the last thing a function
 // does, because `done` may destroy the query. A node that fails after its hits were merged (its
 // payload did not come) is taken out and the rest is merged again, so that the answer is the
 // true best k of the nodes that are left.
 
 #include <assert.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "coordinator/query_internal.h"
@@ -62,46 +60,6 @@ int64_t query_soft_deadline_us(int64_t begun_us, int64_t deadline_us)
     return deadline_us - (margin_us > MARGIN_MIN_US ? margin_us : MARGIN_MIN_US);
 }
 
-void query_degrade(struct query *query, const char *format, ...)
-{
-    struct query_result *result = &query->result;
-    if (result->degraded_count == QUERY_DEGRADED_MAX)
-        return;
-    char text[QUERY_TEXT_BYTES] = {0};
-    va_list arguments;
-    va_start(arguments, format);
-    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is, in the line above
-    (void)vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    struct reason clean; // what a node said is made fit to be shown
-    (void)reason_set(&clean, STATUS_OK, NULL, "%s", text);
-    size_t count = strlen(clean.text);
-    char *copy = arena_copy_text(query->arena, clean.text, count);
-    if (copy)
-        result->degraded[result->degraded_count++] = (struct text){copy, count};
-}
-
-void query_lose_node(struct query *query, uint32_t node, enum status status, struct text text)
-{
-    struct query_node *lost = &query->nodes[node];
-    lost->answered = false;
-    query->losses++;
-    enum telemetry_degraded reason = TELEMETRY_NODE_FAILED;
-    if (status == STATUS_DEADLINE)
-        reason = TELEMETRY_NODE_LATE;
-    else if (status == STATUS_UNAVAILABLE)
-        reason = TELEMETRY_NODE_DOWN;
-    telemetry_degraded(query->params.backend->telemetry, reason);
-    if (status == STATUS_DEADLINE)
-        query_degrade(query, "node %u did not answer within the deadline (%.0f ms left)", node,
-                      (double)lost->left_us / 1000);
-    else if (status == STATUS_UNAVAILABLE)
-        query_degrade(query, "node %u is down", node);
-    else
-        query_degrade(query, "node %u: %s%s%.*s", node, status_text(status),
-                      text.bytes > 0 ? ": " : "", (int)text.bytes, text.data ? text.data : "");
-}
-
 // When the nodes must have answered in this step.
 static int64_t step_deadline_us(const struct query *query)
 {
@@ -112,87 +70,6 @@ static int64_t step_deadline_us(const struct query *query)
 static float ms_since(int64_t begun_us)
 {
     return (float)(clock_now_us() - begun_us) / 1000.0f;
-}
-
-// ---------------------------------------------------------------- the end
-
-static void finish(struct query *query)
-{
-    struct query_result *result = &query->result;
-    timers_disarm(&query->params.backend->timers, &query->timer);
-    query->state = QUERY_DONE;
-    result->row_count = query->params.row_count;
-    result->dimension = query->params.dimension;
-    result->plain = query->plain;
-    result->refined = query->refined;
-    result->fuser = &query->question.fuser;
-    result->hits = query->hits;
-    result->hit_starts = query->hit_starts;
-    result->selections = query->selections;
-    result->documents = query->documents;
-    result->timings.shard = result->shard_ms;
-    if (result->status == STATUS_OK)
-        telemetry_query(query->params.backend->telemetry, &result->timings, result->coverage);
-    query->params.done(query->params.context);
-}
-
-static void fail(struct query *query, enum status status, const struct reason *why)
-{
-    query->result.status = status;
-    query->result.why = *why;
-    finish(query);
-}
-
-// The reasons so far, in one line.
-static void join_reasons(const struct query *query, char *text, size_t room)
-{
-    size_t used = 0;
-    text[0] = '\0';
-    for (size_t i = 0; i < query->result.degraded_count && used + 1 < room; i++) {
-        struct text line = query->result.degraded[i];
-        int bytes = snprintf(text + used, room - used, "%s%.*s", i > 0 ? "; " : "", (int)line.bytes,
-                             line.data);
-        used += bytes < 0 ? 0 : (size_t)bytes;
-    }
-}
-
-// Without any neighbour: the query as it is.
-static void answer_plain(struct query *query)
-{
-    char reasons[FUSER_REASON_BYTES - sizeof("plain CLIP: ")];
-    uint32_t rows = query->params.row_count;
-    join_reasons(query, reasons, sizeof(reasons));
-    memset(query->hit_starts, 0, ((size_t)rows + 1) * sizeof(query->hit_starts[0]));
-    memcpy(query->refined, query->plain,
-           (size_t)rows * query->params.dimension * sizeof(query->plain[0]));
-    for (uint32_t row = 0; row < rows; row++) {
-        struct fuser_result *selection = &query->selections[row];
-        selection->count = 0;
-        selection->gate = 0;
-        (void)snprintf(selection->reason, sizeof(selection->reason), "plain CLIP: %s", reasons);
-    }
-    finish(query);
-}
-
-// No neighbours can be had, for the reasons in `degraded`. `status` is what a search then ends with.
-static void go_without(struct query *query, enum status status)
-{
-    char reasons[REASON_TEXT_BYTES / 2];
-    struct reason why = {0};
-    query->result.coverage = 0;
-    query->result.records = 0;
-    query->result.work = (struct api_work){0};
-    join_reasons(query, reasons, sizeof(reasons));
-    if (query->params.needs_neighbours)
-        fail(query, reason_set(&why, status, NULL, "no shard answered: %s", reasons), &why);
-    else if (query->question.min_coverage > 0)
-        fail(query,
-             reason_set(&why, STATUS_UNAVAILABLE, NULL,
-                        "coverage 0.000 is below min_coverage %.3f: %s",
-                        (double)query->question.min_coverage, reasons),
-             &why);
-    else
-        answer_plain(query);
 }
 
 // ---------------------------------------------------------------- compute jobs
@@ -246,7 +123,7 @@ static void encode_parts(struct query *query)
     bool is_out = query_parts_next(query);
     enum status status = is_out ? submit(query, &why) : query_parts_sum(query, &why);
     if (status != STATUS_OK)
-        fail(query, status, &why);
+        query_fail(query, status, &why);
     else if (!is_out)
         search(query);
 }
@@ -282,7 +159,7 @@ static void encode(struct query *query)
     }
     enum status status = submit(query, &why);
     if (status != STATUS_OK)
-        fail(query, status, &why);
+        query_fail(query, status, &why);
 }
 
 static void on_encode_late(void *context)
@@ -290,12 +167,13 @@ static void on_encode_late(void *context)
     struct query *query = context;
     struct reason why = {0};
     compute_cancel(&query->job);
-    fail(query,
-         reason_set(&why, STATUS_DEADLINE, NULL, "the deadline passed before the %s was encoded",
-                    query->params.input == API_INPUT_IMAGE  ? "image"
-                    : query->params.input == API_INPUT_TEXT ? "text"
-                                                            : "last of the parts"),
-         &why);
+    query_fail(query,
+               reason_set(&why, STATUS_DEADLINE, NULL,
+                          "the deadline passed before the %s was encoded",
+                          query->params.input == API_INPUT_IMAGE  ? "image"
+                          : query->params.input == API_INPUT_TEXT ? "text"
+                                                                  : "last of the parts"),
+               &why);
 }
 
 static void on_encoded(struct query *query)
@@ -319,7 +197,7 @@ static void on_encoded(struct query *query)
         why = query->file_why;
     }
     if (status != STATUS_OK)
-        fail(query, status, &why);
+        query_fail(query, status, &why);
     else if (clock_passed(query->params.deadline_us))
         on_encode_late(query);
     else if (is_parts)
@@ -390,19 +268,19 @@ static bool may_search(struct query *query)
     if (query->question.memory.number == 0) {
         telemetry_degraded(query->params.backend->telemetry, TELEMETRY_NO_MEMORY);
         query_degrade(query, "there is no memory '%s'", META_NAME_DEFAULT);
-        go_without(query, STATUS_UNAVAILABLE);
+        query_go_without(query, STATUS_UNAVAILABLE);
         return false;
     }
     if (fanout_count(query->params.backend->fanout) == 0) {
         telemetry_degraded(query->params.backend->telemetry, TELEMETRY_NO_NODES);
         query_degrade(query, "there are no nodes");
-        go_without(query, STATUS_UNAVAILABLE);
+        query_go_without(query, STATUS_UNAVAILABLE);
         return false;
     }
     if (clock_passed(query->soft_us)) {
         telemetry_degraded(query->params.backend->telemetry, TELEMETRY_DEADLINE);
         query_degrade(query, "the deadline left no time for the search");
-        go_without(query, STATUS_DEADLINE);
+        query_go_without(query, STATUS_DEADLINE);
         return false;
     }
     return true;
@@ -458,7 +336,7 @@ static void search(struct query *query)
     struct buffer body = {0};
     struct reason why = {0};
     if (shard_encode_search_request(&message, &body) != STATUS_OK) {
-        fail(query, reason_set(&why, STATUS_NO_MEMORY, NULL, "no memory for a search"), &why);
+        query_fail(query, reason_set(&why, STATUS_NO_MEMORY, NULL, "no memory for a search"), &why);
         return;
     }
     struct fanout_handler handler = {on_search_reply, on_search_end, query};
@@ -509,14 +387,15 @@ static bool merge_replies(struct query *query)
 {
     struct reason why = {0};
     if (is_dropped(query)) {
-        fail(query,
-             reason_set(&why, STATUS_NOT_FOUND, "memory", "memory %s@%u is gone",
-                        query->question.memory.memory, query->question.memory.number),
-             &why);
+        query_fail(query,
+                   reason_set(&why, STATUS_NOT_FOUND, "memory", "memory %s@%u is gone",
+                              query->question.memory.memory, query->question.memory.number),
+                   &why);
         return false;
     }
     if (!any_answered(query)) {
-        go_without(query, clock_passed(query->soft_us) ? STATUS_DEADLINE : STATUS_UNAVAILABLE);
+        query_go_without(query,
+                         clock_passed(query->soft_us) ? STATUS_DEADLINE : STATUS_UNAVAILABLE);
         return false;
     }
     int64_t begun_us = clock_now_us();
@@ -524,7 +403,7 @@ static bool merge_replies(struct query *query)
     query->result.timings.merge += ms_since(begun_us);
     if (status == STATUS_OK)
         return true;
-    fail(query, reason_set(&why, status, NULL, "no memory to merge the nodes' hits"), &why);
+    query_fail(query, reason_set(&why, status, NULL, "no memory to merge the nodes' hits"), &why);
     return false;
 }
 
@@ -559,13 +438,7 @@ static bool covers_enough(struct query *query)
                        query->result.records);
     if (query->result.coverage >= query->question.min_coverage)
         return true;
-    char reasons[REASON_TEXT_BYTES / 2];
-    struct reason why = {0};
-    join_reasons(query, reasons, sizeof(reasons));
-    fail(query,
-         reason_set(&why, STATUS_UNAVAILABLE, NULL, "coverage %.3f is below min_coverage %.3f: %s",
-                    (double)query->result.coverage, (double)query->question.min_coverage, reasons),
-         &why);
+    query_fail_coverage(query);
     return false;
 }
 
@@ -578,9 +451,10 @@ static void on_fuse_late(void *context)
     query_degrade(query, "the deadline left no time for the fusion");
     if (query->params.needs_neighbours) {
         struct reason late = {0};
-        fail(query,
-             reason_set(&late, STATUS_DEADLINE, NULL, "the deadline left no time for the fusion"),
-             &late);
+        query_fail(
+            query,
+            reason_set(&late, STATUS_DEADLINE, NULL, "the deadline left no time for the fusion"),
+            &late);
         return;
     }
 
@@ -592,20 +466,21 @@ static void on_fuse_late(void *context)
     if (!refined || !selections || !starts) {
         struct reason why = {0};
         mem_free(refined);
-        fail(query, reason_set(&why, STATUS_NO_MEMORY, NULL, "no memory for an answer"), &why);
+        query_fail(query, reason_set(&why, STATUS_NO_MEMORY, NULL, "no memory for an answer"),
+                   &why);
         return;
     }
     query->late_refined = query->refined;
     query->refined = refined;
     query->selections = selections;
     query->hit_starts = starts;
-    answer_plain(query);
+    query_answer_plain(query);
 }
 
 static void fuse(struct query *query)
 {
     if (!any_answered(query)) {
-        go_without(query, STATUS_UNAVAILABLE);
+        query_go_without(query, STATUS_UNAVAILABLE);
         return;
     }
     if (!covers_enough(query))
@@ -630,7 +505,7 @@ static void fuse(struct query *query)
     struct reason why = {0};
     enum status status = submit(query, &why);
     if (status != STATUS_OK) {
-        fail(query, status, &why);
+        query_fail(query, status, &why);
         return;
     }
     if (query->params.deadline_us != DEADLINE_NONE) {
@@ -662,7 +537,7 @@ static void on_documents_end(void *context)
 {
     struct query *query = context;
     query->result.timings.fetch += ms_since(query->step_us);
-    finish(query);
+    query_finish(query);
 }
 
 static void on_fused(struct query *query)
@@ -670,12 +545,12 @@ static void on_fused(struct query *query)
     timers_disarm(&query->params.backend->timers, &query->timer);
     query->result.timings.fuse = ms_since(query->step_us);
     if (query->job.status != STATUS_OK) {
-        fail(query, query->job.status, &query->job.why);
+        query_fail(query, query->job.status, &query->job.why);
         return;
     }
     say_what_bounds_dedup(query);
     if (!query->params.wants_documents) {
-        finish(query);
+        query_finish(query);
         return;
     }
     struct fanout_handler handler = {on_documents_reply, on_documents_end, query};
@@ -684,7 +559,7 @@ static void on_fused(struct query *query)
     query->step_us = clock_now_us();
     fanout_ask_begin(&query->ask, query->params.backend->fanout, &handler);
     if (!query_fetch_documents(query))
-        finish(query);
+        query_finish(query);
 }
 
 // ---------------------------------------------------------------- life
