@@ -5,6 +5,7 @@
 #include "tools/train_state.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -147,7 +148,7 @@ void train_state_write(const struct train_state *state, struct json_writer *writ
 static bool take_float(const struct json *value, float *out)
 {
     double number = 0;
-    if (!json_double(value, &number) || !isfinite(number))
+    if (!json_double(value, &number) || !(fabs(number) <= (double)FLT_MAX))
         return false;
     *out = (float)number;
     return true;
