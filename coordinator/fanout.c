@@ -153,6 +153,14 @@ enum status fanout_poll(struct fanout *fanout, struct pollfd *fds, size_t count,
 
 // ---------------------------------------------------------------- asks
 
+enum status fanout_reply_status(const struct fanout_reply *reply, struct reason *why)
+{
+    if (reply->status == STATUS_OK)
+        return STATUS_OK;
+    return reason_set(why, reply->status, NULL, "%.*s", (int)reply->text.bytes,
+                      reply->text.data ? reply->text.data : "");
+}
+
 void fanout_ask_begin(struct fanout_ask *ask, struct fanout *fanout,
                       const struct fanout_handler *handler)
 {

@@ -77,6 +77,9 @@ struct fanout_reply {
     struct bytes rows;
 };
 
+// The reply's status; of a failure `why` gets the text.
+enum status fanout_reply_status(const struct fanout_reply *reply, struct reason *why) MUST_CHECK;
+
 struct fanout_handler {
     void (*on_reply)(void *context, const struct fanout_reply *reply);
     void (*on_end)(void *context);

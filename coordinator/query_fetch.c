@@ -93,10 +93,10 @@ static bool send_chunks(struct query *query, const struct shard_fetch_request *s
 static enum status decode(struct query *query, const struct fanout_reply *reply, size_t row_bytes,
                           struct arena *arena, struct shard_fetch_reply *out, struct reason *why)
 {
-    if (reply->status != STATUS_OK)
-        return reason_set(why, reply->status, NULL, "%.*s", (int)reply->text.bytes,
-                          reply->text.data ? reply->text.data : "");
-    enum status status = shard_decode_fetch_reply(reply->body, reply->rows, arena, out, why);
+    enum status status = fanout_reply_status(reply, why);
+    if (status != STATUS_OK)
+        return status;
+    status = shard_decode_fetch_reply(reply->body, reply->rows, arena, out, why);
     if (status != STATUS_OK)
         return status == STATUS_NO_MEMORY ? status : STATUS_CORRUPT;
     uint32_t asked = query->fetch.chunks[reply->tag].count;

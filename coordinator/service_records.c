@@ -307,12 +307,9 @@ static void on_reply(void *context, const struct fanout_reply *reply)
 {
     struct lookup *lookup = context;
     struct reason why = {0};
-    enum status status = reply->status;
+    enum status status = fanout_reply_status(reply, &why);
     if (status == STATUS_OK)
         status = take_all(lookup, reply, &why);
-    else
-        (void)reason_set(&why, status, NULL, "%.*s", (int)reply->text.bytes,
-                         reply->text.data ? reply->text.data : "");
     if (status == STATUS_OK)
         lookup->answered++;
     else

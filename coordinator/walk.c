@@ -57,13 +57,10 @@ static void on_reply(void *context, const struct fanout_reply *reply)
     struct walk *walk = context;
     struct shard_export_reply decoded = {0};
     struct reason why = {0};
-    enum status status = reply->status;
+    enum status status = fanout_reply_status(reply, &why);
     struct arena *arena = arena_create(ARENA_BYTES);
     if (status == STATUS_OK)
         status = shard_decode_export_reply(reply->body, reply->rows, arena, &decoded, &why);
-    else
-        (void)reason_set(&why, status, NULL, "%.*s", (int)reply->text.bytes,
-                         reply->text.data ? reply->text.data : "");
     arena_destroy(&arena);
     if (status != STATUS_OK) {
         struct reason told = {0};

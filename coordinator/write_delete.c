@@ -10,6 +10,7 @@
 #include "coordinator/placement.h"
 #include "coordinator/query.h"
 #include "coordinator/service.h"
+#include "coordinator/write_internal.h"
 #include "proto/base/arena.h"
 #include "proto/base/clock.h"
 #include "proto/base/hash.h"
@@ -82,15 +83,7 @@ static void on_reply(void *context, const struct fanout_reply *reply)
     uint32_t count = deletion->starts[reply->node + 1] - first;
     struct shard_flags_reply flags = {0};
     struct reason why = {0};
-    enum status status = reply->status;
-    if (status == STATUS_OK)
-        status = shard_decode_flags_reply(reply->body, reply->rows, deletion->arena, &flags, &why);
-    else
-        (void)reason_set(&why, status, NULL, "%.*s", (int)reply->text.bytes,
-                         reply->text.data ? reply->text.data : "");
-    if (status == STATUS_OK && flags.count != count)
-        status = reason_set(&why, STATUS_CORRUPT, NULL, "it sent %zu flags for %u records",
-                            flags.count, count);
+    enum status status = write_reply_flags(reply, count, deletion->arena, &flags, &why);
     for (uint32_t i = 0; status == STATUS_OK && i < count; i++)
         deletion->flags[deletion->order[first + i]] = flags.flags[i];
     if (status != STATUS_OK && deletion->status == STATUS_OK)

@@ -97,6 +97,18 @@ static void check_records(struct write_load *load)
 
 // ---------------------------------------------------------------- what is there already
 
+enum status write_reply_flags(const struct fanout_reply *reply, uint32_t count, struct arena *arena,
+                              struct shard_flags_reply *out, struct reason *why)
+{
+    enum status status = fanout_reply_status(reply, why);
+    if (status == STATUS_OK)
+        status = shard_decode_flags_reply(reply->body, reply->rows, arena, out, why);
+    if (status == STATUS_OK && out->count != count)
+        status = reason_set(why, STATUS_CORRUPT, NULL, "it sent %zu flags for %u records",
+                            out->count, count);
+    return status;
+}
+
 static void on_has_reply(void *context, const struct fanout_reply *reply)
 {
     struct write_load *load = context;
@@ -104,16 +116,8 @@ static void on_has_reply(void *context, const struct fanout_reply *reply)
     uint32_t count = load->starts[reply->node + 1] - first;
     struct shard_flags_reply flags = {0};
     struct reason why = {0};
-    enum status status = reply->status;
     struct arena *arena = arena_create(WRITE_ARENA_BYTES);
-    if (status == STATUS_OK)
-        status = shard_decode_flags_reply(reply->body, reply->rows, arena, &flags, &why);
-    else
-        (void)reason_set(&why, status, NULL, "%.*s", (int)reply->text.bytes,
-                         reply->text.data ? reply->text.data : "");
-    if (status == STATUS_OK && flags.count != count)
-        status = reason_set(&why, STATUS_CORRUPT, NULL, "it sent %zu flags for %u records",
-                            flags.count, count);
+    enum status status = write_reply_flags(reply, count, arena, &flags, &why);
     for (uint32_t i = 0; status == STATUS_OK && i < count; i++) {
         size_t record = load->order[first + i];
         // One that comes hidden is written again: its mark may not have been.
@@ -317,13 +321,10 @@ static void on_write_reply(void *context, const struct fanout_reply *reply)
     struct reason why = {0};
     // Whatever it says: something may have changed.
     meta_touch(load->params.backend->meta, load->params.memory.number);
-    enum status status = reply->status;
+    enum status status = fanout_reply_status(reply, &why);
     struct arena *arena = arena_create(WRITE_ARENA_BYTES);
     if (status == STATUS_OK)
         status = shard_decode_write_reply(reply->body, reply->rows, arena, &decoded, &why);
-    else
-        (void)reason_set(&why, status, NULL, "%.*s", (int)reply->text.bytes,
-                         reply->text.data ? reply->text.data : "");
     if (status == STATUS_OK && decoded.count != 0 && decoded.count != count)
         status = reason_set(&why, STATUS_CORRUPT, NULL, "it answered %zu records of %u",
                             decoded.count, count);
