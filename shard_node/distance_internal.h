@@ -8,6 +8,8 @@
 
 #include "shard_node/distance.h"
 
+#define DISTANCE_INLINE static inline __attribute__((always_inline))
+
 #if defined(__x86_64__)
 #define DISTANCE_HAS_X86 1
 void distance_scores_avx2(const struct distance_block *block, float *scores);
