@@ -313,17 +313,28 @@ enum status ingest_write(struct ingest *ingest, const struct shard_write_request
     return STATUS_OK;
 }
 
-enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request *request,
-                          struct arena *arena, struct shard_flags_reply *reply, struct reason *why)
+// Room for a flag and a place in the group for each id of a deletion or a takedown, which need next to no room of the disk.
+static enum status begin_flags(struct ingest *ingest, size_t count, struct arena *arena,
+                               uint32_t **flags, struct reason *why)
 {
     assert(ingest->batch);
 
     const enum status status = store_may_write(ingest->store, true, why);
     if (status != STATUS_OK)
         return status;
-    uint32_t *flags = arena_alloc_array(arena, request->count, sizeof(*flags));
-    if (!flags || ingest_reserve(&ingest->group, request->count) != STATUS_OK)
-        return reason_set(why, STATUS_NO_MEMORY, "ids", "no memory for %zu ids", request->count);
+    *flags = arena_alloc_array(arena, count, sizeof(**flags));
+    if (!*flags || ingest_reserve(&ingest->group, count) != STATUS_OK)
+        return reason_set(why, STATUS_NO_MEMORY, "ids", "no memory for %zu ids", count);
+    return STATUS_OK;
+}
+
+enum status ingest_delete(struct ingest *ingest, const struct shard_ids_request *request,
+                          struct arena *arena, struct shard_flags_reply *reply, struct reason *why)
+{
+    uint32_t *flags = NULL;
+    const enum status status = begin_flags(ingest, request->count, arena, &flags, why);
+    if (status != STATUS_OK)
+        return status;
 
     struct ingest_pending *group = &ingest->group;
     const struct shelf_generation *generation = group->generation;
@@ -362,15 +373,10 @@ static bool is_there(const struct ingest_pending *group, uint64_t id, uint32_t w
 enum status ingest_hide(struct ingest *ingest, const struct shard_ids_request *request, bool hidden,
                         struct arena *arena, struct shard_flags_reply *reply, struct reason *why)
 {
-    assert(ingest->batch);
-
-    // A takedown needs next to no room: it is allowed where a deletion is.
-    const enum status status = store_may_write(ingest->store, true, why);
+    uint32_t *flags = NULL;
+    const enum status status = begin_flags(ingest, request->count, arena, &flags, why);
     if (status != STATUS_OK)
         return status;
-    uint32_t *flags = arena_alloc_array(arena, request->count, sizeof(*flags));
-    if (!flags || ingest_reserve(&ingest->group, request->count) != STATUS_OK)
-        return reason_set(why, STATUS_NO_MEMORY, "ids", "no memory for %zu ids", request->count);
 
     struct ingest_pending *group = &ingest->group;
     const struct store_generation *about = &group->generation->about;
