@@ -2,10 +2,10 @@
 // Products by our own inner loop (dense_fma.h), where the CPU has fused multiply-adds.
 //
 // Weights lie in panels of 32 (AVX2: 16, NEON: 8) columns, each [depth][columns], so that the inner loop reads them from front to back. A
-// job is a group of up to GROUP_ROWS rows and a piece of up to PIECE_PANELS panels: the group's rows are copied into the worker's
-// scratch memory, whose stride keeps them out of each other's cache lines, and each panel meets all of them before the next one. A
-// depth above DENSE_FMA_DEPTH is taken in chunks, the sums between two of them rest in scratch memory. So a chunk of the
-// group (450 KiB) and a panel (128 KiB) stay in the second-level cache, and weights come from memory once for each group.
+// job is a group of rows and a piece of panels (dense_group.h): the group's rows are copied into the worker's scratch memory, whose
+// stride keeps them out of each other's cache lines, and each panel meets all of them before the next one, so that weights
+// come from memory once for each group. A depth above DENSE_FMA_DEPTH is taken in chunks, the sums between two of them rest
+// in scratch memory.
 //
 // Late weights (dense.h) are laid out chunk by chunk of a panel into scratch memory, and multiplied there and then.
 //
@@ -18,15 +18,11 @@
 
 #include "proto/base/cpu.h"
 #include "proto/base/mem.h"
-#include "shaders/cpu/dense_fma.h"
+#include "shaders/cpu/dense_group.h"
 #include "shaders/cpu/dense_internal.h"
 
 #define ALIGNMENT 64u
 #define HUGE_BYTES ((size_t)2 << 20) // of a large page
-#define GROUP_ROWS 112u
-#define PIECE_PANELS 8u
-#define SUMS_FLOATS ((size_t)GROUP_ROWS * PIECE_PANELS * DENSE_FMA_PANEL_MAX)
-#define SCRATCH_FLOATS (GROUP_ROWS * DENSE_FMA_STRIDE + SUMS_FLOATS)
 #define LATE_FLOATS ((size_t)DENSE_FMA_PANEL_MAX * DENSE_FMA_DEPTH)
 #define NUMBERS_MAX 2u // of a step
 
@@ -37,10 +33,7 @@
 
 // One worker's memory.
 struct panels_worker {
-    float *source; // [GROUP_ROWS][DENSE_FMA_STRIDE]
-    float *sums;   // [SUMS_FLOATS]
-    uint64_t run;  // whose rows are in `source`, and
-    uint32_t group;
+    struct dense_group group; // of rows; its memory also takes weights that are laid out
 
     // For late weights: some rows of a matrix, and the panel that becomes of them; else NULL.
     float *late_rows;  // [NUMBERS_MAX * LATE_FLOATS]
@@ -72,7 +65,7 @@ static void panels_close(void *state)
 {
     struct panels *panels = state;
     for (uint32_t i = 0; i < TEAM_WORKERS_MAX; i++) {
-        mem_free(panels->worker[i].source);
+        dense_group_deinit(&panels->worker[i].group);
         mem_free(panels->worker[i].late_rows);
     }
     mem_free(panels);
@@ -86,13 +79,10 @@ static enum status open_with(const struct dense_fma *fma, struct team *team, voi
     panels->team = team;
     panels->fma = fma;
     for (uint32_t i = 0; i < team_workers(team); i++) {
-        struct panels_worker *worker = &panels->worker[i];
-        worker->source = mem_try_alloc_aligned(ALIGNMENT, SCRATCH_FLOATS * sizeof(float));
-        if (!worker->source) {
+        if (!dense_group_init(&panels->worker[i].group)) {
             panels_close(panels);
             return STATUS_NO_MEMORY;
         }
-        worker->sums = worker->source + GROUP_ROWS * DENSE_FMA_STRIDE;
     }
     *out = panels;
     return STATUS_OK;
@@ -175,7 +165,7 @@ static void pack_panel(struct pack_run *run, uint32_t number, float *scratch)
         memset(panel, 0, fma->panel * steps * sizeof(float));
     else
         columns = fma->panel;
-    uint32_t room = (uint32_t)(SCRATCH_FLOATS / matrix->depth);
+    uint32_t room = (uint32_t)(DENSE_GROUP_FLOATS / matrix->depth);
     uint32_t step = room < columns ? room : columns;
     for (uint32_t at = 0; at < columns; at += step) {
         uint32_t count = columns - at < step ? columns - at : step;
@@ -189,7 +179,7 @@ static void pack_panel(struct pack_run *run, uint32_t number, float *scratch)
 static void pack_job(void *context, uint32_t job, uint32_t worker)
 {
     struct pack_run *run = context;
-    struct panels_worker *scratch = &run->panels->worker[worker];
+    struct dense_group *scratch = &run->panels->worker[worker].group;
     uint32_t panel = job * run->panels_each;
     uint32_t end = panel + run->panels_each;
     if (end > run->matrix->panels)
@@ -327,17 +317,17 @@ static uint32_t chunk_depth(const struct job *job)
 }
 
 // Copies the chunk of the group's rows, unless the job before did: pieces of one group follow each other.
-static void copy_rows(const struct job *job, uint32_t group)
+static void copy_rows(const struct job *job, uint32_t number)
 {
     const struct run *run = job->run;
-    struct panels_worker *worker = job->worker;
+    struct dense_group *group = &job->worker->group;
     const struct dense_fma *fma = run->panels->fma;
     size_t depth = chunk_depth(job);
     bool whole = job->steps == run->matrix->steps;
-    if (whole && worker->run == run->number && worker->group == group)
+    if (whole && group->run == run->number && group->number == number)
         return;
     const float *from = run->source + job->first_row * run->matrix->depth + chunk_begin(job);
-    float *to = worker->source;
+    float *to = group->source;
     for (uint32_t row = 0; row < job->rows; row++) {
         if (fma->narrow)
             fma->narrow(from, depth, to);
@@ -346,8 +336,8 @@ static void copy_rows(const struct job *job, uint32_t group)
         from += run->matrix->depth;
         to += DENSE_FMA_STRIDE;
     }
-    worker->run = run->number;
-    worker->group = group;
+    group->run = run->number;
+    group->number = number;
 }
 
 // The chunk of a panel: prepared, or laid out just now; NULL when its weights cannot be read.
@@ -376,7 +366,7 @@ static const float *get_panel(const struct job *job, uint32_t panel)
     return worker->late_panel;
 }
 
-// One panel with all rows of the group, in tiles of nearly equal height.
+// One panel with all rows of the group.
 static void run_panel(const struct job *job, uint32_t panel)
 {
     const struct run *run = job->run;
@@ -384,41 +374,27 @@ static void run_panel(const struct job *job, uint32_t panel)
     const struct dense_fma *fma = run->panels->fma;
     size_t width = fma->panel;
     uint32_t left = matrix->columns - panel * fma->panel;
-    bool first = job->at == 0;
-    bool last = job->at + job->steps == matrix->steps;
-    // Sums that wait for the next chunk have a place for each row and panel of the job.
-    bool whole = first && last;
-    float *sums = job->worker->sums;
-    if (!whole)
-        sums += width * GROUP_ROWS * (panel - job->first_panel);
     const float *weights = get_panel(job, panel);
     if (!weights)
         return;
     bool has_next = matrix->packed && panel + 1 < job->end_panel;
-    size_t next = has_next ? (size_t)matrix->steps * width : 0;
-    uint32_t tiles = (job->rows + fma->rows - 1) / fma->rows;
-
-    uint32_t row = 0;
-    for (uint32_t i = 0; i < tiles; i++) {
-        uint32_t rows = (job->rows - row + tiles - i - 1) / (tiles - i);
-        size_t part = (size_t)16 * i; // of the next panel, fetched by this tile
-        fma->run(&(struct dense_fma_tile){
-            .source = job->worker->source + row * DENSE_FMA_STRIDE,
-            .panel = weights,
-            .fetch = part < width ? weights + next + part * job->steps : weights,
-            .depth = job->steps,
-            .rows = rows,
-            .columns = left < fma->panel ? left : fma->panel,
-            .first = first,
-            .last = last,
-            .epilogue = matrix->epilogue,
-            .sums = whole ? sums : sums + row * width,
-            .bias = matrix->bias + panel * width,
-            .target = run->target + (job->first_row + row) * matrix->columns + panel * width,
-            .stride = matrix->columns,
-        });
-        row += rows;
-    }
+    dense_group_run(fma,
+                    &(struct dense_fma_tile){
+                        .source = job->worker->group.source,
+                        .panel = weights,
+                        .fetch = has_next ? weights + matrix->steps * width : weights,
+                        .depth = job->steps,
+                        .rows = job->rows,
+                        .columns = left < fma->panel ? left : fma->panel,
+                        .first = job->at == 0,
+                        .last = job->at + job->steps == matrix->steps,
+                        .epilogue = matrix->epilogue,
+                        .sums = job->worker->group.sums,
+                        .bias = matrix->bias + panel * width,
+                        .target = run->target + job->first_row * matrix->columns + panel * width,
+                        .stride = matrix->columns,
+                    },
+                    panel - job->first_panel);
 }
 
 static void run_job(void *context, uint32_t number, uint32_t worker)
@@ -462,15 +438,13 @@ static enum status panels_run(void *state, void *prepared, const float *source, 
         .matrix = matrix,
         .source = source,
         .rows = rows,
-        .groups = (uint32_t)((rows + GROUP_ROWS - 1) / GROUP_ROWS),
+        .groups = dense_group_count(rows),
         .number = ++panels->runs,
     };
     run.target = target;
     atomic_init(&run.failed, STATUS_OK);
-    uint64_t wanted = (uint64_t)team_workers(panels->team) *
-                      (matrix->chunk < matrix->steps ? JOBS_EACH_CHUNKED : JOBS_EACH);
-    uint64_t piece = (uint64_t)run.groups * matrix->panels / wanted;
-    run.piece = piece < 1 ? 1 : piece > PIECE_PANELS ? PIECE_PANELS : (uint32_t)piece;
+    uint32_t each = matrix->chunk < matrix->steps ? JOBS_EACH_CHUNKED : JOBS_EACH;
+    run.piece = dense_group_piece(run.groups, matrix->panels, team_workers(panels->team) * each);
     uint32_t pieces = (matrix->panels + run.piece - 1) / run.piece;
     team_run(panels->team, run.groups * pieces, run_job, &run);
     return (enum status)atomic_load(&run.failed);

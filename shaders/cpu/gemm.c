@@ -9,32 +9,21 @@
 #include <string.h>
 
 #include "proto/base/mem.h"
-#include "shaders/cpu/dense_fma.h"
+#include "shaders/cpu/dense_group.h"
 
 #define ALIGNMENT 64u
-#define GROUP_ROWS 112u
-#define PIECE_PANELS 8u
-#define SUMS_FLOATS ((size_t)GROUP_ROWS * PIECE_PANELS * DENSE_FMA_PANEL_MAX)
-#define SCRATCH_FLOATS (GROUP_ROWS * DENSE_FMA_STRIDE + SUMS_FLOATS)
 #define JOBS_EACH 4u // that a worker should get
 #define SQUARE 16u
 #define PLAIN_PANEL 16u
 #define PLAIN_ROWS 4u
-
-struct gemm_worker {
-    float *source; // [GROUP_ROWS][DENSE_FMA_STRIDE]
-    float *sums;   // [SUMS_FLOATS]
-    uint64_t run;  // whose rows are in `source`, and
-    uint32_t group;
-};
 
 struct gemm {
     struct team *team;
     const struct dense_fma *fma;
     float *packed; // of b
     size_t floats;
-    uint64_t runs; // counted from 1
-    struct gemm_worker worker[TEAM_WORKERS_MAX];
+    uint64_t runs;                              // counted from 1
+    struct dense_group group[TEAM_WORKERS_MAX]; // of each worker
 };
 
 static const float no_bias[DENSE_FMA_PANEL_MAX];
@@ -76,13 +65,8 @@ static enum status open_with(const struct dense_fma *fma, struct team *team, siz
     gemm->floats = floats;
     gemm->packed = fits ? mem_try_alloc_aligned(ALIGNMENT, bytes) : NULL;
     bool is_whole = gemm->packed;
-    for (uint32_t i = 0; i < team_workers(team) && is_whole; i++) {
-        struct gemm_worker *worker = &gemm->worker[i];
-        worker->source = mem_try_alloc_aligned(ALIGNMENT, SCRATCH_FLOATS * sizeof(float));
-        is_whole = worker->source;
-        if (is_whole)
-            worker->sums = worker->source + GROUP_ROWS * DENSE_FMA_STRIDE;
-    }
+    for (uint32_t i = 0; i < team_workers(team) && is_whole; i++)
+        is_whole = dense_group_init(&gemm->group[i]);
     if (!is_whole) {
         gemm_close(&gemm);
         return STATUS_NO_MEMORY;
@@ -109,7 +93,7 @@ void gemm_close(struct gemm **gemm)
     if (!*gemm)
         return;
     for (uint32_t i = 0; i < TEAM_WORKERS_MAX; i++)
-        mem_free((*gemm)->worker[i].source);
+        dense_group_deinit(&(*gemm)->group[i]);
     mem_free((*gemm)->packed);
     mem_free(*gemm);
     *gemm = NULL;
@@ -179,8 +163,8 @@ static void pack_job(void *context, uint32_t job, uint32_t worker)
 
 struct job {
     const struct run *run;
-    struct gemm_worker *worker;
-    uint32_t number; // of the product
+    struct dense_group *group; // the worker's
+    uint32_t number;           // of the product
     uint32_t first_row;
     uint32_t rows;
     uint32_t first_panel;
@@ -190,23 +174,23 @@ struct job {
 };
 
 // Arranges the chunk of the group's rows, unless the job before did.
-static void copy_rows(const struct job *job, uint32_t group)
+static void copy_rows(const struct job *job, uint32_t number)
 {
     const struct gemm_product *product = job->run->product;
-    struct gemm_worker *worker = job->worker;
-    if (job->depth == product->depth && worker->run == job->run->number && worker->group == group)
+    struct dense_group *group = job->group;
+    if (job->depth == product->depth && group->run == job->run->number && group->number == number)
         return;
     const float *from = product->a.at + job->number * product->a_next +
                         job->first_row * product->a.row_step + job->at * product->a.column_step;
     if (product->a.column_step == 1) {
         for (uint32_t row = 0; row < job->rows; row++)
-            memcpy(worker->source + row * DENSE_FMA_STRIDE, from + row * product->a.row_step,
+            memcpy(group->source + row * DENSE_FMA_STRIDE, from + row * product->a.row_step,
                    job->depth * sizeof(float));
     } else {
-        turn(from, product->a.column_step, job->depth, job->rows, worker->source, DENSE_FMA_STRIDE);
+        turn(from, product->a.column_step, job->depth, job->rows, group->source, DENSE_FMA_STRIDE);
     }
-    worker->run = job->run->number;
-    worker->group = group;
+    group->run = job->run->number;
+    group->number = number;
 }
 
 static void run_panel(const struct job *job, uint32_t panel)
@@ -216,39 +200,26 @@ static void run_panel(const struct job *job, uint32_t panel)
     const struct dense_fma *fma = run->gemm->fma;
     size_t width = fma->panel;
     uint32_t left = product->columns - panel * fma->panel;
-    bool first = job->at == 0;
-    bool last = job->at + job->depth == product->depth;
-    // Sums that wait for the next chunk have a place for each row and panel of the job.
-    bool whole = first && last;
-    float *sums = job->worker->sums;
-    if (!whole)
-        sums += width * GROUP_ROWS * (panel - job->first_panel);
     const float *weights = panel_at(run, job->number, panel) + (size_t)job->at * width;
-    size_t next = panel + 1 < job->end_panel ? (size_t)product->depth * width : 0;
     float *target = product->target + job->number * product->target_next + panel * width;
-    uint32_t tiles = (job->rows + fma->rows - 1) / fma->rows;
-
-    uint32_t row = 0;
-    for (uint32_t i = 0; i < tiles; i++) {
-        uint32_t rows = (job->rows - row + tiles - i - 1) / (tiles - i);
-        size_t part = (size_t)16 * i; // of the next panel, fetched by this tile
-        fma->run(&(struct dense_fma_tile){
-            .source = job->worker->source + row * DENSE_FMA_STRIDE,
+    dense_group_run(
+        fma,
+        &(struct dense_fma_tile){
+            .source = job->group->source,
             .panel = weights,
-            .fetch = part < width ? weights + next + part * job->depth : weights,
+            .fetch = panel + 1 < job->end_panel ? weights + product->depth * width : weights,
             .depth = job->depth,
-            .rows = rows,
+            .rows = job->rows,
             .columns = left < fma->panel ? left : fma->panel,
-            .first = first,
-            .last = last,
+            .first = job->at == 0,
+            .last = job->at + job->depth == product->depth,
             .epilogue = product->add ? DENSE_ADD : DENSE_PLAIN,
-            .sums = whole ? sums : sums + row * width,
+            .sums = job->group->sums,
             .bias = no_bias,
-            .target = target + (size_t)(job->first_row + row) * product->target_step,
+            .target = target + (size_t)job->first_row * product->target_step,
             .stride = product->target_step,
-        });
-        row += rows;
-    }
+        },
+        panel - job->first_panel);
 }
 
 static void run_job(void *context, uint32_t number, uint32_t worker)
@@ -260,7 +231,7 @@ static void run_job(void *context, uint32_t number, uint32_t worker)
     uint32_t piece = number / all;
     struct job job = {
         .run = run,
-        .worker = &run->gemm->worker[worker],
+        .group = &run->gemm->group[worker],
         .number = group / run->groups,
         .first_panel = piece * run->piece,
         .end_panel = (piece + 1) * run->piece,
@@ -296,13 +267,12 @@ void gemm_run(struct gemm *gemm, const struct gemm_product *product)
         .product = product,
         .panels = (product->columns + width - 1) / width,
         .chunk = (product->depth + chunks - 1) / chunks,
-        .groups = (product->rows + GROUP_ROWS - 1) / GROUP_ROWS,
+        .groups = dense_group_count(product->rows),
         .number = ++gemm->runs,
     };
     assert((size_t)count * run.panels * width * product->depth <= gemm->floats);
-    uint64_t wanted = (uint64_t)team_workers(gemm->team) * JOBS_EACH;
-    uint64_t piece = (uint64_t)run.groups * count * run.panels / wanted;
-    run.piece = piece < 1 ? 1 : piece > PIECE_PANELS ? PIECE_PANELS : (uint32_t)piece;
+    run.piece = dense_group_piece((uint64_t)run.groups * count, run.panels,
+                                  team_workers(gemm->team) * JOBS_EACH);
     run.pieces = (run.panels + run.piece - 1) / run.piece;
     team_run(gemm->team, run.panels * count, pack_job, &run);
     team_run(gemm->team, run.groups * count * run.pieces, run_job, &run);
