@@ -45,21 +45,25 @@ struct dataset_layout {
     char *rows_path;
 };
 
+// What a loader has for its layout.
+typedef bool dataset_layout_here(const char *root);
+typedef enum status dataset_layout_read(struct dataset_layout *layout, struct reason *why);
+typedef enum dataset_step dataset_layout_step(struct dataset_layout *layout, struct arena *arena,
+                                              struct dataset_item *out, struct reason *why);
+
 // One row of the table in dataset_layout.c.
 struct dataset_layout_kind {
     const char *name;
-    bool (*is_here)(const char *root);
+    dataset_layout_here *is_here;
     const char *splits; // "train|test"; the first is what memories are built from
     const char *measured;
     size_t classes;                        // of the whole
     const char *templates, *templates_end; // one a line
-    // Reads keys and names; NULL: there are no classes.
-    enum status (*read_classes)(struct dataset_layout *layout, struct reason *why);
-    enum status (*read_pictures)(struct dataset_layout *layout, struct reason *why);
+    dataset_layout_read *read_classes;     // keys and names; NULL: there are no classes
+    dataset_layout_read *read_pictures;
     // In place of read_pictures(): opens `rows`, and the next item of them.
-    enum status (*open_rows)(struct dataset_layout *layout, struct reason *why);
-    enum dataset_step (*next)(struct dataset_layout *layout, struct arena *arena,
-                              struct dataset_item *out, struct reason *why);
+    dataset_layout_read *open_rows;
+    dataset_layout_step *next;
 };
 
 // --- dataset_layout.c: what loaders share
@@ -124,58 +128,21 @@ bool dataset_layout_number(struct text digits, uint32_t low, uint32_t high, uint
 
 // --- the loaders
 
-// Each layout: whether a folder has it, its classes, its pictures.
+dataset_layout_here dataset_layout_is_cub, dataset_layout_is_food, dataset_layout_is_pets,
+    dataset_layout_is_sun, dataset_layout_is_cars, dataset_layout_is_flowers,
+    dataset_layout_is_imagenet, dataset_layout_is_flickr, dataset_layout_is_coco,
+    dataset_layout_is_oven;
 
-bool dataset_layout_is_cub(const char *root);
-enum status dataset_layout_classes_cub(struct dataset_layout *layout,
-                                       struct reason *why) MUST_CHECK;
-enum status dataset_layout_pictures_cub(struct dataset_layout *layout,
-                                        struct reason *why) MUST_CHECK;
+dataset_layout_read dataset_layout_classes_cub, dataset_layout_classes_food,
+    dataset_layout_classes_pets, dataset_layout_classes_sun, dataset_layout_classes_cars,
+    dataset_layout_classes_flowers, dataset_layout_classes_imagenet;
 
-bool dataset_layout_is_food(const char *root);
-enum status dataset_layout_classes_food(struct dataset_layout *layout,
-                                        struct reason *why) MUST_CHECK;
-enum status dataset_layout_pictures_food(struct dataset_layout *layout,
-                                         struct reason *why) MUST_CHECK;
+dataset_layout_read dataset_layout_pictures_cub, dataset_layout_pictures_food,
+    dataset_layout_pictures_pets, dataset_layout_pictures_sun, dataset_layout_pictures_cars,
+    dataset_layout_pictures_flowers, dataset_layout_pictures_imagenet,
+    dataset_layout_pictures_karpathy; // of flickr30k and coco
 
-bool dataset_layout_is_pets(const char *root);
-enum status dataset_layout_classes_pets(struct dataset_layout *layout,
-                                        struct reason *why) MUST_CHECK;
-enum status dataset_layout_pictures_pets(struct dataset_layout *layout,
-                                         struct reason *why) MUST_CHECK;
-
-bool dataset_layout_is_sun(const char *root);
-enum status dataset_layout_classes_sun(struct dataset_layout *layout,
-                                       struct reason *why) MUST_CHECK;
-enum status dataset_layout_pictures_sun(struct dataset_layout *layout,
-                                        struct reason *why) MUST_CHECK;
-
-bool dataset_layout_is_cars(const char *root);
-enum status dataset_layout_classes_cars(struct dataset_layout *layout,
-                                        struct reason *why) MUST_CHECK;
-enum status dataset_layout_pictures_cars(struct dataset_layout *layout,
-                                         struct reason *why) MUST_CHECK;
-
-bool dataset_layout_is_flowers(const char *root);
-enum status dataset_layout_classes_flowers(struct dataset_layout *layout,
-                                           struct reason *why) MUST_CHECK;
-enum status dataset_layout_pictures_flowers(struct dataset_layout *layout,
-                                            struct reason *why) MUST_CHECK;
-
-bool dataset_layout_is_imagenet(const char *root);
-enum status dataset_layout_classes_imagenet(struct dataset_layout *layout,
-                                            struct reason *why) MUST_CHECK;
-enum status dataset_layout_pictures_imagenet(struct dataset_layout *layout,
-                                             struct reason *why) MUST_CHECK;
-
-bool dataset_layout_is_flickr(const char *root);
-bool dataset_layout_is_coco(const char *root);
-enum status dataset_layout_pictures_karpathy(struct dataset_layout *layout,
-                                             struct reason *why) MUST_CHECK;
-
-bool dataset_layout_is_oven(const char *root);
-enum status dataset_layout_rows_oven(struct dataset_layout *layout, struct reason *why) MUST_CHECK;
-enum dataset_step dataset_layout_next_oven(struct dataset_layout *layout, struct arena *arena,
-                                           struct dataset_item *out, struct reason *why);
+dataset_layout_read dataset_layout_rows_oven;
+dataset_layout_step dataset_layout_next_oven;
 
 #endif
