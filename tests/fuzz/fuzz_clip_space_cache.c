@@ -2,16 +2,14 @@
 // Goal: no file in the place of the known spaces is believed unless it is whole, and whatever it was, it is replaced by one
 // that is.
 //
-// Method: the input is read as it is, and once more with the hash at its end made right, since otherwise hardly any input
-// would come behind it. An entry is looked for by the key that the input has, and another one added.
+// Method: the input is read as it is, and once more sealed (sealed.h). An entry is looked for by the key that the input has, and another one added.
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/base/hash.h"
-#include "proto/base/mem.h"
 #include "shaders/models/clip_internal.h"
+#include "tests/fuzz/sealed.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,13 +40,6 @@ static void read_file(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    read_file(data, size);
-    if (size < 8)
-        return 0;
-    uint8_t *mended = mem_alloc(size);
-    memcpy(mended, data, size);
-    bytes_put_u64_le(mended + size - 8, hash_id(mended, size - 8));
-    read_file(mended, size);
-    mem_free(mended);
+    sealed_run(data, size, read_file);
     return 0;
 }

@@ -190,27 +190,6 @@ void gpu_fixture_run(const struct kernel_run *run)
 
 // --- numbers
 
-float *random_floats(size_t count, uint64_t seed)
-{
-    float *values = malloc((count + 1) * sizeof(float));
-    uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
-    for (size_t i = 0; i < count; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        values[i] = (float)((double)(int64_t)state / 9223372036854775808.0);
-    }
-    return values;
-}
-
-double *widen(const float *values, size_t count)
-{
-    double *wide = malloc((count + 1) * sizeof(double));
-    for (size_t i = 0; i < count; i++)
-        wide[i] = (double)values[i];
-    return wide;
-}
-
 void *copy_of(const void *data, size_t bytes)
 {
     void *copy = malloc(bytes + 1);

@@ -52,9 +52,6 @@ void gpu_fixture_run(const struct kernel_run *run);
 
 // --- numbers
 
-// -1..1, with all bits of the mantissa in use; equal for equal seeds. The caller frees.
-float *random_floats(size_t count, uint64_t seed);
-double *widen(const float *values, size_t count);
 void *copy_of(const void *data, size_t bytes);
 // |got - expected|^2 / |expected|^2 stays below `bound`, and no element is not finite.
 void expect_close(const char *what, const float *got, const double *expected, size_t count,

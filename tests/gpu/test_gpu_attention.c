@@ -88,13 +88,13 @@ static void check_attention(const struct heads *h, const uint32_t *starts, uint3
 {
     size_t width = (size_t)h->heads * h->dimension;
     size_t rows = starts[sequences];
-    float *source = random_floats(rows * 3 * width, 41);
+    float *source = reference_random(rows * 3 * width, 41);
     for (size_t v = 0; v < rows * 3 * width; v++) {
         source[v] *= 4.0f; // a softmax far from flat
         if (h->way == MATRIX)
             source[v] = half_to_float(half_from_float(source[v]));
     }
-    double *wide = widen(source, rows * 3 * width);
+    double *wide = reference_widen(source, rows * 3 * width);
     double *expected = calloc(rows * width, sizeof(double));
     for (uint32_t s = 0; s < sequences; s++)
         reference_attention(&(struct reference_attention){
@@ -177,7 +177,7 @@ Test(gpu_attention, a_sequence_has_the_same_bits_alone_again_and_cut_behind_a_ro
             continue;
         size_t width = 60;
         size_t rows = batch[SEQUENCES];
-        float *source = random_floats(rows * 3 * width, 43);
+        float *source = reference_random(rows * 3 * width, 43);
         float *first = malloc(rows * width * sizeof(float));
         float *other = malloc(rows * width * sizeof(float));
         attend(&h, source, batch, SEQUENCES, first);

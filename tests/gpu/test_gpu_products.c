@@ -55,10 +55,10 @@ static void round_to_halves(float *values, size_t count)
 static struct numbers make_numbers(const struct product *p, uint32_t rows)
 {
     struct numbers n = {
-        .weights = random_floats((size_t)p->columns * p->depth, 11),
-        .bias = random_floats(p->columns, 12),
-        .source = random_floats((size_t)rows * p->depth, 13),
-        .before = random_floats((size_t)rows * p->columns, 14),
+        .weights = reference_random((size_t)p->columns * p->depth, 11),
+        .bias = reference_random(p->columns, 12),
+        .source = reference_random((size_t)rows * p->depth, 13),
+        .before = reference_random((size_t)rows * p->columns, 14),
     };
     if (p->f16)
         round_to_halves(n.weights, (size_t)p->columns * p->depth);

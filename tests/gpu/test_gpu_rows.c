@@ -49,8 +49,8 @@ static void end_arrays(struct kernel_run *run, uint32_t index, void *target)
 static void layernorm(const float *source, uint32_t rows, uint32_t width, uint32_t threads,
                       bool in_place, float *target)
 {
-    float *gain = random_floats(width, 31);
-    float *bias = random_floats(width, 32);
+    float *gain = reference_random(width, 31);
+    float *bias = reference_random(width, 32);
     size_t count = (size_t)rows * width;
     struct layernorm_args args = {rows, width, 1e-5f};
     struct kernel_run run = {
@@ -75,14 +75,14 @@ Test(gpu_rows, layernorm_agrees_with_the_reference_in_place_too_and_row_by_row)
         uint32_t width = widths[i / COUNT(thread_counts)];
         uint32_t threads = thread_counts[i % COUNT(thread_counts)];
         size_t count = (size_t)ROWS * width;
-        float *source = random_floats(count, 33);
+        float *source = reference_random(count, 33);
         for (size_t c = 0; c < count; c++)
             source[c] += 30.0f; // E[x^2] - E[x]^2 would cancel
-        float *gain = random_floats(width, 31);
-        float *bias = random_floats(width, 32);
-        double *wide = widen(source, count);
-        double *wide_gain = widen(gain, width);
-        double *wide_bias = widen(bias, width);
+        float *gain = reference_random(width, 31);
+        float *bias = reference_random(width, 32);
+        double *wide = reference_widen(source, count);
+        double *wide_gain = reference_widen(gain, width);
+        double *wide_bias = reference_widen(bias, width);
         reference_layernorm(
             &(struct reference_layernorm){wide, wide_gain, wide_bias, 1e-5, ROWS, width, wide});
         float *target = malloc(count * sizeof(float));
@@ -111,7 +111,7 @@ Test(gpu_rows, layernorm_agrees_with_the_reference_in_place_too_and_row_by_row)
 
 static uint32_t *random_indices(size_t count, uint32_t below, uint64_t seed)
 {
-    float *values = random_floats(count, seed);
+    float *values = reference_random(count, seed);
     uint32_t *indices = malloc((count + 1) * sizeof(uint32_t));
     for (size_t i = 0; i < count; i++)
         indices[i] = (uint32_t)((values[i] + 1.0f) * 1048576.0f) % below;
@@ -124,8 +124,8 @@ Test(gpu_rows, token_embeddings_are_the_tables_row_plus_the_positions_row)
     enum { VOCABULARY = 11, CONTEXT = 7, ROWS = 150 };
     for (size_t i = 0; i < COUNT(widths); i++) {
         uint32_t width = widths[i];
-        float *table = random_floats((size_t)VOCABULARY * width, 51);
-        float *positions = random_floats((size_t)CONTEXT * width, 52);
+        float *table = reference_random((size_t)VOCABULARY * width, 51);
+        float *positions = reference_random((size_t)CONTEXT * width, 52);
         uint32_t *ids = random_indices(ROWS, VOCABULARY, 53);
         uint32_t *places = random_indices(ROWS, CONTEXT, 54);
         float *target = malloc((size_t)ROWS * width * sizeof(float));
@@ -172,8 +172,8 @@ Test(gpu_rows, patches_are_cut_as_the_reference_cuts_them)
         size_t pixels = (size_t)3 * size * size;
         uint32_t rows = images * (size / side) * (size / side);
         size_t count = (size_t)rows * 3 * side * side;
-        float *source = random_floats(images * pixels, 61);
-        double *wide = widen(source, images * pixels);
+        float *source = reference_random(images * pixels, 61);
+        double *wide = reference_widen(source, images * pixels);
         double *expected = malloc(count * sizeof(double));
         for (uint32_t m = 0; m < images; m++)
             reference_patchify(wide + m * pixels, size, side, expected + m * (count / images));
@@ -208,7 +208,7 @@ Test(gpu_rows, patches_of_bytes_are_those_of_the_floats_that_they_stand_for)
         uint32_t rows = images * (size / side) * (size / side);
         size_t count = (size_t)rows * 3 * side * side;
         uint32_t *source = random_indices(images * words, UINT32_MAX, 62);
-        float *table = random_floats((size_t)3 * 256, 63);
+        float *table = reference_random((size_t)3 * 256, 63);
         double *wide = malloc(3 * plane * sizeof(double));
         double *expected = malloc(count * sizeof(double));
         for (uint32_t m = 0; m < images; m++) {
@@ -243,9 +243,9 @@ Test(gpu_rows, each_picture_gets_the_class_token_then_its_patches_with_positions
     enum { IMAGES = 3, GRID = 4 };
     for (size_t i = 0; i < COUNT(widths); i++) {
         uint32_t width = widths[i];
-        float *patches = random_floats((size_t)IMAGES * GRID * width, 71);
-        float *first = random_floats(width, 72);
-        float *positions = random_floats((size_t)(GRID + 1) * width, 73);
+        float *patches = reference_random((size_t)IMAGES * GRID * width, 71);
+        float *first = reference_random(width, 72);
+        float *positions = reference_random((size_t)(GRID + 1) * width, 73);
         size_t count = (size_t)IMAGES * (GRID + 1) * width;
         float *target = malloc(count * sizeof(float));
         struct embed_patches_args args = {IMAGES * (GRID + 1), GRID, width};
@@ -279,7 +279,7 @@ Test(gpu_rows, gather_copies_the_named_rows)
     enum { SOURCES = 13, ROWS = 29 };
     for (size_t i = 0; i < COUNT(widths); i++) {
         uint32_t width = widths[i];
-        float *source = random_floats((size_t)SOURCES * width, 81);
+        float *source = reference_random((size_t)SOURCES * width, 81);
         uint32_t *rows = random_indices(ROWS, SOURCES, 82);
         float *target = malloc((size_t)ROWS * width * sizeof(float));
         struct gather_args args = {ROWS, width};
@@ -347,11 +347,11 @@ Test(gpu_rows, normalised_rows_agree_with_the_reference_and_with_themselves_alon
         uint32_t width = widths[i / COUNT(thread_counts)];
         uint32_t threads = thread_counts[i % COUNT(thread_counts)];
         size_t count = (size_t)ROWS * width;
-        float *values = random_floats(count, 91);
+        float *values = reference_random(count, 91);
         for (size_t at = 0; at < count; at++)
             values[at] *= scales[at / width];
         float *alone = copy_of(values, count * sizeof(float));
-        double *expected = widen(values, count);
+        double *expected = reference_widen(values, count);
         cr_expect(eq(u32, normalise(values, ROWS, width, threads), UINT32_MAX));
         for (uint32_t row = 0; row < ROWS; row++) {
             reference_normalise(expected + (size_t)row * width, width);

@@ -43,9 +43,9 @@ struct data {
 static struct data make_data(const struct search *s)
 {
     size_t count = (size_t)s->rows * s->depth;
-    struct data data = {random_floats((size_t)s->queries * s->depth, 61),
+    struct data data = {reference_random((size_t)s->queries * s->depth, 61),
                         malloc(count * sizeof(uint16_t))};
-    float *rows = random_floats(count, 62);
+    float *rows = reference_random(count, 62);
     for (size_t i = 0; i < count; i++)
         data.rows[i] = half_from_float(fabsf(rows[i]) < 1e-4f ? 0.5f : rows[i]);
     for (size_t row = 7; row < s->rows; row += 7)

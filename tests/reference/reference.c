@@ -7,6 +7,29 @@
 #include <math.h>
 #include <stdlib.h>
 
+float *reference_random(size_t count, uint64_t seed)
+{
+    float *values = aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64);
+    assert(values);
+    uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
+    for (size_t i = 0; i < count; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        values[i] = (float)((double)(int64_t)state / 9223372036854775808.0);
+    }
+    return values;
+}
+
+double *reference_widen(const float *values, size_t count)
+{
+    double *wide = calloc(count + 1, sizeof(*wide));
+    assert(wide);
+    for (size_t i = 0; i < count; i++)
+        wide[i] = (double)values[i];
+    return wide;
+}
+
 void reference_product(const struct reference_product *args)
 {
     for (size_t row = 0; row < args->rows; row++) {

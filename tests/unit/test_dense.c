@@ -88,25 +88,10 @@ static void end(struct fixture *fixture)
     team_destroy(&fixture->team);
 }
 
-// Numbers of -1..1 that use all bits of their mantissa; equal for equal seeds.
-static float *random_floats(size_t count, uint64_t seed)
-{
-    float *values = aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64);
-    cr_assert(values != NULL);
-    uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
-    for (size_t i = 0; i < count; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        values[i] = (float)((double)(int64_t)state / 9223372036854775808.0);
-    }
-    return values;
-}
-
 static struct dense_matrix *prepare(struct fixture *fixture, const struct shape *shape)
 {
-    float *weights = random_floats((size_t)shape->columns * shape->depth, 1);
-    float *bias = random_floats(shape->columns, 2);
+    float *weights = reference_random((size_t)shape->columns * shape->depth, 1);
+    float *bias = reference_random(shape->columns, 2);
     struct dense_matrix *matrix = NULL;
     struct reason why = {0};
     const struct dense_params params = {.weights = weights,
@@ -126,8 +111,8 @@ static float *multiply(struct fixture *fixture, const struct dense_matrix *matri
                        const struct shape *shape, size_t first, size_t rows)
 {
     size_t padded = (rows + DENSE_ROWS - 1) / DENSE_ROWS * DENSE_ROWS;
-    float *source = random_floats((first + padded) * shape->depth, 3);
-    float *target = random_floats((first + padded) * shape->columns, 4);
+    float *source = reference_random((first + padded) * shape->depth, 3);
+    float *target = reference_random((first + padded) * shape->columns, 4);
     struct reason why = {0};
     cr_assert(eq(int,
                  dense_run(fixture->dense, matrix, source + first * shape->depth, rows,
@@ -139,23 +124,20 @@ static float *multiply(struct fixture *fixture, const struct dense_matrix *matri
     return target;
 }
 
-static double *widen(float *values, size_t count)
+static double *random_doubles(size_t count, uint64_t seed)
 {
-    double *wide = calloc(count + 1, sizeof(double));
-    cr_assert(wide != NULL);
-    for (size_t i = 0; i < count; i++)
-        wide[i] = (double)values[i];
+    float *values = reference_random(count, seed);
+    double *wide = reference_widen(values, count);
     free(values);
     return wide;
 }
 
 static double *expected(const struct shape *shape, size_t rows)
 {
-    double *source = widen(random_floats(rows * shape->depth, 3), rows * shape->depth);
-    double *target = widen(random_floats(rows * shape->columns, 4), rows * shape->columns);
-    double *weights = widen(random_floats((size_t)shape->columns * shape->depth, 1),
-                            (size_t)shape->columns * shape->depth);
-    double *bias = widen(random_floats(shape->columns, 2), shape->columns);
+    double *source = random_doubles(rows * shape->depth, 3);
+    double *target = random_doubles(rows * shape->columns, 4);
+    double *weights = random_doubles((size_t)shape->columns * shape->depth, 1);
+    double *bias = random_doubles(shape->columns, 2);
     double *product = calloc(rows * shape->columns, sizeof(double));
     cr_assert(product != NULL);
     reference_product(&(struct reference_product){source, weights, bias, rows, shape->columns,
@@ -253,8 +235,8 @@ static enum status read_shelf(void *context, uint32_t first, uint32_t count, uin
 static struct dense_matrix *prepare_late(struct fixture *fixture, const struct shape *shape,
                                          struct shelf *shelf, bool late)
 {
-    float *bias = random_floats(shape->columns, 2);
-    shelf->weights = random_floats((size_t)shape->columns * shape->depth, 1);
+    float *bias = reference_random(shape->columns, 2);
+    shelf->weights = reference_random((size_t)shape->columns * shape->depth, 1);
     shelf->depth = shape->depth;
     atomic_init(&shelf->reads, 0);
     atomic_init(&shelf->closed, false);
@@ -312,8 +294,8 @@ Test(dense, late_weights_that_cannot_be_read_or_kept_fail_the_product)
     struct fixture fixture = open_kind(&dense_panels_kind, 2);
     struct shelf shelf;
     struct dense_matrix *matrix = prepare_late(&fixture, &shape, &shelf, true);
-    float *source = random_floats((size_t)16 * shape.depth, 3);
-    float *target = random_floats((size_t)16 * shape.columns, 4);
+    float *source = reference_random((size_t)16 * shape.depth, 3);
+    float *target = reference_random((size_t)16 * shape.columns, 4);
     struct reason why = {0};
     atomic_store(&shelf.closed, true);
     for (int run = 0; run < 2; run++)
@@ -387,10 +369,10 @@ Test(dense, bfloat16_is_exact_where_its_numbers_are)
     for (size_t s = 0; s < COUNT(shapes); s++) {
         const struct shape *shape = &shapes[s];
         enum { ROWS = 21 };
-        float *weights = random_floats((size_t)shape->columns * shape->depth, 1);
-        float *source = random_floats((size_t)32 * shape->depth, 3);
-        float *wanted = random_floats((size_t)32 * shape->columns, 4);
-        float *got = random_floats((size_t)32 * shape->columns, 4);
+        float *weights = reference_random((size_t)shape->columns * shape->depth, 1);
+        float *source = reference_random((size_t)32 * shape->depth, 3);
+        float *wanted = reference_random((size_t)32 * shape->columns, 4);
+        float *got = reference_random((size_t)32 * shape->columns, 4);
         make_whole(weights, (size_t)shape->columns * shape->depth);
         make_whole(source, (size_t)32 * shape->depth);
         const struct dense_params params = {.weights = weights,
@@ -436,9 +418,9 @@ Test(dense, only_rows_and_columns_of_the_product_are_written)
     const struct shape shape = {33, 40, DENSE_PLAIN};
     struct fixture fixture = open_kind(&dense_panels_kind, 2);
     struct dense_matrix *matrix = prepare(&fixture, &shape);
-    float *before = random_floats((size_t)64 * shape.columns, 4);
-    float *source = random_floats((size_t)64 * shape.depth, 3);
-    float *target = random_floats((size_t)64 * shape.columns, 4);
+    float *before = reference_random((size_t)64 * shape.columns, 4);
+    float *source = reference_random((size_t)64 * shape.depth, 3);
+    float *target = reference_random((size_t)64 * shape.columns, 4);
     cr_assert(eq(int, dense_run(fixture.dense, matrix, source, 50, target, NULL), STATUS_OK));
     cr_expect(memcmp(target + 50 * shape.columns, before + 50 * shape.columns,
                      14 * shape.columns * sizeof(float)) == 0);

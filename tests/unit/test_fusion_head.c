@@ -76,23 +76,16 @@ static struct fusion_head *new_head(const struct fusion_head_info *info, uint64_
     return head;
 }
 
-static double *widened(const float *values, size_t count)
-{
-    double *wide = calloc(count > 0 ? count : 1, sizeof(*wide));
-    for (size_t i = 0; i < count; i++)
-        wide[i] = (double)values[i];
-    return wide;
-}
-
 static void oracle(const struct fusion_head *head, enum modality side, const struct scene *scene,
                    double *refined)
 {
     const struct fusion_config *config = &fusion_head_info(head)->config[side];
     uint32_t d = scene->dimension;
-    double *numbers = widened(fusion_head_numbers(head, side), fusion_layout_of(config).count);
-    double *query = widened(scene->query, d);
-    double *scores = widened(scene->scores, scene->count);
-    double *pair_scores = widened(scene->pair_scores, scene->count);
+    double *numbers =
+        reference_widen(fusion_head_numbers(head, side), fusion_layout_of(config).count);
+    double *query = reference_widen(scene->query, d);
+    double *scores = reference_widen(scene->scores, scene->count);
+    double *pair_scores = reference_widen(scene->pair_scores, scene->count);
     double *payload = calloc(scene->count * d + 1, sizeof(*payload));
     for (size_t i = 0; i < scene->count * d; i++)
         payload[i] = (double)scene->rows[i / d][i % d];

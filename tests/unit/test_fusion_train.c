@@ -16,6 +16,7 @@
 
 #include "proto/base/mem.h"
 #include "shaders/models/fusion_train.h"
+#include "tests/reference/reference.h"
 #include "tests/reference/reference_fusion.h"
 #include "tests/support/random_batch.h"
 #include "tests/support/random_head.h"
@@ -65,14 +66,6 @@ static void step(struct fusion_train *train, const struct random_batch *batch,
 
 // --- gradients
 
-static double *widened(const float *values, size_t count)
-{
-    double *wide = calloc(count + 1, sizeof(*wide));
-    for (size_t i = 0; i < count; i++)
-        wide[i] = (double)values[i];
-    return wide;
-}
-
 struct wide {
     struct reference_fusion_batch batch;
     double *all[FUSION_HEAD_SIDES][5];
@@ -93,12 +86,12 @@ static void widen(const struct fusion_train *train, const struct random_batch *f
     size_t pairs = from->batch.pairs;
     for (uint32_t s = 0; s < FUSION_HEAD_SIDES; s++) {
         size_t d = params->config[s].dimension;
-        out->all[s][0] = widened(fusion_train_numbers(train, (enum modality)s),
-                                 fusion_layout_of(&params->config[s]).count);
-        out->all[s][1] = widened(from->embeddings[s], pairs * d);
-        out->all[s][2] = widened(from->payload[s], pairs * params->k * d);
-        out->all[s][3] = widened(from->scores[s], pairs * params->k);
-        out->all[s][4] = widened(from->pair_scores[s], pairs * params->k);
+        out->all[s][0] = reference_widen(fusion_train_numbers(train, (enum modality)s),
+                                         fusion_layout_of(&params->config[s]).count);
+        out->all[s][1] = reference_widen(from->embeddings[s], pairs * d);
+        out->all[s][2] = reference_widen(from->payload[s], pairs * params->k * d);
+        out->all[s][3] = reference_widen(from->scores[s], pairs * params->k);
+        out->all[s][4] = reference_widen(from->pair_scores[s], pairs * params->k);
         out->batch.config[s] = &params->config[s];
         out->batch.numbers[s] = out->all[s][0];
         out->batch.embeddings[s] = out->all[s][1];

@@ -50,30 +50,6 @@ static struct ops *open_ops(uint32_t threads)
     return ops;
 }
 
-// Numbers of -1..1 that use all bits of their mantissa; equal for equal seeds.
-static float *random_floats(size_t count, uint64_t seed)
-{
-    float *values = malloc((count + 1) * sizeof(float));
-    cr_assert(values != NULL);
-    uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
-    for (size_t i = 0; i < count; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        values[i] = (float)((double)(int64_t)state / 9223372036854775808.0);
-    }
-    return values;
-}
-
-static double *widen(const float *values, size_t count)
-{
-    double *wide = malloc((count + 1) * sizeof(double));
-    cr_assert(wide != NULL);
-    for (size_t i = 0; i < count; i++)
-        wide[i] = (double)values[i];
-    return wide;
-}
-
 static struct ops_buffer *buffer_with(struct ops *ops, const void *data, size_t count, size_t room)
 {
     struct ops_buffer *buffer = NULL;
@@ -126,8 +102,8 @@ static const struct product_case product_cases[] = {
 
 static struct ops_matrix *make_matrix(struct ops *ops, const struct product_case *c)
 {
-    float *weights = random_floats((size_t)c->columns * c->depth, 11);
-    float *bias = random_floats(c->columns, 12);
+    float *weights = reference_random((size_t)c->columns * c->depth, 11);
+    float *bias = reference_random(c->columns, 12);
     struct ops_matrix *matrix = NULL;
     struct reason why = {0};
     struct ops_matrix_params params = {.weights = weights,
@@ -160,13 +136,13 @@ static void product(struct ops *ops, const struct ops_matrix *matrix, const stru
 static double *expected_product(const struct product_case *c, const float *source,
                                 const float *before, size_t rows)
 {
-    float *weights = random_floats((size_t)c->columns * c->depth, 11);
-    float *bias = random_floats(c->columns, 12);
-    double *wide_source = widen(source, rows * c->depth);
-    double *wide_weights = widen(weights, (size_t)c->columns * c->depth);
-    double *wide_bias = widen(bias, c->columns);
-    double *target = widen(before, rows * c->columns);
-    double *product = widen(before, rows * c->columns);
+    float *weights = reference_random((size_t)c->columns * c->depth, 11);
+    float *bias = reference_random(c->columns, 12);
+    double *wide_source = reference_widen(source, rows * c->depth);
+    double *wide_weights = reference_widen(weights, (size_t)c->columns * c->depth);
+    double *wide_bias = reference_widen(bias, c->columns);
+    double *target = reference_widen(before, rows * c->columns);
+    double *product = reference_widen(before, rows * c->columns);
     reference_product(&(struct reference_product){wide_source, wide_weights,
                                                   c->bias ? wide_bias : NULL, rows, c->columns,
                                                   c->depth, product});
@@ -197,8 +173,8 @@ Test(ops, product_is_source_times_weights_plus_bias_through_its_epilogue)
         cr_expect(eq(u32, ops_matrix_columns(matrix), c->columns));
         for (size_t r = 0; r < COUNT(row_counts); r++) {
             size_t rows = row_counts[r];
-            float *source = random_floats(rows * c->depth, 13);
-            float *target = random_floats(rows * c->columns, 14);
+            float *source = reference_random(rows * c->depth, 13);
+            float *target = reference_random(rows * c->columns, 14);
             double *expected = expected_product(c, source, target, rows);
             char what[96];
             (void)snprintf(what, sizeof(what), "%u x %u, epilogue %d, %zu rows", c->columns,
@@ -222,8 +198,8 @@ static void row_is_alone_in_batch(struct ops *ops, const struct product_case *c,
 {
     struct ops_matrix *matrix = make_matrix(ops, c);
     for (size_t place = 0; place<rows; place += rows> 7 ? 13 : 1) {
-        float *source = random_floats(rows * c->depth, 100 + place);
-        float *target = random_floats(rows * c->columns, 200 + place);
+        float *source = reference_random(rows * c->depth, 100 + place);
+        float *target = reference_random(rows * c->columns, 200 + place);
         memcpy(source + place * c->depth, row, c->depth * sizeof(float));
         memcpy(target + place * c->columns, before, c->columns * sizeof(float));
         product(ops, matrix, c, source, rows, target);
@@ -243,9 +219,9 @@ Test(ops, a_row_of_a_product_has_the_same_bits_in_every_batch_place_and_thread_c
     struct ops *two = open_ops(2);
     for (size_t i = 0; i < COUNT(product_cases); i++) {
         const struct product_case *c = &product_cases[i];
-        float *row = random_floats(c->depth, 21);
-        float *before = random_floats(c->columns, 22);
-        float *alone = random_floats(c->columns, 22);
+        float *row = reference_random(c->depth, 21);
+        float *before = reference_random(c->columns, 22);
+        float *alone = reference_random(c->columns, 22);
         struct ops_matrix *matrix = make_matrix(one, c);
         product(one, matrix, c, row, 1, alone);
         ops_matrix_destroy(one, &matrix);
@@ -345,8 +321,8 @@ static const size_t widths[] = {1, 2, 15, 16, 17, 31, 192, 511, 512, 768, 1024, 
 static void layernorm(struct ops *ops, const float *source, size_t rows, size_t width,
                       bool in_place, float *target)
 {
-    float *gain = random_floats(width, 31);
-    float *bias = random_floats(width, 32);
+    float *gain = reference_random(width, 31);
+    float *bias = reference_random(width, 32);
     struct ops_buffer *from = buffer_with(ops, source, rows * width, rows * width);
     struct ops_buffer *to = buffer_with(ops, source, 0, rows * width);
     struct ops_buffer *gains = buffer_with(ops, gain, width, width);
@@ -375,23 +351,23 @@ Test(ops, layernorm_agrees_with_the_reference)
     struct ops *ops = open_ops(2);
     for (size_t i = 0; i < COUNT(widths); i++) {
         size_t width = widths[i];
-        float *source = random_floats(ROWS * width, 33);
+        float *source = reference_random(ROWS * width, 33);
         // A mean far from zero: E[x^2] - E[x]^2 would cancel.
         for (size_t c = 0; c < ROWS * width; c++)
             source[c] += 30.0f;
-        float *gain = random_floats(width, 31);
-        float *bias = random_floats(width, 32);
-        double *wide = widen(source, ROWS * width);
-        double *wide_gain = widen(gain, width);
-        double *wide_bias = widen(bias, width);
+        float *gain = reference_random(width, 31);
+        float *bias = reference_random(width, 32);
+        double *wide = reference_widen(source, ROWS * width);
+        double *wide_gain = reference_widen(gain, width);
+        double *wide_bias = reference_widen(bias, width);
         reference_layernorm(
             &(struct reference_layernorm){wide, wide_gain, wide_bias, 1e-5, ROWS, width, wide});
-        float *target = random_floats(ROWS * width, 34);
+        float *target = reference_random(ROWS * width, 34);
         layernorm(ops, source, ROWS, width, false, target);
         // The rounding of the inputs' mean, 2^-24 * 30, is what limits this.
         double error = reference_squared_error(target, wide, ROWS * width);
         cr_expect(error < 1e-10, "width %zu: %g", width, error);
-        float *again = random_floats(ROWS * width, 34);
+        float *again = reference_random(ROWS * width, 34);
         layernorm(ops, source, ROWS, width, true, again);
         expect_bits("in place", again, target, ROWS * width);
         free(again);
@@ -413,12 +389,12 @@ Test(ops, a_normalised_row_has_the_same_bits_in_every_batch_place_and_thread_cou
     struct ops *two = open_ops(2);
     for (size_t i = 0; i < COUNT(widths); i++) {
         size_t width = widths[i];
-        float *row = random_floats(width, 35);
-        float *alone = random_floats(width, 36);
+        float *row = reference_random(width, 35);
+        float *alone = reference_random(width, 36);
         layernorm(one, row, 1, width, false, alone);
         for (size_t place = 0; place < ROWS; place += 37) {
-            float *source = random_floats(ROWS * width, 37);
-            float *target = random_floats(ROWS * width, 37);
+            float *source = reference_random(ROWS * width, 37);
+            float *target = reference_random(ROWS * width, 37);
             memcpy(source + place * width, row, width * sizeof(float));
             layernorm(place % 2 ? one : two, source, ROWS, width, false, target);
             expect_bits("layernorm", target + place * width, alone, width);
@@ -479,16 +455,16 @@ Test(ops, attention_agrees_with_the_reference_for_every_sequence_of_a_batch)
         bool causal = i % 2 == 1;
         size_t width = (size_t)c->heads * c->dimension;
         size_t rows = starts[SEQUENCES];
-        float *source = random_floats(rows * 3 * width, 41);
+        float *source = reference_random(rows * 3 * width, 41);
         for (size_t v = 0; v < rows * 3 * width; v++)
             source[v] *= 4.0f; // scores of up to 16 * sqrt(dimension): a softmax far from flat
-        double *wide = widen(source, rows * 3 * width);
+        double *wide = reference_widen(source, rows * 3 * width);
         double *expected = calloc(rows * width, sizeof(double));
         for (uint32_t s = 0; s < SEQUENCES; s++)
             reference_attention(&(struct reference_attention){
                 wide + (size_t)starts[s] * 3 * width, starts[s + 1] - starts[s], width, c->heads,
                 causal, expected + starts[s] * width});
-        float *target = random_floats(rows * width, 42);
+        float *target = reference_random(rows * width, 42);
         attend(ops, c, source, starts, SEQUENCES, causal, target);
         char what[64];
         (void)snprintf(what, sizeof(what), "%u heads of %u, causal %d", c->heads, c->dimension,
@@ -530,16 +506,16 @@ Test(ops, a_sequence_has_the_same_bits_in_every_batch_place_and_thread_count)
     for (size_t i = 0; i < 2 * COUNT(lengths); i++) {
         uint32_t length = lengths[i / 2];
         bool causal = i % 2 == 1;
-        float *own = random_floats((size_t)length * 3 * width, 43);
-        float *alone = random_floats(length * width, 44);
+        float *own = reference_random((size_t)length * 3 * width, 43);
+        float *alone = reference_random(length * width, 44);
         const uint32_t single[] = {0, length};
         attend(one, &c, own, single, 1, causal, alone);
         for (uint32_t place = 0; place < 7; place++) {
             uint32_t starts[8] = {0};
             for (uint32_t s = 0; s < 7; s++)
                 starts[s + 1] = starts[s] + (s == place ? length : 1 + 3 * s);
-            float *source = random_floats((size_t)starts[7] * 3 * width, 45);
-            float *target = random_floats((size_t)starts[7] * width, 46);
+            float *source = reference_random((size_t)starts[7] * 3 * width, 45);
+            float *target = reference_random((size_t)starts[7] * width, 46);
             memcpy(source + (size_t)starts[place] * 3 * width, own,
                    (size_t)length * 3 * width * sizeof(float));
             attend(place % 2 ? one : two, &c, source, starts, 7, causal, target);
@@ -560,12 +536,12 @@ Test(ops, a_causal_row_does_not_see_what_follows)
     const uint32_t whole[] = {0, 23};
     size_t width = 24;
     struct ops *ops = open_ops(2);
-    float *source = random_floats((size_t)23 * 3 * width, 47);
-    float *full = random_floats(23 * width, 48);
+    float *source = reference_random((size_t)23 * 3 * width, 47);
+    float *full = reference_random(23 * width, 48);
     attend(ops, &c, source, whole, 1, true, full);
     for (uint32_t length = 1; length < 23; length++) {
         const uint32_t part[] = {0, length};
-        float *cut = random_floats(length * width, 48);
+        float *cut = reference_random(length * width, 48);
         attend(ops, &c, source, part, 1, true, cut);
         expect_bits("cut behind a row", cut, full, length * width);
         free(cut);
@@ -583,9 +559,9 @@ Test(ops, token_embeddings_are_the_tables_row_plus_the_positions_row)
     struct ops *ops = open_ops(2);
     for (size_t i = 0; i < COUNT(widths); i++) {
         size_t width = widths[i];
-        float *table = random_floats(VOCABULARY * width, 51);
-        float *positions = random_floats(CONTEXT * width, 52);
-        float *target = random_floats(ROWS * width, 53);
+        float *table = reference_random(VOCABULARY * width, 51);
+        float *positions = reference_random(CONTEXT * width, 52);
+        float *target = reference_random(ROWS * width, 53);
         uint32_t ids[ROWS];
         uint32_t places[ROWS];
         for (uint32_t r = 0; r < ROWS; r++) {
@@ -637,10 +613,10 @@ Test(ops, patches_are_the_reference_s_also_when_they_do_not_divide_the_picture)
         size_t columns = (size_t)3 * cases[i].patch * cases[i].patch;
         size_t image = 3 * size * size;
         size_t rows = IMAGES * side * side;
-        float *pixels = random_floats(IMAGES * image, 61);
-        float *target = random_floats(rows * columns, 62);
-        double *wide = widen(pixels, IMAGES * image);
-        double *expected = widen(target, rows * columns);
+        float *pixels = reference_random(IMAGES * image, 61);
+        float *target = reference_random(rows * columns, 62);
+        double *wide = reference_widen(pixels, IMAGES * image);
+        double *expected = reference_widen(target, rows * columns);
         for (size_t n = 0; n < IMAGES; n++)
             reference_patchify(wide + n * image, size, cases[i].patch,
                                expected + n * side * side * columns);
@@ -673,10 +649,10 @@ Test(ops, every_image_begins_with_the_class_token_and_all_get_positions)
         size_t width = widths[i];
         const size_t rows = (size_t)IMAGES * (GRID + 1);
         const size_t grids = (size_t)IMAGES * GRID;
-        float *patches = random_floats(grids * width, 71);
-        float *first = random_floats(width, 72);
-        float *positions = random_floats((GRID + 1) * width, 73);
-        float *target = random_floats(rows * width, 74);
+        float *patches = reference_random(grids * width, 71);
+        float *first = reference_random(width, 72);
+        float *positions = reference_random((GRID + 1) * width, 73);
+        float *target = reference_random(rows * width, 74);
         struct ops_buffer *a = buffer_with(ops, patches, grids * width, grids * width);
         struct ops_buffer *b = buffer_with(ops, first, width, width);
         struct ops_buffer *p = buffer_with(ops, positions, (GRID + 1) * width, (GRID + 1) * width);
@@ -714,7 +690,7 @@ Test(ops, gather_copies_the_named_rows_in_their_order)
     const size_t count = (size_t)ROWS * WIDTH;
     static const uint32_t rows[] = {8, 0, 3, 3, 7};
     struct ops *ops = open_ops(1);
-    float *source = random_floats(count, 81);
+    float *source = reference_random(count, 81);
     float target[COUNT(rows) * WIDTH];
     struct ops_buffer *from = buffer_with(ops, source, count, count);
     struct ops_buffer *numbers = buffer_with(ops, rows, COUNT(rows), COUNT(rows));
@@ -752,9 +728,9 @@ Test(ops, normalised_rows_agree_with_the_reference_and_with_themselves_alone)
     struct ops *ops = open_ops(2);
     for (size_t i = 0; i < COUNT(widths); i++) {
         size_t width = widths[i];
-        float *values = random_floats(ROWS * width, 91);
-        float *alone = random_floats(ROWS * width, 91);
-        double *expected = widen(values, ROWS * width);
+        float *values = reference_random(ROWS * width, 91);
+        float *alone = reference_random(ROWS * width, 91);
+        double *expected = reference_widen(values, ROWS * width);
         cr_assert(eq(int, normalise(ops, values, ROWS, width), STATUS_OK));
         for (size_t row = 0; row < ROWS; row++) {
             reference_normalise(expected + row * width, width);
