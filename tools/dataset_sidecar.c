@@ -46,8 +46,7 @@ enum status dataset_copy(struct arena *arena, struct text text, struct text *out
 enum status dataset_take_caption(struct bytes txt, struct arena *arena,
                                  struct api_ingest_record *record, struct reason *why)
 {
-    // Windows' editors put a byte order mark in front.
-    size_t mark = txt.count >= 3 && memcmp(txt.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    const size_t mark = bytes_utf8_mark(txt.data, txt.count);
     struct text text =
         dataset_trimmed((struct text){(const char *)txt.data + mark, txt.count - mark});
     if (!bytes_is_utf8(text.data, text.bytes))

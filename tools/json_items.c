@@ -82,7 +82,10 @@ enum status json_items_begin(struct json_items *items, struct text document, con
 {
     assert(items && name);
 
-    *items = (struct json_items){.document = document};
+    *items = (struct json_items){
+        .document = document,
+        .at = bytes_utf8_mark(document.data, document.bytes),
+    };
     skip_space(items);
     if (!is_at(items, '{'))
         return broken(items, "an object is expected", why);

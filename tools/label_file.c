@@ -101,9 +101,7 @@ static enum status parse_lines(struct label_file *file, size_t bytes, bool plain
                                struct reason *why)
 {
     const char *end = file->data + bytes;
-    const char *at = file->data;
-    if (bytes >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0)
-        at += 3;
+    const char *at = file->data + bytes_utf8_mark(file->data, bytes);
 
     for (size_t line = 1; at < end; line++) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));

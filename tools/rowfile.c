@@ -71,10 +71,8 @@ static void fill(struct rowfile *file)
 
 static void skip_mark(struct rowfile *file)
 {
-    static const uint8_t mark[] = {0xEF, 0xBB, 0xBF};
     fill(file);
-    if (file->count_ahead >= sizeof(mark) && memcmp(file->ahead, mark, sizeof(mark)) == 0)
-        file->at = sizeof(mark);
+    file->at = bytes_utf8_mark(file->ahead, file->count_ahead);
 }
 
 enum status rowfile_open(const char *path, enum rowfile_format format, struct rowfile **out,

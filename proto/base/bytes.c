@@ -80,6 +80,13 @@ size_t bytes_utf8_step(const void *data, size_t count)
     return lead.length > 0 && utf8_right_bytes(lead, at, count) == lead.length ? lead.length : 0;
 }
 
+size_t bytes_utf8_mark(const void *data, size_t count)
+{
+    assert(data || count == 0);
+
+    return count >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
 bool bytes_utf8_is_cut(const void *data, size_t count)
 {
     assert(data || count == 0);

@@ -37,6 +37,9 @@ bool bytes_is_utf8(const void *data, size_t count);
 // when they begin with none.
 size_t bytes_utf8_step(const void *data, size_t count);
 
+// The bytes of the byte order mark that the text begins with, 3 or 0: editors of Windows put one in front.
+size_t bytes_utf8_mark(const void *data, size_t count);
+
 // Whether the bytes are the beginning of a UTF-8 sequence whose end is missing.
 bool bytes_utf8_is_cut(const void *data, size_t count);
 

@@ -89,10 +89,9 @@ static char *next_line(char *out, int room, void *stream)
     size_t bytes = newline ? (size_t)(newline - line) : left;
     reading->at = newline ? newline + 1 : reading->end;
     reading->line++;
-    if (reading->line == 1 && bytes >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) {
-        line += 3;
-        bytes -= 3;
-    }
+    const size_t mark = reading->line == 1 ? bytes_utf8_mark(line, bytes) : 0;
+    line += mark;
+    bytes -= mark;
     while (bytes > 0 && strchr(BLANKS, line[0]) && line[0] != '\0') {
         line++;
         bytes--;

@@ -108,12 +108,14 @@ enum status json_parse_few(const void *data, size_t bytes, size_t values_max, st
     enum status status = check_size(data, bytes, values_max, why);
     if (status != STATUS_OK)
         return status;
+    const size_t mark = bytes_utf8_mark(data, bytes);
+    const char *text = bytes > mark ? (const char *)data + mark : "";
 
     (void)pthread_once(&library_once, prepare_library);
     allocation_failed = false;
     json_error_t error = {0};
     json_t *document =
-        json_loadb(bytes > 0 ? data : "", bytes, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
+        json_loadb(text, bytes - mark, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
     if (allocation_failed) {
         json_decref(document);
         return reason_set(why, STATUS_NO_MEMORY, NULL, "needs more memory than there is");

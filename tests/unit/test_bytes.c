@@ -87,6 +87,16 @@ Test(utf8, knows_a_sequence_without_its_end)
     cr_expect(not(bytes_utf8_is_cut(NULL, 0)));
 }
 
+Test(utf8, a_byte_order_mark_is_one_at_the_beginning)
+{
+    cr_expect(eq(sz, bytes_utf8_mark("\xef\xbb\xbf", 3), 3));
+    cr_expect(eq(sz, bytes_utf8_mark("\xef\xbb\xbf\xef\xbb\xbf", 6), 3));
+    cr_expect(eq(sz, bytes_utf8_mark("\xef\xbb\xbf", 2), 0));
+    cr_expect(eq(sz, bytes_utf8_mark("\xff\xfe{}", 4), 0));
+    cr_expect(eq(sz, bytes_utf8_mark(" \xef\xbb\xbf", 4), 0));
+    cr_expect(eq(sz, bytes_utf8_mark(NULL, 0), 0));
+}
+
 Test(utf8, refuses_hostile_sequences)
 {
     static const struct {

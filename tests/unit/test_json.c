@@ -69,7 +69,8 @@ Test(json, reads_every_kind_of_value)
 
 Test(json, a_single_value_is_a_document)
 {
-    static const char *const table[] = {"1", "-0.5e-3", "\"\"", "true", "null", "[]", "\t{}\r\n"};
+    static const char *const table[] = {"1",    "-0.5e-3", "\"\"",     "true",
+                                        "null", "[]",      "\t{}\r\n", "\xef\xbb\xbf {}"};
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct json *document = parse(table[i]);
         json_destroy(&document);
@@ -183,7 +184,10 @@ Test(json, refuses_what_is_no_json)
         "\"\xff\"",
         "\"\xc0\x80\"",
         "\"\xed\xa0\x80\"",
-        "\xef\xbb\xbf{}",
+        "\xef\xbb\xbf",
+        "\xef\xbb\xbf\xef\xbb\xbf{}",
+        "{}\xef\xbb\xbf",
+        "\xef\xbb{}",
         "{\"a\":1,\"a\":2}",
         "{\"a\":1,\"\\u0061\":2}",
         "[{\"x\":{\"a\":1,\"b\":2,\"a\":1}}]",

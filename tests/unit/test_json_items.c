@@ -29,7 +29,7 @@ static const char *walked(const char *document, size_t bytes)
         strcat(out, "|");
     }
     if (status)
-        snprintf(out + strlen(out), sizeof(out) - strlen(out), "!%s", why.text);
+        (void)snprintf(out + strlen(out), sizeof(out) - strlen(out), "!%s", why.text);
     return out;
 }
 
@@ -46,6 +46,7 @@ Test(json_items, elements_are_given_as_they_stand)
     expect(
         "{\"dataset\":\"images\",\"n\":-1.5e3,\"t\":true,\"o\":{\"images\":[9]},\"images\":[[7]]}",
         "[7]|");
+    expect("\xef\xbb\xbf{\"images\":[1]}", "1|");
     expect("{\"images\":[{\"raw\":\"a \\\\\"}, {\"raw\":\"}\"}]}",
            "{\"raw\":\"a \\\\\"}|{\"raw\":\"}\"}|");
 }
@@ -54,6 +55,7 @@ Test(json_items, what_is_no_such_document_is_told)
 {
     expect("", "!broken JSON at byte 0: an object is expected");
     expect("[1]", "!broken JSON at byte 0: an object is expected");
+    expect("\xef\xbb\xbf[1]", "!broken JSON at byte 3: an object is expected");
     expect("{}", "!broken JSON at byte 1: the name of a member is expected");
     expect("{\"a\":1}", "!has no member \"images\"");
     expect("{\"images\":7}", "!\"images\" is no array");
