@@ -163,13 +163,17 @@ int eval_begin(struct eval *eval, const struct options *options, bool brings_mem
     if (eval->threads > PARALLEL_THREADS_MAX)
         eval->threads = PARALLEL_THREADS_MAX;
     enum status status = read_modes(eval, &why);
+    int exit_status = status ? VERBS_USAGE : VERBS_DONE;
+    if (!status && options->report &&
+        (status = output_check_file("--report", options->report, &why)))
+        exit_status = VERBS_FAILED;
     if (status) {
         output_error(NULL, &why);
-        return VERBS_USAGE;
+        return exit_status;
     }
     const bool plain = eval->mode_count == 1 || brings_memory;
     const bool reads = !plain || options->entities;
-    const int exit_status =
+    exit_status =
         memories_open_client(options, reads ? CLIENT_READ : CLIENT_ENCODER, &eval->client);
     if (exit_status)
         return exit_status;

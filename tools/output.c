@@ -161,6 +161,16 @@ enum status output_make_folder(const char *folder, struct reason *why)
     return STATUS_OK;
 }
 
+enum status output_check_file(const char *flag, const char *path, struct reason *why)
+{
+    if (!bytes_try_replace(path))
+        return STATUS_OK;
+    return reason_set(why, STATUS_IO, flag,
+                      "'%s' cannot be written: %s; a file in a folder that may be written to is "
+                      "allowed",
+                      path, SYSTEM_ERROR(errno));
+}
+
 void output_text(struct text text)
 {
     put_clean(text.data, text.bytes, stdout);

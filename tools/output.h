@@ -38,6 +38,10 @@ bool output_stdout_failed(const char *cause);
 // Makes the folder of --out unless it is there. STATUS_INVALID when that is a file, STATUS_IO.
 enum status output_make_folder(const char *folder, struct reason *why) MUST_CHECK;
 
+// Whether a file that a flag names can be written in the end: asked before work that takes long. Nothing is made or
+// changed. STATUS_IO naming the flag, the path and what is allowed.
+enum status output_check_file(const char *flag, const char *path, struct reason *why) MUST_CHECK;
+
 // Prints to stdout with control characters as '?'.
 void output_text(struct text text);
 

@@ -76,8 +76,12 @@ enum status bytes_read_stream(const char *path, size_t bytes_max, struct buffer 
 
 // Writes a file so that after a crash either the old or the new one is there:
 // temporary file, fsync, rename, fsync of the folder. The old file's permissions
-// stay; a symbolic link is replaced, not followed; a pipe or device is refused with errno ESPIPE. STATUS_IO.
+// stay; a symbolic link is replaced, not followed. STATUS_IO with errno: ESPIPE for a pipe or device, EISDIR for a folder.
 enum status bytes_replace_file(const char *path, const void *data, size_t count) MUST_CHECK;
+
+// Whether bytes_replace_file() could begin: makes the temporary file and takes it away again. What is there stays as
+// it is. STATUS_IO with errno, as that would say.
+enum status bytes_try_replace(const char *path) MUST_CHECK;
 
 // Makes a name that was created, renamed or removed survive a crash: fsync of the folder that `path`
 // lies in. On failure errno says why.

@@ -171,12 +171,33 @@ bool bytes_sync_folder_of(const char *path)
     return done;
 }
 
-// Whoever may write to /dev could put a file in the place of /dev/null.
+// Whoever may write to /dev could put a file in the place of /dev/null. Else errno says what is there.
 static bool is_replaceable(const char *path)
 {
     struct stat about;
-    return stat(path, &about) != 0 || S_ISREG(about.st_mode) ||
-           S_ISDIR(about.st_mode); // rename() refuses a folder
+    if (stat(path, &about) != 0 || S_ISREG(about.st_mode))
+        return true;
+    errno = S_ISDIR(about.st_mode) ? EISDIR : ESPIPE;
+    return false;
+}
+
+enum status bytes_try_replace(const char *path)
+{
+    assert(path);
+
+    if (!is_replaceable(path))
+        return STATUS_IO;
+    size_t name_bytes = strlen(path) + TEMPORARY_SUFFIX_BYTES;
+    char *name = mem_alloc(name_bytes);
+    int file = create_temporary(path, name, name_bytes);
+    int error = errno;
+    if (file >= 0) {
+        (void)close(file);
+        (void)unlink(name);
+    }
+    mem_free(name);
+    errno = error;
+    return file >= 0 ? STATUS_OK : STATUS_IO;
 }
 
 enum status bytes_replace_file(const char *path, const void *data, size_t count)
@@ -184,10 +205,8 @@ enum status bytes_replace_file(const char *path, const void *data, size_t count)
     assert(path);
     assert(data || count == 0);
 
-    if (!is_replaceable(path)) {
-        errno = ESPIPE;
+    if (!is_replaceable(path))
         return STATUS_IO;
-    }
     size_t name_bytes = strlen(path) + TEMPORARY_SUFFIX_BYTES;
     char *name = mem_alloc(name_bytes);
     int file = create_temporary(path, name, name_bytes);

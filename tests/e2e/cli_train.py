@@ -11,8 +11,10 @@ what cannot be trained on is refused in words.
 Method: a made-up memory of 16 dimensions whose pictures and texts have nothing in common but through the memory,
 and the first things of the demo's corpus. cli.py says what the tests of the command line share.
 """
+import fcntl
 import io
 import json
+import os
 import random
 import signal
 import struct
@@ -173,6 +175,24 @@ class Train(Case):
         self.assertEqual((self.top / "whole").read_bytes(), (self.top / "broken").read_bytes())
         self.assertFalse((self.top / "broken.state").exists() or (self.top / "broken.best").exists())
 
+    def leave_no_place_for(self, head, *arguments):
+        """A head whose file cannot take its name has all steps behind it, as one that is killed while its gate is made. The
+        program is held by a full pipe while a folder is put there."""
+        reading, writing = os.pipe()
+        os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)))
+        run = subprocess.Popen([str(cli.PROGRAMS / "reco"), *map(str, arguments), "--json"], stdout=writing,
+                               stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+        said = iter(run.stderr.readline, "")
+        self.assertTrue(any("before training" in line or "going on from" in line for line in said))
+        (self.top / head).mkdir()
+        with open(reading, "rb") as lines:
+            lines.read()
+        self.assertIn("cannot be written: Is a directory", run.stderr.read())
+        run.stderr.close()
+        self.assertEqual(run.wait(PATIENCE), 1)
+        (self.top / head).rmdir()
+
     def gate_flags(self):
         known = made_up_known(self.top / "known")
         other = made_up_known(self.top / "unrelated", seed=8, joined=False)
@@ -200,10 +220,7 @@ class Train(Case):
         others = made_up_known(self.top / "others", seed=9)
         self.refused(1, "hash of the known pairs", *[others[known.index(word) // 2] if word in known[1::2] else word
                                                      for word in broken])
-        # A head whose file cannot take its name has all steps behind it, as one that is killed while its gate is made.
-        (self.top / "broken").mkdir()
-        self.refused(1, "cannot be written", *broken)
-        (self.top / "broken").rmdir()
+        self.leave_no_place_for("broken", *broken)
         done = self.run_ok(*broken)
         self.assertIn("going on from step 40 ", done.stderr)
         self.assertIn("gate: learnt from", done.stdout)
@@ -295,6 +312,36 @@ class Train(Case):
         self.assertEqual(last["held_out_pairs"] % 6, 0)
         self.refused(1, "row 0: nothing: is missing", "train", "--pairs", self.pairs, "-m", "m", "--out",
                      self.top / "other", "--data", self.data, *QUICK, "--entity-field", "nothing")
+
+    def test_a_head_that_cannot_be_written_is_told_before_any_work(self):
+        flags = ("train", "--pairs", self.pairs, "-m", "m", "--data", self.data, *QUICK)
+        (self.top / "folder").mkdir()
+        (self.top / "x.best").mkdir()
+        allowed = "a file in a folder that may be written to is allowed"
+        table = [("folder", "folder", "Is a directory"), ("missing/x", "missing/x", "No such file or directory"),
+                 ("x", "x.best", "Is a directory")]
+        if os.geteuid() != 0:
+            (self.top / "locked").mkdir(mode=0o555)
+            table.append(("locked/x", "locked/x", "Permission denied"))
+        there = sorted(self.top.rglob("*"))
+        for out, named, cause in table:
+            done = self.refused(1, f"--out: '{self.top / named}' cannot be written: {cause}; {allowed}", *flags, "--out",
+                                self.top / out)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        # Even before it is looked whether the pairs are there.
+        self.refused(1, "--out: ", "train", "--pairs", self.top / "nothing", "--out", self.top / "folder")
+        self.refused(2, "--out: '' is not allowed: a path is", *flags, "--out", "")
+        self.assertEqual(sorted(self.top.rglob("*")), there)
+
+    def test_a_head_that_is_there_stays_until_another_is_whole(self):
+        head = self.top / "head"
+        head.write_bytes(b"an old head")
+        self.refused(1, "hides", "train", "--pairs", self.pairs, "-m", "m", "--out", head, "--data", self.data, *QUICK,
+                     "--entity-field", "hides")
+        self.assertEqual(head.read_bytes(), b"an old head")
+        self.assertEqual(sorted(path.name for path in self.top.glob("head*")), ["head"])
+        self.train("head")
+        self.assertIn("space", metadata_of(head))
 
     def test_a_full_disk_is_told_and_leaves_no_head(self):
         mount = self.top / "small"

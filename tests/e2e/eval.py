@@ -25,7 +25,7 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import cli
-from cli import IMAGES, Case, Cluster, caption_of, make_folder, make_rows, read_npy, reco, write_npy
+from cli import IMAGES, Case, Cluster, caption_of, make_folder, make_rows, on_small_disk, read_npy, reco, write_npy
 
 K = 5
 KINDS = sorted({image.name.split(".")[0] for image in IMAGES})
@@ -750,7 +750,15 @@ class Report(Memory):
         folder = classified(self.top / "set")
         done = self.refused(1, "--report: '/nonexistent/x.html' cannot be written", "eval", "zero-shot", folder, "--json",
                             "--data", self.local, "--report", "/nonexistent/x.html")
-        self.assertEqual(len(done.stdout.splitlines()), 4) # the figures are not lost
+        self.assertEqual(done.stdout, "") # told before anything is measured
+        # What could be written at first and cannot in the end: the figures are not lost.
+        mount = self.top / "small"
+        mount.mkdir()
+        done = on_small_disk(self, mount, "16k", "eval", "zero-shot", folder, "--json", "--data", self.local, "--report",
+                             mount / "x.html")
+        *lines, status = done.stdout.splitlines()[:5]
+        self.assertEqual((len([json.loads(line) for line in lines]), status), (4, "1"), done.stderr)
+        self.assertRegex(done.stderr, "--report: '.*/x.html' cannot be written: No space left on device")
 
 
 if __name__ == "__main__":

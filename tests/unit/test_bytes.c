@@ -5,6 +5,7 @@
 // Method: a table of hostile UTF-8, all code points, limits met and missed by
 // one, file systems that refuse.
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -271,8 +272,30 @@ Test(file, that_cannot_be_replaced_gives_io_and_no_litter)
 {
     cr_assert(eq(int, mkdir("directory", 0755), 0));
     cr_expect(eq(int, bytes_replace_file("directory", "1", 1), STATUS_IO));
+    cr_expect(eq(int, errno, EISDIR));
     cr_expect(eq(int, bytes_replace_file("missing/x", "1", 1), STATUS_IO));
+    cr_expect(eq(int, errno, ENOENT));
     cr_expect(eq(int, files_here(), 1));
+}
+
+Test(file, can_be_asked_whether_it_may_be_replaced)
+{
+    cr_assert(eq(int, mkdir("directory", 0755), 0));
+    cr_assert(eq(int, mkfifo("pipe", 0600), 0));
+    cr_assert(eq(int, bytes_replace_file("x", "old", 3), STATUS_OK));
+    const struct {
+        const char *path;
+        int error;
+    } table[] = {{"directory", EISDIR}, {"pipe", ESPIPE}, {"missing/y", ENOENT}, {"x/y", ENOTDIR}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        cr_expect(eq(int, bytes_try_replace(table[i].path), STATUS_IO));
+        cr_expect(eq(int, errno, table[i].error), "%s", table[i].path);
+    }
+    cr_expect(eq(int, bytes_try_replace("x"), STATUS_OK));
+    cr_expect(eq(int, bytes_try_replace("y"), STATUS_OK));
+    cr_expect(eq(int, bytes_try_replace("directory/y"), STATUS_OK));
+    cr_expect(eq(int, files_here(), 3));
+    expect_file("x", "old");
 }
 
 Test(file, that_is_a_pipe_is_not_replaced)

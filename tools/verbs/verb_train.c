@@ -154,6 +154,16 @@ static enum status look_at_memories(struct training *training, struct reason *wh
     return status || !training->has_gate ? status : look_at_other(training, why);
 }
 
+// The files that stand at the end, and one that comes before: told at once, not when hours have passed.
+static enum status check_files(const struct options *options, struct reason *why)
+{
+    struct train_state paths;
+    enum status status = train_state_init(&paths, options->out, why);
+    if (!status)
+        status = output_check_file("--out", options->out, why);
+    return status ? status : output_check_file("--out", paths.best_path, why);
+}
+
 // A training is made, and what an interrupted one has left is taken up, before anything that takes long.
 static enum status prepare(struct training *training, struct reason *why)
 {
@@ -508,6 +518,8 @@ static int run_train(const struct options *options)
     training->has_gate = options->known.count > 0;
     int exit_status = VERBS_USAGE;
     enum status status = read_flags(options, &why);
+    if (!status && (status = check_files(options, &why)))
+        exit_status = VERBS_FAILED;
     for (int kind = 0; kind < (training->has_gate ? TRAIN_GATE_KINDS : 1) && !status; kind++)
         if ((status = open_sources(training, (enum train_gate_kind)kind, &why)))
             exit_status = why.field[0] == '-' ? VERBS_USAGE : VERBS_FAILED;
