@@ -34,6 +34,9 @@
 #define FUSION_HEAD_FORMAT "reco-head-1"
 #define FUSION_HEAD_SIDES 2u // by enum modality: what is refined
 #define FUSION_HEAD_DATA_BYTES_MAX 128u
+// Of any number of a head, both ways. A trained one has none beyond 100; up to here no sum of a forward pass leaves
+// the range of a float, whatever dimension and MLP, so that what can be opened can answer.
+#define FUSION_HEAD_NUMBER_MAX 10000.0f
 
 struct fusion_head;
 
@@ -52,7 +55,7 @@ struct fusion_head_info {
 // Opens a head for embeddings of `space`, NULL for whatever it is of; `threads` as ops_open().
 // STATUS_NOT_FOUND, STATUS_IO; STATUS_FAILED_PRECONDITION for a head of another space, which names both;
 // STATUS_CORRUPT for a file that is none of ours, lacks a tensor, has one of the wrong shape or a number
-// that is not finite; STATUS_UNSUPPORTED for another format; STATUS_NO_MEMORY.
+// that is not finite or beyond FUSION_HEAD_NUMBER_MAX; STATUS_UNSUPPORTED for another format; STATUS_NO_MEMORY.
 enum status fusion_head_open(const char *path, const char *space, uint32_t threads,
                              struct fusion_head **out, struct reason *why) MUST_CHECK;
 enum status fusion_head_open_bytes(struct bytes file, const char *space, uint32_t threads,
@@ -76,8 +79,8 @@ const struct fusion_head_info *fusion_head_info(const struct fusion_head *head);
 // The numbers of one side as fusion_layout_of() says; they live as long as the head.
 const float *fusion_head_numbers(const struct fusion_head *head, enum modality side);
 
-// Writes a head's file, by bytes_replace_file(), or appends its bytes. STATUS_INVALID when `info` would not be
-// read again, STATUS_IO, STATUS_NO_MEMORY.
+// Writes a head's file, by bytes_replace_file(), or appends its bytes. STATUS_INVALID when `info` or a number would not
+// be read again, STATUS_IO, STATUS_NO_MEMORY.
 enum status fusion_head_save(const char *path, const struct fusion_head_info *info,
                              const float *const numbers[FUSION_HEAD_SIDES],
                              struct reason *why) MUST_CHECK;

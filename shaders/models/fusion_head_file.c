@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "proto/base/json.h"
 #include "proto/base/mem.h"
 #include "proto/base/system_error.h"
+#include "proto/base/words.h"
 #include "shaders/models/fusion_head_internal.h"
 #include "shaders/models/weights.h"
 
@@ -74,14 +76,10 @@ static enum status read_number(const struct weights *file, const char *name, uin
                                uint64_t *out, struct reason *why)
 {
     const char *text = weights_metadata(file, name);
-    char *end = NULL;
-    uint64_t value = text && *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    if (!end || *end != '\0' || strlen(text) > 20 || value > most)
-        return reason_set(why, STATUS_CORRUPT, name,
-                          "'%.32s': an integer of 0..%" PRIu64 " is allowed", text ? text : "",
-                          most);
-    *out = value;
-    return STATUS_OK;
+    if (text && words_read_count(text, 0, most, out))
+        return STATUS_OK;
+    return reason_set(why, STATUS_CORRUPT, name, "'%.32s': an integer of 0..%" PRIu64 " is allowed",
+                      text ? text : "", most);
 }
 
 // A text of at most `bytes` - 1 bytes.
@@ -158,6 +156,36 @@ static void tensor_name(uint32_t side, const struct fusion_place *place, char na
     (void)snprintf(name, NAME_BYTES, "%s.%s", sides[side], place->name);
 }
 
+// Whether `numbers`, those of the side, have what is allowed where the tensor lies.
+static enum status check_numbers(uint32_t side, const struct fusion_place *place,
+                                 const float *numbers, struct reason *why)
+{
+    const float *own = numbers + place->offset;
+    size_t i = 0;
+    while (i < place->count && fabsf(own[i]) <= FUSION_HEAD_NUMBER_MAX) // not true of NaN
+        i++;
+    if (i == place->count)
+        return STATUS_OK;
+    char name[NAME_BYTES];
+    tensor_name(side, place, name);
+    return reason_set(why, STATUS_INVALID, name, "number %zu is %g: -%g..%g is allowed", i,
+                      (double)own[i], (double)FUSION_HEAD_NUMBER_MAX,
+                      (double)FUSION_HEAD_NUMBER_MAX);
+}
+
+static enum status check_all_numbers(const struct fusion_head_info *info,
+                                     const float *const numbers[FUSION_HEAD_SIDES],
+                                     struct reason *why)
+{
+    enum status status = STATUS_OK;
+    for (uint32_t side = 0; side < FUSION_HEAD_SIDES; side++) {
+        const struct fusion_layout layout = fusion_layout_of(&info->config[side]);
+        for (int i = 0; i < FUSION_TENSOR_COUNT && status == STATUS_OK; i++)
+            status = check_numbers(side, &layout.tensor[i], numbers[side], why);
+    }
+    return status;
+}
+
 // Whether the tensor is there with the shape that the config gives it.
 static enum status check_tensor(const struct weights *file, uint32_t side,
                                 const struct fusion_place *place, struct reason *why)
@@ -219,6 +247,8 @@ static enum status read_side(const struct weights *file, uint32_t number, struct
         tensor_name(number, place, name);
         if (place->count > 0)
             status = weights_read(weights_find(file, name), side->numbers + place->offset, why);
+        if (status == STATUS_OK && check_numbers(number, place, side->numbers, why) != STATUS_OK)
+            status = STATUS_CORRUPT;
     }
     return status;
 }
@@ -312,6 +342,8 @@ enum status fusion_head_create(const struct fusion_head_info *info,
     assert(info && numbers && out);
 
     enum status status = fusion_head_check(info, why);
+    if (status == STATUS_OK)
+        status = check_all_numbers(info, numbers, why);
     if (status != STATUS_OK)
         return status;
     struct fusion_head *head = mem_alloc(sizeof(*head));
@@ -324,8 +356,6 @@ enum status fusion_head_create(const struct fusion_head_info *info,
         if (!side->numbers)
             status = reason_set(why, STATUS_NO_MEMORY, "", "no memory for %zu numbers",
                                 side->layout.count);
-        else if (!embedding_is_finite(numbers[s], side->layout.count))
-            status = reason_set(why, STATUS_INVALID, sides[s], "has a number that is not finite");
         else
             memcpy(side->numbers, numbers[s], side->layout.count * sizeof(float));
     }
@@ -414,6 +444,8 @@ enum status fusion_head_pack(const struct fusion_head_info *info,
     assert(info && numbers && out);
 
     enum status status = fusion_head_check(info, why);
+    if (status == STATUS_OK)
+        status = check_all_numbers(info, numbers, why);
     if (status != STATUS_OK)
         return status;
     struct weights_entry entries[FUSION_HEAD_SIDES * FUSION_TENSOR_COUNT];

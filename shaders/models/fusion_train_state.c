@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "proto/base/mem.h"
+#include "proto/base/words.h"
 #include "shaders/models/fusion_train_internal.h"
 #include "shaders/models/weights.h"
 
@@ -143,10 +144,9 @@ static enum status check_state(const struct fusion_train *train, const struct we
     enum status status = compare_params(train, params, why);
     if (status != STATUS_OK)
         return status;
-    char *end = NULL;
-    *steps = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    if (!end || *end != '\0')
-        return reason_set(why, STATUS_CORRUPT, "steps", "'%.32s' is no number", text);
+    if (!words_read_count(text, 0, UINT64_MAX, steps))
+        return reason_set(why, STATUS_CORRUPT, "steps",
+                          "'%.32s': an integer of 0..%" PRIu64 " is allowed", text, UINT64_MAX);
     for (uint32_t i = 0; i < TENSORS; i++) {
         const struct weights_tensor *tensor = weights_find(file, names[i]);
         size_t wanted = i + 1 < TENSORS ? train->side[i / 3].layout.count : 3;

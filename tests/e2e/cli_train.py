@@ -343,6 +343,15 @@ class Train(Case):
         self.train("head")
         self.assertIn("space", metadata_of(head))
 
+    def test_a_head_that_no_answer_comes_of_is_refused_by_its_name(self):
+        data = (GOLDEN.parents[2] / "shaders" / "models" / "reco-tiny" / "head.safetensors").read_bytes()
+        begin = 8 + struct.unpack("<Q", data[:8])[0]
+        head = self.top / "absurd"
+        head.write_bytes(data[:begin] + struct.pack("<f", 3.4e38) * ((len(data) - begin) // 4))
+        said = f"'{head}': image.start: number 0 is 3.4e+38: -10000..10000 is allowed"
+        for verb in (("refine", "--text", "x", "--fusion", "head"), ("up", "--port", "0")):
+            self.refused(1, said, *verb, "--head", head, "--data", self.data)
+
     def test_a_full_disk_is_told_and_leaves_no_head(self):
         mount = self.top / "small"
         mount.mkdir()

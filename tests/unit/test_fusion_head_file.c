@@ -169,6 +169,8 @@ static const struct lie {
     {"\"k\":\"10\"", "\"k\":\"0\"", STATUS_CORRUPT, "k", "0: 1..512"},
     {"\"k\":\"10\"", "\"k\":\"513\"", STATUS_CORRUPT, "k", "513"},
     {"\"seed\":\"18446744073709551615\"", "\"seed\":\"x\"", STATUS_CORRUPT, "seed", "'x'"},
+    {"\"seed\":\"18446744073709551615\"", "\"seed\":\"18446744073709551616\"", STATUS_CORRUPT,
+     "seed", "'18446744073709551616': an integer of 0..18446744073709551615 is allowed"},
     {"\"steps\":\"1234\"", "\"steps\":\"12.4\"", STATUS_CORRUPT, "steps", "12.4"},
     {"\"config\":", "\"confit\":", STATUS_CORRUPT, "config", "missing"},
     {"\\\"heads\\\":4", "\\\"heads\\\":5", STATUS_CORRUPT, "heads",
@@ -214,27 +216,67 @@ Test(fusion_head_file, names_each_lie)
     buffer_deinit(&file);
 }
 
-Test(fusion_head_file, a_number_that_is_none_is_an_error_in_file_and_memory)
+// Puts `number` in the place of the one float of the file that has the bits of `mark`.
+static void replace_number(struct buffer *file, float mark, float number)
 {
-    struct fusion_head_info info = some_info();
-    float *numbers[FUSION_HEAD_SIDES];
-    random_head_both(&info, SEED, numbers);
-    struct fusion_layout layout = fusion_layout_of(&info.config[MODALITY_TEXT]);
-    numbers[MODALITY_TEXT][layout.tensor[FUSION_MLP2_BIAS].offset] = NAN;
-    struct buffer file = {0};
-    struct fusion_head *head = NULL;
-    struct reason why = {0};
-    cr_assert(
-        eq(int, fusion_head_pack(&info, (const float *const *)numbers, &file, &why), STATUS_OK));
-    cr_expect(
-        eq(int, fusion_head_open_bytes(bytes_of(&file), SPACE, 1, &head, &why), STATUS_CORRUPT));
-    cr_expect(eq(int, strcmp(why.field, "text.mlp2.bias"), 0));
-    cr_expect(eq(int, fusion_head_create(&info, (const float *const *)numbers, 1, &head, &why),
-                 STATUS_INVALID));
-    cr_expect(eq(int, strcmp(why.field, "text"), 0));
-    buffer_deinit(&file);
-    mem_free(numbers[0]);
-    mem_free(numbers[1]);
+    size_t found = 0;
+    for (size_t at = 0; at + sizeof(mark) <= file->count; at++) {
+        if (memcmp(file->data + at, &mark, sizeof(mark)) == 0) {
+            memcpy(file->data + at, &number, sizeof(number));
+            found++;
+        }
+    }
+    cr_assert(eq(sz, found, 1));
+}
+
+Test(fusion_head_file, a_number_that_no_answer_comes_of_is_an_error_in_file_and_memory)
+{
+    const float mark = 0x1.23456p-3f;
+    const struct {
+        float number;
+        const char *text;      // of the file
+        const char *in_memory; // of numbers and of what is written
+    } table[] = {
+        {NAN, "not finite", "number 0 is "},
+        {INFINITY, "not finite", "number 0 is inf: -10000..10000 is allowed"},
+        {3.4e38f, "number 0 is 3.4e+38: -10000..10000", "number 0 is 3.4e+38: -10000..10000"},
+        {-10001.0f, "number 0 is -10001: -10000..10000", "number 0 is -10001: -10000..10000"},
+        {10000.0f, NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct fusion_head_info info = some_info();
+        float *numbers[FUSION_HEAD_SIDES];
+        random_head_both(&info, SEED, numbers);
+        const float *const own[FUSION_HEAD_SIDES] = {numbers[0], numbers[1]};
+        const struct fusion_layout layout = fusion_layout_of(&info.config[MODALITY_TEXT]);
+        float *at = &numbers[MODALITY_TEXT][layout.tensor[FUSION_MLP2_BIAS].offset];
+        struct buffer file = {0};
+        struct buffer none = {0};
+        struct fusion_head *head = NULL;
+        struct reason why = {0};
+        const bool is_right = !table[i].text;
+        *at = mark;
+        cr_assert(eq(int, fusion_head_pack(&info, own, &file, &why), STATUS_OK));
+        replace_number(&file, mark, table[i].number);
+        *at = table[i].number;
+
+        cr_expect(eq(int, fusion_head_open_bytes(bytes_of(&file), SPACE, 1, &head, &why),
+                     is_right ? STATUS_OK : STATUS_CORRUPT));
+        cr_expect(is_right || strcmp(why.field, "text.mlp2.bias") == 0);
+        cr_expect(is_right || strstr(why.text, table[i].text), "%s", why.text);
+        fusion_head_close(&head);
+        const enum status wanted = is_right ? STATUS_OK : STATUS_INVALID;
+        cr_expect(eq(int, fusion_head_create(&info, own, 1, &head, &why), wanted));
+        cr_expect(is_right || strcmp(why.field, "text.mlp2.bias") == 0);
+        cr_expect(is_right || strstr(why.text, table[i].in_memory), "%s", why.text);
+        fusion_head_close(&head);
+        cr_expect(eq(int, fusion_head_pack(&info, own, &none, &why), wanted));
+        cr_expect(eq(int, none.count > 0, is_right));
+        buffer_deinit(&none);
+        buffer_deinit(&file);
+        mem_free(numbers[0]);
+        mem_free(numbers[1]);
+    }
 }
 
 Test(fusion_head_file, refuses_to_write_what_would_not_be_read)
