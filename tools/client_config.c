@@ -78,6 +78,7 @@ enum status client_config_apply(const struct args_verb *verb, struct options *op
     config_store(config, &settings);
     bool local = is_local(options);
     options->data_given = options->data != NULL;
+    options->memory_given = options->memory[0] != 0;
     if (args_has(verb, "--server") && !local && !options->server)
         options->server = settings.server;
     if (options->server) {

@@ -163,6 +163,11 @@ int eval_begin(struct eval *eval, const struct options *options, bool brings_mem
     if (eval->threads > PARALLEL_THREADS_MAX)
         eval->threads = PARALLEL_THREADS_MAX;
     enum status status = read_modes(eval, &why);
+    if (!status && brings_memory && options->memory_given)
+        status = reason_set(&why, STATUS_INVALID, "--memory",
+                            "'%s' is not allowed: the memory is made of the data set's own "
+                            "pictures, --shots-from says of which",
+                            options->memory);
     int exit_status = status ? VERBS_USAGE : VERBS_DONE;
     if (!status && options->report &&
         (status = output_check_file("--report", options->report, &why)))

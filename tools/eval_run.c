@@ -173,7 +173,12 @@ static enum status run_set(struct run *run, const struct args_list *items,
 
     const struct eval_zero_params params = {
         .items = items, .profile = profile_of(run), .is_oven = kinds[0]->is_oven};
-    enum status status = eval_zero_begin(&zero, &run->eval, &params, why);
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && !status; i++)
+        if (kinds[i]->brings_memory)
+            status = eval_shots_check(run->options, items, why);
+    if (!status)
+        status = eval_zero_begin(&zero, &run->eval, &params, why);
     for (size_t i = 0; i < count && !status; i++)
         status = kinds[i]->brings_memory ? run_shots(run, &zero, items, kinds[i], why)
                                          : run_kind(run, &zero, kinds[i], why);

@@ -16,8 +16,14 @@
 #include "tools/args.h"
 #include "tools/eval_memory.h"
 #include "tools/eval_zero.h"
+#include "tools/options.h"
 
 #define EVAL_SHOTS_SPLIT "train" // unless another one is asked for
+
+// Whether the data set that the items are has that part, and whether it is another one than what is measured, whose
+// pictures would find themselves. STATUS_INVALID, STATUS_NOT_FOUND.
+enum status eval_shots_check(const struct options *options, const struct args_list *items,
+                             struct reason *why) MUST_CHECK;
 
 // Reads and encodes that part of the data set that the items are and `zero` was begun with. *has_failed as in struct
 // eval_set. It fails as eval_set_read() does; *out is then unchanged.

@@ -33,6 +33,7 @@ struct options { // NOLINT(clang-analyzer-optin.performance.Padding)
     uint64_t deadline_ms;
     const char *request_id;
     const char *memory;
+    bool memory_given; // by a flag
     // queries
     struct args_list images, texts, embeddings, parts;
     int modality; // of the embeddings: enum modality

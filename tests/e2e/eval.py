@@ -470,7 +470,7 @@ class Sweeps(Memory):
         classified(self.top / "held", HELD, split="train", shards=1)
         (self.top / "held" / "train").rename(self.set / "train")
         held = self.embed("image", HELD, "--profile", "openai")
-        lines = self.sweep("few-shot", "-k", K, "--shots", "1,2,9", "--seed", "5", "--memory", "nobody", "--modes", "weighted")
+        lines = self.sweep("few-shot", "-k", K, "--shots", "1,2,9", "--seed", "5", "--modes", "weighted")
         order = drawn_order(len(HELD), 5)
         for line, shots in zip(lines[1:], (1, 2, 9)):
             chosen = []
@@ -484,6 +484,13 @@ class Sweeps(Memory):
         self.assertGreater(lines[3]["metrics"]["acc1"], lines[0]["metrics"]["acc1"])
         self.refuse(1, f"-k: 100: of the memory set/train {len(KINDS)} records may be found", "few-shot", self.set, "-k", "100")
         self.refuse(1, "dev/nshards.txt: no such file", "few-shot", self.set, "--shots-from", "dev")
+        measured = "--shots-from: '{}' is what is measured: its pictures would find themselves"
+        self.refuse(1, measured.format("test/../test"), "few-shot", self.set, "--shots-from", "test/../test")
+        self.refuse(1, measured.format("train"), "few-shot", self.set, "--split", "train")
+        self.refuse(2, "--memory: 'nobody' is not allowed: the memory is made of the data set's own pictures",
+                    "few-shot", self.set, "--memory", "nobody")
+        self.refuse(2, "--memory: 'nobody' is not allowed", "all", self.set, "--kinds", "few-shot", "--memory", "nobody")
+        self.refuse(2, "--shots: '10,10' is not allowed: 10 comes twice", "few-shot", self.set, "--shots", "10,10")
 
     def test_capacity(self):
         lines = self.sweep("capacity", "-k", K)

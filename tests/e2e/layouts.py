@@ -102,6 +102,8 @@ class Layouts(Case):
         line = self.lines("eval", "few-shot", self.cub, "--shots", "1", "--modes", "none,weighted", "-k", "1", "--data",
                           self.local)[1]
         self.assertEqual((line["memory"], line["records"], line["count"]), (f"cub-200-2011/train{PART}", len(KINDS), len(ASKED)))
+        self.refused(1, "--shots-from: 'test' is what is measured", "eval", "few-shot", self.cub, "--shots-from", "test", "--data",
+                     self.local)
 
     def test_captions_find_pictures(self):
         line = self.lines("eval", "retrieval", flickr(self.top / "flickr30k"), "--data", self.local, "--modes", "none")[0]

@@ -207,7 +207,7 @@ static const struct args_flag shots_flags[] = {
      .kind = ARGS_TEXT,
      .argument = "NAME",
      .fallback = EVAL_SHOTS_SPLIT,
-     .help = "the part of the data set that they are drawn from",
+     .help = "the part of the data set that they are drawn from, other than the one measured",
      .offset = offsetof(struct options, shots_from)},
     {.name = NULL},
 };
@@ -343,7 +343,8 @@ const struct verb verb_eval_few_shot = {
              "\n"
              "The memory is made of another part of the data set, of train/ beside\n"
              "test/: each picture is paired with the prompts of its label. Pictures are\n"
-             "drawn by lot, more have the fewer ones in them; --memory is not asked.\n"
+             "drawn by lot, more have the fewer ones in them. --memory is refused, and so is\n"
+             "the part that is measured: its pictures would find themselves.\n"
              "\n" CHANCE_WORDS "\n" JSON_ZERO "; and \"shots\", null for plain CLIP",
              .items_min = 1,
              .items_max = SIZE_MAX,
