@@ -86,6 +86,10 @@ static enum status read_numbers(const struct args_flag *flag, const char *text,
                                              (uint64_t)flag->high, &list.items[list.count], why);
         if (status)
             return status;
+        for (size_t i = 0; i < list.count; i++)
+            if (list.items[i] == list.items[list.count])
+                return reason_set(why, STATUS_INVALID, flag->name,
+                                  "'%s' is not allowed: %s comes twice", text, word);
         list.count++;
         if (!at[bytes])
             break;
@@ -112,6 +116,9 @@ static enum status store(const struct args_flag *flag, const char *value, void *
         *(bool *)member = true;
         return STATUS_OK;
     case ARGS_TEXT:
+        // A script's variable that is not set: what is usual would be taken in its place.
+        if (!value[0] && args_value_of(flag->argument) != ARGS_VALUE_WORD)
+            return reason_set(why, STATUS_INVALID, flag->name, "'' is not allowed: a path is");
         *(const char **)member = value;
         return STATUS_OK;
     case ARGS_LIST:

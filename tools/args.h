@@ -35,12 +35,12 @@ struct args_numbers {
 
 enum args_kind {      // and the member at `offset`
     ARGS_SWITCH,      // bool: true when given
-    ARGS_TEXT,        // const char *
+    ARGS_TEXT,        // const char *; "" unless it is a path
     ARGS_COUNT,       // uint64_t, low..high
     ARGS_NUMBER,      // double, low..high
     ARGS_CHOICE,      // int: place of the word in `choices`
     ARGS_LIST,        // struct args_list: may be given again and again
-    ARGS_NUMBER_LIST, // struct args_numbers: "1,8,64", each low..high
+    ARGS_NUMBER_LIST, // struct args_numbers: "1,8,64", each low..high and none twice
 };
 
 struct args_flag {

@@ -16,7 +16,7 @@
 
 struct settings {
     bool fast;
-    const char *name;
+    const char *name, *file;
     uint64_t k;
     double share;
     int kind;
@@ -35,6 +35,11 @@ static const struct args_flag first_group[] = {
      .argument = "TEXT",
      .help = "a name",
      .offset = offsetof(struct settings, name)},
+    {.name = "--file",
+     .kind = ARGS_TEXT,
+     .argument = "X.npy",
+     .help = "a file",
+     .offset = offsetof(struct settings, file)},
     {.name = NULL},
 };
 
@@ -203,7 +208,9 @@ Test(args, refuses_numbers_that_are_none_or_out_of_range)
     REFUSED("--batch: '65'", "a", "--batch", "1,65");
     REFUSED("--batch: ''", "a", "--batch", "1,,2");
     REFUSED("--batch: ''", "a", "--batch", "1,");
-    REFUSED("at most 16 numbers", "a", "--batch", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1");
+    REFUSED("--batch: '8,1,8' is not allowed: 8 comes twice", "a", "--batch", "8,1,8");
+    REFUSED("--batch: '8,08' is not allowed: 08 comes twice", "a", "--batch", "8,08");
+    REFUSED("at most 16 numbers", "a", "--batch", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17");
 }
 
 Test(args, refuses_choices_switches_and_values_that_do_not_fit)
@@ -213,6 +220,8 @@ Test(args, refuses_choices_switches_and_values_that_do_not_fit)
     REFUSED("--kind: '' is not allowed", "a", "--kind", "");
     REFUSED("--fast: takes no value, got 'yes'", "a", "--fast=yes");
     REFUSED("--name: needs a value: TEXT", "a", "--name");
+    REFUSED("--file: '' is not allowed: a path is", "a", "--file", "");
+    REFUSED("--file: '' is not allowed: a path is", "a", "--file=");
 }
 
 Test(args, counts_the_items)
