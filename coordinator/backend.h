@@ -31,6 +31,7 @@ struct backend {
     struct fanout_ask farewells; // requests whose answers nobody waits for
     const struct clip_info *clip;
     struct fusion_head *head;       // of the clip's space; NULL: there is none
+    const char *head_file;          // as trained_head_open() calls it
     const struct fusion_gate *gate; // of the head; NULL: it has none
     enum api_approx approx;         // of questions that do not say; DEFAULT: normal
     const char *snapshots; // the folder of those that are asked for over gRPC; NULL: there is none

@@ -50,6 +50,7 @@ struct coordinator {
     struct rpc_refusals refusals; // that are counted already
     char snapshots[PATH_BYTES];
     struct fusion_gate gate; // of the head that has one
+    char head_file[TRAINED_HEAD_FILE_BYTES];
     struct thread *thread;
 
     // While starting: what the loop's thread needs, and its reason for not starting.
@@ -347,7 +348,8 @@ static enum status open_head(struct coordinator *coordinator, struct reason *why
                                              .data = params->data_directory,
                                              .space = backend->clip->space,
                                              .threads = (uint32_t)params->clip.threads};
-    enum status status = trained_head_open(&head, &backend->head, why);
+    enum status status = trained_head_open(&head, &backend->head, coordinator->head_file, why);
+    backend->head_file = coordinator->head_file;
     if (status != STATUS_OK || !backend->head || fusion_head_info(backend->head)->gate.bytes == 0)
         return status;
     backend->gate = &coordinator->gate;
@@ -427,7 +429,8 @@ enum status coordinator_start(const struct coordinator_params *params, struct co
         return status;
     }
     log_info("coordinator_started", "model=%s dimension=%u head=%s nodes=%zu port=%d",
-             backend->clip->name, backend->clip->dimension, backend->head ? "yes" : "none",
+             backend->clip->name, backend->clip->dimension,
+             log_quote(backend->head ? backend->head_file : "none", (char[LOG_QUOTE_BYTES]){0}),
              params->node_count, coordinator_port(coordinator));
     *out = coordinator;
     return STATUS_OK;

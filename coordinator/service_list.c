@@ -337,6 +337,8 @@ static void begin_models(struct service_call *call)
         .template_count = 1,
         .fusion_beta = (float)clip->fusion_beta,
         .fusion_temperature = (float)clip->fusion_temperature,
+        .head = text_of(call->backend->head_file),
+        .head_has_gate = call->backend->gate != NULL,
     };
     struct api_model_list list = {.models = &info, .count = 1};
     struct buffer reply = {0};

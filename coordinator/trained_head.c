@@ -41,27 +41,53 @@ static enum status open_if_there(const struct trained_head_params *params, const
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
-enum status trained_head_open(const struct trained_head_params *params, struct fusion_head **head,
-                              struct reason *why)
+// The first that is there; its path is left in `path`.
+static enum status find(const struct trained_head_params *params, char path[PATH_MAX],
+                        struct fusion_head **head, struct reason *why)
 {
-    assert(params && params->space && head);
-
-    *head = NULL;
-    if (params->file)
-        return open_file(params, params->file, head, why);
     enum status status = STATUS_OK;
-    char path[PATH_MAX];
+    if (params->file) {
+        (void)snprintf(path, PATH_MAX, "%s", params->file);
+        return open_file(params, params->file, head, why);
+    }
     if (params->data) {
-        (void)snprintf(path, sizeof(path), "%s/heads/%.*s.safetensors", params->data,
+        (void)snprintf(path, PATH_MAX, "%s/heads/%.*s.safetensors", params->data,
                        (int)strcspn(params->space, ":"), params->space);
         status = open_if_there(params, path, head, why);
     }
     if (status == STATUS_OK && !*head && params->model) {
-        (void)snprintf(path, sizeof(path), "%s/head.safetensors", params->model);
+        (void)snprintf(path, PATH_MAX, "%s/head.safetensors", params->model);
         status = open_if_there(params, path, head, why);
     }
-    if (status == STATUS_OK && !*head && !params->model)
+    if (status == STATUS_OK && !*head && !params->model) {
+        (void)snprintf(path, PATH_MAX, "%s", TRAINED_HEAD_EMBEDDED);
         status = fusion_head_open_bytes(fusion_head_embedded(), params->space, params->threads,
                                         head, why);
+    }
+    return status;
+}
+
+static void put_as_utf8(const char *path, char out[TRAINED_HEAD_FILE_BYTES])
+{
+    const size_t bytes = strlen(path);
+    size_t at = 0;
+    while (at < bytes && at < TRAINED_HEAD_FILE_BYTES - 4) {
+        const size_t step = bytes_utf8_step(path + at, bytes - at);
+        memcpy(out + at, step ? path + at : "?", step ? step : 1);
+        at += step ? step : 1;
+    }
+    out[at] = 0;
+}
+
+enum status trained_head_open(const struct trained_head_params *params, struct fusion_head **head,
+                              char file[TRAINED_HEAD_FILE_BYTES], struct reason *why)
+{
+    assert(params && params->space && head);
+
+    char path[PATH_MAX] = "";
+    *head = NULL;
+    const enum status status = find(params, path, head, why);
+    if (file)
+        put_as_utf8(*head ? path : "", file);
     return status;
 }

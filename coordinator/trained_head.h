@@ -11,9 +11,14 @@
 #ifndef RECO_COORDINATOR_TRAINED_HEAD_H
 #define RECO_COORDINATOR_TRAINED_HEAD_H
 
+#include "proto/base/limits.h"
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 #include "shaders/models/fusion_head.h"
+
+// What is said of the head that is part of the program, in the place of a file.
+#define TRAINED_HEAD_EMBEDDED "embedded"
+#define TRAINED_HEAD_FILE_BYTES (PATH_BYTES_MAX + 1)
 
 struct trained_head_params {
     const char *file;  // NULL: none is named
@@ -23,9 +28,10 @@ struct trained_head_params {
     uint32_t threads;  // as ops_open()
 };
 
-// *head is NULL when there is none anywhere. STATUS_NOT_FOUND only for one that is named; else what
+// *head is NULL when there is none anywhere. `file`, unless NULL, becomes the path of its file as UTF-8 ('?' for what is
+// none), TRAINED_HEAD_EMBEDDED, or "" without a head. STATUS_NOT_FOUND only for one that is named; else what
 // fusion_head_open() says, with the file's path in `why`.
 enum status trained_head_open(const struct trained_head_params *params, struct fusion_head **head,
-                              struct reason *why) MUST_CHECK;
+                              char file[TRAINED_HEAD_FILE_BYTES], struct reason *why) MUST_CHECK;
 
 #endif

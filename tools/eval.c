@@ -138,7 +138,7 @@ static enum status open_head(struct eval *eval, struct reason *why)
         .space = eval->space,
         .threads = eval->threads,
     };
-    enum status status = trained_head_open(&params, &eval->head, why);
+    enum status status = trained_head_open(&params, &eval->head, NULL, why);
     eval->has_gate = !status && eval->head && fusion_head_info(eval->head)->gate.bytes > 0;
     if (eval->has_gate)
         status = fusion_gate_parse(fusion_head_info(eval->head)->gate, &eval->gate, why);

@@ -460,6 +460,8 @@ struct api_model_info {
     size_t template_count;
     float fusion_beta;
     float fusion_temperature;
+    struct text head; // its file; "": there is none
+    bool head_has_gate;
 };
 
 struct api_model_list {

@@ -198,6 +198,8 @@ enum status api_encode_model_list(const struct api_model_list *message, struct b
         info->n_templates = model->template_count;
         info->fusion_beta = model->fusion_beta;
         info->fusion_temperature = model->fusion_temperature;
+        info->head = wire_put_text(&memory, model->head);
+        info->head_has_gate = model->head_has_gate;
         raw.models[raw.n_models++] = info;
     }
     return wire_pack(&memory, &raw.base, out);
@@ -230,6 +232,8 @@ enum status api_decode_model_list(struct bytes message, struct arena *arena,
             .template_count = info->n_templates,
             .fusion_beta = info->fusion_beta,
             .fusion_temperature = info->fusion_temperature,
+            .head = wire_text(info->head),
+            .head_has_gate = info->head_has_gate,
         };
     }
     status = wire_finish(&memory, why);

@@ -131,10 +131,9 @@ static const struct wire_limit encode_stream_request[] = {
 };
 
 static const struct wire_limit model_info[] = {
-    TEXT("name", 0, MODEL_NAME_BYTES_MAX),
-    TEXT("space", 0, SPACE_BYTES_MAX),
-    TEXT("device", 0, WORD_BYTES_MAX),
-    TEXTS("templates", 0, TEMPLATES_MAX, 0, TEXT_BYTES_MAX),
+    TEXT("name", 0, MODEL_NAME_BYTES_MAX), TEXT("space", 0, SPACE_BYTES_MAX),
+    TEXT("device", 0, WORD_BYTES_MAX),     TEXTS("templates", 0, TEMPLATES_MAX, 0, TEXT_BYTES_MAX),
+    TEXT("head", 0, PATH_BYTES_MAX),
 };
 
 static const struct wire_limit list_models_reply[] = {

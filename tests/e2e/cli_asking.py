@@ -137,8 +137,10 @@ class Asking(Case):
         self.assertEqual(sum(node["records"] for node in line["nodes"]), 40)
         self.assertEqual([memory["memory"] for memory in line["memories"]], ["default"])
         self.assertEqual(line["memories"][0]["records"], 40)
-        self.assertEqual(line["models"], [{"name": "reco-tiny", "device": "cpu"}])
-        self.assertIn("up", self.run_ok("status", "--server", self.cluster.address).stdout)
+        self.assertEqual(line["models"], [{"name": "reco-tiny", "device": "cpu", "head": "embedded", "gate": True}])
+        shown = self.run_ok("status", "--server", self.cluster.address).stdout
+        self.assertIn("up", shown)
+        self.assertIn("\nmodel reco-tiny on cpu\nhead embedded, with a gate\n", shown)
 
     def test_a_directory_that_a_server_holds_is_refused_with_its_address(self):
         served = self.folder / "served"

@@ -92,7 +92,8 @@ def plan_of(client, samples, rpcs):
          lambda replies: must(replies[0]["counts"][0] == count(replies[0], "ids") > 2)),
         ("Encoder/EncodeStream", three({"text": "an owl"}, {"image": base64.b64encode(b"no picture").decode()}),
          streamed(embeddings(1))),
-        ("Encoder/ListModels", [{}], lambda replies: must(replies[0]["models"][0]["dimension"] == 128)),
+        ("Encoder/ListModels", [{}], lambda replies: must(replies[0]["models"][0]["dimension"] == 128
+                                                          and replies[0]["models"][0]["head"] == "embedded")),
         ("Search/Search", [{"image": image, "options": options}], lambda replies: must(
             count(replies[0], "neighbours", "ids") == 3 and replies[0]["neighbours"]["scores"][0] > 0.999)),
         ("Search/SearchStream", three(search(3), search(0)), streamed(neighbours(3))),

@@ -15,6 +15,7 @@
 #include <criterion/new/assert.h>
 
 #include "coordinator/trained_head.h"
+#include "proto/base/arena.h"
 #include "proto/base/embedding.h"
 #include "proto/base/half.h"
 #include "proto/base/mem.h"
@@ -59,6 +60,23 @@ static void save_head(const struct house *house, const char *space, const char *
         "%s", why.text);
     mem_free(numbers[0]);
     mem_free(numbers[1]);
+}
+
+// What ListModels says of it.
+static void expect_listed(struct house *house, const char *file, bool has_gate)
+{
+    struct buffer request = {0};
+    struct bytes reply;
+    struct api_model_list list;
+    struct reason why = {0};
+    struct arena *arena = arena_create(API_ARENA_BYTES(4096));
+    cr_assert(eq(int, house_call(house, API_LIST_MODELS, &request, &reply, &why), STATUS_OK));
+    cr_assert(eq(int, api_decode_model_list(reply, arena, &list, &why), STATUS_OK));
+    cr_assert(eq(sz, list.count, 1));
+    cr_expect(text_equal(list.models[0].head, text_of(file)), "%.*s",
+              (int)list.models[0].head.bytes, list.models[0].head.data);
+    cr_expect(eq(int, list.models[0].head_has_gate, has_gate));
+    arena_destroy(&arena);
 }
 
 static struct api_query_request question_of(enum modality own, float embedding[DIMENSION])
@@ -203,13 +221,16 @@ Test(head, of_the_embedded_model_is_not_another_ones)
     house_open(&house, 1, NULL);
     struct trained_head_params params = {.space = coordinator_clip_info(house.coordinator)->space,
                                          .threads = 1};
-    cr_assert(eq(int, trained_head_open(&params, &head, &why), STATUS_OK), "%s", why.text);
+    char file[TRAINED_HEAD_FILE_BYTES];
+    cr_assert(eq(int, trained_head_open(&params, &head, file, &why), STATUS_OK), "%s", why.text);
     cr_assert(ne(ptr, (void *)head, NULL));
+    cr_expect(eq(str, file, (char *)TRAINED_HEAD_EMBEDDED));
     cr_expect(gt(sz, fusion_head_info(head)->gate.bytes, 0));
     fusion_head_close(&head);
     params.model = house.root; // a folder without a head
-    cr_assert(eq(int, trained_head_open(&params, &head, &why), STATUS_OK), "%s", why.text);
+    cr_assert(eq(int, trained_head_open(&params, &head, file, &why), STATUS_OK), "%s", why.text);
     cr_expect(eq(ptr, (void *)head, NULL));
+    cr_expect(eq(str, file, (char *)""));
     house_close(&house);
 }
 
@@ -277,9 +298,16 @@ Test(head, judges_answers_by_the_gate_of_its_file)
 {
     struct house house;
     house_open(&house, 2, NULL);
+    char path[512];
     house_fill_model_space(&house, RECORDS);
+    expect_listed(&house, TRAINED_HEAD_EMBEDDED, true);
+    head_path(&house, path);
+    save_head(&house, coordinator_clip_info(house.coordinator)->space, NULL);
+    house_restart(&house);
+    expect_listed(&house, path, false);
     save_head(&house, coordinator_clip_info(house.coordinator)->space, GATE("20"));
     house_restart(&house);
+    expect_listed(&house, path, true);
     const uint32_t differing = expect_judged(&house, true);
     cr_expect(gt(u32, differing, 0));
     save_head(&house, coordinator_clip_info(house.coordinator)->space, GATE("-20"));

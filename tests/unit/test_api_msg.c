@@ -243,8 +243,8 @@ Test(api_msg, replies_survive_the_wire)
     struct api_node_list node_list = {T("0.1.0"), T("tiny:64"), nodes, 2};
 
     ROUND_TRIP(encode_reply, encode_reply, &encode);
-    static const struct api_model_info model = {T("tiny"), T("space:3"), 3, 4,   5,
-                                                T("cpu"),  words,        3, 2.5, 20};
+    static const struct api_model_info model = {
+        T("tiny"), T("space:3"), 3, 4, 5, T("cpu"), words, 3, 2.5F, 20, T("a/head"), true};
     struct api_model_list models = {&model, 1};
     ROUND_TRIP(model_list, list_models_reply, &models);
     ROUND_TRIP(tokenize_reply, tokenize_reply, &tokenize);

@@ -45,6 +45,29 @@ static enum status list_models(struct client *client, struct arena *arena,
     return status ? status : api_decode_model_list(answer, arena, out, why);
 }
 
+// Which trained head refines, null without one, and whether it has a gate.
+static void put_head(struct json_writer *writer, const struct api_model_info *model)
+{
+    json_name(writer, "head");
+    if (model->head.bytes)
+        json_put_text(writer, model->head);
+    else
+        json_put_null(writer);
+    json_name(writer, "gate");
+    json_put_bool(writer, model->head_has_gate);
+}
+
+static void print_head(const struct api_model_info *model)
+{
+    printf("head ");
+    if (model->head.bytes) {
+        output_text(model->head);
+        printf(model->head_has_gate ? ", with a gate\n" : ", without a gate\n");
+    } else {
+        printf("none: fusion is weighted\n");
+    }
+}
+
 static enum status print_json(const char *server, const struct api_model_list *models,
                               const struct api_node_list *nodes,
                               const struct api_memory_list *memories)
@@ -65,6 +88,7 @@ static enum status print_json(const char *server, const struct api_model_list *m
         json_put_text(&writer, models->models[i].name);
         json_name(&writer, "device");
         json_put_text(&writer, models->models[i].device);
+        put_head(&writer, &models->models[i]);
         json_end_object(&writer);
     }
     json_end_array(&writer);
@@ -129,6 +153,7 @@ static void print_text(const char *server, const struct api_model_list *models,
         printf(" on ");
         output_text(models->models[i].device);
         putchar('\n');
+        print_head(&models->models[i]);
     }
     putchar('\n');
     output_table_begin(&table, node_header, 9);
@@ -246,12 +271,17 @@ const struct verb verb_status = {
          .summary = "nodes and memories of a server; without one, who holds the data directory",
          .details =
              "JSON line with --server: "
-             "{\"server\",\"version\",\"space\",\"models\":[{\"name\",\"device\"}],\n"
-             "\"nodes\":[{\"index\",\"address\",\n"
+             "{\"server\",\"version\",\"space\",\"models\":[{\"name\",\"device\",\n"
+             "\"head\",\"gate\"}],\"nodes\":[{\"index\",\"address\",\n"
              "\"state\",\"records\",\"bytes\",\"in_flight\",\"ping_ms\",\"read_only\",\n"
              "\"vshards\",\"queue_depth\"}],"
              "\"memories\":[...]};\n"
-             "without: {\"data\",\"state\",\"detail\"}, state \"held\", \"free\" or \"missing\"",
+             "without: {\"data\",\"state\",\"detail\"}, state \"held\", \"free\" or \"missing\"\n"
+             "\n"
+             "head is the file of the trained fusion head in force, \"embedded\" for the "
+             "program's\n"
+             "own, null when there is none; gate: whether it has one, which judges the answers of\n"
+             "classify. A server opens its head when it starts.",
          .groups = {options_data, options_server, options_common}},
     .chapter = "clusters",
     .run = run_status,
