@@ -21,11 +21,11 @@
 #include "proto/base/hash.h"
 #include "proto/bus/dealer.h"
 #include "shard_node/node.h"
+#include "tests/support/patience.h"
 
 #define DIMENSION 40
 #define GENERATION 12
 #define VSHARDS 4
-#define PATIENCE_US 20000000
 
 static char directory[64];
 static int node_number;
@@ -78,6 +78,7 @@ static inline struct world open_world(uint32_t search_threads)
                                        .search_threads = search_threads};
     cr_assert(eq(int, node_start(&params, &world.node, &why), STATUS_OK), "%s", why.text);
     cr_assert(eq(int, dealer_create(world.bus, NULL, NULL, &world.dealer, &why), STATUS_OK));
+    dealer_trust_threads(world.dealer); // on a busy machine they may be silent for a second
     cr_assert(eq(int, dealer_add_peer(world.dealer, query, bulk, &world.peer, &why), STATUS_OK));
     const int64_t until = clock_deadline_in_us(PATIENCE_US);
     while (!is_up(&world) && !clock_passed(until))
