@@ -112,7 +112,7 @@ static enum status create(struct build *build, struct reason *why)
     // The answer may be a build that was interrupted; only its description counts records.
     memories_pin(&build->info, build->pin);
     status = memories_describe(build->client, build->pin, build->arena, &build->info, why);
-    build->created = !status && !build->info.records;
+    build->created = !status && !build->info.records && !build->info.degraded_count;
     return status;
 }
 
@@ -366,6 +366,9 @@ static int build_memory(struct build *build)
         return output_exit(status);
     }
 
+    for (size_t i = 0; i < build->info.degraded_count; i++)
+        output_note("the figures lack a part: %.*s", (int)build->info.degraded[i].bytes,
+                    build->info.degraded[i].data);
     double seconds = (double)(clock_now_us() - build->start_us) / 1e6;
     if (build->options->json)
         print_json(build, seconds);
