@@ -14,7 +14,7 @@
 #include "shard_node/indexer.h"
 #include "tests/unit/ingest_fixture.h"
 
-#define PATIENCE_US 60000000
+#define PATIENCE_US 200000000
 #define PAGE 1000
 
 TestSuite(indexer, .init = make_directory, .fini = remove_directory, .timeout = 180);
