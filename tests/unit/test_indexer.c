@@ -14,10 +14,10 @@
 #include "shard_node/indexer.h"
 #include "tests/unit/ingest_fixture.h"
 
-#define PATIENCE_US 200000000
+#define PATIENCE_US 120000000
 #define PAGE 1000
 
-TestSuite(indexer, .init = make_directory, .fini = remove_directory, .timeout = 180);
+TestSuite(indexer, .init = make_directory, .fini = remove_directory, .timeout = 280);
 
 static struct indexer *start(struct place *place, uint64_t memory_max)
 {
