@@ -119,6 +119,8 @@ if [ $long = yes ]; then
     build tsan
     step "races"
     "$python" tests/e2e/races.py build/tsan/bin 120
+    TSAN_OPTIONS=suppressions=$PWD/tests/tsan.supp python3 tests/e2e/cli_train.py build/tsan/bin \
+        Train.test_known_pairs_give_the_head_a_gate_that_a_kill_does_not_change
 fi
 step "test"
 tests dev
