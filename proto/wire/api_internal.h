@@ -13,8 +13,12 @@
 #include "proto/wire/wire.h"
 
 // Unpacks one public message; *out is of the struct that belongs to the descriptor.
-enum status api_unpack(const ProtobufCMessageDescriptor *type, struct bytes message,
-                       struct arena *arena, ProtobufCMessage **out, struct reason *why) MUST_CHECK;
+MUST_CHECK static inline enum status api_unpack(const ProtobufCMessageDescriptor *type,
+                                                struct bytes message, struct arena *arena,
+                                                ProtobufCMessage **out, struct reason *why)
+{
+    return wire_unpack(type, message, MESSAGE_BYTES_MAX, arena, out, why);
+}
 
 // --- api_lookup.c
 

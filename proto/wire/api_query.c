@@ -19,12 +19,6 @@ struct parts {
     const Reco__V1__QueryOptions *options;
 };
 
-enum status api_unpack(const ProtobufCMessageDescriptor *type, struct bytes message,
-                       struct arena *arena, ProtobufCMessage **out, struct reason *why)
-{
-    return wire_unpack(type, message, MESSAGE_BYTES_MAX, arena, out, why);
-}
-
 // --- options
 
 // How far the index is looked into. The wire has room for one of the three only.
