@@ -116,6 +116,8 @@ struct train_row {
     float *scratch; // [scratch_floats]
 };
 
+// --- what the passes share (fusion_train_rows.c)
+
 // Calls `body` for every pair of the batch; a job is TRAIN_ROWS of them.
 #define TRAIN_ROWS 8u
 typedef void (*train_rows)(struct fusion_train *train, const struct train_row *at);
@@ -163,6 +165,8 @@ static inline float train_logit_scale(const struct fusion_config *config)
 {
     return 1.0f / sqrtf((float)config->dimension / (float)config->heads);
 }
+
+// --- the passes
 
 // refined of the batch's embeddings (fusion_train_forward.c).
 void train_forward(struct fusion_train *train, enum modality side);
