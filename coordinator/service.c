@@ -233,6 +233,15 @@ void service_finish(struct service_call *call, enum status status, struct buffer
     mem_free(call);
 }
 
+void service_answer(struct service_call *call, enum status status, struct buffer *reply)
+{
+    struct reason why = {0};
+    if (status != STATUS_OK)
+        (void)reason_set(&why, status, NULL, "no memory for the answer");
+    service_finish(call, status, reply, &why);
+    buffer_deinit(reply);
+}
+
 void service_fail(struct service_call *call, enum status status, const struct reason *why)
 {
     assert(status != STATUS_OK);

@@ -311,12 +311,8 @@ static void begin_nodes(struct service_call *call)
         .count = count,
     };
     struct buffer reply = {0};
-    struct reason why = {0};
     enum status status = api_encode_node_list(&list, &reply);
-    if (status != STATUS_OK)
-        (void)reason_set(&why, status, NULL, "no memory for the answer");
-    service_finish(call, status, &reply, &why);
-    buffer_deinit(&reply);
+    service_answer(call, status, &reply);
 }
 
 // ---------------------------------------------------------------- models
@@ -342,12 +338,8 @@ static void begin_models(struct service_call *call)
     };
     struct api_model_list list = {.models = &info, .count = 1};
     struct buffer reply = {0};
-    struct reason why = {0};
     enum status status = api_encode_model_list(&list, &reply);
-    if (status != STATUS_OK)
-        (void)reason_set(&why, status, NULL, "no memory for the answer");
-    service_finish(call, status, &reply, &why);
-    buffer_deinit(&reply);
+    service_answer(call, status, &reply);
 }
 
 static void cancel_begun(struct service_call *call)

@@ -57,18 +57,17 @@ static void free_change(struct change *change)
     mem_free(change);
 }
 
-static void finish(struct change *change, enum status status, struct buffer *reply,
-                   const struct reason *why)
+static void answer(struct change *change, enum status status, struct buffer *reply)
 {
-    service_finish(change->call, status, reply, why);
+    service_answer(change->call, status, reply);
     free_change(change);
 }
 
 static void fail(struct change *change, enum status status, const struct reason *why)
 {
     struct reason told = *why;
-    struct buffer none = {0};
-    finish(change, status, &none, &told);
+    service_fail(change->call, status, &told);
+    free_change(change);
 }
 
 static bool ask_nodes(struct change *change, enum shard_type type, void (*done)(void *context))
@@ -100,12 +99,8 @@ static void answer_info(struct change *change, const struct meta_generation *gen
         .index = text_of("exact"),
     };
     struct buffer reply = {0};
-    struct reason why = {0};
     enum status status = api_encode_memory_info(&info, &reply);
-    if (status != STATUS_OK)
-        (void)reason_set(&why, status, NULL, "no memory for the answer");
-    finish(change, status, &reply, &why);
-    buffer_deinit(&reply);
+    answer(change, status, &reply);
 }
 
 // Whether the name is free for this. *resume is set to a build that is under way.
@@ -250,14 +245,10 @@ static void drop_next(struct change *change);
 static void answer_dropped(struct change *change)
 {
     struct buffer reply = {0};
-    struct reason why = {0};
     struct api_drop_reply message = {.request_id = service_request_id(change->call),
                                      .records = change->records};
     enum status status = api_encode_drop_reply(&message, &reply);
-    if (status != STATUS_OK)
-        (void)reason_set(&why, status, NULL, "no memory for the answer");
-    finish(change, status, &reply, &why);
-    buffer_deinit(&reply);
+    answer(change, status, &reply);
 }
 
 // What the nodes said to a DROP; false when the call has ended over it.

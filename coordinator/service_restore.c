@@ -153,15 +153,11 @@ static void on_served(void *context)
         .content_hash = text_of(hash),
     };
     struct buffer out = {0};
-    struct reason why = {0};
     enum status status = api_encode_restore_reply(&reply, &out);
-    if (status != STATUS_OK)
-        (void)reason_set(&why, status, NULL, "no memory for the answer");
     trace_line(&restore->call->trace, LOG_INFO, "memory_restored",
                "memory=%s generation=%u records=%llu hash=%s", generation->memory,
                generation->number, (unsigned long long)reply.records, hash);
-    service_finish(restore->call, status, &out, &why);
-    buffer_deinit(&out);
+    service_answer(restore->call, status, &out);
     free_restore(restore);
 }
 

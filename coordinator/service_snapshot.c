@@ -109,16 +109,12 @@ static void on_finished(void *context)
         .content_hash = text_of(about->content_hash),
     };
     struct buffer out = {0};
-    struct reason why = {0};
     enum status status = api_encode_snapshot_reply(&reply, &out);
-    if (status != STATUS_OK)
-        (void)reason_set(&why, status, NULL, "no memory for the answer");
     trace_line(&snapshot->call->trace, LOG_INFO, "snapshot_written",
                "memory=%s generation=%u records=%llu bytes=%llu hash=%s", about->memory,
                about->generation, (unsigned long long)about->records,
                (unsigned long long)about->bytes, about->content_hash);
-    service_finish(snapshot->call, status, &out, &why);
-    buffer_deinit(&out);
+    service_answer(snapshot->call, status, &out);
     free_snapshot(snapshot);
 }
 
