@@ -163,20 +163,16 @@ void fuser_select(const struct fuser_params *params, const struct fuser_hit *hit
         set_gate(params, hits, &dropped, out);
 }
 
-struct fuser_evidence fuser_evidence(const float *query, uint32_t dimension,
-                                     const struct fuser_hit *hits,
-                                     const struct fuser_result *selection)
+double fuser_nearest(const float *vector, uint32_t dimension, const struct fuser_hit *hits,
+                     const struct fuser_result *selection)
 {
-    assert(query && selection && (hits || selection->count == 0));
+    assert(vector && selection && (hits || selection->count == 0));
 
     const float *payload[K_MAX];
     for (uint32_t i = 0; i < selection->count; i++)
         payload[i] = hits[selection->kept[i]].payload;
     const struct fusion_neighbours neighbours = {.count = selection->count, .payload = payload};
-    return (struct fuser_evidence){
-        .best = selection->count > 0 ? hits[selection->kept[0]].score : 0.0f,
-        .nearest = (float)fusion_gate_nearest(query, dimension, &neighbours),
-    };
+    return fusion_gate_nearest(vector, dimension, &neighbours);
 }
 
 enum status fuser_refine(const struct fuser_params *params, const float *query,

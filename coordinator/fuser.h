@@ -59,15 +59,9 @@ struct fuser_result {
 void fuser_select(const struct fuser_params *params, const struct fuser_hit *hits, size_t count,
                   struct fuser_result *out);
 
-// What a gate of fusion_gate.h wants to know of a query [dimension] and its neighbours: the best score and the
-// largest inner product with a payload; both 0 without neighbours.
-struct fuser_evidence {
-    float best;
-    float nearest;
-};
-struct fuser_evidence fuser_evidence(const float *query, uint32_t dimension,
-                                     const struct fuser_hit *hits,
-                                     const struct fuser_result *selection);
+// fusion_gate_nearest() of a vector [dimension] and the neighbours that stayed.
+double fuser_nearest(const float *vector, uint32_t dimension, const struct fuser_hit *hits,
+                     const struct fuser_result *selection);
 
 // The refined embedding for a selection; without = index into kept[] of a neighbour that is left out
 // (weights and gate are then made anew), or FUSER_ALL. STATUS_INVALID as fusion_refine().

@@ -40,27 +40,14 @@ void score_rank(const float *query, const struct score_labels *labels, struct ne
     qsort(ranked, labels->count, sizeof(ranked[0]), compare_ranked);
 }
 
-// Of the first of a ranked list.
-static double lead(const struct neighbour *ranked, size_t count)
+struct fusion_gate_list score_list(const struct neighbour *ranked, size_t count)
 {
-    return (double)ranked[0].score - (count > 1 ? (double)ranked[1].score : 0);
-}
+    assert(ranked || count == 0);
 
-double score_judge(const struct fusion_gate *gate, const struct neighbour *plain,
-                   const struct neighbour *refined, size_t count, struct fuser_evidence query,
-                   float known)
-{
-    assert(gate && plain && refined && count > 0);
-
-    const double evidence[FUSION_GATE_EVIDENCE] = {
-        [FUSION_GATE_BEST] = (double)query.best,
-        [FUSION_GATE_NEAREST] = (double)query.nearest,
-        [FUSION_GATE_PLAIN] = (double)plain[0].score,
-        [FUSION_GATE_PLAIN_MARGIN] = lead(plain, count),
-        [FUSION_GATE_REFINED_MARGIN] = lead(refined, count),
-        [FUSION_GATE_KNOWN] = (double)known,
-    };
-    return fusion_gate_value(gate, evidence);
+    struct fusion_gate_list list = {.count = 0};
+    for (size_t i = 0; i < count; i++)
+        fusion_gate_offer(&list, ranked[i].id, (double)ranked[i].score);
+    return list;
 }
 
 double score_margin(const float *query, const struct score_labels *labels, size_t winner)

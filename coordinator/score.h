@@ -44,11 +44,8 @@ struct score_explain {
     uint32_t from, to; // the neighbours whose effect is wanted: there can be many and labels, too
 };
 
-// The gate of two ranked lists of `count` labels whose first answers differ (fusion_gate.h): how likely the
-// refined one is right. `known` is the score of the first neighbour of the label that `plain` begins with.
-double score_judge(const struct fusion_gate *gate, const struct neighbour *plain,
-                   const struct neighbour *refined, size_t count, struct fuser_evidence query,
-                   float known);
+// What a gate wants to know of a ranked list.
+struct fusion_gate_list score_list(const struct neighbour *ranked, size_t count);
 
 // The score of the label `winner` less the best other one's.
 double score_margin(const float *query, const struct score_labels *labels, size_t winner);

@@ -168,6 +168,29 @@ static bool take_top(const struct classify *classify, const struct neighbour *ra
     return true;
 }
 
+// How likely the memory's answer is the right one of two that differ.
+static double weigh(const struct classify *classify)
+{
+    const struct query_result *result = query_result(classify->query);
+    const struct fuser_result *selection = &result->selections[0];
+    const struct label_prototypes *labels = classify->plain;
+    const size_t count = labels->set->count;
+    const uint32_t dimension = result->dimension;
+    struct fusion_gate_dispute dispute = {
+        .plain = score_list(classify->job.score.plain_ranked, count),
+        .refined = score_list(classify->job.score.refined_ranked, count),
+    };
+    const float *told[] = {result->plain, labels->values + dispute.plain.first * dimension,
+                           labels->values + dispute.refined.first * dimension};
+    dispute.nearest = fuser_nearest(told[0], dimension, result->hits, selection);
+    dispute.told_plain = fuser_nearest(told[1], dimension, result->hits, selection);
+    dispute.told_refined = fuser_nearest(told[2], dimension, result->hits, selection);
+    dispute.known = (double)classify->refined->best[dispute.plain.first];
+    double evidence[FUSION_GATE_EVIDENCE];
+    fusion_gate_weigh(&dispute, evidence);
+    return fusion_gate_value(classify->backend->gate, evidence);
+}
+
 // Gate and its reason. Where the gate of a head believes CLIP's own answer, that takes the refined one's place.
 static bool judge(struct classify *classify, struct api_answer *answer)
 {
@@ -180,11 +203,7 @@ static bool judge(struct classify *classify, struct api_answer *answer)
         score->plain_ranked[0].id == score->refined_ranked[0].id)
         return true;
 
-    struct fuser_evidence evidence =
-        fuser_evidence(result->plain, result->dimension, result->hits, selection);
-    double gate = score_judge(classify->backend->gate, score->plain_ranked, score->refined_ranked,
-                              classify->plain->set->count, evidence,
-                              classify->refined->best[score->plain_ranked[0].id]);
+    const double gate = weigh(classify);
     char reason[FUSER_REASON_BYTES + 80];
     bool is_refined = gate >= FUSION_GATE_OPEN;
     (void)snprintf(reason, sizeof(reason),

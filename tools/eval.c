@@ -242,23 +242,10 @@ enum status eval_side_search(struct eval_side *side, const struct eval *eval, en
     return status;
 }
 
-enum status eval_side_refine(struct eval_side *side, const struct eval *eval, struct eval_how how,
-                             const float **out, struct reason *why)
+static struct fuser_params params_of(const struct eval_side *side, const struct eval *eval,
+                                     struct eval_how how)
 {
-    assert(side && eval && out);
-
-    if (how.mode == FUSION_NONE) {
-        *out = side->queries;
-        return STATUS_OK;
-    }
-    if (!side->refined)
-        side->refined = mem_try_alloc_array(side->count, eval->dimension * sizeof(float));
-    if (!side->evidence)
-        side->evidence = mem_try_alloc_array(side->count, sizeof(side->evidence[0]));
-    if (!side->refined || !side->evidence)
-        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu refined embeddings",
-                          side->count);
-    const struct fuser_params params = {
+    return (struct fuser_params){
         .fusion = {.mode = how.mode,
                    .beta = eval->beta,
                    .temperature = eval->temperature,
@@ -271,7 +258,12 @@ enum status eval_side_refine(struct eval_side *side, const struct eval *eval, st
         .gate_ceiling = 1,
         .is_open = how.is_open,
     };
-    const struct eval_refine refine = {
+}
+
+static struct eval_refine refine_of(const struct eval_side *side, const struct eval *eval,
+                                    struct eval_how how, const struct fuser_params *params)
+{
+    return (struct eval_refine){
         .memory = &eval->memory,
         .payload = how.payload,
         .itself = how.itself,
@@ -280,12 +272,43 @@ enum status eval_side_refine(struct eval_side *side, const struct eval *eval, st
         .found = side->found,
         .count = side->count,
         .width = side->width,
-        .params = &params,
+        .params = params,
         .threads = eval->threads,
-        .evidence = side->evidence,
+        .best = side->best,
     };
+}
+
+enum status eval_side_refine(struct eval_side *side, const struct eval *eval, struct eval_how how,
+                             const float **out, struct reason *why)
+{
+    assert(side && eval && out);
+
+    if (how.mode == FUSION_NONE) {
+        *out = side->queries;
+        return STATUS_OK;
+    }
+    if (!side->refined)
+        side->refined = mem_try_alloc_array(side->count, eval->dimension * sizeof(float));
+    if (!side->best)
+        side->best = mem_try_alloc_array(side->count, sizeof(side->best[0]));
+    if (!side->refined || !side->best)
+        return reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu refined embeddings",
+                          side->count);
+    const struct fuser_params params = params_of(side, eval, how);
+    const struct eval_refine refine = refine_of(side, eval, how, &params);
     *out = side->refined;
     return eval_refine(&refine, side->refined, why);
+}
+
+enum status eval_side_nearest(const struct eval_side *side, const struct eval *eval,
+                              struct eval_how how, size_t query, const float *const vectors[3],
+                              double nearest[3])
+{
+    assert(side && eval && vectors && nearest);
+
+    const struct fuser_params params = params_of(side, eval, how);
+    const struct eval_refine refine = refine_of(side, eval, how, &params);
+    return eval_refine_nearest(&refine, query, vectors, 3, nearest);
 }
 
 void eval_side_deinit(struct eval_side *side)
@@ -293,6 +316,6 @@ void eval_side_deinit(struct eval_side *side)
     mem_free(side->hits);
     mem_free(side->found);
     mem_free(side->refined);
-    mem_free(side->evidence);
+    mem_free(side->best);
     *side = (struct eval_side){.count = 0};
 }

@@ -69,8 +69,8 @@ struct eval_side {
     struct eval_hit *hits;
     uint32_t *found;
     size_t held; // queries that the memory has itself: above EVAL_HELD with a record of their kind
-    float *refined;                  // [count][dimension], of the last eval_side_refine()
-    struct fuser_evidence *evidence; // [count], of the same
+    float *refined; // [count][dimension], of the last eval_side_refine()
+    float *best;    // [count], of the same: the first neighbour's score, or 0
 };
 
 // Searches `over` for at least k neighbours of each. STATUS_NO_MEMORY.
@@ -88,6 +88,10 @@ struct eval_how {
 };
 enum status eval_side_refine(struct eval_side *side, const struct eval *eval, struct eval_how how,
                              const float **out, struct reason *why) MUST_CHECK;
+// As eval_refine_nearest(), of the neighbours of the same refinement.
+enum status eval_side_nearest(const struct eval_side *side, const struct eval *eval,
+                              struct eval_how how, size_t query, const float *const vectors[3],
+                              double nearest[3]) MUST_CHECK;
 void eval_side_deinit(struct eval_side *side);
 
 #endif

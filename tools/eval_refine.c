@@ -75,9 +75,9 @@ static void choose(const struct refining *refining, struct room *room, size_t qu
         .refined = refining->refined + at,
     };
     fuser_select(refine->params, hits, count, &room->selection[row]);
-    if (refine->evidence)
-        refine->evidence[query] = fuser_evidence(refine->queries + at, refine->memory->dimension,
-                                                 hits, &room->selection[row]);
+    const struct fuser_result *selection = &room->selection[row];
+    if (refine->best)
+        refine->best[query] = selection->count > 0 ? hits[selection->kept[0]].score : 0;
 }
 
 static void refine_block(void *context, uint32_t worker, size_t piece)
@@ -123,27 +123,58 @@ static enum status run(struct refining *refining, struct reason *why)
     return STATUS_OK;
 }
 
-enum status eval_refine(const struct eval_refine *refine, float *refined, struct reason *why)
+static void free_room(struct room *room)
 {
-    assert(refine && refined && why && refine->params->k >= 1 && refine->params->k <= K_MAX);
+    mem_free(room->payload);
+    mem_free(room->hits);
+    mem_free(room->selection);
+    mem_free(room->rows);
+}
+
+static struct refining begin(const struct eval_refine *refine)
+{
+    assert(refine && refine->params->k >= 1 && refine->params->k <= K_MAX);
     assert(refine->params->dimension == refine->memory->dimension);
     assert(!(refine->params->dedup > 0));
-    assert(refine->threads >= 1 && refine->threads <= PARALLEL_THREADS_MAX);
 
     const uint32_t wanted = EVAL_REFINE_WIDTH(refine->params->k);
-    struct refining refining = {.refine = refine};
+    return (struct refining){.refine = refine,
+                             .width = wanted < refine->width ? wanted : refine->width};
+}
+
+enum status eval_refine(const struct eval_refine *refine, float *refined, struct reason *why)
+{
+    struct refining refining = begin(refine);
+    assert(refined && why);
+    assert(refine->threads >= 1 && refine->threads <= PARALLEL_THREADS_MAX);
+
     refining.refined = refined;
-    refining.width = wanted < refine->width ? wanted : refine->width;
     const size_t rows = BLOCK_HITS / refining.width;
     refining.rows = rows < FUSER_ROWS_MAX ? rows : FUSER_ROWS_MAX;
     refining.rooms = mem_alloc_array(refine->threads, sizeof(refining.rooms[0]));
     const enum status status = run(&refining, why);
-    for (uint32_t i = 0; i < refine->threads; i++) {
-        mem_free(refining.rooms[i].payload);
-        mem_free(refining.rooms[i].hits);
-        mem_free(refining.rooms[i].selection);
-        mem_free(refining.rooms[i].rows);
-    }
+    for (uint32_t i = 0; i < refine->threads; i++)
+        free_room(&refining.rooms[i]);
     mem_free(refining.rooms);
     return status;
+}
+
+enum status eval_refine_nearest(const struct eval_refine *refine, size_t query,
+                                const float *const *vectors, size_t count, double *nearest)
+{
+    struct refining refining = begin(refine);
+    struct room room = {.hits = NULL};
+    assert(query < refine->count && vectors && nearest);
+
+    refining.rows = 1;
+    const bool fits = make_room(&refining, &room);
+    if (fits) {
+        const uint32_t found = list_hits(&refining, query, room.hits, room.payload);
+        fuser_select(refine->params, room.hits, found, room.selection);
+        for (size_t i = 0; i < count; i++)
+            nearest[i] =
+                fuser_nearest(vectors[i], refine->memory->dimension, room.hits, room.selection);
+    }
+    free_room(&room);
+    return fits ? STATUS_OK : STATUS_NO_MEMORY;
 }

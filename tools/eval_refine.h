@@ -32,12 +32,18 @@ struct eval_refine {
     uint32_t width;
     const struct fuser_params *params; // fusion, k, floors; without dedup
     uint32_t threads;
-    struct fuser_evidence *evidence; // [count], written; NULL: not wanted
+    float *
+        best; // [count], written: the score of the first neighbour that stayed, or 0; NULL: not wanted
 };
 
 // refined[count][dimension]; where a query and its neighbours cancel out it is the query. STATUS_NO_MEMORY, and what
 // a head's device says.
 enum status eval_refine(const struct eval_refine *refine, float *refined,
                         struct reason *why) MUST_CHECK;
+
+// nearest[count]: fuser_nearest() of each of `vectors` and the neighbours that a query is refined with. STATUS_NO_MEMORY.
+enum status eval_refine_nearest(const struct eval_refine *refine, size_t query,
+                                const float *const *vectors, size_t count,
+                                double *nearest) MUST_CHECK;
 
 #endif

@@ -71,40 +71,36 @@ enum status eval_score_places(const struct eval_prototypes *prototypes, const fl
     return fits ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
-// --- first answers
+// --- lists for a gate
 
-struct leading {
+struct listing {
     const struct eval_prototypes *prototypes;
     const float *queries;
-    struct eval_first *firsts;
+    struct fusion_gate_list *lists;
 };
 
-static void lead(void *context, uint32_t worker, size_t query)
+static void list(void *context, uint32_t worker, size_t query)
 {
-    const struct leading *leading = context;
-    const struct eval_prototypes *prototypes = leading->prototypes;
-    const float *vector = leading->queries + query * prototypes->dimension;
-    struct eval_first first = {0, -INFINITY, -INFINITY};
+    const struct listing *listing = context;
+    const struct eval_prototypes *prototypes = listing->prototypes;
+    const float *vector = listing->queries + query * prototypes->dimension;
+    struct fusion_gate_list list = {.count = 0};
     (void)worker;
-    for (size_t i = 0; i < prototypes->name_count; i++) {
-        const float score = score_dot(vector, prototypes->values + i * prototypes->dimension,
-                                      prototypes->dimension);
-        if (score > first.score)
-            first = (struct eval_first){(uint32_t)i, score, first.score};
-        else if (score > first.next)
-            first.next = score;
-    }
-    leading->firsts[query] = first;
+    for (size_t i = 0; i < prototypes->name_count; i++)
+        fusion_gate_offer(&list, i,
+                          (double)score_dot(vector, prototypes->values + i * prototypes->dimension,
+                                            prototypes->dimension));
+    listing->lists[query] = list;
 }
 
-void eval_score_firsts(const struct eval_prototypes *prototypes, const float *queries, size_t count,
-                       uint32_t threads, struct eval_first *firsts)
+void eval_score_lists(const struct eval_prototypes *prototypes, const float *queries, size_t count,
+                      uint32_t threads, struct fusion_gate_list *lists)
 {
-    assert(prototypes && queries && firsts);
+    assert(prototypes && queries && lists);
     assert(threads >= 1 && threads <= PARALLEL_THREADS_MAX);
 
-    struct leading leading = {prototypes, queries, firsts};
-    parallel_run(threads, count, lead, &leading);
+    struct listing listing = {prototypes, queries, lists};
+    parallel_run(threads, count, list, &listing);
 }
 
 // --- metrics

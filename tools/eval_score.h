@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "proto/base/status.h"
+#include "shaders/models/fusion_gate.h"
 
 // Class prototypes. A label scores what the best of its names scores; labels that score alike keep their order.
 struct eval_prototypes {
@@ -26,13 +27,9 @@ enum status eval_score_places(const struct eval_prototypes *prototypes, const fl
                               size_t count, const uint32_t *truth, uint32_t threads,
                               uint32_t *places) MUST_CHECK;
 
-// What comes first, name by name as a coordinator ranks them, and by how much.
-struct eval_first {
-    uint32_t name;
-    float score, next; // its own, and the next name's
-};
-void eval_score_firsts(const struct eval_prototypes *prototypes, const float *queries, size_t count,
-                       uint32_t threads, struct eval_first *firsts);
+// lists[i]: of query i and all names, as a coordinator ranks them.
+void eval_score_lists(const struct eval_prototypes *prototypes, const float *queries, size_t count,
+                      uint32_t threads, struct fusion_gate_list *lists);
 
 // Of places: the share below `top`, 0..1.
 double eval_score_accuracy(const uint32_t *places, size_t count, uint32_t top);

@@ -213,34 +213,57 @@ static void count_metrics(const struct eval_zero *zero, struct eval_row *row)
     row->metric_count = 3;
 }
 
-// Where the head's gate believes CLIP, its answer takes the refined one's place, as a coordinator does it.
-static enum status judge(struct eval_zero *zero, const float *images, const float *names,
-                         struct reason *why)
+// Two answers of one picture that differ.
+static enum status weigh(const struct eval_zero *zero, struct eval_how how, size_t picture,
+                         struct fusion_gate_dispute *dispute, double *gate)
+{
+    const uint32_t dimension = zero->eval->dimension;
+    const float *names = zero->names.queries;
+    const float *const told[] = {zero->images.queries + picture * dimension,
+                                 names + dispute->plain.first * dimension,
+                                 names + dispute->refined.first * dimension};
+    double nearest[3];
+    const enum status status =
+        eval_side_nearest(&zero->images, zero->eval, how, picture, told, nearest);
+    if (status)
+        return status;
+    dispute->nearest = nearest[0];
+    dispute->told_plain = nearest[1];
+    dispute->told_refined = nearest[2];
+    dispute->known = (double)zero->names.best[dispute->plain.first];
+    double evidence[FUSION_GATE_EVIDENCE];
+    fusion_gate_weigh(dispute, evidence);
+    *gate = fusion_gate_value(&zero->eval->gate, evidence);
+    return STATUS_OK;
+}
+
+// Where the head's gate believes CLIP, its answer takes the refined one's place, as a coordinator does it. `how`
+// pictures were refined.
+static enum status judge(struct eval_zero *zero, struct eval_how how, const float *images,
+                         const float *names, struct reason *why)
 {
     const size_t count = zero->set.count;
     const struct eval_prototypes plain_names = prototypes_of(zero, zero->names.queries);
     const struct eval_prototypes refined_names = prototypes_of(zero, names);
-    struct eval_first *plain = mem_try_alloc_array(count, sizeof(plain[0]));
-    struct eval_first *refined = mem_try_alloc_array(count, sizeof(refined[0]));
-    if (plain && refined) {
-        eval_score_firsts(&plain_names, zero->images.queries, count, zero->eval->threads, plain);
-        eval_score_firsts(&refined_names, images, count, zero->eval->threads, refined);
+    struct fusion_gate_list *plain = mem_try_alloc_array(count, sizeof(plain[0]));
+    struct fusion_gate_list *refined = mem_try_alloc_array(count, sizeof(refined[0]));
+    enum status status = plain && refined ? STATUS_OK : STATUS_NO_MEMORY;
+    if (!status) {
+        eval_score_lists(&plain_names, zero->images.queries, count, zero->eval->threads, plain);
+        eval_score_lists(&refined_names, images, count, zero->eval->threads, refined);
     }
-    for (size_t i = 0; i < count && plain && refined; i++) {
-        const struct neighbour clip[] = {{plain[i].name, plain[i].score}, {0, plain[i].next}};
-        const struct neighbour memory[] = {{refined[i].name, refined[i].score},
-                                           {0, refined[i].next}};
-        if (plain[i].name != refined[i].name &&
-            score_judge(&zero->eval->gate, clip, memory, plain_names.name_count < 2 ? 1 : 2,
-                        zero->images.evidence[i],
-                        zero->names.evidence[plain[i].name].best) < FUSION_GATE_OPEN)
+    for (size_t i = 0; i < count && !status; i++) {
+        if (plain[i].first == refined[i].first)
+            continue;
+        struct fusion_gate_dispute dispute = {.plain = plain[i], .refined = refined[i]};
+        double gate = 1;
+        status = weigh(zero, how, i, &dispute, &gate);
+        if (gate < FUSION_GATE_OPEN)
             zero->places[i] = zero->plain[i];
     }
-    const bool fits = plain && refined;
     mem_free(plain);
     mem_free(refined);
-    return fits ? STATUS_OK
-                : reason_set(why, STATUS_NO_MEMORY, NULL, "no memory for %zu answers", count);
+    return status ? reason_set(why, status, NULL, "no memory for %zu answers", count) : STATUS_OK;
 }
 
 enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sides,
@@ -255,13 +278,14 @@ enum status eval_zero_measure(struct eval_zero *zero, struct eval_zero_sides sid
     struct eval_how how = {mode, k, mixed_in(sides, MODALITY_IMAGE), sides.fuse_itself,
                            mode == FUSION_HEAD && zero->eval->has_gate && zero->prototypes};
     enum status status = eval_side_refine(&zero->images, zero->eval, how, &images, why);
+    const struct eval_how of_images = how;
     how.payload = mixed_in(sides, MODALITY_TEXT);
     if (!status && zero->prototypes)
         status = eval_side_refine(&zero->names, zero->eval, how, &names, why);
     if (!status)
         status = score(zero, images, names, zero->places, why);
     if (!status && how.is_open)
-        status = judge(zero, images, names, why);
+        status = judge(zero, of_images, images, names, why);
     if (status)
         return status;
     row->mode = mode;

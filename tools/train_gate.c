@@ -52,12 +52,6 @@ static const struct scene {
      {{true, 0}, {true, TRAIN_GATE_KNOWN}}},
 };
 
-struct answer {
-    uint32_t label; // own labels first, then the other kind's
-    double score;
-    double margin;
-};
-
 struct things {
     uint32_t *labels; // [label_count] the first pair of each entity
     uint64_t *entities;
@@ -66,9 +60,10 @@ struct things {
     uint32_t *pictures; // [picture_count] pairs
     uint32_t *truth;    // [picture_count] own labels
     uint32_t picture_count;
-    float *plain;           // [label_count][dimension]
-    float *refined;         // in the scene
-    struct answer *answers; // [picture_count][TRAIN_GATE_LABELS] CLIP's
+    float *plain;   // [label_count][dimension]
+    float *refined; // in the scene
+    // [picture_count][TRAIN_GATE_LABELS] CLIP's answers: own labels first, then the other kind's
+    struct fusion_gate_list *answers;
 };
 
 // Up to BLOCK queries with their neighbours.
@@ -79,7 +74,7 @@ struct block {
     float *payload; // [BLOCK][k][dimension]
     const float **pointers;
     float *pair_scores;
-    struct answer answers[BLOCK * TRAIN_GATE_LABELS];
+    struct fusion_gate_list answers[BLOCK * TRAIN_GATE_LABELS];
 };
 
 // What a scene has of one kind, from one set of labels.
@@ -356,36 +351,12 @@ static enum status refine_labels(struct fitting *fitting, enum train_gate_kind k
 
 // --- answers
 
-struct best {
-    struct answer answer;
-    double second;
-    uint32_t seen;
-};
-
-static void offer(struct best *best, uint32_t label, double score)
-{
-    if (best->seen == 0 || score > best->answer.score) {
-        best->second = best->answer.score;
-        best->answer = (struct answer){.label = label, .score = score};
-    } else if (best->seen == 1 || score > best->second) {
-        best->second = score;
-    }
-    best->seen++;
-}
-
-static struct answer first_of(const struct best *best)
-{
-    struct answer answer = best->answer;
-    answer.margin = best->seen > 1 ? answer.score - best->second : answer.score;
-    return answer;
-}
-
 // Pictures of one kind, answered by several threads.
 struct answering {
     const struct fitting *fitting;
     enum train_gate_kind kind;
-    bool is_refined;    // and in the block; else as CLIP embeds them
-    struct answer *out; // [pictures][TRAIN_GATE_LABELS]
+    bool is_refined;              // and in the block; else as CLIP embeds them
+    struct fusion_gate_list *out; // [pictures][TRAIN_GATE_LABELS]
 };
 
 static void answer_one(void *context, uint32_t worker, size_t piece)
@@ -400,7 +371,7 @@ static void answer_one(void *context, uint32_t worker, size_t piece)
     const bool is_refined = answering->is_refined;
     const float *own_labels = is_refined ? own->refined : own->plain;
     const float *other_labels = is_refined ? other->refined : other->plain;
-    struct answer *out = answering->out + piece * TRAIN_GATE_LABELS;
+    struct fusion_gate_list *out = answering->out + piece * TRAIN_GATE_LABELS;
     float plain[DIMENSION_MAX];
     const float *query = plain;
     if (is_refined)
@@ -408,15 +379,17 @@ static void answer_one(void *context, uint32_t worker, size_t piece)
     else
         train_rows_get(&fitting->params->pairs[kind]->rows, own->pictures[piece], MODALITY_IMAGE,
                        plain);
-    struct best best = {.seen = 0};
+    struct fusion_gate_list list = {.count = 0};
     for (uint32_t i = 0; i < own->label_count; i++)
-        offer(&best, i, (double)score_dot(query, own_labels + i * dimension, fitting->dimension));
-    out[TRAIN_GATE_OWN] = first_of(&best);
+        fusion_gate_offer(&list, i,
+                          (double)score_dot(query, own_labels + i * dimension, fitting->dimension));
+    out[TRAIN_GATE_OWN] = list;
     for (uint32_t i = 0; i < other->label_count; i++)
         if (!other->is_shared[i])
-            offer(&best, own->label_count + i,
-                  (double)score_dot(query, other_labels + i * dimension, fitting->dimension));
-    out[TRAIN_GATE_ALL] = first_of(&best);
+            fusion_gate_offer(
+                &list, own->label_count + i,
+                (double)score_dot(query, other_labels + i * dimension, fitting->dimension));
+    out[TRAIN_GATE_ALL] = list;
 }
 
 static void answer(const struct answering *answering, uint32_t count)
@@ -435,18 +408,35 @@ static double largest(const struct fusion_neighbours *neighbours)
     return best;
 }
 
-// How well the memory knows the label.
-static double known_of(const struct fitting *fitting, enum train_gate_kind kind,
-                       enum train_gate_memory memory, uint32_t label)
+// Whose label it is; takes the other kind's to its own place.
+static enum train_gate_kind kind_of(const struct fitting *fitting, enum train_gate_kind kind,
+                                    size_t *label)
 {
     const uint32_t own = fitting->things[kind].label_count;
-    const enum train_gate_kind whose =
-        label < own ? kind : (enum train_gate_kind)(TRAIN_GATE_KINDS - 1 - kind);
-    const uint32_t at = label < own ? label : label - own;
+    if (*label < own)
+        return kind;
+    *label -= own;
+    return (enum train_gate_kind)(TRAIN_GATE_KINDS - 1 - kind);
+}
+
+// How well the memory knows the label.
+static double known_of(const struct fitting *fitting, enum train_gate_kind kind,
+                       enum train_gate_memory memory, size_t label)
+{
+    const enum train_gate_kind whose = kind_of(fitting, kind, &label);
     const struct fusion_neighbours neighbours =
         found_of(fitting->params->neighbours[memory][whose], MODALITY_TEXT,
-                 fitting->things[whose].labels[at]);
+                 fitting->things[whose].labels[label]);
     return largest(&neighbours);
+}
+
+// What the query's neighbours say of the label.
+static double told_of(const struct fitting *fitting, enum train_gate_kind kind, size_t label,
+                      const struct fusion_neighbours *neighbours)
+{
+    const enum train_gate_kind whose = kind_of(fitting, kind, &label);
+    return fusion_gate_nearest(fitting->things[whose].plain + label * fitting->dimension,
+                               fitting->dimension, neighbours);
 }
 
 static size_t tally_at(size_t scene, size_t kind, size_t labels)
@@ -475,32 +465,33 @@ static void compare(struct fitting *fitting, size_t scene, enum train_gate_kind 
     const struct things *things = &fitting->things[kind];
     const enum train_gate_memory memory = scenes[scene].memory;
     const struct fusion_head_query *query = &fitting->block.queries[slot];
-    const struct answer *refined = &fitting->block.answers[slot * TRAIN_GATE_LABELS];
     for (size_t labels = 0; labels < TRAIN_GATE_LABELS; labels++) {
-        const struct answer *plain = &things->answers[(size_t)picture * TRAIN_GATE_LABELS + labels];
+        const struct fusion_gate_list *plain =
+            &things->answers[(size_t)picture * TRAIN_GATE_LABELS + labels];
+        const struct fusion_gate_list *refined =
+            &fitting->block.answers[slot * TRAIN_GATE_LABELS + labels];
         const size_t place = tally_at(scene, kind, labels);
         struct tally *tally = &fitting->tallies[place];
-        const bool plain_is_right = plain->label == things->truth[picture];
-        const bool refined_is_right = refined[labels].label == things->truth[picture];
+        const bool plain_is_right = plain->first == things->truth[picture];
+        const bool refined_is_right = refined->first == things->truth[picture];
         tally->plain += plain_is_right;
         tally->refined += refined_is_right;
         tally->chosen += plain_is_right && refined_is_right;
         if (plain_is_right == refined_is_right)
             continue;
-        const struct fusion_gate_case one = {
-            .evidence =
-                {
-                    [FUSION_GATE_BEST] = largest(&query->neighbours),
-                    [FUSION_GATE_NEAREST] =
-                        fusion_gate_nearest(query->query, fitting->dimension, &query->neighbours),
-                    [FUSION_GATE_PLAIN] = plain->score,
-                    [FUSION_GATE_PLAIN_MARGIN] = plain->margin,
-                    [FUSION_GATE_REFINED_MARGIN] = refined[labels].margin,
-                    [FUSION_GATE_KNOWN] = known_of(fitting, kind, memory, plain->label),
-                },
+        const struct fusion_gate_dispute dispute = {
+            .plain = *plain,
+            .refined = *refined,
+            .nearest = fusion_gate_nearest(query->query, fitting->dimension, &query->neighbours),
+            .known = known_of(fitting, kind, memory, plain->first),
+            .told_plain = told_of(fitting, kind, plain->first, &query->neighbours),
+            .told_refined = told_of(fitting, kind, refined->first, &query->neighbours),
+        };
+        struct fusion_gate_case one = {
             .weight = scenes[scene].asked[kind].weight,
             .memory_is_right = refined_is_right,
         };
+        fusion_gate_weigh(&dispute, one.evidence);
         add_case(fitting, &one, place);
     }
 }

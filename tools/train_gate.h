@@ -35,7 +35,7 @@
 #include "tools/train_pairs.h"
 
 // More new things than known ones are what a memory is for; so known ones weigh less, but not little.
-#define TRAIN_GATE_KNOWN 0.3
+#define TRAIN_GATE_KNOWN 0.4
 
 #define TRAIN_GATE_MAX 4096 // pictures, and labels, of each kind
 

@@ -11,13 +11,59 @@
 #define VALUES_MAX 64    // in the JSON text
 
 static const char *const names[FUSION_GATE_EVIDENCE] = {
-    [FUSION_GATE_BEST] = "best",
     [FUSION_GATE_NEAREST] = "nearest",
     [FUSION_GATE_PLAIN] = "plain",
-    [FUSION_GATE_PLAIN_MARGIN] = "plain_margin",
+    [FUSION_GATE_PLAIN_SPREAD] = "plain_spread",
     [FUSION_GATE_REFINED_MARGIN] = "refined_margin",
+    [FUSION_GATE_REFINED_SPREAD] = "refined_spread",
+    [FUSION_GATE_LABELS] = "labels",
     [FUSION_GATE_KNOWN] = "known",
+    [FUSION_GATE_TOLD_PLAIN] = "told_plain",
+    [FUSION_GATE_TOLD_REFINED] = "told_refined",
 };
+
+void fusion_gate_offer(struct fusion_gate_list *list, size_t label, double product)
+{
+    assert(list);
+
+    if (list->count == 0 || product > list->largest) {
+        list->next = list->largest;
+        list->largest = product;
+        list->first = label;
+    } else if (list->count == 1 || product > list->next) {
+        list->next = product;
+    }
+    list->count++;
+    list->sum += product;
+    list->squares += product * product;
+}
+
+static double spread(const struct fusion_gate_list *list)
+{
+    const double count = (double)list->count;
+    const double mean = list->sum / count;
+    return sqrt(fmax(list->squares / count - mean * mean, 0));
+}
+
+void fusion_gate_weigh(const struct fusion_gate_dispute *dispute,
+                       double evidence[FUSION_GATE_EVIDENCE])
+{
+    assert(dispute && evidence);
+    const struct fusion_gate_list *plain = &dispute->plain;
+    const struct fusion_gate_list *refined = &dispute->refined;
+    assert(plain->count >= 2 && plain->count == refined->count);
+
+    const double level = plain->sum / (double)plain->count;
+    evidence[FUSION_GATE_NEAREST] = dispute->nearest - level;
+    evidence[FUSION_GATE_PLAIN] = plain->largest - level;
+    evidence[FUSION_GATE_PLAIN_SPREAD] = spread(plain);
+    evidence[FUSION_GATE_REFINED_MARGIN] = refined->largest - refined->next;
+    evidence[FUSION_GATE_REFINED_SPREAD] = spread(refined);
+    evidence[FUSION_GATE_LABELS] = log((double)plain->count);
+    evidence[FUSION_GATE_KNOWN] = dispute->known;
+    evidence[FUSION_GATE_TOLD_PLAIN] = dispute->told_plain;
+    evidence[FUSION_GATE_TOLD_REFINED] = dispute->told_refined;
+}
 
 double fusion_gate_value(const struct fusion_gate *gate,
                          const double evidence[FUSION_GATE_EVIDENCE])
@@ -30,14 +76,14 @@ double fusion_gate_value(const struct fusion_gate *gate,
     return 1 / (1 + exp(-sum));
 }
 
-double fusion_gate_nearest(const float *query, uint32_t dimension,
+double fusion_gate_nearest(const float *vector, uint32_t dimension,
                            const struct fusion_neighbours *neighbours)
 {
-    assert(query && neighbours);
+    assert(vector && neighbours);
 
     double nearest = neighbours->count > 0 ? -HUGE_VAL : 0;
     for (size_t n = 0; n < neighbours->count; n++)
-        nearest = fmax(nearest, embedding_dot(query, neighbours->payload[n], dimension));
+        nearest = fmax(nearest, embedding_dot(vector, neighbours->payload[n], dimension));
     return nearest;
 }
 
@@ -61,7 +107,8 @@ static enum status read_constant(const struct json *object, const char *name, do
 static enum status read_all(const struct json *object, struct fusion_gate *out, struct reason *why)
 {
     if (!json_is_object(object) || json_count(object) != FUSION_GATE_EVIDENCE + 1u)
-        return reason_set(why, STATUS_INVALID, "gate", "is no object of %u numbers",
+        return reason_set(why, STATUS_INVALID, "gate",
+                          "is no object of %u numbers (an earlier gate had 7: train the head anew)",
                           FUSION_GATE_EVIDENCE + 1u);
     enum status status = read_constant(object, "bias", &out->bias, why);
     for (size_t i = 0; i < FUSION_GATE_EVIDENCE && status == STATUS_OK; i++)

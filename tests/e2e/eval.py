@@ -300,7 +300,7 @@ class ZeroShot(Memory):
         header["__metadata__"]["gate"] = '{"bias":1}'
         packed = json.dumps(header).encode()
         other.write_bytes(struct.pack("<Q", len(packed)) + packed + data[8 + header_bytes:])
-        self.refuse(1, "other.safetensors': gate: is no object of 7 numbers", "zero-shot", folder, "--modes", "head",
+        self.refuse(1, "other.safetensors': gate: is no object of 10 numbers", "zero-shot", folder, "--modes", "head",
                     "--head", other)
 
     def test_what_is_no_question(self):

@@ -40,8 +40,8 @@ static void head_path(const struct house *house, char path[512])
 
 // A gate that always believes the memory, or never.
 #define GATE(bias)                                                                                 \
-    "{\"bias\":" bias ",\"best\":0,\"nearest\":0,\"plain\":0,\"plain_margin\":0,"                  \
-    "\"refined_margin\":0,\"known\":0}"
+    "{\"bias\":" bias ",\"nearest\":0,\"plain\":0,\"plain_spread\":0,\"refined_margin\":0,"        \
+    "\"refined_spread\":0,\"labels\":0,\"known\":0,\"told_plain\":0,\"told_refined\":0}"
 
 // `gate` NULL: without constants of a gate.
 static void save_head(const struct house *house, const char *space, const char *gate)

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(why.text[0] != '\0');
         return 0;
     }
-    const double evidence[FUSION_GATE_EVIDENCE] = {0.5, 0.5, 0.5, 0.1, 0.1, 0.5};
+    const double evidence[FUSION_GATE_EVIDENCE] = {0.5, 0.5, 0.1, 0.1, 0.1, 3, 0.5, 0.5, 0.5};
     double value = fusion_gate_value(&gate, evidence);
     check(value >= 0 && value <= 1);
     struct json_writer writer = {0};

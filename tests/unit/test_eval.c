@@ -407,6 +407,7 @@ Test(eval, a_head_in_batches_is_the_head_one_by_one)
     struct fusion_head *head = new_head();
     static struct eval_hit hits[QUERIES * EVAL_REFINE_WIDTH(K)];
     uint32_t found[QUERIES];
+    float best[QUERIES];
     static float refined[QUERIES][DIMENSION];
     struct reason why = {.text = ""};
     const struct fuser_params params = {
@@ -416,7 +417,8 @@ Test(eval, a_head_in_batches_is_the_head_one_by_one)
         .gate_ceiling = 1,
     };
     search(scene, MODALITY_IMAGE, EVAL_REFINE_WIDTH(K), hits, found);
-    const struct eval_refine refine = refine_of(scene, hits, found, &params);
+    struct eval_refine refine = refine_of(scene, hits, found, &params);
+    refine.best = best;
     cr_assert(eq(int, eval_refine(&refine, &refined[0][0], &why), STATUS_OK), "%s", why.text);
     for (size_t i = 0; i < QUERIES; i++) {
         float scores[K];
@@ -434,6 +436,14 @@ Test(eval, a_head_in_batches_is_the_head_one_by_one)
             fusion_refine(&params.fusion, scene->queries[i], DIMENSION, &neighbours, gate, single),
             STATUS_OK));
         cr_assert(eq(int, memcmp(single, refined[i], sizeof(single)), 0), "query %zu", i);
+        cr_expect(eq(flt, best[i], scores[0]));
+        // Of two vectors, what a gate is told by the same neighbours.
+        const float *const vectors[] = {scene->queries[i], scene->queries[(i + 1) % QUERIES]};
+        double nearest[2];
+        cr_assert(eq(int, eval_refine_nearest(&refine, i, vectors, 2, nearest), STATUS_OK));
+        for (int v = 0; v < 2; v++)
+            cr_expect(eq(dbl, nearest[v], fusion_gate_nearest(vectors[v], DIMENSION, &neighbours)),
+                      "query %zu", i);
     }
     fusion_head_close(&head);
     end_scene(scene);
@@ -464,6 +474,14 @@ Test(eval, says_when_memory_runs_out)
     }
     cr_expect(eq(int, status, STATUS_OK));
     cr_expect(gt(u64, failures, 3));
+    for (uint64_t n = 1; n <= 4; n++) {
+        const float *const vectors[] = {scene->queries[0]};
+        double nearest[1];
+        mem_fail_after(n);
+        status = eval_refine_nearest(&refine, 0, vectors, 1, nearest);
+        mem_fail_after(0);
+        cr_expect(eq(int, status, STATUS_NO_MEMORY), "%u", (unsigned)n);
+    }
     for (uint64_t n = 1; n <= 2; n++) {
         mem_fail_after(n);
         status = eval_memory_exchange(&scene->memory, 10, SEED);

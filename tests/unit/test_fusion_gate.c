@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the gate's value is the formula of fusion_gate.h; constants come back as they were written, and wrong ones
+// Goal: evidence and value are the formulas of fusion_gate.h; constants come back as they were written, and wrong ones
 // are named; what is fitted is where the loss is least, stays finite where cases can be told apart without
 // fault, follows weights, and is refused where there is nothing to learn.
 //
@@ -30,9 +30,10 @@ static double random_number(void)
 
 Test(fusion_gate, value_is_its_formula)
 {
-    const struct fusion_gate gate = {.bias = -1.5, .weights = {2, -1, 0.5, 1.25, -0.75, 3}};
-    const double evidence[FUSION_GATE_EVIDENCE] = {0.8, 0.1, 0.9, 0.3, 0.7, 0.4};
-    const double sum = 2 * 0.8 - 0.1 + 0.45 + 0.375 - 0.525 + 1.2;
+    const struct fusion_gate gate = {.bias = -1.5,
+                                     .weights = {2, -1, 0.5, 1.25, -0.75, 3, 0.25, -4, 1}};
+    const double evidence[FUSION_GATE_EVIDENCE] = {0.8, 0.1, 0.9, 0.3, 0.7, 0.4, 0.6, 0.2, 0.35};
+    const double sum = 2 * 0.8 - 0.1 + 0.45 + 0.375 - 0.525 + 1.2 + 0.15 - 0.8 + 0.35;
     cr_expect(epsilon_eq(dbl, fusion_gate_value(&gate, evidence), 1 / (1 + exp(1.5 - sum)), 1e-12));
 
     // Far off it is 0 and 1, and no NaN.
@@ -66,11 +67,70 @@ Test(fusion_gate, nearest_is_the_largest_product_and_0_of_none)
     cr_expect(eq(dbl, fusion_gate_nearest(query, DIMENSION, &none), 0.0));
 }
 
+#define LABELS 9
+
+Test(fusion_gate, weighs_what_two_lists_say)
+{
+    double products[2][LABELS];
+    struct fusion_gate_dispute dispute = {
+        .nearest = 0.6, .known = 0.9, .told_plain = 0.3, .told_refined = 0.7};
+    struct fusion_gate_list *lists[] = {&dispute.plain, &dispute.refined};
+    long double mean[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        for (size_t label = 0; label < LABELS; label++)
+            products[i][label] = 0.3 + 0.1 * random_number();
+        products[i][7] = products[i][3 + i] = 0.8; // of equals the earlier one is the first
+        for (size_t label = LABELS; label-- > 0;)
+            mean[i] += (long double)products[i][label] / LABELS;
+        for (size_t label = 0; label < LABELS; label++)
+            fusion_gate_offer(lists[i], 10 + label, products[i][label]);
+        cr_expect(eq(sz, lists[i]->first, 13 + (size_t)i));
+        cr_expect(eq(dbl, lists[i]->largest, 0.8));
+        cr_expect(eq(dbl, lists[i]->next, 0.8));
+    }
+    dispute.refined.next = 0.65;
+    long double spread[2] = {0};
+    for (int i = 0; i < 2; i++)
+        for (size_t label = LABELS; label-- > 0;)
+            spread[i] += powl((long double)products[i][label] - mean[i], 2) / LABELS;
+    const double expected[FUSION_GATE_EVIDENCE] = {
+        [FUSION_GATE_NEAREST] = 0.6 - (double)mean[0],
+        [FUSION_GATE_PLAIN] = 0.8 - (double)mean[0],
+        [FUSION_GATE_PLAIN_SPREAD] = sqrt((double)spread[0]),
+        [FUSION_GATE_REFINED_MARGIN] = 0.8 - 0.65,
+        [FUSION_GATE_REFINED_SPREAD] = sqrt((double)spread[1]),
+        [FUSION_GATE_LABELS] = log(LABELS),
+        [FUSION_GATE_KNOWN] = 0.9,
+        [FUSION_GATE_TOLD_PLAIN] = 0.3,
+        [FUSION_GATE_TOLD_REFINED] = 0.7,
+    };
+    double evidence[FUSION_GATE_EVIDENCE];
+    fusion_gate_weigh(&dispute, evidence);
+    for (int i = 0; i < FUSION_GATE_EVIDENCE; i++)
+        cr_expect(epsilon_eq(dbl, evidence[i], expected[i], 1e-12), "%d", i);
+}
+
+Test(fusion_gate, list_keeps_the_two_largest_in_any_order)
+{
+    static const double products[4][3] = {
+        {-0.5, -0.2, -0.9}, {-0.2, -0.9, -0.5}, {-0.9, -0.5, -0.2}, {-0.9, -0.2, -0.5}};
+    static const size_t first[] = {1, 0, 2, 1};
+    for (int i = 0; i < 4; i++) {
+        struct fusion_gate_list list = {.count = 0};
+        for (size_t label = 0; label < 3; label++)
+            fusion_gate_offer(&list, label, products[i][label]);
+        cr_expect(eq(sz, list.first, first[i]), "%d", i);
+        cr_expect(eq(dbl, list.largest, -0.2), "%d", i);
+        cr_expect(eq(dbl, list.next, -0.5), "%d", i);
+    }
+}
+
 // --- constants
 
 Test(fusion_gate, constants_come_back_as_written)
 {
-    const struct fusion_gate gate = {.bias = -0.1f, .weights = {1e6, -1e-7f, 0, 1.0f / 3, -5, 7}};
+    const struct fusion_gate gate = {
+        .bias = -0.1f, .weights = {1e6, -1e-7f, 0, 1.0f / 3, -5, 7, 0.125, -1e-3f, 9}};
     struct fusion_gate again = {.bias = 9};
     struct json_writer writer = {0};
     struct reason why = {0};
@@ -86,8 +146,8 @@ Test(fusion_gate, constants_come_back_as_written)
 }
 
 #define CONSTANTS(bias, known)                                                                     \
-    "{\"bias\":" bias ",\"best\":1,\"nearest\":2,\"plain\":3,\"plain_margin\":4,"                  \
-    "\"refined_margin\":5," known "}"
+    "{\"bias\":" bias ",\"nearest\":1,\"plain\":2,\"plain_spread\":3,\"refined_margin\":4,"        \
+    "\"refined_spread\":5,\"labels\":7,\"told_plain\":8,\"told_refined\":9," known "}"
 
 Test(fusion_gate, wrong_constants_are_named)
 {
@@ -97,9 +157,12 @@ Test(fusion_gate, wrong_constants_are_named)
         const char *says;
     } cases[] = {
         {"[[[", "gate", ""},
-        {"[]", "gate", "no object of 7 numbers"},
-        {"{\"bias\":0}", "gate", "no object of 7 numbers"},
-        {CONSTANTS("0", "\"known\":6,\"more\":7"), "gate", "no object of 7 numbers"},
+        {"[]", "gate", "no object of 10 numbers"},
+        {"{\"bias\":0}", "gate", "no object of 10 numbers"},
+        {"{\"bias\":0,\"best\":1,\"nearest\":2,\"plain\":3,\"plain_margin\":4,\"refined_margin\":5,"
+         "\"known\":6}",
+         "gate", "an earlier gate had 7: train the head anew"},
+        {CONSTANTS("0", "\"known\":6,\"more\":7"), "gate", "no object of 10 numbers"},
         {CONSTANTS("0", "\"knows\":6"), "gate.known", "is missing"},
         {CONSTANTS("true", "\"known\":6"), "gate.bias", "no number"},
         {CONSTANTS("0", "\"known\":null"), "gate.known", "no number"},
@@ -126,7 +189,7 @@ Test(fusion_gate, wrong_constants_are_named)
 // Evidence of different sizes, of which some tells which answer is right and none tells it always.
 static void draw_cases(struct fusion_gate_case *cases, size_t count)
 {
-    static const double size[FUSION_GATE_EVIDENCE] = {1, 0.2, 0.05, 3, 0.01, 40};
+    static const double size[FUSION_GATE_EVIDENCE] = {1, 0.2, 0.05, 3, 0.01, 40, 1, 0.5, 0.1};
     for (size_t c = 0; c < count; c++) {
         double sum = 0.3;
         for (size_t i = 0; i < FUSION_GATE_EVIDENCE; i++) {
@@ -232,7 +295,7 @@ Test(fusion_gate, ridge_holds_what_tells_all)
     cr_assert(eq(int, fusion_gate_fit(cases, 2, &gate, NULL), STATUS_OK));
     cr_expect(epsilon_eq(dbl, gate.weights[FUSION_GATE_KNOWN], low, 1e-4));
     cr_expect(epsilon_eq(dbl, gate.bias, 0.0, 1e-9));
-    cr_expect(eq(dbl, gate.weights[FUSION_GATE_BEST], 0.0));
+    cr_expect(eq(dbl, gate.weights[FUSION_GATE_NEAREST], 0.0));
 }
 
 Test(fusion_gate, nothing_to_learn_is_refused)
