@@ -6,9 +6,7 @@
 #include "tools/train_gate.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "coordinator/score.h"
@@ -17,26 +15,14 @@
 #include "proto/base/parallel.h"
 #include "tools/output.h"
 #include "tools/train_draw.h"
+#include "tools/train_gate_internal.h"
 
 #define BLOCK ((size_t)64) // queries that a head refines at a time
 #define TALLIES ((size_t)TRAIN_GATE_SCENES * TRAIN_GATE_KINDS * TRAIN_GATE_LABELS)
 
-static const char *const kind_names[TRAIN_GATE_KINDS] = {"new", "known"};
-static const char *const label_names[TRAIN_GATE_LABELS] = {"own", "all"};
+const char *const train_gate_kinds[TRAIN_GATE_KINDS] = {"new", "known"};
 
-struct asked {
-    bool is_asked;
-    double weight; // of its cases; 0: none, the shares are only shown
-};
-
-// Those of weight 0 are the last: what is learnt from stands before.
-static const struct scene {
-    const char *name;
-    const char *words;
-    enum train_gate_memory memory;
-    double wrong; // share of captions
-    struct asked asked[TRAIN_GATE_KINDS];
-} scenes[TRAIN_GATE_SCENES] = {
+const struct train_gate_scene train_gate_scenes[TRAIN_GATE_SCENES] = {
     {"memory", "memory", TRAIN_GATE_WITH, 0, {{true, 2}, {true, TRAIN_GATE_KNOWN}}},
     {"half_wrong", "half of its captions wrong", TRAIN_GATE_WITH, 0.5, {{true, 0.7}, {false, 0}}},
     {"wrong", "all captions wrong", TRAIN_GATE_WITH, 1, {{true, 0.3}, {true, TRAIN_GATE_KNOWN}}},
@@ -185,7 +171,7 @@ static enum status choose(struct fitting *fitting, enum train_gate_kind kind, st
         if (labels > room || pictures > room)
             output_note("gate: of the %s things' %u labels %u are asked for, with %u of %u "
                         "pictures of these: the first by their hashes",
-                        kind_names[kind], labels, things->label_count, things->picture_count,
+                        train_gate_kinds[kind], labels, things->label_count, things->picture_count,
                         pictures);
     }
     mem_free(by_entity);
@@ -236,7 +222,7 @@ static void right_captions(struct fitting *fitting)
 
 // A ring through the first rows of an order by lot: each has the caption of the next. A larger share has the rows
 // of a smaller one in it; rows are drawn by the order of the ids, which every cluster has alike.
-static enum status spoil_captions(struct fitting *fitting, const struct scene *scene,
+static enum status spoil_captions(struct fitting *fitting, const struct train_gate_scene *scene,
                                   struct reason *why)
 {
     const struct train_memory *memory = fitting->params->memories[scene->memory];
@@ -463,7 +449,7 @@ static void compare(struct fitting *fitting, size_t scene, enum train_gate_kind 
                     uint32_t picture, size_t slot)
 {
     const struct things *things = &fitting->things[kind];
-    const enum train_gate_memory memory = scenes[scene].memory;
+    const enum train_gate_memory memory = train_gate_scenes[scene].memory;
     const struct fusion_head_query *query = &fitting->block.queries[slot];
     for (size_t labels = 0; labels < TRAIN_GATE_LABELS; labels++) {
         const struct fusion_gate_list *plain =
@@ -488,7 +474,7 @@ static void compare(struct fitting *fitting, size_t scene, enum train_gate_kind 
             .told_refined = told_of(fitting, kind, refined->first, &query->neighbours),
         };
         struct fusion_gate_case one = {
-            .weight = scenes[scene].asked[kind].weight,
+            .weight = train_gate_scenes[scene].asked[kind].weight,
             .memory_is_right = refined_is_right,
         };
         fusion_gate_weigh(&dispute, one.evidence);
@@ -503,7 +489,7 @@ static enum status ask(struct fitting *fitting, size_t scene, enum train_gate_ki
     enum status status = STATUS_OK;
     for (uint32_t first = 0; first < things->picture_count && !status; first += BLOCK) {
         const uint32_t left = things->picture_count - first;
-        const struct queries from = {kind, scenes[scene].memory, MODALITY_IMAGE,
+        const struct queries from = {kind, train_gate_scenes[scene].memory, MODALITY_IMAGE,
                                      things->pictures + first,
                                      left < BLOCK ? left : (uint32_t)BLOCK};
         status = refine_block(fitting, &from, why);
@@ -521,16 +507,17 @@ static enum status ask(struct fitting *fitting, size_t scene, enum train_gate_ki
 // first, so that what is only shown comes last.
 static enum status play(struct fitting *fitting, size_t scene, struct reason *why)
 {
-    enum status status = spoil_captions(fitting, &scenes[scene], why);
+    enum status status = spoil_captions(fitting, &train_gate_scenes[scene], why);
     for (int kind = 0; kind < TRAIN_GATE_KINDS && !status; kind++)
-        status = refine_labels(fitting, (enum train_gate_kind)kind, scenes[scene].memory, why);
+        status = refine_labels(fitting, (enum train_gate_kind)kind, train_gate_scenes[scene].memory,
+                               why);
     for (int kind = TRAIN_GATE_KINDS; kind-- > 0 && !status;) {
         const struct things *things = &fitting->things[kind];
         const struct answering plainly = {
             .fitting = fitting, .kind = (enum train_gate_kind)kind, .out = things->answers};
         if (scene == 0)
             answer(&plainly, things->picture_count);
-        if (scenes[scene].asked[kind].is_asked)
+        if (train_gate_scenes[scene].asked[kind].is_asked)
             status = ask(fitting, scene, (enum train_gate_kind)kind, why);
     }
     output_progress_update(&fitting->progress, scene + 1, 0);
@@ -657,81 +644,4 @@ enum status train_gate_fit(const struct train_gate_params *params, struct fusion
     }
     release(fitting);
     return status;
-}
-
-// --- telling
-
-static void put_shares(const struct train_gate_shares *shares, struct json_writer *writer)
-{
-    const double values[] = {shares->plain, shares->refined, shares->chosen};
-    static const char *const names[] = {"plain", "refined", "chosen"};
-    json_begin_object(writer);
-    for (size_t i = 0; i < 3; i++) {
-        json_name(writer, names[i]);
-        json_put_double(writer, values[i]);
-    }
-    json_end_object(writer);
-}
-
-static void put_kind(const struct train_gate *gate, size_t kind, struct json_writer *writer)
-{
-    json_begin_object(writer);
-    json_name(writer, "pictures");
-    json_put_uint(writer, gate->pictures[kind]);
-    json_name(writer, "labels");
-    json_put_uint(writer, gate->labels[kind]);
-    for (size_t scene = 0; scene < TRAIN_GATE_SCENES; scene++) {
-        if (!scenes[scene].asked[kind].is_asked)
-            continue;
-        json_name(writer, scenes[scene].name);
-        json_begin_object(writer);
-        for (size_t labels = 0; labels < TRAIN_GATE_LABELS; labels++) {
-            json_name(writer, label_names[labels]);
-            put_shares(&gate->shares[scene][kind][labels], writer);
-        }
-        json_end_object(writer);
-    }
-    json_end_object(writer);
-}
-
-void train_gate_put(const struct train_gate *gate, struct json_writer *writer)
-{
-    json_begin_object(writer);
-    json_name(writer, "cases");
-    json_put_uint(writer, gate->cases);
-    json_name(writer, "memory_right");
-    json_put_uint(writer, gate->memory_right);
-    json_name(writer, "constants");
-    fusion_gate_write(&gate->gate, writer);
-    for (size_t kind = 0; kind < TRAIN_GATE_KINDS; kind++) {
-        json_name(writer, kind_names[kind]);
-        put_kind(gate, kind, writer);
-    }
-    json_end_object(writer);
-}
-
-void train_gate_show(const struct train_gate *gate)
-{
-    static const char *const header[] = {"asked for", "from",         ">own labels: plain",
-                                         ">the head", ">by the gate", ">all labels: plain",
-                                         ">the head", ">by the gate"};
-    struct output_table table;
-    printf("gate: learnt from %" PRIu64 " answers that differ, of which the memory's was right in "
-           "%" PRIu64 "\n",
-           gate->cases, gate->memory_right);
-    output_table_begin(&table, header, sizeof(header) / sizeof(header[0]));
-    for (size_t kind = 0; kind < TRAIN_GATE_KINDS; kind++)
-        for (size_t scene = 0; scene < TRAIN_GATE_SCENES; scene++) {
-            if (!scenes[scene].asked[kind].is_asked)
-                continue;
-            output_cell(&table, "%s things", kind_names[kind]);
-            output_cell(&table, "%s", scenes[scene].words);
-            for (size_t labels = 0; labels < TRAIN_GATE_LABELS; labels++) {
-                const struct train_gate_shares *shares = &gate->shares[scene][kind][labels];
-                output_cell(&table, "%.3f", shares->plain);
-                output_cell(&table, "%.3f", shares->refined);
-                output_cell(&table, "%.3f", shares->chosen);
-            }
-        }
-    output_table_end(&table, 2);
 }
