@@ -3,8 +3,8 @@
 //
 // One thread owns the clip. Jobs of queries go before bulk jobs (of which one comes after every 16
 // of theirs, so that an upload goes on); within a class first come,
-// first served. When the turn of one that encodes comes, those behind it that encode the same kind go
-// through the model with it, as many as take some 20 ms together; nobody waits for others to
+// first served. When the turn of one that encodes comes, those behind it that encode the same kind
+// go through the model with it, as many as take some 20 ms together; nobody waits for others to
 // come. A job that runs is not stopped but between its pictures and rows, so whoever has much to do
 // makes many jobs of it, of some 20 ms: so it can be cancelled, and others come in between.
 //

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// coordinator.h - the whole front of a cluster as one object: gRPC in, shard nodes behind, CLIP inside.
+// coordinator.h - the whole front of a cluster as one object: gRPC in, shard nodes behind, CLIP
+// inside.
 //
 // The program reco-coordinator serves it over gRPC; a command line without a server runs it
 // inside its own process with coordinator_call(): the same handlers see the same bytes,
@@ -57,12 +58,13 @@ struct coordinator_params {
 enum status coordinator_start(const struct coordinator_params *params, struct coordinator **out,
                               struct reason *why) MUST_CHECK;
 
-// Health says NOT_SERVING, running calls get `grace_us` to finish, the rest is cancelled. Streams of this
-// process must be finished by their threads, and no call may begin any more. Sets
+// Health says NOT_SERVING, running calls get `grace_us` to finish, the rest is cancelled. Streams
+// of this process must be finished by their threads, and no call may begin any more. Sets
 // *coordinator to NULL; NULL is allowed.
 void coordinator_stop(struct coordinator **coordinator, int64_t grace_us);
 
-// Takes limits and default deadline of the listener over; without one there is no effect. Any thread.
+// Takes limits and default deadline of the listener over; without one there is no effect. Any
+// thread.
 void coordinator_set_limits(struct coordinator *coordinator, const struct rpc_limits *limits,
                             int64_t deadline_us);
 
@@ -76,8 +78,8 @@ const struct clip_info *coordinator_clip_info(const struct coordinator *coordina
 // Waits until every node is up. STATUS_DEADLINE otherwise.
 enum status coordinator_wait_nodes(struct coordinator *coordinator, int64_t deadline_us) MUST_CHECK;
 
-// What is alive at this moment: all zero (but for arena_bytes, which has a floor) when nobody calls. A call
-// that has just ended is gone from it soon after its answer.
+// What is alive at this moment: all zero (but for arena_bytes, which has a floor) when nobody
+// calls. A call that has just ended is gone from it soon after its answer.
 struct coordinator_counters {
     size_t rpc_calls;    // gRPC calls that are not done
     size_t calls;        // with a handler: gRPC's and this process's
@@ -112,12 +114,13 @@ enum status coordinator_call_as(struct coordinator *coordinator,
                                 struct reason *why) MUST_CHECK;
 
 // A stream: open, send any number, close (no more will be sent; finish does it too), finish (always
-// ends *stream and sets it to NULL). send waits while too much is on its way; after its failure finish
-// tells why. A method whose client does not stream takes one message.
+// ends *stream and sets it to NULL). send waits while too much is on its way; after its failure
+// finish tells why. A method whose client does not stream takes one message.
 //
 // Where the server streams: receive until *ended, then finish, with `reply` NULL, gives the status;
-// before the end it cancels the call. A message that is not received holds the handler back, and the
-// handler then takes no more: who has API_STREAM_ITEMS requests unanswered receives before it sends.
+// before the end it cancels the call. A message that is not received holds the handler back, and
+// the handler then takes no more: who has API_STREAM_ITEMS requests unanswered receives before it
+// sends.
 enum status coordinator_stream_open(struct coordinator *coordinator, enum api_method method,
                                     struct coordinator_stream **out, struct reason *why) MUST_CHECK;
 enum status coordinator_stream_send(struct coordinator_stream *stream,

@@ -42,8 +42,8 @@ void datadir_close(struct datadir **datadir);
 // Tells those who will be refused where the server is, once it is known.
 enum status datadir_set_address(struct datadir *datadir, const char *address) MUST_CHECK;
 
-// Whether the process `pid` holds the data directory at `path`: a server that `reco up` starts works
-// under its parent's lock.
+// Whether the process `pid` holds the data directory at `path`: a server that `reco up` starts
+// works under its parent's lock.
 bool datadir_is_held_by(const char *path, long pid);
 
 const char *datadir_path(const struct datadir *datadir);

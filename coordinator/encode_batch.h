@@ -49,7 +49,8 @@ struct encode_batch {
 // STATUS_EXHAUSTED; `done` is then never called.
 enum status encode_batch_begin(struct encode_batch *batch, struct reason *why) MUST_CHECK;
 
-// No further job is begun; `done` comes when the one under way is back. Only between begin and done.
+// No further job is begun; `done` comes when the one under way is back. Only between begin and
+// done.
 void encode_batch_cancel(struct encode_batch *batch);
 
 #endif

@@ -48,8 +48,8 @@ struct encoder_images {
     bool is_given_up; // cancelled before its last picture; the results are undefined
 };
 
-// Opens the model, twice with a process: what that says about its device and model is said here. Errors
-// of clip_open(), and those of a program that cannot be run.
+// Opens the model, twice with a process: what that says about its device and model is said here.
+// Errors of clip_open(), and those of a program that cannot be run.
 enum status encoder_open(const struct encoder_params *params, struct encoder **out,
                          struct reason *why) MUST_CHECK;
 void encoder_close(struct encoder **encoder); // NULL is allowed
@@ -63,7 +63,8 @@ void encoder_turn(struct encoder *encoder);
 int encoder_fd(const struct encoder *encoder);
 int64_t encoder_next_us(const struct encoder *encoder);
 
-// What computes at the moment, as clip_info says it; constant texts that live as long as the encoder.
+// What computes at the moment, as clip_info says it; constant texts that live as long as the
+// encoder.
 const char *encoder_device(const struct encoder *encoder);
 
 // Encodes every picture of `count` askers that can be, all of one profile; a broken one costs only

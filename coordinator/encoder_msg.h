@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// encoder_msg.h - what the coordinator and its reco-encoder say to each other, and the memory that they share.
+// encoder_msg.h - what the coordinator and its reco-encoder say to each other, and the memory that
+// they share.
 //
 //   coordinator                                  reco-encoder
-//        |<------------- HELLO ----------------------|   the model is open; or REFUSAL: it cannot be
+//        |<------------- HELLO ----------------------| the model is open; or REFUSAL: it cannot be
 //        | input                                     |
 //        |-------------- PICTURES or TEXTS --------->|
 //        |<------------- REPLY ----------------------| output
 //
 // A message is one packet of a socket pair of this machine, always of one size, in the byte order
-// of the machine. Prepared pictures and texts lie in the first part of the shared memory, embeddings in the
-// second: whoever has the turn writes, and the turn goes with the message. One question is under
-// way at a time.
+// of the machine. Prepared pictures and texts lie in the first part of the shared memory,
+// embeddings in the second: whoever has the turn writes, and the turn goes with the message. One
+// question is under way at a time.
 //
 // Neither side believes the other: lengths, numbers and texts are checked here.
 //
@@ -71,8 +72,8 @@ struct encoder_msg {
 enum status encoder_msg_read(struct bytes packet, struct encoder_msg *out,
                              struct reason *why) MUST_CHECK;
 
-// Puts the first of `count` texts into `input` (ENCODER_MSG_INPUT_BYTES), as many as go; returns how
-// many, at most ENCODER_MSG_TEXTS_MAX; 0 when the first one is too long.
+// Puts the first of `count` texts into `input` (ENCODER_MSG_INPUT_BYTES), as many as go; returns
+// how many, at most ENCODER_MSG_TEXTS_MAX; 0 when the first one is too long.
 size_t encoder_msg_put_texts(uint8_t *input, const struct text *texts, size_t count);
 
 // Points texts[count] into `input`. STATUS_CORRUPT when they do not lie within it.

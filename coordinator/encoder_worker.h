@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// encoder_worker.h - the inside of reco-encoder: opens a model and answers the questions of encoder_msg.h.
+// encoder_worker.h - the inside of reco-encoder: opens a model and answers the questions of
+// encoder_msg.h.
 //
 // Thread-safety: none; it is a process of its own.
 
@@ -10,8 +11,8 @@
 
 struct encoder_worker_params {
     struct clip_params clip;
-    // For tests, which play a driver that fails: what is done between a question and its answer. NULL:
-    // nothing.
+    // For tests, which play a driver that fails: what is done between a question and its answer.
+    // NULL: nothing.
     void (*spoil)(const struct encoder_msg *question, struct encoder_msg *reply, float *output);
 };
 

@@ -67,7 +67,8 @@ size_t fanout_waiting(const struct fanout *fanout);
 enum status fanout_poll(struct fanout *fanout, struct pollfd *fds, size_t count,
                         int64_t until_us) MUST_CHECK;
 
-// One node's answer; what it points to is valid during the callback and, for the last one, the on_end that follows.
+// One node's answer; what it points to is valid during the callback and, for the last one, the
+// on_end that follows.
 struct fanout_reply {
     uint32_t node;
     uint32_t tag;

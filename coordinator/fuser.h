@@ -4,11 +4,12 @@
 // Hygiene, in this order, on the hits of one query, best first:
 //   1. below `min_similarity`: dropped;
 //   2. pair score (the hit's own image against its own text) below `min_pair_similarity`: dropped;
-//   3. the same pair again (score within 1e-6 and payload cosine above 0.9999): only the first stays;
-//   4. with dedup: like a better one on the searched side (inner product of dedup or more): dropped;
+//   3. the same pair again (score within 1e-6, payload cosine above 0.9999): only the first stays;
+//   4. with dedup: like a better one on the searched side (inner product of dedup or more):
+//      dropped;
 //   5. the best k stay.
-// Gate: 0 when no neighbour stays; else how far the best score lies on the way from the gate's floor to its
-// ceiling, 0..1, or 1 where somebody else judges what comes of it.
+// Gate: 0 when no neighbour stays; else how far the best score lies on the way from the gate's
+// floor to its ceiling, 0..1, or 1 where somebody else judges what comes of it.
 //
 // Thread-safety: none; a fuser belongs to one thread (the compute thread).
 
@@ -63,8 +64,8 @@ void fuser_select(const struct fuser_params *params, const struct fuser_hit *hit
 double fuser_nearest(const float *vector, uint32_t dimension, const struct fuser_hit *hits,
                      const struct fuser_result *selection);
 
-// The refined embedding for a selection; without = index into kept[] of a neighbour that is left out
-// (weights and gate are then made anew), or FUSER_ALL. STATUS_INVALID as fusion_refine().
+// The refined embedding for a selection; without = index into kept[] of a neighbour that is left
+// out (weights and gate are then made anew), or FUSER_ALL. STATUS_INVALID as fusion_refine().
 #define FUSER_ALL UINT32_MAX
 enum status fuser_refine(const struct fuser_params *params, const float *query,
                          const struct fuser_hit *hits, const struct fuser_result *selection,
@@ -79,9 +80,9 @@ struct fuser_row {
     float *refined; // [dimension], written
 };
 
-// Refines up to FUSER_ROWS_MAX rows with all their neighbours, each as fuser_refine() would. Where query and
-// payload cancel out the result is the query, the gate 0 and the reason says so. What is returned fails all of
-// them: STATUS_NO_MEMORY, and what a head's device says.
+// Refines up to FUSER_ROWS_MAX rows with all their neighbours, each as fuser_refine() would. Where
+// query and payload cancel out the result is the query, the gate 0 and the reason says so. What is
+// returned fails all of them: STATUS_NO_MEMORY, and what a head's device says.
 enum status fuser_refine_rows(const struct fuser_params *params, const struct fuser_row *rows,
                               size_t count, struct reason *why) MUST_CHECK;
 

@@ -3,8 +3,8 @@
 //
 // A request is proto/wire/api_json.h's; it becomes the bytes of a gRPC message and goes through
 // coordinator_call_as(), the same handlers as every other call. The answer is the JSON line of
-// `reco search|refine|classify --json`. An error is {"error":{"code","field","message"}}, code being
-// the name of the gRPC status, with the HTTP status that fits.
+// `reco search|refine|classify --json`. An error is {"error":{"code","field","message"}}, code
+// being the name of the gRPC status, with the HTTP status that fits.
 //
 //   x-request-id           as over gRPC
 //   x-deadline-ms, or the argument deadline_ms: 1..3600000, default 30000

@@ -49,8 +49,8 @@ enum status label_build_plain(struct label_builds *builds, struct label_set *set
                               struct label_wait *wait, struct label_prototypes **out,
                               struct reason *why) MUST_CHECK;
 
-// The same for prototypes refined by the question's memory; `over` is the side they are searched on.
-// min_coverage is not looked at: see label_prototypes.coverage.
+// The same for prototypes refined by the question's memory; `over` is the side they are searched
+// on. min_coverage is not looked at: see label_prototypes.coverage.
 struct label_refine {
     struct label_prototypes *plain;
     const struct question *question;

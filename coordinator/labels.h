@@ -4,8 +4,8 @@
 // A label set is labels and templates in the space of one model. A label's plain prototype is
 // the normalised mean of its prompts' unit embeddings, a prompt being a template with the label in
 // place of its {}. Refined prototypes are made from the plain ones by a memory; they depend on
-// the memory's records and on the options, all of which go into their digest, so that stale ones are
-// simply never found again.
+// the memory's records and on the options, all of which go into their digest, so that stale ones
+// are simply never found again.
 //
 // Whoever finds or makes an object holds it until label_set_release() or
 // label_prototypes_release(); the cache holds what it keeps in the same way.
@@ -77,7 +77,8 @@ void label_set_release(struct label_set **set); // NULL is allowed
 size_t label_set_prompt_bytes(const struct label_set *set, size_t label, size_t template);
 void label_set_prompt(const struct label_set *set, size_t label, size_t template, char *out);
 
-// What refined prototypes depend on besides the plain ones. `nodes` is the mask of those that are up.
+// What refined prototypes depend on besides the plain ones. `nodes` is the mask of those that are
+// up.
 void label_refined_digest(const struct label_set *set, const struct question *question,
                           uint64_t changes, uint32_t over, uint32_t nodes,
                           uint8_t digest[HASH_SHA256_BYTES]);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ledger.h - what nodes hold of bulk loads without having committed it.
 //
-// A node buffers bulk records and says how many became durable when it commits. A node that was restarted
-// in between has forgotten its buffer and says less than it had acknowledged: that is a
+// A node buffers bulk records and says how many became durable when it commits. A node that was
+// restarted in between has forgotten its buffer and says less than it had acknowledged: that is a
 // loss, and every stream that wrote to the generation since then must be told so.
 //
 // A node answers in the order it was asked, so what it buffered before a commit has been counted

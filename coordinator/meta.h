@@ -56,9 +56,9 @@ enum meta_use {
     META_FOR_RESTORE,  // a pinned one that is being restored
 };
 
-// Reads DIRECTORY/meta.json; without that file, or with `directory` NULL, there are no memories (and
-// with NULL none can be added). STATUS_CORRUPT naming what is wrong, STATUS_FAILED_PRECONDITION
-// for a newer format, STATUS_IO.
+// Reads DIRECTORY/meta.json; without that file, or with `directory` NULL, there are no memories
+// (and with NULL none can be added). STATUS_CORRUPT naming what is wrong,
+// STATUS_FAILED_PRECONDITION for a newer format, STATUS_IO.
 enum status meta_open(const char *directory, struct meta **out, struct reason *why) MUST_CHECK;
 void meta_close(struct meta **meta); // NULL is allowed
 

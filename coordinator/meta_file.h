@@ -14,8 +14,8 @@
 #include "proto/base/reason.h"
 #include "proto/base/status.h"
 
-// Replaces the file whole and durably, or leaves it as it was. STATUS_EXHAUSTED: the disk is full and what
-// was kept back is used up; STATUS_IO.
+// Replaces the file whole and durably, or leaves it as it was. STATUS_EXHAUSTED: the disk is full
+// and what was kept back is used up; STATUS_IO.
 enum status meta_file_replace(const char *path, const void *data, size_t bytes,
                               struct reason *why) MUST_CHECK;
 

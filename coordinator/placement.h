@@ -3,7 +3,8 @@
 //
 // A record's vshard is id mod V; vshard v lives on node v mod N. With V no multiple of N some nodes
 // hold one vshard more; with V below N the last nodes hold none. N is fixed when the data
-// directory is made; a map that can change, and vshards that move, come with the cluster's metadata.
+// directory is made; a map that can change, and vshards that move, come with the cluster's
+// metadata.
 //
 // Thread-safety: pure.
 

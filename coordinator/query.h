@@ -8,9 +8,9 @@
 //     |         +----------+---------+---------+--> no node, no time: plain CLIP, and says so
 //     +--> done with an error when even that cannot be had
 //
-// A query has 1..SEARCH_ROWS_MAX rows, which are searched and refined side by side. What was not had
-// (a node that is down, late or wrong; time that ran out) is named in `degraded`, never left out
-// silently. An answer's bits do not depend on the number of nodes nor on their order.
+// A query has 1..SEARCH_ROWS_MAX rows, which are searched and refined side by side. What was not
+// had (a node that is down, late or wrong; time that ran out) is named in `degraded`, never left
+// out silently. An answer's bits do not depend on the number of nodes nor on their order.
 //
 // Thread-safety: none; the loop thread makes every call, `done` runs on it.
 

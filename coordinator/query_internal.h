@@ -42,7 +42,8 @@ enum query_known {
     QUERY_GONE = 2, // its record was deleted meanwhile
 };
 
-// The other modality's rows of all hits (with dedup followed by the searched side's), each record once.
+// The other modality's rows of all hits (with dedup followed by the searched side's), each record
+// once.
 struct query_payload {
     size_t count;
     uint64_t *ids;    // [count] ascending
@@ -123,8 +124,8 @@ void query_fail(struct query *query, enum status status, const struct reason *wh
 void query_fail_coverage(struct query *query); // it is below the one that was asked for
 void query_answer_plain(struct query *query);  // without any neighbour: the query as it is
 
-// No neighbours can be had, for the reasons in `degraded`: answers plainly where that is allowed. `status` is what a
-// search then ends with.
+// No neighbours can be had, for the reasons in `degraded`: answers plainly where that is allowed.
+// `status` is what a search then ends with.
 void query_go_without(struct query *query, enum status status);
 
 // --- query_parts.c

@@ -37,14 +37,15 @@ struct question {
 
 // Looks the memory up and sets everything a query needs. A client that asks for no fusion, names no
 // memory, and has no default one, gets plain CLIP. STATUS_NOT_FOUND,
-// STATUS_FAILED_PRECONDITION, STATUS_INVALID, STATUS_UNSUPPORTED for an index that is not there. *out
-// is ended by question_deinit().
+// STATUS_FAILED_PRECONDITION, STATUS_INVALID, STATUS_UNSUPPORTED for an index that is not there.
+// *out is ended by question_deinit().
 enum status question_resolve(const struct backend *backend, const struct api_options *options,
                              struct question *out, struct reason *why) MUST_CHECK;
 
-// Settles how a query of modality `own` is refined: by the trained head where the client leaves it to us and the
-// head fits. When the client wants it and it does not: STATUS_FAILED_PRECONDITION without a head or with
-// a memory of another space than the head's, STATUS_INVALID when the other side is to be searched.
+// Settles how a query of modality `own` is refined: by the trained head where the client leaves it
+// to us and the head fits. When the client wants it and it does not: STATUS_FAILED_PRECONDITION
+// without a head or with a memory of another space than the head's, STATUS_INVALID when the other
+// side is to be searched.
 enum status question_settle_fusion(const struct backend *backend, enum modality own,
                                    struct question *question, struct reason *why) MUST_CHECK;
 
@@ -66,11 +67,12 @@ enum status question_embedding(const float *values, size_t count, uint32_t dimen
 // How a picture is prepared; the profile must be one of the enum's.
 enum image_profile question_image_profile(enum api_profile profile);
 
-// What a FETCH needs to bring these fields (bits of api_record_field): SHARD_DOCUMENT_*, 0 for none.
+// What a FETCH needs to bring these fields (bits of api_record_field): SHARD_DOCUMENT_*, 0 for
+// none.
 uint32_t question_document_parts(uint32_t fields);
 
-// The side that is searched by a query of modality `own`. Label prototypes are texts: theirs mirrors the
-// query's, so that both are searched uni-modally, or both across.
+// The side that is searched by a query of modality `own`. Label prototypes are texts: theirs
+// mirrors the query's, so that both are searched uni-modally, or both across.
 enum modality question_over(const struct question *question, enum modality own);
 enum modality question_over_labels(const struct question *question, enum modality own);
 

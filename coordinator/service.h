@@ -125,7 +125,8 @@ void service_finish(struct service_call *call, enum status status, struct buffer
                     const struct reason *why);
 void service_fail(struct service_call *call, enum status status, const struct reason *why);
 
-// The same with an answer that was encoded just now, which fails for want of memory only. Frees the buffer.
+// The same with an answer that was encoded just now, which fails for want of memory only. Frees the
+// buffer.
 void service_answer(struct service_call *call, enum status status, struct buffer *reply);
 
 struct text service_request_id(const struct service_call *call);

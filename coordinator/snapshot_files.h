@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // snapshot_files.h - a snapshot as files of one folder.
 //
-//   records-0.bin ...  16 bytes "reco records 1\n\0", then packed records (proto/wire/packed.h) one after
-//                      the other, in no order that means anything; a new file after 1 GiB
-//   manifest.json      written last: what the snapshot is, the content hash, bytes and SHA-256 of each file
+//   records-0.bin ...  16 bytes "reco records 1\n\0", then packed records (proto/wire/packed.h) one
+//                      after the other, in no order that means anything; a new file after 1 GiB
+//   manifest.json      written last: what the snapshot is, the content hash, bytes and SHA-256 of
+//                      each file
 //
-// A folder without a manifest is no snapshot: it is one that was not finished, and may be written anew.
-// Nothing that is read is believed: names, counts, lengths, checksums, every record.
+// A folder without a manifest is no snapshot: it is one that was not finished, and may be written
+// anew. Nothing that is read is believed: names, counts, lengths, checksums, every record.
 //
 // Thread-safety: none; one thread at a time.
 
@@ -28,8 +29,8 @@
 #define SNAPSHOT_FILES_MAX 65536u
 #define SNAPSHOT_PATH_BYTES (PATH_BYTES_MAX + 1)
 
-// With a base folder (made when missing), `name` is a folder in it: letters, digits, '.', '_' and '-',
-// the first a letter or digit, and never a link. Without, it is a path.
+// With a base folder (made when missing), `name` is a folder in it: letters, digits, '.', '_' and
+// '-', the first a letter or digit, and never a link. Without, it is a path.
 struct snapshot_place {
     const char *base;
     const char *name;
@@ -76,16 +77,17 @@ void snapshot_writer_close(struct snapshot_writer **writer);
 struct snapshot_reader;
 
 // Reads the manifest and every file once, checksums and all, before it says that a snapshot is one.
-// `stop` (may be NULL) ends that early with STATUS_CANCELLED. STATUS_NOT_FOUND; STATUS_CORRUPT naming file
-// and reason; STATUS_FAILED_PRECONDITION for a newer format or one that is being written; STATUS_IO.
+// `stop` (may be NULL) ends that early with STATUS_CANCELLED. STATUS_NOT_FOUND; STATUS_CORRUPT
+// naming file and reason; STATUS_FAILED_PRECONDITION for a newer format or one that is being
+// written; STATUS_IO.
 enum status snapshot_reader_open(const struct snapshot_place *place, const atomic_bool *stop,
                                  struct snapshot_reader **out, struct reason *why) MUST_CHECK;
 void snapshot_reader_close(struct snapshot_reader **reader); // NULL is allowed
 
 const struct snapshot_about *snapshot_about(const struct snapshot_reader *reader);
 
-// The next records, at most `most` and 8 MiB or a little more; valid until the next call. *count is 0
-// behind the last. STATUS_CORRUPT, STATUS_IO.
+// The next records, at most `most` and 8 MiB or a little more; valid until the next call. *count is
+// 0 behind the last. STATUS_CORRUPT, STATUS_IO.
 enum status snapshot_read(struct snapshot_reader *reader, size_t most, struct bytes *packed,
                           size_t *count, struct reason *why) MUST_CHECK;
 

@@ -27,8 +27,8 @@ struct timers {
     struct timer *due; // while they fire
 };
 
-// `fire` is called once, at `at_us` or soon after; DEADLINE_NONE: never. A timer that is armed already
-// is armed anew. It stays where it is until it has fired or is disarmed.
+// `fire` is called once, at `at_us` or soon after; DEADLINE_NONE: never. A timer that is armed
+// already is armed anew. It stays where it is until it has fired or is disarmed.
 void timers_arm(struct timers *timers, struct timer *timer, int64_t at_us);
 void timers_disarm(struct timers *timers, struct timer *timer); // also one that is not armed
 

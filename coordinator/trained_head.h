@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // trained_head.h - which file's head refines the embeddings of a model.
 //
-// The first of these that is there: the one that is named; heads/NAME.safetensors in the data directory, NAME
-// the space's without its dimension; head.safetensors in the model's folder, for the embedded model the one that is
-// part of the program.
+// The first of these that is there: the one that is named; heads/NAME.safetensors in the data
+// directory, NAME the space's without its dimension; head.safetensors in the model's folder, for
+// the embedded model the one that is part of the program.
 // A file that is there and cannot be used is an error, never the next one's turn.
 //
 // Thread-safety: one thread opens and closes it; the head itself as fusion_head.h says.
@@ -28,9 +28,9 @@ struct trained_head_params {
     uint32_t threads;  // as ops_open()
 };
 
-// *head is NULL when there is none anywhere. `file`, unless NULL, becomes the path of its file as UTF-8 ('?' for what is
-// none), TRAINED_HEAD_EMBEDDED, or "" without a head. STATUS_NOT_FOUND only for one that is named; else what
-// fusion_head_open() says, with the file's path in `why`.
+// *head is NULL when there is none anywhere. `file`, unless NULL, becomes the path of its file as
+// UTF-8 ('?' for what is none), TRAINED_HEAD_EMBEDDED, or "" without a head. STATUS_NOT_FOUND only
+// for one that is named; else what fusion_head_open() says, with the file's path in `why`.
 enum status trained_head_open(const struct trained_head_params *params, struct fusion_head **head,
                               char file[TRAINED_HEAD_FILE_BYTES], struct reason *why) MUST_CHECK;
 

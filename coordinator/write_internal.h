@@ -24,7 +24,8 @@
 
 #define WRITE_ARENA_BYTES ((size_t)512 << 20) // of one load
 
-// The flags that a node sent, one for each of `count` records. STATUS_CORRUPT when there are others.
+// The flags that a node sent, one for each of `count` records. STATUS_CORRUPT when there are
+// others.
 enum status write_reply_flags(const struct fanout_reply *reply, uint32_t count, struct arena *arena,
                               struct shard_flags_reply *out, struct reason *why) MUST_CHECK;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // audit.h - a live estimate of recall: now and then a search by an index is repeated exactly.
 //
-// A searcher offers what it answered; one offer is taken when the last audit is long enough ago, and a thread
-// of its own compares the first query row's ten best with a scan of every row. It may take a
-// twentieth of one core. The estimate of a generation's modality is a running mean over some
+// A searcher offers what it answered; one offer is taken when the last audit is long enough ago,
+// and a thread of its own compares the first query row's ten best with a scan of every row. It may
+// take a twentieth of one core. The estimate of a generation's modality is a running mean over some
 // 20 audits.
 //
 // Thread-safety: offering by any thread; start and stop by one.
@@ -44,7 +44,8 @@ struct audit_offer {
     size_t k; // that was asked for
 };
 
-// Costs a clock reading unless it is taken; then what is needed is copied. NULL as the audit is allowed.
+// Costs a clock reading unless it is taken; then what is needed is copied. NULL as the audit is
+// allowed.
 void audit_offer(struct audit *audit, const struct audit_offer *offer);
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// distance_tile.h - the way of a vector kernel through a block; included behind what tells the kernels apart:
+// distance_tile.h - the way of a vector kernel through a block; included behind what tells the
+// kernels apart:
 //
 //   TILE                                            queries at once
 //   struct lanes                                    the 32 sums of a query and a row
@@ -7,7 +8,8 @@
 //   float fold(const struct lanes *)                lanes 16, 8, 4, 2 and 1 apart are added
 //   void add_group(sum, queries, count, stride, row)
 //       adds 32 elements of `count` queries, `stride` apart, and of one row to `count` sums
-//   REST, if the kernel can do better than to fill up copies with zeros: the same with an argument more, fewer than 32 elements
+//   REST, if the kernel can do better than to fill up copies with zeros: the same with an argument
+//       more, fewer than 32 elements
 
 #ifndef RECO_SHARD_NODE_DISTANCE_TILE_H
 #define RECO_SHARD_NODE_DISTANCE_TILE_H

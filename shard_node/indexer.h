@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // indexer.h - the thread that makes the indexes of a node and keeps them up.
 //
-// A side (one modality of a generation) gets an index at INDEX_RECORDS_FROM visible records, and another one in
-// its place each time it has grown to INDEXER_GROWTH times the records that it was trained for. In
-// between, rows that were appended are taken in a few at a time, and lists are mended. Writers and
-// searches never wait for any of it.
+// A side (one modality of a generation) gets an index at INDEX_RECORDS_FROM visible records, and
+// another one in its place each time it has grown to INDEXER_GROWTH times the records that it was
+// trained for. In between, rows that were appended are taken in a few at a time, and lists are
+// mended. Writers and searches never wait for any of it.
 //
 //   few records --> train, take in --> published --> take in, mend ... --> train anew beside it
 //

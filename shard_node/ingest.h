@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ingest.h - everything that changes a node: writes, deletes, bulk loads, generations.
 //
-// A change goes to the store first, where it becomes durable, then to the rows, where searches see it,
-// and only then may it be acknowledged. Single writes and deletes come in groups that share
+// A change goes to the store first, where it becomes durable, then to the rows, where searches see
+// it, and only then may it be acknowledged. Single writes and deletes come in groups that share
 // one fsync. Bulk records wait in a buffer, which is written as sorted files when it is
 // full or committed; until then nobody sees them. A bulk load that was cut off is resumed by
 // asking HAS and sending the rest.
@@ -50,9 +50,9 @@ void ingest_destroy(struct ingest **ingest);
 // written first, so that order is kept.
 enum status ingest_begin(struct ingest *ingest, uint32_t generation, struct reason *why) MUST_CHECK;
 
-// Adds a request to the open group. The request's frames must live until the commit; the reply lives
-// in the arena and counts once the commit succeeds. A record that cannot be stored has its status
-// and reason in the reply and does not hold up the others. STATUS_INVALID (dimension),
+// Adds a request to the open group. The request's frames must live until the commit; the reply
+// lives in the arena and counts once the commit succeeds. A record that cannot be stored has its
+// status and reason in the reply and does not hold up the others. STATUS_INVALID (dimension),
 // STATUS_FAILED_PRECONDITION (read-only), STATUS_EXHAUSTED (disk), STATUS_NO_MEMORY: nothing of
 // the request is in the group.
 enum status ingest_write(struct ingest *ingest, const struct shard_write_request *request,
@@ -75,14 +75,14 @@ enum status ingest_commit(struct ingest *ingest, struct reason *why) MUST_CHECK;
 
 // --- bulk
 
-// Buffers a request's records, copying them; may write out the buffer first. Per-record results as in
-// ingest_write(). No group may be open.
+// Buffers a request's records, copying them; may write out the buffer first. Per-record results as
+// in ingest_write(). No group may be open.
 enum status ingest_bulk(struct ingest *ingest, const struct shard_write_request *request,
                         struct arena *arena, struct shard_write_reply *reply,
                         struct reason *why) MUST_CHECK;
 
-// Everything so far is durable and visible. The reply counts the generation's records since its last
-// commit.
+// Everything so far is durable and visible. The reply counts the generation's records since its
+// last commit.
 enum status ingest_bulk_commit(struct ingest *ingest, uint32_t generation,
                                struct shard_write_reply *reply, struct reason *why) MUST_CHECK;
 
@@ -92,8 +92,8 @@ size_t ingest_bulk_count(const struct ingest *ingest); // records in the buffer
 
 // --- out of space
 
-// After store_is_out_of_space(): opens the store again and brings the rows up to it. No group may be
-// open. STATUS_EXHAUSTED, STATUS_UNAVAILABLE: not now; else the node is read-only.
+// After store_is_out_of_space(): opens the store again and brings the rows up to it. No group may
+// be open. STATUS_EXHAUSTED, STATUS_UNAVAILABLE: not now; else the node is read-only.
 enum status ingest_recover(struct ingest *ingest, struct reason *why) MUST_CHECK;
 
 // --- generations

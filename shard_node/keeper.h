@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // keeper.h - keeps the indexes of a node on the disk, so that a start need not train them.
 //
-// A side has one file beside its rows, index-image or index-text (index.h). It is written when a tenth of the
-// slots is not in it, as soon as a checkpoint of the rows has all that the index covers, and at the
-// end. It is derived: without it, or when it is of no use, the side is trained as if it were new.
+// A side has one file beside its rows, index-image or index-text (index.h). It is written when a
+// tenth of the slots is not in it, as soon as a checkpoint of the rows has all that the index
+// covers, and at the end. It is derived: without it, or when it is of no use, the side is trained
+// as if it were new.
 //
 // Thread-safety: the indexer's thread, and when that has ended whoever ends the node.
 
@@ -32,7 +33,8 @@ bool keeper_open(const struct keeper *keeper, struct shelf_generation *generatio
 // The slots that the side's index has to cover to be saved now; 0: it need not, or cannot.
 uint32_t keeper_due(const struct shelf_generation *generation, enum modality modality);
 
-// Saves an index that covers what keeper_due() has said. What goes wrong is logged, and tried again later.
+// Saves an index that covers what keeper_due() has said. What goes wrong is logged, and tried again
+// later.
 void keeper_save(const struct keeper *keeper, struct shelf_generation *generation,
                  enum modality modality, const struct index *index);
 

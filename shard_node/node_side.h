@@ -5,8 +5,8 @@
 //   GET /readyz    200 when the node answers, 503 with the reason while it opens or drains
 //   GET /metrics   the text format of Prometheus
 //
-// Thread-safety: start, open and stop belong to the thread that starts the node; the rest may be called
-// by any. NULL as the side counts nothing.
+// Thread-safety: start, open and stop belong to the thread that starts the node; the rest may be
+// called by any. NULL as the side counts nothing.
 
 #ifndef RECO_SHARD_NODE_NODE_SIDE_H
 #define RECO_SHARD_NODE_NODE_SIDE_H

@@ -6,7 +6,8 @@
 // opens them applies what came later. A slot is written once: replacing a record takes a new
 // slot and clears the live bit of the old one, so a search never sees a row half written.
 //
-// Thread-safety: append, remove, hide and checkpoint by one thread at a time; finding and viewing by any.
+// Thread-safety: append, remove, hide and checkpoint by one thread at a time; finding and viewing
+// by any.
 
 #ifndef RECO_SHARD_NODE_ROWS_H
 #define RECO_SHARD_NODE_ROWS_H
@@ -44,8 +45,8 @@ struct rows_opened {
     size_t damaged_count;
 };
 
-// Opens what an earlier process left at its last checkpoint and checks every row. STATUS_NOT_FOUND when
-// there is nothing, STATUS_CORRUPT when it is of no use, STATUS_IO, STATUS_NO_MEMORY.
+// Opens what an earlier process left at its last checkpoint and checks every row. STATUS_NOT_FOUND
+// when there is nothing, STATUS_CORRUPT when it is of no use, STATUS_IO, STATUS_NO_MEMORY.
 enum status rows_open(const struct rows_params *params, struct rows **out,
                       struct rows_opened *opened, struct reason *why) MUST_CHECK;
 
@@ -53,8 +54,8 @@ enum status rows_open(const struct rows_params *params, struct rows **out,
 enum status rows_create(const struct rows_params *params, struct rows **out,
                         struct reason *why) MUST_CHECK;
 
-// Views must have ended. What came after the last checkpoint is forgotten. Sets *rows to NULL; NULL is
-// allowed.
+// Views must have ended. What came after the last checkpoint is forgotten. Sets *rows to NULL; NULL
+// is allowed.
 void rows_close(struct rows **rows);
 
 // Removes the directory and all in it; it may be missing.
@@ -106,8 +107,8 @@ uint64_t rows_heap_bytes(struct rows *rows);  // of what stands beside them in m
 
 // What is read without a lock. A bit for each slot below the count, where they stay as long as the
 // rows: a visible record is live and not hidden. A replaced record's new bit is set before the
-// count is raised, and its old one cleared afterwards: whoever finds a bit cleared and reads the count then
-// finds the new slot below it.
+// count is raised, and its old one cleared afterwards: whoever finds a bit cleared and reads the
+// count then finds the new slot below it.
 uint32_t rows_slot_count(const struct rows *rows); // removed and replaced ones too
 uint32_t
 rows_covered(const struct rows *rows); // slots that a checkpoint has: no crash gives them anew

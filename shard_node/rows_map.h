@@ -50,7 +50,8 @@ uint32_t rows_map_find(const struct rows_map *map, uint64_t id, const struct row
 void rows_map_find_many(const struct rows_map *map, const uint64_t *ids, size_t count,
                         const struct rows_slot *slots, uint32_t *out);
 
-// Puts a slot in place of the one its id had; returns that one or ROWS_MAP_NONE. There must be room.
+// Puts a slot in place of the one its id had; returns that one or ROWS_MAP_NONE. There must be
+// room.
 uint32_t rows_map_put(struct rows_map *map, uint32_t slot, const struct rows_slot *slots);
 
 // Returns the slot the id had, or ROWS_MAP_NONE.

@@ -3,8 +3,9 @@
 // there are many.
 //
 // A task is prepared by one thread, its pieces are taken one after the other by whoever is free,
-// and the thread that ends the last piece finishes it. A piece is a block of rows for all queries, or,
-// when there is a plan for an index, a query. Tasks are served in the order of their submission.
+// and the thread that ends the last piece finishes it. A piece is a block of rows for all queries,
+// or, when there is a plan for an index, a query. Tasks are served in the order of their
+// submission.
 //
 //   submitted --> prepare --OK--> pieces by all threads --> finish(OK | CANCELLED)
 //                     \--else--> finish(that status)
@@ -47,8 +48,8 @@ struct scan_task {
     } pool;
 };
 
-// `threads` 0: as many as this process may use. `epoch` is that of the indexes in plans and outlives the
-// pool; NULL: there are none. STATUS_NO_MEMORY.
+// `threads` 0: as many as this process may use. `epoch` is that of the indexes in plans and
+// outlives the pool; NULL: there are none. STATUS_NO_MEMORY.
 enum status scan_pool_create(uint32_t threads, enum cpu_level level, struct epoch *epoch,
                              struct scan_pool **out) MUST_CHECK;
 

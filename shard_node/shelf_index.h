@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // shelf_index.h - the index of one modality of a generation, exchanged while others search by it.
 //
-// The indexer makes an index and publishes it. Whoever searches leases what is published and may use it
-// until it ends the lease, also when another index takes its place meanwhile; the last one that lets go of
-// an index frees it.
+// The indexer makes an index and publishes it. Whoever searches leases what is published and may
+// use it until it ends the lease, also when another index takes its place meanwhile; the last one
+// that lets go of an index frees it.
 //
 // Thread-safety: safe; what changes an index or publishes one is the indexer's alone.
 

@@ -108,10 +108,11 @@ enum status store_may_grow(struct store *store, uint64_t bytes, struct reason *w
 bool store_is_out_of_space(const struct store *store);
 void store_set_out_of_space(struct store *store, const char *reason);
 
-// Opens the database anew, as after a crash, with the space that was kept back or that somebody freed;
-// store_sequence() may then be higher than before, since what was refused may have become durable.
-// STATUS_EXHAUSTED when there is still no space, STATUS_UNAVAILABLE while somebody walks with
-// a cursor: reads go on, and it may be tried again. With any other status the store is read-only.
+// Opens the database anew, as after a crash, with the space that was kept back or that somebody
+// freed; store_sequence() may then be higher than before, since what was refused may have become
+// durable. STATUS_EXHAUSTED when there is still no space, STATUS_UNAVAILABLE while somebody walks
+// with a cursor: reads go on, and it may be tried again. With any other status the store is
+// read-only.
 enum status store_reopen(struct store *store, struct reason *why) MUST_CHECK;
 
 // --- generations
@@ -190,16 +191,16 @@ void store_batch_cancel(struct store_batch **batch); // NULL is allowed
 
 // --- writing many records: sorted files that become part of the store at one moment
 
-// `count` records of one generation, ascending by vshard and id without repetition, are durable (but not marked hidden)
-// when it returns, with one log record for all. After a crash in the middle
+// `count` records of one generation, ascending by vshard and id without repetition, are durable
+// (but not marked hidden) when it returns, with one log record for all. After a crash in the middle
 // store_open() finishes what had its files complete and forgets everything else.
 enum status store_bulk_write(struct store *store, const struct store_record *records, size_t count,
                              struct reason *why) MUST_CHECK;
 
 // --- reading
 
-// Both rows, image first, into `rows` [2 * dimension]. STATUS_NOT_FOUND, STATUS_CORRUPT (logged with
-// the place), STATUS_IO.
+// Both rows, image first, into `rows` [2 * dimension]. STATUS_NOT_FOUND, STATUS_CORRUPT (logged
+// with the place), STATUS_IO.
 enum status store_read_rows(struct store *store, struct store_place place, size_t dimension,
                             uint16_t *rows, struct reason *why) MUST_CHECK;
 
@@ -215,8 +216,8 @@ enum status store_read_key(struct store *store, struct store_place place, struct
 enum status store_read_hidden(struct store *store, struct store_place place, bool *hidden,
                               struct reason *why) MUST_CHECK;
 
-// Calls `seen` for every hidden record of a generation. STATUS_CORRUPT, STATUS_IO: a node that does not
-// know what is hidden must not serve.
+// Calls `seen` for every hidden record of a generation. STATUS_CORRUPT, STATUS_IO: a node that does
+// not know what is hidden must not serve.
 typedef void (*store_hidden_seen)(void *context, uint64_t id);
 enum status store_list_hidden(struct store *store, uint32_t generation, store_hidden_seen seen,
                               void *context, struct reason *why) MUST_CHECK;
@@ -238,16 +239,16 @@ enum status store_cursor_next(struct store_cursor *cursor, struct store_cursor_r
                               struct reason *why) MUST_CHECK;
 void store_cursor_end(struct store_cursor **cursor);
 
-// The same walk over the documents of vshards from `first` up to but not including `end`; the texts are valid
-// until the next call.
+// The same walk over the documents of vshards from `first` up to but not including `end`; the texts
+// are valid until the next call.
 struct store_cursor *store_cursor_begin_documents(struct store *store, uint32_t generation,
                                                   uint32_t first, uint32_t end);
 enum status store_cursor_next_document(struct store_cursor *cursor, uint64_t *id,
                                        struct store_document *document,
                                        struct reason *why) MUST_CHECK;
 
-// Walks whole records of a generation as they were when it began, ascending by vshard and id. Belongs
-// to one thread at a time, which need not be the writer.
+// Walks whole records of a generation as they were when it began, ascending by vshard and id.
+// Belongs to one thread at a time, which need not be the writer.
 struct store_export;
 
 // NULL when the store is not open (STATUS_UNAVAILABLE). A store that was full is not opened again
@@ -294,8 +295,8 @@ enum status store_read_log(struct store *store, const struct store_generation *g
 
 // --- formats, public for the tests
 
-// A document's value: four lengths (u16 little-endian: key, caption, source, tags), the texts, CRC-32C.
-// STATUS_CORRUPT for anything else. *out points into `value`.
+// A document's value: four lengths (u16 little-endian: key, caption, source, tags), the texts,
+// CRC-32C. STATUS_CORRUPT for anything else. *out points into `value`.
 enum status store_decode_document(struct bytes value, struct store_document *out) MUST_CHECK;
 
 #endif

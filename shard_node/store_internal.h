@@ -100,7 +100,8 @@ rocksdb_options_t *store_options_of(const struct store *store, enum store_family
 // Turns RocksDB's error into a status and a reason and frees it; STATUS_OK for NULL.
 enum status store_translate(char *error, const char *doing, struct reason *why) MUST_CHECK;
 
-// The same for a write: logs it and makes the store read-only or, with STATUS_EXHAUSTED, out of space.
+// The same for a write: logs it and makes the store read-only or, with STATUS_EXHAUSTED, out of
+// space.
 enum status store_translate_write(struct store *store, char *error, const char *doing,
                                   struct reason *why) MUST_CHECK;
 

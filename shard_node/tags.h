@@ -6,7 +6,8 @@
 // the live bits say so. Nothing of this is on disk: it follows from the documents, which are
 // read when a generation is opened, so the two cannot disagree.
 //
-// Thread-safety: tags_add(), tags_set_unknown() and tags_exchange() by the writer; tags_keep() and tags_bytes() by any thread.
+// Thread-safety: tags_add(), tags_set_unknown() and tags_exchange() by the writer; tags_keep() and
+// tags_bytes() by any thread.
 
 #ifndef RECO_SHARD_NODE_TAGS_H
 #define RECO_SHARD_NODE_TAGS_H
@@ -22,8 +23,8 @@ struct tags;
 struct tags *tags_create(void);
 void tags_destroy(struct tags **tags); // NULL is allowed
 
-// Notes the tags of the record that is going to be shown in `slot`: before rows_append(), so that no
-// search sees a record without its tags. `joined` by SHARD_TAG_SEPARATOR. STATUS_NO_MEMORY: some
+// Notes the tags of the record that is going to be shown in `slot`: before rows_append(), so that
+// no search sees a record without its tags. `joined` by SHARD_TAG_SEPARATOR. STATUS_NO_MEMORY: some
 // of them may be noted; nobody may be shown the slot.
 enum status tags_add(struct tags *tags, uint32_t slot, struct text joined) MUST_CHECK;
 

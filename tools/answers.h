@@ -15,13 +15,13 @@
 #include "proto/wire/api.h"
 #include "tools/options.h"
 
-// An answer as a line of JSON on stdout (proto/wire/api_json.h), with the request id of the flags when
-// there is one. As answers_end_line().
+// An answer as a line of JSON on stdout (proto/wire/api_json.h), with the request id of the flags
+// when there is one. As answers_end_line().
 enum status answers_put_line(const struct options *options, enum api_method method,
                              const char *input, const struct api_answer *answer) MUST_CHECK;
 
-// What became of a record: {"key","id","status"}, or a line for people. `key` may be NULL: known by its
-// id only. As answers_end_line().
+// What became of a record: {"key","id","status"}, or a line for people. `key` may be NULL: known by
+// its id only. As answers_end_line().
 enum status answers_show_record(const struct options *options, const char *key, uint64_t id,
                                 const char *state) MUST_CHECK;
 

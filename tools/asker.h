@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// asker.h - asks an index while it changes, as a node does: the slots that the index lacks are scanned.
+// asker.h - asks an index while it changes, as a node does: the slots that the index lacks are
+// scanned.
 //
-// Thread-safety: an asker belongs to one thread; between asker_start() and asker_stop() to its own. Others
-// may append, clear bits, extend and mend the index meanwhile.
+// Thread-safety: an asker belongs to one thread; between asker_start() and asker_stop() to its own.
+// Others may append, clear bits, extend and mend the index meanwhile.
 
 #ifndef RECO_TOOLS_ASKER_H
 #define RECO_TOOLS_ASKER_H
@@ -56,8 +57,8 @@ struct asker_found {
     double codes, refined, rows; // means of a query, as index_counts
 };
 
-// Asks each query once, from so many threads; nobody changes the index or the bits meanwhile. What is dead
-// does not count as found. STATUS_NO_MEMORY.
+// Asks each query once, from so many threads; nobody changes the index or the bits meanwhile. What
+// is dead does not count as found. STATUS_NO_MEMORY.
 enum status asker_find(const struct asker_source *source, const struct asker_queries *queries,
                        uint32_t threads, struct asker_found *out, struct reason *why) MUST_CHECK;
 

@@ -54,8 +54,8 @@ enum status client_call(struct client *client, enum api_method method, struct by
 // stream), close (nothing more is sent), finish, which closes too and always ends *stream and
 // sets it to NULL. After a failed send, finish has the reason.
 //
-// Where the server streams: receive until *ended, each message in place of what `message` held; then
-// finish, with `reply` NULL, has the result; before the end it cancels the call. Who has
+// Where the server streams: receive until *ended, each message in place of what `message` held;
+// then finish, with `reply` NULL, has the result; before the end it cancels the call. Who has
 // API_STREAM_ITEMS requests unanswered receives before it sends the next.
 enum status client_stream_open(struct client *client, enum api_method method,
                                struct client_stream **out, struct reason *why) MUST_CHECK;

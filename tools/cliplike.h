@@ -36,8 +36,8 @@ enum cliplike_kind {
 
 struct cliplike;
 
-// Makes the clusters, 20,400 rows. The caller ends *out with cliplike_destroy(). STATUS_INVALID for a
-// dimension outside CLIPLIKE_DIMENSION_MIN..DIMENSION_MAX, STATUS_NO_MEMORY.
+// Makes the clusters, 20,400 rows. The caller ends *out with cliplike_destroy(). STATUS_INVALID for
+// a dimension outside CLIPLIKE_DIMENSION_MIN..DIMENSION_MAX, STATUS_NO_MEMORY.
 enum status cliplike_create(uint64_t seed, size_t dimension, struct cliplike **out,
                             struct reason *why) MUST_CHECK;
 void cliplike_destroy(struct cliplike **set); // NULL is allowed

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// dataset.h - image-text pairs from folders, webdataset tars and arrays, one record after the other.
+// dataset.h - image-text pairs from folders, webdataset tars and arrays, one record after the
+// other.
 //
 // A source is
-//   a folder       of a data set as its makers publish it: CUB-200-2011, Stanford Cars, Flowers-102, Oxford Pets, Food-101,
-//                  ImageNet, SUN397, Flickr30k, COCO, OVEN (tools/datasets.md), known by its files
+//   a folder       of a data set as its makers publish it: CUB-200-2011, Stanford Cars,
+//                  Flowers-102, Oxford Pets, Food-101, ImageNet, SUN397, Flickr30k, COCO, OVEN
+//                  (tools/datasets.md), known by its files
 //   a folder       pictures at any depth, each with a .txt or .json of the same stem; and the
 //                  .tar shards that lie directly in it (img2dataset's output is either)
 //   X.tar          webdataset: members of one stem are one sample; also .tar.gz, .tar.zst ...
@@ -79,7 +81,8 @@ enum dataset_step {
 struct dataset_item {
     struct api_ingest_record record;
     const char *name; // for people: path, "SHARD.tar: STEM", "images.npy row 5"
-    // What its .cls says, where params.labelled is set, or the number of a data set's class, from 0; {NULL, 0}: none.
+    // What its .cls says, where params.labelled is set, or the number of a data set's class, from
+    // 0; {NULL, 0}: none.
     struct text label;
     const char *entity_name; // params.entity
     struct text entity;      // what it says; {NULL, 0}: nothing
@@ -100,8 +103,8 @@ enum dataset_step dataset_next(struct dataset *dataset, struct arena *arena,
 // Records in all sources; 0 when that is known only at the end (tars).
 uint64_t dataset_total(const struct dataset *dataset);
 
-// Of a data set as its makers publish it: "cub-200-2011, split train"; NULL for other sources. Valid until
-// dataset_close().
+// Of a data set as its makers publish it: "cub-200-2011, split train"; NULL for other sources.
+// Valid until dataset_close().
 const char *dataset_about(const struct dataset *dataset);
 
 // Numbers in an embedding that is given; 0 for pictures. A dataset is one or the other.

@@ -25,7 +25,8 @@ void dataset_list_free(struct dataset_list *list);
 // Sorted by length, then by bytes: shard 10 comes after shard 9.
 void dataset_list_sort_numbered(struct dataset_list *list);
 
-// Names of the files directly in `folder` that end with `suffix`, in no order. STATUS_NOT_FOUND, STATUS_IO.
+// Names of the files directly in `folder` that end with `suffix`, in no order. STATUS_NOT_FOUND,
+// STATUS_IO.
 enum status dataset_list_files(const char *folder, const char *suffix, struct dataset_list *out,
                                struct reason *why) MUST_CHECK;
 
@@ -84,12 +85,13 @@ enum status dataset_take_object(const struct json *object, const struct dataset_
                                 struct arena *arena, struct api_ingest_record *record,
                                 struct reason *why) MUST_CHECK;
 
-// Takes what item->entity_name names, if anything; STATUS_INVALID for another kind of value than a text or a
-// whole number.
+// Takes what item->entity_name names, if anything; STATUS_INVALID for another kind of value than a
+// text or a whole number.
 enum status dataset_take_entity(const struct json *object, struct arena *arena,
                                 struct dataset_item *item, struct reason *why) MUST_CHECK;
 
-// Takes "key", "caption" or "text", "tags", "source" or "url" or "image_path" of a JSON object, and its entity.
+// Takes "key", "caption" or "text", "tags", "source" or "url" or "image_path" of a JSON object, and
+// its entity.
 enum status dataset_take_json(struct bytes json, struct arena *arena, struct dataset_item *item,
                               struct reason *why) MUST_CHECK;
 
@@ -168,21 +170,22 @@ const char *dataset_layout_name(const struct dataset_layout_kind *kind);
 // Classes of the whole data set; 0: it has captions.
 size_t dataset_layout_whole(const struct dataset_layout_kind *kind);
 
-// A split that an evaluation measures; what `split` names must be one. STATUS_INVALID naming those that there are.
+// A split that an evaluation measures; what `split` names must be one. STATUS_INVALID naming those
+// that there are.
 enum status dataset_layout_measured(const struct dataset_layout_kind *kind, const char *split,
                                     const char **out, struct reason *why) MUST_CHECK;
 
 // The prompts that are usual for it, one a line; {NULL, 0}: those of the model.
 struct text dataset_layout_templates(const struct dataset_layout_kind *kind);
 
-// How many classes it has, 0: none of its own. With `lines` their names, one a line: STATUS_INVALID when it has none,
-// STATUS_NOT_FOUND when they have no names here; else as opening.
+// How many classes it has, 0: none of its own. With `lines` their names, one a line: STATUS_INVALID
+// when it has none, STATUS_NOT_FOUND when they have no names here; else as opening.
 enum status dataset_layout_classes(const struct dataset_layout_kind *kind, const char *root,
                                    struct buffer *lines, size_t *count,
                                    struct reason *why) MUST_CHECK;
 
-// Reads which pictures the split has (NULL: that which memories are built from), and sees that each class has one that is there. With
-// `labelled` names are not needed.
+// Reads which pictures the split has (NULL: that which memories are built from), and sees that each
+// class has one that is there. With `labelled` names are not needed.
 enum status dataset_layout_open(const struct dataset_layout_kind *kind, const char *root,
                                 const struct dataset_params *params, struct dataset_layout **out,
                                 struct reason *why) MUST_CHECK;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// dataset_layout_internal.h - how data sets lie on disk as their makers publish them: what each layout tells.
+// dataset_layout_internal.h - how data sets lie on disk as their makers publish them: what each
+// layout tells.
 //
-// A layout says which classes there are and which pictures a split has. Both are read at once, before any
-// picture, so that a tree that is not whole is told at the start and not after an hour.
+// A layout says which classes there are and which pictures a split has. Both are read at once,
+// before any picture, so that a tree that is not whole is told at the start and not after an hour.
 //
 // Thread-safety: none.
 
@@ -78,19 +79,21 @@ bool dataset_layout_is_split(const struct dataset_layout *layout, const char *wo
 enum status dataset_layout_path(const struct dataset_layout *layout, const char *name,
                                 char out[DATASET_PATH_BYTES], struct reason *why) MUST_CHECK;
 
-// The first of the names (ended by NULL) that is a file, in `out`. STATUS_NOT_FOUND naming the first.
+// The first of the names (ended by NULL) that is a file, in `out`. STATUS_NOT_FOUND naming the
+// first.
 enum status dataset_layout_choose(const struct dataset_layout *layout, const char *const *names,
                                   char out[DATASET_PATH_BYTES], struct reason *why) MUST_CHECK;
 
-// A class, with its name for people: '_' becomes a blank. STATUS_INVALID for a name that is not UTF-8, or too long.
+// A class, with its name for people: '_' becomes a blank. STATUS_INVALID for a name that is not
+// UTF-8, or too long.
 enum status dataset_layout_add_class(struct dataset_layout *layout, struct text key,
                                      struct text name, struct reason *why) MUST_CHECK;
 
 // The class of a key; false when it is none.
 bool dataset_layout_find_class(struct dataset_layout *layout, struct text key, uint32_t *label);
 
-// A picture, "FOLDER/REST" below the root; `caption` {NULL, 0}: its class says it. STATUS_INVALID for a path that
-// leads out, for a label that is none.
+// A picture, "FOLDER/REST" below the root; `caption` {NULL, 0}: its class says it. STATUS_INVALID
+// for a path that leads out, for a label that is none.
 enum status dataset_layout_add_picture(struct dataset_layout *layout, const char *folder,
                                        struct text rest, uint32_t label, struct text caption,
                                        struct reason *why) MUST_CHECK;

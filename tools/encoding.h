@@ -30,7 +30,8 @@ struct encoding_batch {
 typedef enum status (*encoding_show)(void *context, const struct encoding_batch *batch,
                                      struct bytes reply);
 
-// Which item of a batch of `count` a server's reason is about: N of "images[N]" or "texts[N]"; `count`: none.
+// Which item of a batch of `count` a server's reason is about: N of "images[N]" or "texts[N]";
+// `count`: none.
 size_t encoding_blamed_item(const struct reason *why, size_t count);
 
 // `method` is API_ENCODE_IMAGE, API_ENCODE_TEXT or API_TOKENIZE. Failed items are named on

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval.h - what every evaluation begins with: the model, the memory's embeddings, the modes of fusion.
+// eval.h - what every evaluation begins with: the model, the memory's embeddings, the modes of
+// fusion.
 //
-// A question is a set of embeddings of one side; its answer are the same embeddings refined in a mode by the
-// memory. Searches are kept from one mode to the next: eval_side.
+// A question is a set of embeddings of one side; its answer are the same embeddings refined in a
+// mode by the memory. Searches are kept from one mode to the next: eval_side.
 //
 // Thread-safety: the client's thread makes every call.
 
@@ -47,8 +48,9 @@ struct eval {
     struct eval_memory memory; // empty when only plain CLIP is asked for
 };
 
-// Reads --modes, opens the client, and reads model, head and, unless `brings_memory`, the memory. Errors are told on stderr; returns VERBS_DONE
-// or the exit status. Whatever comes, *eval is ended with eval_end().
+// Reads --modes, opens the client, and reads model, head and, unless `brings_memory`, the memory.
+// Errors are told on stderr; returns VERBS_DONE or the exit status. Whatever comes, *eval is ended
+// with eval_end().
 int eval_begin(struct eval *eval, const struct options *options, bool brings_memory);
 void eval_end(struct eval *eval);
 
@@ -77,8 +79,9 @@ struct eval_side {
 enum status eval_side_search(struct eval_side *side, const struct eval *eval, enum modality over,
                              uint32_t k, struct reason *why) MUST_CHECK;
 
-// Points *out at the queries refined in `mode` with k neighbours, whose `payload` side is mixed in, or the query
-// `itself` as the one neighbour; at the queries themselves for plain CLIP. Valid until the next call. As eval_refine().
+// Points *out at the queries refined in `mode` with k neighbours, whose `payload` side is mixed in,
+// or the query `itself` as the one neighbour; at the queries themselves for plain CLIP. Valid until
+// the next call. As eval_refine().
 struct eval_how {
     enum fusion_mode mode;
     uint32_t k;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_classes.h - the labels of a zero-shot evaluation, their prompts, and a prototype of each name.
+// eval_classes.h - the labels of a zero-shot evaluation, their prompts, and a prototype of each
+// name.
 //
-// Labels come from --labels, where a label may have aliases, from the classnames.txt of a data set in
-// CLIP_benchmark's layout, or from a data set as its makers publish it. Templates come from --template, from
-// CLIP_benchmark's zeroshot_classification_templates.txt, from those that are shipped for a data set, or from the model.
-// In a template {} or {c} stands for the label.
+// Labels come from --labels, where a label may have aliases, from the classnames.txt of a data set
+// in CLIP_benchmark's layout, or from a data set as its makers publish it. Templates come from
+// --template, from CLIP_benchmark's zeroshot_classification_templates.txt, from those that are
+// shipped for a data set, or from the model. In a template {} or {c} stands for the label.
 //
-// A figure depends on both, to the letter: their hashes go beside it. A hash is SHA-256 of lines, each ended by a
-// newline: of a label with its aliases, tabs between them, or of a template.
+// A figure depends on both, to the letter: their hashes go beside it. A hash is SHA-256 of lines,
+// each ended by a newline: of a label with its aliases, tabs between them, or of a template.
 //
 // Thread-safety: what was read never changes.
 
@@ -42,8 +43,9 @@ struct eval_classes {
     char templates_sha256[HASH_SHA256_HEX_BYTES];
 };
 
-// `model_template` is used where nothing else says one. It, the options and the place outlive the classes. STATUS_INVALID naming the flag or the file, STATUS_NOT_FOUND.
-// Whatever comes, *out is ended with eval_classes_deinit().
+// `model_template` is used where nothing else says one. It, the options and the place outlive the
+// classes. STATUS_INVALID naming the flag or the file, STATUS_NOT_FOUND. Whatever comes, *out is
+// ended with eval_classes_deinit().
 enum status eval_classes_read(const struct options *options, const struct dataset_place *place,
                               struct text model_template, struct eval_classes *out,
                               struct reason *why) MUST_CHECK;

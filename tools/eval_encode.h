@@ -23,12 +23,13 @@ struct eval_encoder {
     enum api_profile profile; // of pictures
 };
 
-// embeddings[count][dimension] of any number of texts. STATUS_CORRUPT for an answer of another dimension; else as
-// EncodeText fails.
+// embeddings[count][dimension] of any number of texts. STATUS_CORRUPT for an answer of another
+// dimension; else as EncodeText fails.
 enum status eval_encode_texts(const struct eval_encoder *encoder, const struct text *texts,
                               size_t count, float *embeddings, struct reason *why) MUST_CHECK;
 
-// The same of at most IMAGES_MAX pictures in one call. The reason's field is "images[N]" where one is to blame.
+// The same of at most IMAGES_MAX pictures in one call. The reason's field is "images[N]" where one
+// is to blame.
 enum status eval_encode_pictures(const struct eval_encoder *encoder, const struct bytes *pictures,
                                  size_t count, float *embeddings, struct reason *why) MUST_CHECK;
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_entities.h - millions of names to choose from: the records of a memory, each an entity that its key names.
+// eval_entities.h - millions of names to choose from: the records of a memory, each an entity that
+// its key names.
 //
-// What an entity is called is the text of its record, taken as it is; a picture is right when the nearest of all texts
-// is that of its own entity.
+// What an entity is called is the text of its record, taken as it is; a picture is right when the
+// nearest of all texts is that of its own entity.
 //
 // Thread-safety: what was read never changes.
 
@@ -29,7 +30,8 @@ struct eval_entities {
     struct eval_entity *sorted; // [memory.count], by id
 };
 
-// Reads the memory, which must be in `space`. STATUS_FAILED_PRECONDITION, STATUS_NO_MEMORY; else as eval_memory_read().
+// Reads the memory, which must be in `space`. STATUS_FAILED_PRECONDITION, STATUS_NO_MEMORY; else as
+// eval_memory_read().
 enum status eval_entities_read(struct client *client, const char *name, const char *space,
                                struct eval_entities *out, struct reason *why) MUST_CHECK;
 void eval_entities_deinit(struct eval_entities *entities);
@@ -37,7 +39,8 @@ void eval_entities_deinit(struct eval_entities *entities);
 // The slot of an entity's record; false when there is none.
 bool eval_entities_find(const struct eval_entities *entities, struct text key, uint32_t *slot);
 
-// places[i] = 0 where the nearest text of query i is that of slot truth[i], else 1. STATUS_NO_MEMORY.
+// places[i] = 0 where the nearest text of query i is that of slot truth[i], else 1.
+// STATUS_NO_MEMORY.
 struct eval_entities_asked {
     const float *queries; // [count][dimension]
     size_t count;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval_examples.h - some pictures of a zero-shot evaluation with what they found, for a report.
 //
-// Which ones is not a matter of taste: of the pictures that the memory named rightly and plain CLIP did not, of those
-// it spoiled, and of those that neither knew, some are taken, evenly spread over the set.
+// Which ones is not a matter of taste: of the pictures that the memory named rightly and plain CLIP
+// did not, of those it spoiled, and of those that neither knew, some are taken, evenly spread over
+// the set.
 //
-// Pictures come from where the data set lies, and from where the memory's records say that theirs lay; what is not
-// there any more, or not on this machine, is shown by its caption alone.
+// Pictures come from where the data set lies, and from where the memory's records say that theirs
+// lay; what is not there any more, or not on this machine, is shown by its caption alone.
 //
 // Thread-safety: the client's thread makes every call.
 
@@ -50,8 +51,8 @@ struct eval_examples {
     size_t count;
 };
 
-// After eval_zero_search() with the neighbours that are to be shown. Whatever comes, *out is ended with
-// eval_examples_deinit().
+// After eval_zero_search() with the neighbours that are to be shown. Whatever comes, *out is ended
+// with eval_examples_deinit().
 enum status eval_examples_collect(struct eval_zero *zero, enum fusion_mode mode,
                                   struct eval_examples *out, struct reason *why) MUST_CHECK;
 void eval_examples_deinit(struct eval_examples *examples);

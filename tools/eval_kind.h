@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval_kind.h - what each kind of evaluation changes, point by point.
 //
-// All of them are zero-shot classification. What is changed at a point is the memory, the number of neighbours, the
-// sides that are searched and mixed in, or nothing.
+// All of them are zero-shot classification. What is changed at a point is the memory, the number of
+// neighbours, the sides that are searched and mixed in, or nothing.
 //
 // Thread-safety: the kinds are constants; a point belongs to the client's thread.
 
@@ -20,7 +20,8 @@
 #include "tools/eval_result.h"
 #include "tools/eval_zero.h"
 
-// What is measured, and with what. A kind changes the memory of `eval` and leaves it so: eval_kind_reset() takes it back.
+// What is measured, and with what. A kind changes the memory of `eval` and leaves it so:
+// eval_kind_reset() takes it back.
 struct eval_asking {
     struct eval *eval;
     struct eval_zero *zero; // of the same eval

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_memory.h - a memory's embeddings inside this process, searched exactly, many queries at a time.
+// eval_memory.h - a memory's embeddings inside this process, searched exactly, many queries at a
+// time.
 //
-// An evaluation asks every query in several ways, of memories that are not quite the one that is stored:
-// with some captions exchanged, with a part of the records. So it reads all shown records once, by
-// Export, and searches them itself, with the kernels of a node: scores and neighbours have the same bits as a
-// coordinator's answer by the exact path.
+// An evaluation asks every query in several ways, of memories that are not quite the one that is
+// stored: with some captions exchanged, with a part of the records. So it reads all shown records
+// once, by Export, and searches them itself, with the kernels of a node: scores and neighbours have
+// the same bits as a coordinator's answer by the exact path.
 //
 // Thread-safety: one thread changes a memory; eval_memory_search() uses threads of its own.
 
@@ -37,7 +38,8 @@ struct eval_memory {
     uint32_t *labels;     // [count], of a memory of labelled pictures; else NULL
 };
 
-// Reads all records that are shown. STATUS_NOT_FOUND when there is none, STATUS_NO_MEMORY; else as Export fails.
+// Reads all records that are shown. STATUS_NOT_FOUND when there is none, STATUS_NO_MEMORY; else as
+// Export fails.
 enum status eval_memory_read(struct client *client, const char *name, struct eval_memory *out,
                              struct reason *why) MUST_CHECK;
 void eval_memory_deinit(struct eval_memory *memory);
@@ -46,18 +48,19 @@ void eval_memory_deinit(struct eval_memory *memory);
 enum status eval_memory_of_rows(const uint16_t *images, const uint16_t *texts, uint32_t count,
                                 uint32_t dimension, struct eval_memory *out) MUST_CHECK;
 
-// Exchanges the texts of `exchanged` records among each other: each of them gets that of another one, where
-// there are two at least. A smaller number exchanges a part of the same records. Undone by the next
-// call; 0 only undoes. STATUS_NO_MEMORY.
+// Exchanges the texts of `exchanged` records among each other: each of them gets that of another
+// one, where there are two at least. A smaller number exchanges a part of the same records. Undone
+// by the next call; 0 only undoes. STATUS_NO_MEMORY.
 enum status eval_memory_exchange(struct eval_memory *memory, uint32_t exchanged,
                                  uint64_t seed) MUST_CHECK;
 
-// Leaves `count` records to be found; a smaller number leaves a part of the same ones. STATUS_NO_MEMORY.
+// Leaves `count` records to be found; a smaller number leaves a part of the same ones.
+// STATUS_NO_MEMORY.
 enum status eval_memory_choose(struct eval_memory *memory, uint32_t count,
                                uint64_t seed) MUST_CHECK;
 
-// Leaves of each label as many records to be found as there are, at most `shots`; fewer are a part of more. The memory
-// has labels. STATUS_NO_MEMORY.
+// Leaves of each label as many records to be found as there are, at most `shots`; fewer are a part
+// of more. The memory has labels. STATUS_NO_MEMORY.
 enum status eval_memory_choose_shots(struct eval_memory *memory, uint32_t label_count,
                                      uint32_t shots, uint64_t seed) MUST_CHECK;
 

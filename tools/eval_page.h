@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_page.h - writing HTML and SVG into memory: texts escaped, pictures as data, one flag for what fails.
+// eval_page.h - writing HTML and SVG into memory: texts escaped, pictures as data, one flag for
+// what fails.
 //
 // Thread-safety: none.
 

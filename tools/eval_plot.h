@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval_plot.h - the rows of an evaluation as a drawing in SVG.
 //
-// Where something was changed step by step, the first metric runs against it: a line and its 95 % interval for each
-// mode, plain CLIP as a level. Else each row is a bar with its interval.
+// Where something was changed step by step, the first metric runs against it: a line and its 95 %
+// interval for each mode, plain CLIP as a level. Else each row is a bar with its interval.
 //
 // Colours are classes (m0 .. m3 by mode), which the page's style sheet knows.
 //

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_refine.h - many queries refined by the neighbours that were found for them, by the coordinator's own
-// hygiene, gate and fusion.
+// eval_refine.h - many queries refined by the neighbours that were found for them, by the
+// coordinator's own hygiene, gate and fusion.
 //
-// Thread-safety: pure, but for a head, whose batches take turns; eval_refine() uses threads of its own.
+// Thread-safety: pure, but for a head, whose batches take turns; eval_refine() uses threads of its
+// own.
 
 #ifndef RECO_TOOLS_EVAL_REFINE_H
 #define RECO_TOOLS_EVAL_REFINE_H
@@ -32,16 +33,17 @@ struct eval_refine {
     uint32_t width;
     const struct fuser_params *params; // fusion, k, floors; without dedup
     uint32_t threads;
-    float *
-        best; // [count], written: the score of the first neighbour that stayed, or 0; NULL: not wanted
+    // [count], written: the score of the first neighbour that stayed, or 0; NULL: not wanted.
+    float *best;
 };
 
-// refined[count][dimension]; where a query and its neighbours cancel out it is the query. STATUS_NO_MEMORY, and what
-// a head's device says.
+// refined[count][dimension]; where a query and its neighbours cancel out it is the query.
+// STATUS_NO_MEMORY, and what a head's device says.
 enum status eval_refine(const struct eval_refine *refine, float *refined,
                         struct reason *why) MUST_CHECK;
 
-// nearest[count]: fuser_nearest() of each of `vectors` and the neighbours that a query is refined with. STATUS_NO_MEMORY.
+// nearest[count]: fuser_nearest() of each of `vectors` and the neighbours that a query is refined
+// with. STATUS_NO_MEMORY.
 enum status eval_refine_nearest(const struct eval_refine *refine, size_t query,
                                 const float *const *vectors, size_t count,
                                 double *nearest) MUST_CHECK;

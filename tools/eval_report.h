@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval_report.h - evaluations as one HTML page that needs nothing else: tables, drawings, examples.
 //
-// A section is an evaluation of one data set. A page of several begins with a table of those that change nothing, and
-// with the way to all.
+// A section is an evaluation of one data set. A page of several begins with a table of those that
+// change nothing, and with the way to all.
 //
 // No script, no font, no picture from elsewhere; light or dark as the reader's system is.
 //

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_result.h - what an evaluation found: rows of metrics, as JSON lines in CLIP_benchmark's shape and as a table.
+// eval_result.h - what an evaluation found: rows of metrics, as JSON lines in CLIP_benchmark's
+// shape and as a table.
 //
 // Thread-safety: none.
 
@@ -53,7 +54,8 @@ struct eval_result {
     size_t count;
 };
 
-// Copies a row; with --json it is printed at once. STATUS_IO when stdout is broken, which has been told.
+// Copies a row; with --json it is printed at once. STATUS_IO when stdout is broken, which has been
+// told.
 enum status eval_result_add(struct eval_result *result, const struct eval_row *row) MUST_CHECK;
 
 // The table that people read. `what` stands behind the data set's name; NULL: nothing does.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_retrieval.h - captions find their picture, pictures one of their captions, in any mode, by any memory.
+// eval_retrieval.h - captions find their picture, pictures one of their captions, in any mode, by
+// any memory.
 //
-// Pictures search the memory's pictures and take in texts, captions search its texts and take in pictures; then
-// both rank each other. Metrics have CLIP_benchmark's names: image_retrieval_recall@K is the share of captions whose
-// picture is among the K best, text_retrieval_recall@K that of pictures with a caption of theirs among the K best.
+// Pictures search the memory's pictures and take in texts, captions search its texts and take in
+// pictures; then both rank each other. Metrics have CLIP_benchmark's names:
+// image_retrieval_recall@K is the share of captions whose picture is among the K best,
+// text_retrieval_recall@K that of pictures with a caption of theirs among the K best.
 //
 // Thread-safety: the client's thread makes every call.
 
@@ -24,7 +26,8 @@ struct eval_retrieval {
     struct eval_set set;
     struct eval_side images, texts;
     double search_seconds;
-    // By plain CLIP, and of the last eval_retrieval_measure(): how many rank before the (best) right one.
+    // By plain CLIP, and of the last eval_retrieval_measure(): how many rank before the (best)
+    // right one.
     uint32_t *plain_of_text, *of_text;   // [set.text_count]
     uint32_t *plain_of_image, *of_image; // [set.count]
 };
@@ -38,8 +41,9 @@ void eval_retrieval_end(struct eval_retrieval *retrieval);
 enum status eval_retrieval_measure(struct eval_retrieval *retrieval, enum fusion_mode mode,
                                    struct eval_row *row, struct reason *why) MUST_CHECK;
 
-// The counting alone: `image_of` says whose caption each text is, captions of one picture follow each other.
-// of_text[text_count], of_image[image_count]. Of equal scores the lower place ranks first. STATUS_NO_MEMORY.
+// The counting alone: `image_of` says whose caption each text is, captions of one picture follow
+// each other. of_text[text_count], of_image[image_count]. Of equal scores the lower place ranks
+// first. STATUS_NO_MEMORY.
 struct eval_pairs {
     const float *images, *texts; // [image_count][dimension], [text_count][dimension]
     size_t image_count, text_count;

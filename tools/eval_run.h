@@ -14,7 +14,8 @@
 // One kind, of the data set that the items are together.
 int eval_run_kind(const struct options *options, const struct eval_kind *kind);
 
-// The kinds of --kinds of the first item, and zero-shot of the others; each is a data set of its own.
+// The kinds of --kinds of the first item, and zero-shot of the others; each is a data set of its
+// own.
 int eval_run_all(const struct options *options);
 
 int eval_run_retrieval(const struct options *options);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval_set.h - a data set to measure with: its pictures as embeddings, with their labels or captions.
+// eval_set.h - a data set to measure with: its pictures as embeddings, with their labels or
+// captions.
 //
-// The label of a picture is its .cls, a number or a name, or else its caption. Where a source brings embeddings, they
-// are taken, at unit length.
+// The label of a picture is its .cls, a number or a name, or else its caption. Where a source
+// brings embeddings, they are taken, at unit length.
 //
 // Thread-safety: the client's thread fills it; a filled one never changes.
 
@@ -38,9 +39,11 @@ struct eval_set {
     double seconds;     // that encoding took, reading included
 };
 
-// Reads and encodes all of it, behind what *out has already: with `classes` or `entities` labels, with neither captions. A bad item is named on stderr; it ends
-// everything unless options->keep_going. STATUS_INVALID for a set without a picture; else as reading, encoding and
-// the first bad item say. A zero struct is an empty set; whatever comes, it is ended with eval_set_deinit().
+// Reads and encodes all of it, behind what *out has already: with `classes` or `entities` labels,
+// with neither captions. A bad item is named on stderr; it ends everything unless
+// options->keep_going. STATUS_INVALID for a set without a picture; else as reading, encoding and
+// the first bad item say. A zero struct is an empty set; whatever comes, it is ended with
+// eval_set_deinit().
 struct eval_set_params {
     const struct options *options;
     const struct dataset_place *place;

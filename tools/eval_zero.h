@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // eval_zero.h - zero-shot classification of a data set, in any mode, by any memory.
 //
-// Pictures search the memory's pictures and take in the texts of what they find; prototypes of the labels' names
-// search its texts and take in pictures. A label is right when none ranks before it. Entities of another memory, in place
-// of labels, are taken as they are.
+// Pictures search the memory's pictures and take in the texts of what they find; prototypes of the
+// labels' names search its texts and take in pictures. A label is right when none ranks before it.
+// Entities of another memory, in place of labels, are taken as they are.
 //
 // Thread-safety: the client's thread makes every call.
 
@@ -37,8 +37,9 @@ struct eval_zero {
     uint32_t *places;      // [set.count]: of the last eval_zero_measure()
 };
 
-// Reads and encodes the data set that the items are. With `is_oven` pictures have parts, --entities may take the place of
-// labels, and --split may name several that are measured together. Whatever comes, *zero is ended with eval_zero_end().
+// Reads and encodes the data set that the items are. With `is_oven` pictures have parts, --entities
+// may take the place of labels, and --split may name several that are measured together. Whatever
+// comes, *zero is ended with eval_zero_end().
 struct eval_zero_params {
     const struct args_list *items;
     enum api_profile profile;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // exact_least.h - the score that a row must have to be among the true k best of a query.
 //
-// What an index finds is held against it: a row that scores as well as the k-th best counts as found, so
-// ties may come in any order. The scores of an exact scan have the same bits as those of an index.
+// What an index finds is held against it: a row that scores as well as the k-th best counts as
+// found, so ties may come in any order. The scores of an exact scan have the same bits as those of
+// an index.
 //
 // Thread-safety: nobody changes rows or bits meanwhile.
 

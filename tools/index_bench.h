@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // index_bench.h - an index over the rows of a file, and how fast it answers the queries of others.
 //
-// The index is the one that a node keeps, called as a node calls it. Rows are kept as halves, as a node
-// keeps them, and are counted as memory of the index. One bench holds one index and any
+// The index is the one that a node keeps, called as a node calls it. Rows are kept as halves, as a
+// node keeps them, and are counted as memory of the index. One bench holds one index and any
 // number of sets of queries; it is built once and measured again and again.
 //
 // Thread-safety: one thread makes every call; a run has threads of its own.
@@ -46,18 +46,18 @@ enum status index_bench_create(const struct index_bench_params *params, struct i
 void index_bench_destroy(struct index_bench **bench); // NULL is allowed
 const struct index_bench_about *index_bench_about(const struct index_bench *bench);
 
-// Adds a set of queries; sets are numbered from 0. `truth` is a .npy of whole numbers, in each row at least the k
-// best ids of the query among the rows, best first; queries beyond its rows are left out. NULL: they are
-// searched for, among the halves. Only the k-th is used: what scores as well as it counts as found, so
-// ties may come in any order.
+// Adds a set of queries; sets are numbered from 0. `truth` is a .npy of whole numbers, in each row
+// at least the k best ids of the query among the rows, best first; queries beyond its rows are left
+// out. NULL: they are searched for, among the halves. Only the k-th is used: what scores as well as
+// it counts as found, so ties may come in any order.
 enum status index_bench_add_queries(struct index_bench *bench, const char *queries,
                                     const char *truth, struct reason *why) MUST_CHECK;
 
 struct index_bench_run {
     size_t set;
     size_t queries; // the first ones of the set; 0: all
-    uint32_t
-        batch; // 1: each thread asks for itself; more: the threads share a batch and end it together
+    // 1: each thread asks for itself; more: the threads share a batch and end it together
+    uint32_t batch;
     uint32_t threads; // 1..params.threads
     uint32_t probes;
 };

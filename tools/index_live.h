@@ -5,10 +5,10 @@
 //
 //     build --> insert --> delete --> replace --> fresh --> restart
 //
-// Rows take their slots by rising product with one of them, so that what comes later crowds into one region. A
-// row is appended and dies by its bit in `live`, and the index is extended, mended, saved and opened by
-// calls of index.h, as the node's own thread does it (shard_node/indexer.c); the rows themselves stay in memory all the
-// time. The index works with one thread.
+// Rows take their slots by rising product with one of them, so that what comes later crowds into
+// one region. A row is appended and dies by its bit in `live`, and the index is extended, mended,
+// saved and opened by calls of index.h, as the node's own thread does it (shard_node/indexer.c);
+// the rows themselves stay in memory all the time. The index works with one thread.
 //
 // Thread-safety: one thread makes every call.
 
@@ -44,8 +44,9 @@ struct index_live_params {
     const char *folder; // where the checkpoint lies for a while
 };
 
-// Reads all files. STATUS_INVALID for too few rows and such as are not of unit length, else as npyfile_open(). The
-// caller ends *out with index_live_destroy(); what params points to outlives it.
+// Reads all files. STATUS_INVALID for too few rows and such as are not of unit length, else as
+// npyfile_open(). The caller ends *out with index_live_destroy(); what params points to outlives
+// it.
 enum status index_live_create(const struct index_live_params *params, struct index_live **out,
                               struct reason *why) MUST_CHECK;
 void index_live_destroy(struct index_live **live); // NULL is allowed
@@ -93,8 +94,8 @@ struct index_live_restart {
     bool is_full;                 // the last of them is within 5 % of what was before
 };
 
-// Saves the index that has been through it all, ends it and opens the file. STATUS_IO, STATUS_EXHAUSTED
-// when the disk is full.
+// Saves the index that has been through it all, ends it and opens the file. STATUS_IO,
+// STATUS_EXHAUSTED when the disk is full.
 enum status index_live_restart(struct index_live *live, struct index_live_restart *out,
                                struct reason *why) MUST_CHECK;
 

@@ -31,8 +31,8 @@ struct label_file {
     char *data;         // what all texts point into
 };
 
-// Reads a file, or stdin for "-". STATUS_NOT_FOUND, STATUS_IO; STATUS_INVALID naming the line: too long or not UTF-8, a
-// name that comes twice, no label at all, more than LABELS_MAX names.
+// Reads a file, or stdin for "-". STATUS_NOT_FOUND, STATUS_IO; STATUS_INVALID naming the line: too
+// long or not UTF-8, a name that comes twice, no label at all, more than LABELS_MAX names.
 enum status label_file_read(const char *path, struct label_file *out,
                             struct reason *why) MUST_CHECK;
 
@@ -40,8 +40,9 @@ enum status label_file_read(const char *path, struct label_file *out,
 enum status label_file_parse(struct bytes data, struct label_file *out,
                              struct reason *why) MUST_CHECK;
 
-// Labels as other programs list them: each line is one as it stands, without aliases or comments, and may come
-// twice, since it is known by its place. STATUS_INVALID also for an empty line before the last label.
+// Labels as other programs list them: each line is one as it stands, without aliases or comments,
+// and may come twice, since it is known by its place. STATUS_INVALID also for an empty line before
+// the last label.
 enum status label_file_parse_plain(struct bytes data, struct label_file *out,
                                    struct reason *why) MUST_CHECK;
 enum status label_file_read_plain(const char *path, struct label_file *out,
@@ -50,8 +51,8 @@ enum status label_file_read_plain(const char *path, struct label_file *out,
 // Frees and zeroes; a zeroed one is allowed.
 void label_file_deinit(struct label_file *file);
 
-// From an answer's names, best first, the `top` best labels: each with the score of the first of its
-// names. Writes at most `top` to labels and scores and returns how many. A name that is in no
+// From an answer's names, best first, the `top` best labels: each with the score of the first of
+// its names. Writes at most `top` to labels and scores and returns how many. A name that is in no
 // line is passed over.
 size_t label_file_rank(const struct label_file *file, const struct api_labels *names, size_t top,
                        struct text *labels, float *scores);

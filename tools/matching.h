@@ -16,9 +16,9 @@ struct matching_words {
     const char *already;    // and of one that was so before
 };
 
-// Changes what passes the filter in the memory items[0], as it is when the work begins, and tells it: a
-// line for each record with --json or --dry-run, then the sums. What could not be changed is named
-// on stderr. Returns the exit status.
+// Changes what passes the filter in the memory items[0], as it is when the work begins, and tells
+// it: a line for each record with --json or --dry-run, then the sums. What could not be changed is
+// named on stderr. Returns the exit status.
 int matching_change(const struct options *options, const struct matching_words *words,
                     const struct api_filter *filter, struct client *client);
 

@@ -22,8 +22,8 @@ double measure_quantile(double *values, size_t count, double share);
 // times. STATUS_NO_MEMORY, STATUS_EXHAUSTED without a thread.
 enum status measure_read_bandwidth(double *bytes_per_second, struct reason *why) MUST_CHECK;
 
-// The most memory that this program has had at once (VmHWM); 0 when Linux does not say. Not getrusage()'s, which
-// has that of whoever started it in it.
+// The most memory that this program has had at once (VmHWM); 0 when Linux does not say. Not
+// getrusage()'s, which has that of whoever started it in it.
 uint64_t measure_peak_bytes(void);
 
 // A unit vector that depends on `seed` only.

@@ -16,7 +16,8 @@
 #define MEMORIES_PIN_BYTES 160 // "NAME@GENERATION"
 #define MEMORIES_ARENA_BYTES ((size_t)16 << 20)
 
-// Create, Describe, List, Alias, Snapshot, Restore. What *out points to lives in `arena`. They fail as the call does.
+// Create, Describe, List, Alias, Snapshot, Restore. What *out points to lives in `arena`. They fail
+// as the call does.
 enum status memories_create(struct client *client, const struct api_create_request *request,
                             struct arena *arena, struct api_memory_info *out,
                             struct reason *why) MUST_CHECK;

@@ -5,8 +5,8 @@
 // '<i4' or '<i8'. Nothing of the header is believed: its length, its words and the file's size
 // are checked before a number is read. Written: version 1.0, '<f4' or '<f2'.
 //
-// A file whose name ends with .fvecs is read too: each row has its number of columns, a 32-bit integer, in
-// front.
+// A file whose name ends with .fvecs is read too: each row has its number of columns, a 32-bit
+// integer, in front.
 //
 // Thread-safety: an open reader may be used by many threads; a writer belongs to one.
 
@@ -51,8 +51,8 @@ enum status npyfile_parse(struct bytes data, uint64_t file_bytes, struct npyfile
 enum status npyfile_parse_fvecs(struct bytes data, struct npyfile_info *out,
                                 struct reason *why) MUST_CHECK;
 
-// Maps a file of floats or halves. STATUS_NOT_FOUND, STATUS_IO, STATUS_INVALID. The caller ends *out with
-// npyfile_close(). A file that is cut while it is mapped ends the program.
+// Maps a file of floats or halves. STATUS_NOT_FOUND, STATUS_IO, STATUS_INVALID. The caller ends
+// *out with npyfile_close(). A file that is cut while it is mapped ends the program.
 enum status npyfile_open(const char *path, struct npyfile **out, struct reason *why) MUST_CHECK;
 // The same for a .npy file of whole numbers.
 enum status npyfile_open_ids(const char *path, struct npyfile **out, struct reason *why) MUST_CHECK;

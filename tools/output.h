@@ -31,15 +31,15 @@ void output_step(const char *format, ...) PRINTF_LIKE(1, 2);
 // as gRPC counts it, so that a server's answer and this process' own count alike; else 1.
 int output_exit(enum status status);
 
-// Says that stdout cannot be written and why, unless its reader has gone, as head does behind its last
-// line: true then.
+// Says that stdout cannot be written and why, unless its reader has gone, as head does behind its
+// last line: true then.
 bool output_stdout_failed(const char *cause);
 
 // Makes the folder of --out unless it is there. STATUS_INVALID when that is a file, STATUS_IO.
 enum status output_make_folder(const char *folder, struct reason *why) MUST_CHECK;
 
-// Whether a file that a flag names can be written in the end: asked before work that takes long. Nothing is made or
-// changed. STATUS_IO naming the flag, the path and what is allowed.
+// Whether a file that a flag names can be written in the end: asked before work that takes long.
+// Nothing is made or changed. STATUS_IO naming the flag, the path and what is allowed.
 enum status output_check_file(const char *flag, const char *path, struct reason *why) MUST_CHECK;
 
 // Prints to stdout with control characters as '?'.
@@ -55,7 +55,8 @@ const char *output_seconds(double seconds, char out[OUTPUT_FIGURE_BYTES]);
 const char *output_bold(void);
 const char *output_plain(void);
 
-// --- a table on stdout: cells in reading order, columns as wide as their widest cell. On a terminal
+// --- a table on stdout: cells in reading order, columns as wide as their widest cell. On a
+// terminal
 // that is narrower the last column is cut, or each row becomes lines of "HEADER  VALUE".
 
 #define OUTPUT_COLUMNS_MAX 16

@@ -25,8 +25,8 @@ struct parts {
 // the flag, its value and what is allowed.
 enum status parts_check(const char *word, struct reason *why) MUST_CHECK;
 
-// Zero-initialise *out; it is ended by parts_deinit() whatever comes. STATUS_INVALID naming the flag
-// and what it may be, or what is wrong with a file.
+// Zero-initialise *out; it is ended by parts_deinit() whatever comes. STATUS_INVALID naming the
+// flag and what it may be, or what is wrong with a file.
 enum status parts_read(const struct options *options, struct parts *out,
                        struct reason *why) MUST_CHECK;
 void parts_deinit(struct parts *parts);

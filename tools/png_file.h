@@ -13,7 +13,8 @@
 
 #define PNG_FILE_EDGE_MAX 4096u
 
-// Appends rgb[height][width][3] as a file to *out; both edges 1..PNG_FILE_EDGE_MAX. STATUS_NO_MEMORY.
+// Appends rgb[height][width][3] as a file to *out; both edges 1..PNG_FILE_EDGE_MAX.
+// STATUS_NO_MEMORY.
 enum status png_file_append(const uint8_t *rgb, uint32_t width, uint32_t height,
                             struct buffer *out) MUST_CHECK;
 

@@ -54,8 +54,8 @@ struct queries {
     struct queries_extra extra;
 };
 
-// STATUS_INVALID unless exactly one of these flags, or --part, is given, and for a filter or fields that are
-// none.
+// STATUS_INVALID unless exactly one of these flags, or --part, is given, and for a filter or fields
+// that are none.
 enum status queries_begin(struct queries *queries, const struct options *options,
                           struct reason *why) MUST_CHECK;
 

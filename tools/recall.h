@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // recall.h - how much of what an exact search finds a search by the index finds, too.
 //
-// A memory's own records ask: each of a sample by its image and by its text, over the images and over
-// the texts. Over its own side a record is no neighbour of itself. A record that the index finds counts
-// when its score is not below that of the last one which the exact search finds, so that it does not
-// matter which of several equal ones is found.
+// A memory's own records ask: each of a sample by its image and by its text, over the images and
+// over the texts. Over its own side a record is no neighbour of itself. A record that the index
+// finds counts when its score is not below that of the last one which the exact search finds, so
+// that it does not matter which of several equal ones is found.
 //
 // Thread-safety: the client's thread makes every call.
 
@@ -45,8 +45,8 @@ struct recall_figures { // of one way
     double ms, exact_ms;                                         // medians, as the server counts
 };
 
-// STATUS_NOT_FOUND without a record that is shown, STATUS_UNAVAILABLE when an answer is not of the whole
-// memory; else as the calls fail. *asked is how many records did ask.
+// STATUS_NOT_FOUND without a record that is shown, STATUS_UNAVAILABLE when an answer is not of the
+// whole memory; else as the calls fail. *asked is how many records did ask.
 enum status recall_measure(struct client *client, const struct recall_params *params,
                            struct recall_figures figures[RECALL_WAYS], uint32_t *asked,
                            struct reason *why) MUST_CHECK;

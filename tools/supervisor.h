@@ -8,7 +8,8 @@
 // Signals arrive by supervisor_wait() only: supervisor_begin() blocks them, in this thread
 // and in every thread started later. A child is in a process group of its own, so that
 // Ctrl-C reaches the supervisor alone, which ends its children in order. SIGHUP is passed on to
-// them, who read their configuration again by it; on a terminal it means that the terminal is gone, and ends all.
+// them, who read their configuration again by it; on a terminal it means that the terminal is gone,
+// and ends all.
 //
 // Thread-safety: none; everything belongs to the main thread.
 
@@ -53,8 +54,8 @@ enum supervisor_event supervisor_wait(struct supervisor *supervisor, int64_t dea
 unsigned supervisor_starts(const struct supervisor *supervisor, size_t child);
 pid_t supervisor_pid(const struct supervisor *supervisor, size_t child);
 
-// Sends SIGTERM to the children first .. last-1 and waits for their end, with SIGKILL at the deadline or
-// at a second SIGTERM or SIGINT. They are not started again.
+// Sends SIGTERM to the children first .. last-1 and waits for their end, with SIGKILL at the
+// deadline or at a second SIGTERM or SIGINT. They are not started again.
 void supervisor_stop(struct supervisor *supervisor, size_t first, size_t last, int64_t deadline_us);
 
 // All children must be stopped. Sets *supervisor to NULL; NULL is allowed.

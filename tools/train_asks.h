@@ -17,8 +17,8 @@
 #include "proto/wire/api.h"
 #include "tools/client.h"
 
-// Gets each answer, valid during the call. What it returns but STATUS_OK ends everything, with what it put
-// into `why`.
+// Gets each answer, valid during the call. What it returns but STATUS_OK ends everything, with what
+// it put into `why`.
 typedef enum status train_on_answer(void *context, const struct api_stream_reply *answer,
                                     struct reason *why);
 
@@ -39,8 +39,8 @@ enum status train_asks_begin(struct train_asks *asks, struct client *client, enu
 enum status train_asks_put(struct train_asks *asks, struct bytes message,
                            struct reason *why) MUST_CHECK;
 
-// Takes all answers that are under way, unless `status` is a failure already; returns it, or why the
-// stream failed.
+// Takes all answers that are under way, unless `status` is a failure already; returns it, or why
+// the stream failed.
 enum status train_asks_end(struct train_asks *asks, enum status status,
                            struct reason *why) MUST_CHECK;
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // train_batch.h - batches of pairs with their neighbours, as fusion_train.h takes them.
 //
-// Every batch follows from the seed and its step alone, so that a training that was interrupted goes on with
-// the same ones. A pass goes over the entities in an order of its own and draws one pair of each.
+// Every batch follows from the seed and its step alone, so that a training that was interrupted
+// goes on with the same ones. A pass goes over the entities in an order of its own and draws one
+// pair of each.
 //
-// What a batch of training has that the memory has not: some neighbours with the payload of another record
-// (wrong captions), some that are other records altogether (a memory of unrelated things).
+// What a batch of training has that the memory has not: some neighbours with the payload of another
+// record (wrong captions), some that are other records altogether (a memory of unrelated things).
 //
 // Thread-safety: none.
 
@@ -36,7 +37,8 @@ struct train_batches_params {
 
 #define TRAIN_HELD_OUT_MAX 4096 // pairs that are measured
 
-// STATUS_FAILED_PRECONDITION when pairs of fewer than two entities are left to learn from, or held out.
+// STATUS_FAILED_PRECONDITION when pairs of fewer than two entities are left to learn from, or held
+// out.
 enum status train_batches_create(const struct train_batches_params *params,
                                  struct train_batches **out, struct reason *why) MUST_CHECK;
 void train_batches_destroy(struct train_batches **batches); // NULL is allowed
@@ -46,8 +48,8 @@ uint32_t train_batches_learnt(const struct train_batches *batches);   // pairs
 uint32_t train_batches_held_out(const struct train_batches *batches); // pairs that are measured
 uint32_t train_batches_count_held_out(const struct train_batches *batches);
 
-// The batch of a step, from 0 on; or batch `number` of the held-out pairs, as they are. What *out points to
-// lives until the next call.
+// The batch of a step, from 0 on; or batch `number` of the held-out pairs, as they are. What *out
+// points to lives until the next call.
 void train_batches_get(struct train_batches *batches, uint64_t step,
                        struct fusion_train_batch *out);
 void train_batches_get_held_out(struct train_batches *batches, uint32_t number,

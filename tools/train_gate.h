@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // train_gate.h - the gate of a head, fitted where it is known which answer is right.
 //
-// Two kinds of things are asked for: new ones, of which only the memory knows (the pairs that a head learns from),
-// and known ones, which CLIP names without a memory. Two memories answer: one that has the things, and one
-// that has nothing of the known ones. Captions are wrong in some of the scenes:
+// Two kinds of things are asked for: new ones, of which only the memory knows (the pairs that a
+// head learns from), and known ones, which CLIP names without a memory. Two memories answer: one
+// that has the things, and one that has nothing of the known ones. Captions are wrong in some of
+// the scenes:
 //
 //   scene           memory           wrong captions   weight of new   of known
 //   memory          that has them    none             2               TRAIN_GATE_KNOWN
@@ -12,12 +13,15 @@
 //   without_wrong   without          all              not asked       0.3 TRAIN_GATE_KNOWN
 //   without         without          none             0: only shown   TRAIN_GATE_KNOWN
 //
-// Each picture is answered from the labels of its own kind, and from those of both kinds. Where CLIP's answer and the refined one
-// differ and one of them is right, the gate has a case to learn from (fusion_gate.h).
+// Each picture is answered from the labels of its own kind, and from those of both kinds. Where
+// CLIP's answer and the refined one differ and one of them is right, the gate has a case to learn
+// from (fusion_gate.h).
 //
-// Neighbours are those of training: without the floors and the collapse of repeated pairs that a coordinator may be asked for.
+// Neighbours are those of training: without the floors and the collapse of repeated pairs that a
+// coordinator may be asked for.
 //
-// Thread-safety: none; the main thread's, since it tells how far it is. It starts threads, which end with it.
+// Thread-safety: none; the main thread's, since it tells how far it is. It starts threads, which
+// end with it.
 
 #ifndef RECO_TOOLS_TRAIN_GATE_H
 #define RECO_TOOLS_TRAIN_GATE_H
@@ -34,7 +38,8 @@
 #include "tools/train_neighbours.h"
 #include "tools/train_pairs.h"
 
-// More new things than known ones are what a memory is for; so known ones weigh less, but not little.
+// More new things than known ones are what a memory is for; so known ones weigh less, but not
+// little.
 #define TRAIN_GATE_KNOWN 0.4
 
 #define TRAIN_GATE_MAX 4096 // pictures, and labels, of each kind
@@ -82,12 +87,14 @@ struct train_gate {
     struct train_gate_shares shares[TRAIN_GATE_SCENES][TRAIN_GATE_KINDS][TRAIN_GATE_LABELS];
 };
 
-// STATUS_FAILED_PRECONDITION when the answers do not say when to believe the memory: all that differ are of one
-// kind, or a constant is beyond what a head's file may have; else STATUS_NO_MEMORY or as the head fails.
+// STATUS_FAILED_PRECONDITION when the answers do not say when to believe the memory: all that
+// differ are of one kind, or a constant is beyond what a head's file may have; else
+// STATUS_NO_MEMORY or as the head fails.
 enum status train_gate_fit(const struct train_gate_params *params, struct fusion_head *head,
                            struct train_gate *out, struct reason *why) MUST_CHECK;
 
-// {"cases","memory_right","constants","new","known"}; each kind {"pictures","labels",SCENE:{"own","all"}}.
+// {"cases","memory_right","constants","new","known"}; each kind
+// {"pictures","labels",SCENE:{"own","all"}}.
 void train_gate_put(const struct train_gate *gate, struct json_writer *writer);
 // The same as a table on stdout.
 void train_gate_show(const struct train_gate *gate);

@@ -31,12 +31,14 @@ struct train_memory {
     char digest[HASH_SHA256_HEX_BYTES];
 };
 
-// What the memory says of itself. STATUS_FAILED_PRECONDITION when it has no record; else as the call fails.
+// What the memory says of itself. STATUS_FAILED_PRECONDITION when it has no record; else as the
+// call fails.
 enum status train_memory_describe(struct train_memory *memory, struct client *client,
                                   const char *name, struct reason *why) MUST_CHECK;
 
-// Reads its records into a file beside `out`. STATUS_FAILED_PRECONDITION when all are hidden; else as the
-// export and the file fail. Whatever comes, the caller ends *memory with train_memory_deinit().
+// Reads its records into a file beside `out`. STATUS_FAILED_PRECONDITION when all are hidden; else
+// as the export and the file fail. Whatever comes, the caller ends *memory with
+// train_memory_deinit().
 enum status train_memory_read(struct train_memory *memory, struct client *client, const char *out,
                               struct reason *why) MUST_CHECK;
 void train_memory_deinit(struct train_memory *memory);

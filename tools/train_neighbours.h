@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// train_neighbours.h - the neighbours of every pair, found once, as a search of the memory finds them.
+// train_neighbours.h - the neighbours of every pair, found once, as a search of the memory finds
+// them.
 //
-// A picture searches pictures and a caption captions. What teaches copying is left out: the record of the
-// pair's own key, and records whose picture is nearly the pair's. Equal captions are none of that: a
-// label is asked for by the words that its drawings have, too.
+// A picture searches pictures and a caption captions. What teaches copying is left out: the record
+// of the pair's own key, and records whose picture is nearly the pair's. Equal captions are none of
+// that: a label is asked for by the words that its drawings have, too.
 //
 // Thread-safety: one thread finds them; then they are constant.
 
@@ -41,8 +42,8 @@ struct train_neighbours_params {
     double held_out;
 };
 
-// STATUS_FAILED_PRECONDITION when no pair has a neighbour, or the memory was changed meanwhile; else as the
-// search fails. Whatever comes, the caller ends *found with train_neighbours_deinit().
+// STATUS_FAILED_PRECONDITION when no pair has a neighbour, or the memory was changed meanwhile;
+// else as the search fails. Whatever comes, the caller ends *found with train_neighbours_deinit().
 enum status train_neighbours_find(struct train_neighbours *found,
                                   const struct train_neighbours_params *params,
                                   struct reason *why) MUST_CHECK;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// train_pairs.h - the pairs that a head learns from: embedded once, each with its id and its entity.
+// train_pairs.h - the pairs that a head learns from: embedded once, each with its id and its
+// entity.
 //
 // An entity is what a picture shows. Pairs of one entity are never each other's wrong answers, and
 // an entity is held out as a whole.
@@ -37,9 +38,10 @@ struct train_pairs_params {
     bool keep_going;    // leaves out what cannot be used, named on stderr
 };
 
-// Reads all of the dataset. STATUS_FAILED_PRECONDITION when the space of model or arrays is another,
-// STATUS_INVALID for a bad item (named on stderr already, then *why is empty) and when no pair is left;
-// else as the calls fail. Whatever comes, the caller ends *pairs with train_pairs_deinit().
+// Reads all of the dataset. STATUS_FAILED_PRECONDITION when the space of model or arrays is
+// another, STATUS_INVALID for a bad item (named on stderr already, then *why is empty) and when no
+// pair is left; else as the calls fail. Whatever comes, the caller ends *pairs with
+// train_pairs_deinit().
 enum status train_pairs_read(struct train_pairs *pairs, struct dataset *dataset,
                              const struct train_pairs_params *params,
                              struct reason *why) MUST_CHECK;

@@ -5,7 +5,8 @@
 //                 |                             |
 //             OUT.best, OUT.state          OUT.state, OUT.best when it is the best
 //
-// With known things the best head gets a gate before its file is made: killed there, the training has its state.
+// With known things the best head gets a gate before its file is made: killed there, the training
+// has its state.
 //
 // Thread-safety: none; the main thread's, since it tells how it goes.
 
@@ -36,10 +37,11 @@ struct train_run {
     struct train_gate *gate;                     // written: how it was learnt
 };
 
-// Trains, saves the best head as `out`, and removes the files of the state. STATUS_IO, STATUS_NO_MEMORY,
-// STATUS_CORRUPT for a damaged OUT.best; STATUS_INVALID as fusion_train_step(). After these the same
-// training goes on from the last state that was written. STATUS_FAILED_PRECONDITION when no gate can be learnt: the head's file is
-// there without one, and nothing of the state.
+// Trains, saves the best head as `out`, and removes the files of the state. STATUS_IO,
+// STATUS_NO_MEMORY, STATUS_CORRUPT for a damaged OUT.best; STATUS_INVALID as fusion_train_step().
+// After these the same training goes on from the last state that was written.
+// STATUS_FAILED_PRECONDITION when no gate can be learnt: the head's file is there without one, and
+// nothing of the state.
 enum status train_run(const struct train_run *run, struct reason *why) MUST_CHECK;
 
 #endif

@@ -12,9 +12,9 @@
 #include "proto/base/status.h"
 #include "shaders/models/fusion_head.h"
 
-// Takes "FIELD=VALUE" for both sides, or "image.FIELD=VALUE" or "text.FIELD=VALUE" for one. What fields ask of
-// each other is checked when all are set, so their order does not matter. STATUS_INVALID naming field, value and
-// what is allowed; the configs are then as before.
+// Takes "FIELD=VALUE" for both sides, or "image.FIELD=VALUE" or "text.FIELD=VALUE" for one. What
+// fields ask of each other is checked when all are set, so their order does not matter.
+// STATUS_INVALID naming field, value and what is allowed; the configs are then as before.
 enum status train_set(struct fusion_config config[FUSION_HEAD_SIDES],
                       const char *const *assignments, size_t count, struct reason *why) MUST_CHECK;
 

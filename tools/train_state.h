@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// train_state.h - how far a training is: its curve, its best weights, and the files that survive a kill.
+// train_state.h - how far a training is: its curve, its best weights, and the files that survive a
+// kill.
 //
 //   OUT.best   the head that did best on held-out pairs so far
 //   OUT.state  everything else: written after OUT.best, replaced as a whole
 //
-// A kill between the two leaves an OUT.best that is ahead. That does no harm: the training makes the same
-// weights again when it comes to that step.
+// A kill between the two leaves an OUT.best that is ahead. That does no harm: the training makes
+// the same weights again when it comes to that step.
 //
 // Thread-safety: none.
 
@@ -83,15 +84,15 @@ void train_state_put_curve(struct json_writer *writer, const struct train_state 
 
 // The facts and the curve as one JSON object; appended to writer->out.
 void train_state_write(const struct train_state *state, struct json_writer *writer);
-// Takes over the curve of such an object. STATUS_FAILED_PRECONDITION naming the first fact of `state` that
-// the object has with another value; STATUS_CORRUPT. The state is then as before.
+// Takes over the curve of such an object. STATUS_FAILED_PRECONDITION naming the first fact of
+// `state` that the object has with another value; STATUS_CORRUPT. The state is then as before.
 enum status train_state_parse(struct train_state *state, struct text note,
                               struct reason *why) MUST_CHECK;
 
 // Whether there is a file to go on from.
 bool train_state_exists(const struct train_state *state);
-// Reads and writes OUT.state with the state of `train`. STATUS_IO, STATUS_CORRUPT, STATUS_NO_MEMORY,
-// STATUS_FAILED_PRECONDITION as fusion_train_restore() and train_state_parse().
+// Reads and writes OUT.state with the state of `train`. STATUS_IO, STATUS_CORRUPT,
+// STATUS_NO_MEMORY, STATUS_FAILED_PRECONDITION as fusion_train_restore() and train_state_parse().
 enum status train_state_load(struct train_state *state, struct fusion_train *train,
                              struct reason *why) MUST_CHECK;
 enum status train_state_save(const struct train_state *state, const struct fusion_train *train,

@@ -46,8 +46,8 @@ struct upload {
 // What to call a record of the next message, for people who do not know its key.
 void upload_name(struct upload *upload, const char *key, const char *item);
 
-// Sends one encoded IngestRequest of `count` records, which names its memory; ends the stream when it
-// is long enough. Fails as the stream does; nothing is open then.
+// Sends one encoded IngestRequest of `count` records, which names its memory; ends the stream when
+// it is long enough. Fails as the stream does; nothing is open then.
 enum status upload_send(struct upload *upload, struct bytes message, size_t count,
                         struct reason *why) MUST_CHECK;
 

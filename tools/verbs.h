@@ -33,8 +33,8 @@ struct verb {
 extern const struct verb *const verbs[];
 extern const size_t verbs_count;
 
-// Finds the verb at the start of argv[0 .. argc-1], one or two words long, and counts them in *words.
-// STATUS_NOT_FOUND with the nearest known name.
+// Finds the verb at the start of argv[0 .. argc-1], one or two words long, and counts them in
+// *words. STATUS_NOT_FOUND with the nearest known name.
 enum status verbs_find(int argc, const char *const *argv, const struct verb **out, int *words,
                        struct reason *why) MUST_CHECK;
 

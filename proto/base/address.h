@@ -21,8 +21,8 @@ struct address {
     bool loopback; // 127.0.0.0/8, ::1 or localhost: nobody on another machine can reach it
 };
 
-// Takes "127.0.0.1:7700", "name:7700" and "[::1]:7700". STATUS_INVALID, naming `field` and the text,
-// for anything else: no scheme, no path, no bare IPv6 address.
+// Takes "127.0.0.1:7700", "name:7700" and "[::1]:7700". STATUS_INVALID, naming `field` and the
+// text, for anything else: no scheme, no path, no bare IPv6 address.
 enum status address_parse(const char *text, const char *field, struct address *out,
                           struct reason *why) MUST_CHECK;
 

@@ -37,7 +37,8 @@ bool bytes_is_utf8(const void *data, size_t count);
 // when they begin with none.
 size_t bytes_utf8_step(const void *data, size_t count);
 
-// The bytes of the byte order mark that the text begins with, 3 or 0: editors of Windows put one in front.
+// The bytes of the byte order mark that the text begins with, 3 or 0: editors of Windows put one in
+// front.
 size_t bytes_utf8_mark(const void *data, size_t count);
 
 // Whether the bytes are the beginning of a UTF-8 sequence whose end is missing.
@@ -67,8 +68,8 @@ enum status buffer_reserve(struct buffer *buffer, size_t more) MUST_CHECK;
 void buffer_deinit(struct buffer *buffer);
 
 // Whole file into memory with a NUL behind it; at most bytes_max. The caller
-// frees out->data with mem_free. STATUS_NOT_FOUND, STATUS_IO, STATUS_INVALID (too large), STATUS_NO_MEMORY.
-// A pipe is STATUS_IO with errno ESPIPE: a server would wait for its writer.
+// frees out->data with mem_free. STATUS_NOT_FOUND, STATUS_IO, STATUS_INVALID (too large),
+// STATUS_NO_MEMORY. A pipe is STATUS_IO with errno ESPIPE: a server would wait for its writer.
 enum status bytes_read_file(const char *path, size_t bytes_max, struct buffer *out) MUST_CHECK;
 
 // The same of what a person names, which may be a pipe (/dev/stdin, <(...)): waits for its end.
@@ -76,15 +77,16 @@ enum status bytes_read_stream(const char *path, size_t bytes_max, struct buffer 
 
 // Writes a file so that after a crash either the old or the new one is there:
 // temporary file, fsync, rename, fsync of the folder. The old file's permissions
-// stay; a symbolic link is replaced, not followed. STATUS_IO with errno: ESPIPE for a pipe or device, EISDIR for a folder.
+// stay; a symbolic link is replaced, not followed. STATUS_IO with errno: ESPIPE for a pipe or
+// device, EISDIR for a folder.
 enum status bytes_replace_file(const char *path, const void *data, size_t count) MUST_CHECK;
 
-// Whether bytes_replace_file() could begin: makes the temporary file and takes it away again. What is there stays as
-// it is. STATUS_IO with errno, as that would say.
+// Whether bytes_replace_file() could begin: makes the temporary file and takes it away again. What
+// is there stays as it is. STATUS_IO with errno, as that would say.
 enum status bytes_try_replace(const char *path) MUST_CHECK;
 
-// Makes a name that was created, renamed or removed survive a crash: fsync of the folder that `path`
-// lies in. On failure errno says why.
+// Makes a name that was created, renamed or removed survive a crash: fsync of the folder that
+// `path` lies in. On failure errno says why.
 bool bytes_sync_folder_of(const char *path) MUST_CHECK;
 
 #endif

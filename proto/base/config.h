@@ -109,9 +109,9 @@ enum status config_set_flag(struct config *config, const char *flag, const char 
 // Writes every key to its member of *settings; texts and lists belong to the configuration.
 void config_store(const struct config *config, void *settings);
 
-// Makes an error that calls a key by its flag ("--listen", "listen") or its name ("[tls] key", "key")
-// name what the person wrote instead: a line of a file, a variable or a flag; of a key at its
-// default the flag. Other errors stay as they are.
+// Makes an error that calls a key by its flag ("--listen", "listen") or its name ("[tls] key",
+// "key") name what the person wrote instead: a line of a file, a variable or a flag; of a key at
+// its default the flag. Other errors stay as they are.
 void config_blame(const struct config *config, struct reason *why);
 
 // Whether the key is at its default: neither file nor environment nor a flag sets it.

@@ -38,9 +38,9 @@ enum status embedding_normalise(float *values, size_t count) MUST_CHECK;
 // Inner product, added up in double in one fixed order: the same bits everywhere.
 double embedding_dot(const float *a, const float *b, uint32_t dimension);
 
-// Whether `values` are what a row of ours has: every element a half exactly, and a length as near to 1
-// as rounding a unit vector to halves leaves it. Such an embedding is stored as it is, so that a
-// row that was read from one memory and goes into another keeps its bits; normalising
+// Whether `values` are what a row of ours has: every element a half exactly, and a length as near
+// to 1 as rounding a unit vector to halves leaves it. Such an embedding is stored as it is, so that
+// a row that was read from one memory and goes into another keeps its bits; normalising
 // it again would move some of them.
 bool embedding_is_row(const float *values, size_t count);
 

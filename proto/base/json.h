@@ -26,8 +26,8 @@ struct json; // a value
 #define JSON_DEPTH_MAX 64          // objects and arrays inside each other
 
 // Parses UTF-8 text; anything but one value and white space is STATUS_INVALID
-// with line and column in `why`, STATUS_NO_MEMORY when memory is out. A byte order mark in front is passed over, as in
-// every other text that people write. The caller
+// with line and column in `why`, STATUS_NO_MEMORY when memory is out. A byte order mark in front is
+// passed over, as in every other text that people write. The caller
 // ends *out with json_destroy(). For a file the field of `why` is the file's name.
 enum status json_parse(const void *data, size_t bytes, struct json **out,
                        struct reason *why) MUST_CHECK;

@@ -16,8 +16,8 @@
 #define REASON_TEXT_BYTES 448
 
 struct reason {
-    char field
-        [REASON_FIELD_BYTES]; // "k", "images[3]", "config.json: hidden_act"; "" when no one field is to blame
+    // "k", "images[3]", "config.json: hidden_act"; "" when no one field is to blame
+    char field[REASON_FIELD_BYTES];
     char text[REASON_TEXT_BYTES]; // one line: what was wrong, with which value, and what is allowed
 };
 

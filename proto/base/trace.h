@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // trace.h - who asked: a request's id, and its place in a trace as W3C Trace Context has it.
 //
-// A trace id names everything that one request of a user leads to, in whatever process; a span is one
-// hop of it. A process that is called takes the caller's trace id over and makes a span of
-// its own, which it tells in turn to those that it calls. A caller that tells nothing, or nothing that
-// is one, begins a trace here.
+// A trace id names everything that one request of a user leads to, in whatever process; a span is
+// one hop of it. A process that is called takes the caller's trace id over and makes a span of
+// its own, which it tells in turn to those that it calls. A caller that tells nothing, or nothing
+// that is one, begins a trace here.
 //
 //   client --traceparent: T, its span--> coordinator --T, span A--> node, span B
 //
@@ -32,8 +32,9 @@ struct trace {
     bool sampled;  // the caller records it; told on
 };
 
-// Begins this hop: goes on with the trace that `parent`, a traceparent, names, or with a new one where it
-// is none by the rules of W3C. The request's id stays. True when the caller's trace goes on.
+// Begins this hop: goes on with the trace that `parent`, a traceparent, names, or with a new one
+// where it is none by the rules of W3C. The request's id stays. True when the caller's trace goes
+// on.
 bool trace_begin(struct trace *trace, struct text parent);
 
 // Whether a trace has begun.
@@ -52,8 +53,9 @@ const char *trace_words(const struct trace *trace, char room[TRACE_WORDS_BYTES])
 void trace_follow(const struct trace *trace);
 const struct trace *trace_followed(void); // NULL: none
 
-// The level of the line that tells a request's end: debug, unless it failed or took TRACE_SLOW_US or
-// longer (info), or failed in a way that is not the asker's doing (warn). A client that left is debug.
+// The level of the line that tells a request's end: debug, unless it failed or took TRACE_SLOW_US
+// or longer (info), or failed in a way that is not the asker's doing (warn). A client that left is
+// debug.
 #define TRACE_SLOW_US 1000000
 enum log_level trace_level(enum status status, int64_t took_us);
 

@@ -29,9 +29,9 @@
 
 bool bus_endpoint_is_inproc(const char *endpoint);
 
-// Makes a ROUTER that is bound to `endpoint`, which errors call `field`. `bound` receives the endpoint with the real port.
-// STATUS_INVALID for an endpoint that cannot be, or tcp:// without keys; STATUS_UNAVAILABLE
-// when it is taken.
+// Makes a ROUTER that is bound to `endpoint`, which errors call `field`. `bound` receives the
+// endpoint with the real port. STATUS_INVALID for an endpoint that cannot be, or tcp:// without
+// keys; STATUS_UNAVAILABLE when it is taken.
 enum status bus_socket_bind(struct bus *bus, const char *endpoint, const char *field, void **out,
                             char bound[BUS_ENDPOINT_BYTES], struct reason *why) MUST_CHECK;
 

@@ -12,8 +12,8 @@
 // when they become many, the one that has been idle longest makes room for a new one. Headers
 // of HTTP_HEADER_BYTES, a body as its route allows, bodies of HTTP_BODIES_BYTES together.
 //
-// Thread-safety: start and stop belong to one thread; http_refuse() and http_running() may be called
-// by any. Handlers of quick routes run one at a time, the others at once.
+// Thread-safety: start and stop belong to one thread; http_refuse() and http_running() may be
+// called by any. Handlers of quick routes run one at a time, the others at once.
 
 #ifndef RECO_PROTO_HTTP_HTTP_H
 #define RECO_PROTO_HTTP_HTTP_H
@@ -82,7 +82,8 @@ int http_port(const struct http_server *server);
 void http_refuse(struct http_server *server);
 size_t http_running(const struct http_server *server);
 
-// Ends it, with every connection. Waits for running handlers. Sets *server to NULL; NULL is allowed.
+// Ends it, with every connection. Waits for running handlers. Sets *server to NULL; NULL is
+// allowed.
 void http_stop(struct http_server **server);
 
 // --- for handlers; what is returned is valid until the handler returns

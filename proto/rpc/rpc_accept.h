@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // rpc_accept.h - keeps a listener alive when files run out, and connections below 4,096.
 //
-// gRPC 1.51 stops listening for good when accept4() fails with EMFILE. So accept4() of this program is
-// ours: a connection that would take one of the last files is taken and closed at once, and
+// gRPC 1.51 stops listening for good when accept4() fails with EMFILE. So accept4() of this program
+// is ours: a connection that would take one of the last files is taken and closed at once, and
 // gRPC is told that there was none. Those that are open go on; new ones are taken again as soon
 // as there are files.
 //

@@ -63,8 +63,8 @@ enum status rpc_stream_open(struct rpc_client *client, const struct rpc_client_c
                             struct rpc_stream **out, struct reason *why) MUST_CHECK;
 enum status rpc_stream_send(struct rpc_stream *stream, struct bytes message) MUST_CHECK;
 void rpc_stream_close(struct rpc_stream *stream);
-// The next message in place of what `message` held; *ended: there is none, and finish has the reason.
-// STATUS_NO_MEMORY: the message is lost.
+// The next message in place of what `message` held; *ended: there is none, and finish has the
+// reason. STATUS_NO_MEMORY: the message is lost.
 enum status rpc_stream_receive(struct rpc_stream *stream, struct buffer *message,
                                bool *ended) MUST_CHECK;
 enum status rpc_stream_finish(struct rpc_stream **stream, struct buffer *reply,

@@ -154,8 +154,8 @@ struct rpc_server {
 
 // --- rpc_call.c
 
-// Turns what gRPC received into the call's message. STATUS_EXHAUSTED when the messages under way would be
-// more than held_bytes_max, STATUS_NO_MEMORY.
+// Turns what gRPC received into the call's message. STATUS_EXHAUSTED when the messages under way
+// would be more than held_bytes_max, STATUS_NO_MEMORY.
 enum status rpc_call_take_message(struct rpc_call *call, struct reason *why) MUST_CHECK;
 
 // Frees the message, if there is one.

@@ -10,8 +10,8 @@
 //   CALL (unary: with its message) -> rpc_call_finish() -> DONE, the call is gone
 //   CALL (client stream) -> rpc_call_read() -> MESSAGE -> rpc_call_read() ... -> END
 //        -> rpc_call_finish() -> DONE
-//   CALL (server stream: with its message) -> rpc_call_send() -> SENT -> rpc_call_send() ... -> SENT
-//        -> rpc_call_finish() -> DONE
+//   CALL (server stream: with its message) -> rpc_call_send() -> SENT -> rpc_call_send() ...
+//        -> SENT -> rpc_call_finish() -> DONE
 //   A bidirectional stream does both at once: one read and one send may be under way.
 //   CANCELLED may come once, any time before finish: the client is gone or its deadline has passed;
 //   no MESSAGE, END or SENT follows, reads and sends are without effect, finish is still required.
@@ -48,9 +48,10 @@ struct rpc_method {
     bool server_streams;
 };
 
-// What may be lowered; 0 is the highest allowed, for memory_bytes CALL_MEMORY_DEFAULT. Of memory_bytes
-// half is for the messages of calls under way, more are told RESOURCE_EXHAUSTED; the whole bounds gRPC's
-// buffers, in which messages are collected and in which those of calls under way stay.
+// What may be lowered; 0 is the highest allowed, for memory_bytes CALL_MEMORY_DEFAULT. Of
+// memory_bytes half is for the messages of calls under way, more are told RESOURCE_EXHAUSTED; the
+// whole bounds gRPC's buffers, in which messages are collected and in which those of calls under
+// way stay.
 struct rpc_limits {
     size_t calls;         // 1..CALLS_MAX
     size_t message_bytes; // MESSAGE_BYTES_LOW..MESSAGE_BYTES_MAX
@@ -74,8 +75,8 @@ struct rpc_server_params {
 };
 
 // Binds and starts, SERVING. SO_REUSEPORT is off. STATUS_UNAVAILABLE when the address is taken,
-// STATUS_INVALID when it is none, or beyond loopback without TLS that knows its clients, or when a method
-// is there twice or the descriptor set is none. No event is handled before the owner's first
+// STATUS_INVALID when it is none, or beyond loopback without TLS that knows its clients, or when a
+// method is there twice or the descriptor set is none. No event is handled before the owner's first
 // rpc_server_next(), so an owner may still say that it is not serving.
 enum status rpc_server_start(const struct rpc_server_params *params, struct rpc_server **out,
                              struct reason *why) MUST_CHECK;
@@ -130,12 +131,12 @@ void *rpc_call_context(const struct rpc_call *call);
 // Asks for the next message of a stream: MESSAGE or END follows.
 void rpc_call_read(struct rpc_call *call);
 
-// Sends one message of a stream to the client (taken over, emptied; at most MESSAGE_BYTES_MAX): SENT
-// follows, and only then the next may be sent.
+// Sends one message of a stream to the client (taken over, emptied; at most MESSAGE_BYTES_MAX):
+// SENT follows, and only then the next may be sent.
 void rpc_call_send(struct rpc_call *call, struct buffer *message);
 
-// Answers and ends the call. OK: `reply` is the message (taken over, emptied); NULL where the server
-// streams. Else the status with why->text as its message and google.rpc.Status details
+// Answers and ends the call. OK: `reply` is the message (taken over, emptied); NULL where the
+// server streams. Else the status with why->text as its message and google.rpc.Status details
 // (BadRequest for a field, RetryInfo for EXHAUSTED and UNAVAILABLE, ErrorInfo always) in
 // grpc-status-details-bin. The client's request id goes back as metadata x-request-id.
 // A message that is still on its way arrives before the status.

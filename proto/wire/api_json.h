@@ -17,8 +17,9 @@
 //   Refine*            "embedding","fusion","gate","gate_reason","neighbours"
 //   Classify, Explain  "plain","refined","fusion","gate","gate_reason","neighbours"
 // then "coverage","degraded","memory","generation","space","index","records","work","request_id",
-// "timings_ms". "work" has "exact","lists_probed","codes_scanned","rows_refined","rows_read". A neighbour has "id","key","score","caption","source", with fusion "weight", explained
-// "effect", and what its fields asked for: "tags","image_embedding","text_embedding".
+// "timings_ms". "work" has "exact","lists_probed","codes_scanned","rows_refined","rows_read". A
+// neighbour has "id","key","score","caption","source", with fusion "weight", explained "effect",
+// and what its fields asked for: "tags","image_embedding","text_embedding".
 void api_json_put_answer(struct json_writer *writer, enum api_method method, struct text input,
                          const struct api_answer *answer);
 

@@ -10,13 +10,14 @@
 //   tags       u16
 //   dimension  u16   halves of each row
 //   flags      u16   1: hidden; the other bits are 0
-//   texts            key, caption, source, tags (in their order, joined by U+001F), UTF-8, no end mark
+//   texts            key, caption, source, tags (in their order, joined by U+001F), UTF-8, no end
+//                    mark
 //   rows             image, text: IEEE half precision, [dimension] each
 //
-// The digest of a record is the first 16 bytes of the SHA-256 of everything behind `length`, read as a
-// little-endian number of 128 bits. The content hash of a memory is the sum of its records' digests
-// modulo 2^128: it depends on the records and on nothing else, not on their order or place. It is
-// written as the sum's 16 bytes, lowest first, in 32 hexadecimal digits.
+// The digest of a record is the first 16 bytes of the SHA-256 of everything behind `length`, read
+// as a little-endian number of 128 bits. The content hash of a memory is the sum of its records'
+// digests modulo 2^128: it depends on the records and on nothing else, not on their order or place.
+// It is written as the sum's 16 bytes, lowest first, in 32 hexadecimal digits.
 //
 // Thread-safety: pure functions.
 
@@ -49,8 +50,9 @@ struct packed_record {
 // Appends a record within all limits. STATUS_NO_MEMORY.
 enum status packed_append(const struct packed_record *record, struct buffer *out) MUST_CHECK;
 
-// Takes the first record off `rest`; *out points into it. STATUS_INVALID naming what is not as it must
-// be: lengths, limits, UTF-8, numbers that are none, another dimension (unless 0). Nothing is taken then.
+// Takes the first record off `rest`; *out points into it. STATUS_INVALID naming what is not as it
+// must be: lengths, limits, UTF-8, numbers that are none, another dimension (unless 0). Nothing is
+// taken then.
 enum status packed_take(struct bytes *rest, uint32_t dimension, struct packed_record *out,
                         struct reason *why) MUST_CHECK;
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // dense_fma.h - the inner loop of matrix products, one table for each kind of vector register.
 //
-// An element of a product is a chain of fused multiply-adds over each chunk of the depth, the chunks
-// added one by one, whatever the tile around it; bias and activation follow in one order. So an
-// element's bits depend neither on its tile nor on the kind of register.
+// An element of a product is a chain of fused multiply-adds over each chunk of the depth, the
+// chunks added one by one, whatever the tile around it; bias and activation follow in one order. So
+// an element's bits depend neither on its tile nor on the kind of register.
 //
-// The numbers of rows and weights are floats, or pairs of bfloat16 where a table says so: then each step of the depth
-// multiplies both of a pair, and what is written as floats below holds pairs, the first number in the low half.
+// The numbers of rows and weights are floats, or pairs of bfloat16 where a table says so: then each
+// step of the depth multiplies both of a pair, and what is written as floats below holds pairs, the
+// first number in the low half.
 //
 // Thread-safety: pure.
 
@@ -46,21 +47,25 @@ struct dense_fma {
     uint32_t rows;    // of a tile at most
     uint32_t numbers; // of a step of the depth: 1, or 2 of bfloat16
 
-    // Numbers as steps: the nearest bfloat16, behind the last one 0. `to` may be `from`. NULL: floats stay as they are.
+    // Numbers as steps: the nearest bfloat16, behind the last one 0. `to` may be `from`. NULL:
+    // floats stay as they are.
     void (*narrow)(const float *from, size_t count, float *to);
     void (*run)(const struct dense_fma_tile *tile);
 
-    // Rows of weights [count][depth] become columns of a panel, `panel` pointing to the first of them.
+    // Rows of weights [count][depth] become columns of a panel, `panel` pointing to the first of
+    // them.
     void (*pack)(const float *rows, uint32_t count, size_t depth, float *panel);
 
-    // DENSE_FMA_CHAINS chains of `rounds` multiply-adds on whole registers, panel / 2 numbers each, and nothing else.
+    // DENSE_FMA_CHAINS chains of `rounds` multiply-adds on whole registers, panel / 2 numbers each,
+    // and nothing else.
     float (*chains)(size_t rounds);
 };
 
 #define DENSE_FMA_CHAINS 12u
 
 // The table for this CPU, or NULL when it has no fused multiply-add that this project writes for.
-// RECO_CPU does not lower it: it must not change bits, and without them there is no other way to the same ones.
+// RECO_CPU does not lower it: it must not change bits, and without them there is no other way to
+// the same ones.
 const struct dense_fma *dense_fma_best(void);
 
 #if defined(__x86_64__)

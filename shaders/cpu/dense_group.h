@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // dense_group.h - a group of rows in one worker's memory, and how it meets the panels of a product.
 //
-// A chunk of the group (450 KiB) and a panel (128 KiB) stay in the second-level cache: each panel meets all rows before the
-// next one. Whose rows these are and where the panels come from is for dense_panels.c and gemm.c to say.
+// A chunk of the group (450 KiB) and a panel (128 KiB) stay in the second-level cache: each panel
+// meets all rows before the next one. Whose rows these are and where the panels come from is for
+// dense_panels.c and gemm.c to say.
 //
 // Thread-safety: a group belongs to one worker.
 
@@ -32,8 +33,9 @@ uint32_t dense_group_count(size_t rows);
 // Panels of a job, so that each worker gets `jobs` or a few more.
 uint32_t dense_group_piece(uint64_t groups, uint32_t panels, uint32_t jobs);
 
-// All rows of a group with one panel, in tiles of nearly equal height. `rows` has source, sums and target of the first
-// row, and as many rows as the group; `fetch` is the next panel. The panel is the job's number `panel`, from 0.
+// All rows of a group with one panel, in tiles of nearly equal height. `rows` has source, sums and
+// target of the first row, and as many rows as the group; `fetch` is the next panel. The panel is
+// the job's number `panel`, from 0.
 void dense_group_run(const struct dense_fma *fma, const struct dense_fma_tile *rows,
                      uint32_t panel);
 

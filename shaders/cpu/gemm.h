@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// gemm.h - products of two matrices that are both new every time, in any layout: what training needs.
+// gemm.h - products of two matrices that are both new every time, in any layout: what training
+// needs.
 //
 //     target = a * b, or target + a * b        a: [rows][depth], b: [depth][columns]
 //
-// `dense` prepares one side once; here both are arranged at each call, b once and a by whoever needs it. The
-// inner loop is dense_fma.h's, so an element is a chain of fused multiply-adds over each chunk of the depth.
+// `dense` prepares one side once; here both are arranged at each call, b once and a by whoever
+// needs it. The inner loop is dense_fma.h's, so an element is a chain of fused multiply-adds over
+// each chunk of the depth.
 //
-// Promise: an element's bits depend on its row of a and its column of b alone, not on the number of threads. Where the CPU
-// has no fused multiply-add that this project writes for, a plain loop takes its place; its last bits differ.
+// Promise: an element's bits depend on its row of a and its column of b alone, not on the number of
+// threads. Where the CPU has no fused multiply-add that this project writes for, a plain loop takes
+// its place; its last bits differ.
 //
-// Thread-safety: none. One thread at a time uses a gemm; the team may be shared with other operations of that thread.
+// Thread-safety: none. One thread at a time uses a gemm; the team may be shared with other
+// operations of that thread.
 
 #ifndef RECO_SHADERS_CPU_GEMM_H
 #define RECO_SHADERS_CPU_GEMM_H
@@ -32,7 +36,8 @@ struct gemm_view {
     size_t column_step;
 };
 
-// `count` products of one shape, whose matrices lie `a_next`, `b_next` and `target_next` floats behind each other.
+// `count` products of one shape, whose matrices lie `a_next`, `b_next` and `target_next` floats
+// behind each other.
 struct gemm_product {
     struct gemm_view a; // [rows][depth]
     struct gemm_view b; // [depth][columns]
@@ -56,7 +61,8 @@ static inline size_t gemm_floats(size_t columns, size_t depth, size_t count)
     return (columns + GEMM_PANEL_MAX - 1) / GEMM_PANEL_MAX * GEMM_PANEL_MAX * depth * count;
 }
 
-// `floats` is the largest gemm_floats() of a product. `team` is borrowed until gemm_close(). STATUS_NO_MEMORY.
+// `floats` is the largest gemm_floats() of a product. `team` is borrowed until gemm_close().
+// STATUS_NO_MEMORY.
 enum status gemm_open(struct team *team, size_t floats, struct gemm **out) MUST_CHECK;
 
 // The same with the plain loop, for tests.

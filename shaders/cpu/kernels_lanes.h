@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// kernels_lanes.h - vectors of the compiler's own for files that are compiled once for each level of CPU, and what they
-// share: sums over sixteen lanes in one tree, and the exponential. Only those files include it.
+// kernels_lanes.h - vectors of the compiler's own for files that are compiled once for each level
+// of CPU, and what they share: sums over sixteen lanes in one tree, and the exponential. Only those
+// files include it.
 //
 // Thread-safety: pure.
 

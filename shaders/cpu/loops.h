@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// loops.h - the inner loops of training, one table per CPU level. As in kernels.h every level gives the same bits.
+// loops.h - the inner loops of training, one table per CPU level. As in kernels.h every level gives
+// the same bits.
 //
 // Thread-safety: pure.
 
@@ -8,8 +9,11 @@
 
 #include <stddef.h>
 
-// One step of AdamW (Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019) on `count` numbers:
-//   g = factor * gradient; moment1 = beta1 * moment1 + (1 - beta1) * g; moment2 = beta2 * moment2 + (1 - beta2) * g^2
+// One step of AdamW (Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019) on
+// `count` numbers:
+//   g = factor * gradient
+//   moment1 = beta1 * moment1 + (1 - beta1) * g
+//   moment2 = beta2 * moment2 + (1 - beta2) * g^2
 //   numbers = keep * numbers - rate * moment1 / (sqrt(moment2) * second + epsilon)
 struct loops_adamw {
     float *numbers;
@@ -35,8 +39,8 @@ struct loops {
     void (*mix)(const float *weights, size_t rows, const float *b, size_t count, size_t width,
                 float *target);
 
-    // target = (source - mean) * inverse with inverse = 1 / sqrt(variance + epsilon), which is returned;
-    // target may be source.
+    // target = (source - mean) * inverse with inverse = 1 / sqrt(variance + epsilon), which is
+    // returned; target may be source.
     float (*standardise)(const float *source, float epsilon, size_t width, float *target);
 
     // values[i] = e^values[i], for values of at most 0; below -87 the smallest normal number.

@@ -25,7 +25,8 @@ struct nearest_params {
     float *scores; // [query_count][k]: inner products; 0 where there are fewer rows
 };
 
-// Of equal scores the lower row is ahead; one that is not a number is behind all others. STATUS_NO_MEMORY.
+// Of equal scores the lower row is ahead; one that is not a number is behind all others.
+// STATUS_NO_MEMORY.
 enum status nearest_search(struct team *team, struct dense *dense,
                            const struct nearest_params *params, struct reason *why) MUST_CHECK;
 

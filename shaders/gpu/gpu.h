@@ -4,8 +4,8 @@
 // libvulkan is looked for when it is first needed; a machine without it has no device.
 // Work is recorded by gpu_upload(), gpu_fill() and gpu_dispatch() and runs in the order of
 // the calls, each seeing all that the earlier ones wrote. It is submitted when enough has
-// come together, and at the latest by gpu_download() and gpu_finish(), which wait. A few submissions are
-// in flight at a time; whoever records further ones waits for the first of them.
+// come together, and at the latest by gpu_download() and gpu_finish(), which wait. A few
+// submissions are in flight at a time; whoever records further ones waits for the first of them.
 //
 // A failure of recording, submitting or waiting loses work that was promised, so the device
 // then refuses everything but gpu_free(), gpu_kernel_destroy() and gpu_close().
@@ -71,8 +71,8 @@ enum status gpu_list(struct gpu_device *out, size_t max, size_t *count,
 // there, STATUS_UNSUPPORTED for one that is not usable, STATUS_NO_MEMORY.
 enum status gpu_open(const char *uuid, struct gpu **out, struct reason *why) MUST_CHECK;
 
-// Waits for the device, unless it did not answer before, frees it and sets *gpu to NULL. What it made
-// must be gone. NULL is allowed.
+// Waits for the device, unless it did not answer before, frees it and sets *gpu to NULL. What it
+// made must be gone. NULL is allowed.
 void gpu_close(struct gpu **gpu);
 
 // Valid until gpu_close().
@@ -83,9 +83,9 @@ const struct gpu_device *gpu_device(const struct gpu *gpu);
 #define GPU_NOTE_BYTES 32
 
 // From now on what the driver compiles can be kept in a file of `folder`, and *note beside it. What
-// an earlier run left there is taken, unless it is torn, not this user's, or of another device, driver
-// or `key`; then, and where the file cannot be read, all is as if there were none, and the note is
-// zeros. At most once, best before the first kernel.
+// an earlier run left there is taken, unless it is torn, not this user's, or of another device,
+// driver or `key`; then, and where the file cannot be read, all is as if there were none, and the
+// note is zeros. At most once, best before the first kernel.
 void gpu_cache_open(struct gpu *gpu, const char *folder, uint64_t key,
                     uint8_t note[GPU_NOTE_BYTES]);
 
@@ -110,8 +110,8 @@ enum status gpu_download(struct gpu *gpu, const struct gpu_buffer *buffer, uint6
 enum status gpu_fill(struct gpu *gpu, struct gpu_buffer *buffer, uint64_t offset, uint64_t bytes,
                      uint32_t value, struct reason *why) MUST_CHECK;
 
-// Downloads later: *data is written at some time until the end of the next gpu_finish() or gpu_download(), or,
-// when anything fails before, perhaps never. It must stay until then.
+// Downloads later: *data is written at some time until the end of the next gpu_finish() or
+// gpu_download(), or, when anything fails before, perhaps never. It must stay until then.
 enum status gpu_fetch(struct gpu *gpu, const struct gpu_buffer *buffer, uint64_t offset, void *data,
                       uint64_t bytes, struct reason *why) MUST_CHECK;
 
@@ -157,8 +157,8 @@ enum status gpu_dispatch(struct gpu *gpu, const struct gpu_dispatch *dispatch,
 // lost or does not answer.
 enum status gpu_finish(struct gpu *gpu, struct reason *why) MUST_CHECK;
 
-// Measures, from the next submission on, or no more, how long the device works, on its own clock. False,
-// and nothing is measured, when its queue has none.
+// Measures, from the next submission on, or no more, how long the device works, on its own clock.
+// False, and nothing is measured, when its queue has none.
 bool gpu_clock(struct gpu *gpu, bool on);
 
 // Seconds of what gpu_finish() waited for since the last call.

@@ -139,8 +139,8 @@ struct gpu_fetch {
     uint64_t bytes;
 };
 
-// A command buffer with its descriptors and its parts of the staging buffers; `ticket` is the semaphore's value
-// when it is done.
+// A command buffer with its descriptors and its parts of the staging buffers; `ticket` is the
+// semaphore's value when it is done.
 struct gpu_slot {
     VkCommandPool commands;
     VkCommandBuffer buffer;

@@ -104,7 +104,8 @@ struct kernel_matrix {
 };
 
 // Fills in the widest tile of products by cooperative matrices that has room, at most 128 x
-// 128 where m and n are 16; weights are in half precision. False when none has, or this build has no such kernel.
+// 128 where m and n are 16; weights are in half precision. False when none has, or this build has
+// no such kernel.
 bool kernel_table_matrix(const struct kernel_matrix *matrix, struct kernel_tile *out);
 
 // Fills in all constants of a product: how many is in the kernel's entry.

@@ -2,9 +2,9 @@
 // clip.h - a CLIP model: texts and pictures to embeddings of one joint space.
 //
 // A model is a directory in Hugging Face's CLIP layout (config.json, model.safetensors,
-// preprocessor_config.json) or open_clip's (open_clip_config.json, open_clip_model.safetensors), with
-// vocab.json and merges.txt or else tokenizer.json, and optionally reco.json; or the small one that is
-// embedded in the program. The same weights are the same space in both.
+// preprocessor_config.json) or open_clip's (open_clip_config.json, open_clip_model.safetensors),
+// with vocab.json and merges.txt or else tokenizer.json, and optionally reco.json; or the small one
+// that is embedded in the program. The same weights are the same space in both.
 //
 // Promise: an embedding depends on its text or picture only, to the last bit; not on
 // the batch around it, its place in it, or the number of threads.
@@ -38,13 +38,15 @@ struct clip_params {
     int threads;           // 0 = as many as this process may use
     unsigned towers;       // CLIP_TEXTS, CLIP_IMAGES, or both added; 0 = both
 
-    // For a process that may have one question only: weights are prepared when they are used for the second time. The first
-    // answer comes sooner, the second one later, and a weight that is not finite, or memory that runs out, is found when
-    // encoding. The file stays mapped. Without effect on reco-tiny, and beyond the CPU.
+    // For a process that may have one question only: weights are prepared when they are used for
+    // the second time. The first answer comes sooner, the second one later, and a weight that is
+    // not finite, or memory that runs out, is found when encoding. The file stays mapped. Without
+    // effect on reco-tiny, and beyond the CPU.
     bool hasty;
 };
 
-// What a model is opened for. The other tower's names and shapes are checked and hashed, and take no memory.
+// What a model is opened for. The other tower's names and shapes are checked and hashed, and take
+// no memory.
 #define CLIP_TEXTS 1u
 #define CLIP_IMAGES 2u
 
@@ -79,18 +81,19 @@ const struct tokenizer *clip_tokenizer(const struct clip *clip);
 struct ops *clip_ops(struct clip *clip); // for its profile (shaders/ops/ops_profile.h)
 
 // Encodes `count` texts (any number) into unit vectors [count][dimension]. An over-long
-// text is cut as tokenizer_encode() says. STATUS_FAILED_PRECONDITION without that tower; of a hasty model also what clip_open()
-// may return. After a failure the embeddings are undefined.
+// text is cut as tokenizer_encode() says. STATUS_FAILED_PRECONDITION without that tower; of a hasty
+// model also what clip_open() may return. After a failure the embeddings are undefined.
 enum status clip_encode_texts(struct clip *clip, const struct text *texts, size_t count,
                               float *embeddings, struct reason *why) MUST_CHECK;
 
 // Encodes `count` prepared pictures [count][3][S][S] into unit vectors [count][dimension].
-// STATUS_INVALID naming the picture when a pixel is not finite, STATUS_FAILED_PRECONDITION without that tower.
+// STATUS_INVALID naming the picture when a pixel is not finite, STATUS_FAILED_PRECONDITION without
+// that tower.
 enum status clip_encode_pixels(struct clip *clip, const float *pixels, size_t count,
                                float *embeddings, struct reason *why) MUST_CHECK;
 
-// The same of pictures as image_prepare() leaves them, [count][IMAGE_PICTURE_BYTES(S)], a quarter of the memory.
-// STATUS_FAILED_PRECONDITION also for a model without preprocessor_config.json.
+// The same of pictures as image_prepare() leaves them, [count][IMAGE_PICTURE_BYTES(S)], a quarter
+// of the memory. STATUS_FAILED_PRECONDITION also for a model without preprocessor_config.json.
 enum status clip_encode_pictures(struct clip *clip, const uint8_t *pictures, size_t count,
                                  float *embeddings, struct reason *why) MUST_CHECK;
 

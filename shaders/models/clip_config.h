@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// clip_config.h - the shape of a CLIP model from its configuration, in Hugging Face's layout or open_clip's.
+// clip_config.h - the shape of a CLIP model from its configuration, in Hugging Face's layout or
+// open_clip's.
 //
 // Keys that are missing have the values of Hugging Face's configuration class. One has
 // no default here: the activation. Models in circulation were trained with either of
@@ -59,8 +60,8 @@ enum status clip_config_parse(const struct json *document, struct clip_config *o
 
 // Reads the parsed open_clip_config.json of open_clip's layout, whose defaults are that library's.
 // There an absent quick_gelu means gelu: unlike Hugging Face's, its writers leave the key out only
-// then. Keys that would change what is computed are refused by name. The end token is 2: open_clip reads a
-// text where the largest id stands.
+// then. Keys that would change what is computed are refused by name. The end token is 2: open_clip
+// reads a text where the largest id stands.
 enum status clip_config_parse_openclip(const struct json *document, struct clip_config *out,
                                        struct reason *why) MUST_CHECK;
 

@@ -134,13 +134,15 @@ struct clip_loader {
     struct reason *why;
 };
 
-// Opens a model from files in memory; `weights` is only read during the call, or by a hasty model until it is closed: see
-// clip_keep_weights(). Without vocabulary there is no tokenizer and clip_encode_texts() fails: for tests.
+// Opens a model from files in memory; `weights` is only read during the call, or by a hasty model
+// until it is closed: see clip_keep_weights(). Without vocabulary there is no tokenizer and
+// clip_encode_texts() fails: for tests.
 enum status clip_open_files(const struct clip_params *params, const struct clip_files *files,
                             const struct weights *weights, struct clip **out,
                             struct reason *why) MUST_CHECK;
 
-// Gives a hasty model its weights, which it closes itself; *weights is then NULL. Any other one leaves them.
+// Gives a hasty model its weights, which it closes itself; *weights is then NULL. Any other one
+// leaves them.
 void clip_keep_weights(struct clip *clip, struct weights **weights);
 
 // --- clip_load.c
@@ -203,7 +205,8 @@ void clip_stack_free(struct ops *ops, struct clip_stack *stack);
 // --- clip_stack.c
 
 // Runs the sequences in `x` through all layers and writes the unit embeddings of the
-// rows named in `reads` ([sequences], one in each) to `embeddings`, until clip_stack_finish() at the latest.
+// rows named in `reads` ([sequences], one in each) to `embeddings`, until clip_stack_finish() at
+// the latest.
 struct clip_stack_run {
     size_t rows;
     uint32_t sequences;
@@ -214,8 +217,8 @@ enum status clip_stack_run(struct ops *ops, const struct clip_stack *stack,
                            const struct clip_stack_run *run, float *embeddings,
                            struct reason *why) MUST_CHECK;
 
-// Behind the last batch, also when one failed with `status`, which is returned then: nothing is written to
-// embeddings any more.
+// Behind the last batch, also when one failed with `status`, which is returned then: nothing is
+// written to embeddings any more.
 enum status clip_stack_finish(struct ops *ops, enum status status, struct reason *why) MUST_CHECK;
 
 // --- clip_text.c, clip_image.c
@@ -244,8 +247,9 @@ enum status clip_encode_ids(struct clip *clip, const struct clip_ids *ids, float
 
 // --- clip_openclip.c
 
-// Renames the tensors that the configuration asks for; `file` must stay as long as *out. STATUS_NOT_FOUND
-// naming the first that is missing, STATUS_INVALID, STATUS_NO_MEMORY; nothing is open then.
+// Renames the tensors that the configuration asks for; `file` must stay as long as *out.
+// STATUS_NOT_FOUND naming the first that is missing, STATUS_INVALID, STATUS_NO_MEMORY; nothing is
+// open then.
 enum status clip_openclip_open(const struct weights *file, const struct clip_config *config,
                                struct clip_openclip *out, struct reason *why) MUST_CHECK;
 void clip_openclip_close(struct clip_openclip *openclip);
@@ -262,8 +266,9 @@ void clip_space_compute(const struct clip *clip, const struct weights *weights, 
 
 #define CLIP_TRIAL_COSINE 0.999
 
-// Compares a model with `exact`, the same in single precision, and notes how near they are. STATUS_FAILED_PRECONDITION when that
-// is below CLIP_TRIAL_COSINE; otherwise what encoding may return.
+// Compares a model with `exact`, the same in single precision, and notes how near they are.
+// STATUS_FAILED_PRECONDITION when that is below CLIP_TRIAL_COSINE; otherwise what encoding may
+// return.
 enum status clip_trial(struct clip *clip, struct clip *exact, struct reason *why) MUST_CHECK;
 
 // --- clip_space_cache.c
@@ -277,10 +282,12 @@ struct clip_space_entry {
     uint32_t dimension;
 };
 
-// Looks for `entry->key` in a file's content and fills in the rest. False when it is not there, or the file not whole.
+// Looks for `entry->key` in a file's content and fills in the rest. False when it is not there, or
+// the file not whole.
 bool clip_space_cache_find(struct bytes file, struct clip_space_entry *entry);
 
-// Appends the content with `added` in front to `out`; the oldest entry goes when there are too many. STATUS_NO_MEMORY.
+// Appends the content with `added` in front to `out`; the oldest entry goes when there are too
+// many. STATUS_NO_MEMORY.
 enum status clip_space_cache_add(struct bytes file, const struct clip_space_entry *added,
                                  struct buffer *out) MUST_CHECK;
 
@@ -292,12 +299,13 @@ struct clip_space_memo {
     struct clip_space_entry entry;
 };
 
-// Looks whether the space of these files was computed before, and the weights have not changed since. `now_ns` is the
-// time of the clock that files are dated by.
+// Looks whether the space of these files was computed before, and the weights have not changed
+// since. `now_ns` is the time of the clock that files are dated by.
 void clip_space_recall(struct clip_space_memo *memo, const struct clip_files *files,
                        const struct weights *weights, int64_t now_ns);
 
-// Keeps what was computed since clip_space_recall() for the next time, if the weights are still the same.
+// Keeps what was computed since clip_space_recall() for the next time, if the weights are still the
+// same.
 void clip_space_keep(const struct clip_space_memo *memo, const struct weights *weights);
 
 // --- clip_files.c

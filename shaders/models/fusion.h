@@ -3,16 +3,19 @@
 //
 // Training-free fusion, with q the query, n_i the payload rows and s_i the scores:
 //   mean      refined = normalise(q + beta * sum(n_i) / k)
-//   weighted  refined = normalise(q + beta * sum(softmax(t + consensus * A)_i * n_i)), t = temperature * s + pairing * p,
-//             A_i = log(sum(softmax(t)_j * exp(sharpness * (<n_i, n_j> - 1)))), over all j: neighbours that
-//             agree with the others get more, and by p, <picture, text> of a neighbour itself, those that agree with
-//             themselves; with consensus 0 nothing of A is computed
+//   weighted  refined = normalise(q + beta * sum(softmax(t + consensus * A)_i * n_i)),
+//             t = temperature * s + pairing * p,
+//             A_i = log(sum(softmax(t)_j * exp(sharpness * (<n_i, n_j> - 1)))), over all j:
+//             neighbours that agree with the others get more, and by p, <picture, text> of a
+//             neighbour itself, those that agree with themselves; with consensus 0 nothing of A is
+//             computed
 // and the gate g: result = normalise(q + g * (refined - q)); g = 0 gives q's own bits.
 // Iscen, Caron, Fathi, Schmid, "Retrieval-Enhanced Contrastive Vision-Text Models", ICLR
-// 2024, section 3.2 trains a transformer for this place; its equation (2) with equal weights is mean.
+// 2024, section 3.2 trains a transformer for this place; its equation (2) with equal weights is
+// mean.
 //
-// A trained head has that transformer: fusion_head.h. Its g means the same; what its file calls a gate judges answers
-// (fusion_gate.h).
+// A trained head has that transformer: fusion_head.h. Its g means the same; what its file calls a
+// gate judges answers (fusion_gate.h).
 //
 // Sums are made in double, neighbours in the order given, so the bits do not depend on
 // where the neighbours came from.
@@ -70,8 +73,8 @@ void fusion_weights(const struct fusion_params *params, uint32_t dimension,
 
 // result [dimension] = the gated, refined, unit embedding; `gate` 0..1. With mode NONE, no
 // neighbour or gate 0 it is the query's bits. query and result may be the same array.
-// STATUS_INVALID, result unchanged, when query and payload cancel out to length 0; with a head also what
-// fusion_head_refine() says.
+// STATUS_INVALID, result unchanged, when query and payload cancel out to length 0; with a head also
+// what fusion_head_refine() says.
 enum status fusion_refine(const struct fusion_params *params, const float *query,
                           uint32_t dimension, const struct fusion_neighbours *neighbours,
                           double gate, float *result) MUST_CHECK;

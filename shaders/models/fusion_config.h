@@ -3,19 +3,23 @@
 //
 // With q the query, n_i the payload rows and s_i their scores (a set, no order):
 //
-//   t_i    = temperature * s_i + pairing * p_i              p_i: inner product of the neighbour's own picture and text
-//   w      = softmax(t + consensus * A)                     start = q + beta * sum(w_i n_i)   (baseline)
-//   A_i    = log(sum(softmax(t)_j * exp(sharpness * (<n_i, n_j> - 1))))                       over all j
+//   p_i    = inner product of the neighbour's own picture and text
+//   t_i    = temperature * s_i + pairing * p_i
+//   A_i    = log(sum(softmax(t)_j * exp(sharpness * (<n_i, n_j> - 1))))    over all j
+//   w      = softmax(t + consensus * A)
+//   start  = q + beta * sum(w_i n_i)        (baseline)
 //   x_0    = q + type[0]                    x_i = n_i + type[1] + s_i * score_embedding
 //   y      = norm1(x)                       (norm pre; else y = x)
-//   l_hi   = <Wq y_0 + bq, Wk y_i>_h / sqrt(d / heads) + score_bias_h * s_i   (i >= 1 the last term)
+//   l_hi   = <Wq y_0 + bq, Wk y_i>_h / sqrt(d / heads) + score_bias_h * s_i    (last term: i >= 1)
 //   o_h    = sum(softmax(l_h)_i (Wv y_i + bv)_h) over i = 0..k
 //   h      = x_0 + Wo o + bo                (norm post: norm1 of that)
 //   out    = h + W2 f(W1 norm2(h) + b1) + b2    (norm post: norm2(h + W2 f(W1 h + b1) + b2))
-//   refined = normalise(start + out - x_0), or normalise(out) with baseline none, or normalise(start) without block
+//   refined = normalise(start + out - x_0), or normalise(out) with baseline none, or
+//             normalise(start) without block
 //
-// beta, temperature, consensus, sharpness and pairing are numbers of the head, learned like the others.
-// Keys have no bias: it would add the same to every logit of a query, which softmax does not see.
+// beta, temperature, consensus, sharpness and pairing are numbers of the head, learned like the
+// others. Keys have no bias: it would add the same to every logit of a query, which softmax does
+// not see.
 //
 // All numbers of one head are one array of floats, tensor by tensor in the order of FUSION_TENSORS.
 //
@@ -72,8 +76,9 @@ struct fusion_config {
     float epsilon;     // of the norms, 1e-12..1
 };
 
-// What is used unless said otherwise: heads of 64, MLP of 4 d, pre-norm, GELU, type embeddings, no scores,
-// weighted baseline with the constants of fusion.h, no consensus (sharpness 10), no pairing, epsilon 1e-5.
+// What is used unless said otherwise: heads of 64, MLP of 4 d, pre-norm, GELU, type embeddings, no
+// scores, weighted baseline with the constants of fusion.h, no consensus (sharpness 10), no
+// pairing, epsilon 1e-5.
 struct fusion_config fusion_config_default(uint32_t dimension);
 
 // STATUS_INVALID with field, value and what is allowed.
@@ -131,8 +136,9 @@ struct fusion_params;
 struct fusion_params fusion_config_start(const struct fusion_config *config, const float *numbers);
 
 // Fills the `fusion_layout_of(config).count` numbers of a new head: matrices uniform in
-// +-sqrt(3 / depth), gains 1, the start as the config says, all else 0, the output layers Wo and W2 too. So a head with pre-norm or none
-// begins as its baseline, to the bit. The same seed gives the same numbers.
+// +-sqrt(3 / depth), gains 1, the start as the config says, all else 0, the output layers Wo and W2
+// too. So a head with pre-norm or none begins as its baseline, to the bit. The same seed gives the
+// same numbers.
 void fusion_config_begin(const struct fusion_config *config, uint64_t seed, float *numbers);
 
 // A number that looks random for each one given; the same for the same.

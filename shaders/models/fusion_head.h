@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// fusion_head.h - a trained fusion transformer: its file, and what it makes of a query and neighbours.
+// fusion_head.h - a trained fusion transformer: its file, and what it makes of a query and
+// neighbours.
 //
 // A head belongs to one embedding space and has two sets of numbers: `image` refines embeddings of
 // pictures with those of texts, `text` the other way round. What they compute: fusion_config.h.
 //
-// Only the query's token is read out, so only it pays for queries, output and MLP; keys and values of
-// neighbours are never made: a head's query is carried to the side of the tokens (Wk^T q), and the tokens are
-// summed before Wv. That is the same function up to rounding, and 32 d^2 multiplications become 12.
+// Only the query's token is read out, so only it pays for queries, output and MLP; keys and values
+// of neighbours are never made: a head's query is carried to the side of the tokens (Wk^T q), and
+// the tokens are summed before Wv. That is the same function up to rounding, and 32 d^2
+// multiplications become 12.
 //
-// Promises: the result depends on the query and the set of neighbours alone, to the last bit: not on their
-// order, on the other queries of a batch, nor on the number of threads.
+// Promises: the result depends on the query and the set of neighbours alone, to the last bit: not
+// on their order, on the other queries of a batch, nor on the number of threads.
 //
-// The file is safetensors: tensors `image.NAME` and `text.NAME` with the names of fusion_config.h, and texts
-// in __metadata__: format ("reco-head-1"), space, dimension, k, config (JSON: {"image": {...}, "text": {...}}),
-// data, seed, steps, curve (JSON), gate (JSON).
+// The file is safetensors: tensors `image.NAME` and `text.NAME` with the names of fusion_config.h,
+// and texts in __metadata__: format ("reco-head-1"), space, dimension, k, config (JSON: {"image":
+// {...}, "text": {...}}), data, seed, steps, curve (JSON), gate (JSON).
 //
 // Thread-safety: an open head may be used by many threads; they take turns.
 
@@ -54,9 +56,10 @@ struct fusion_head_info {
 };
 
 // Opens a head for embeddings of `space`, NULL for whatever it is of; `threads` as ops_open().
-// STATUS_NOT_FOUND, STATUS_IO; STATUS_FAILED_PRECONDITION for a head of another space, which names both;
-// STATUS_CORRUPT for a file that is none of ours, lacks a tensor, has one of the wrong shape or a number
-// that is not finite or beyond FUSION_HEAD_NUMBER_MAX; STATUS_UNSUPPORTED for another format; STATUS_NO_MEMORY.
+// STATUS_NOT_FOUND, STATUS_IO; STATUS_FAILED_PRECONDITION for a head of another space, which names
+// both; STATUS_CORRUPT for a file that is none of ours, lacks a tensor, has one of the wrong shape
+// or a number that is not finite or beyond FUSION_HEAD_NUMBER_MAX; STATUS_UNSUPPORTED for another
+// format; STATUS_NO_MEMORY.
 enum status fusion_head_open(const char *path, const char *space, uint32_t threads,
                              struct fusion_head **out, struct reason *why) MUST_CHECK;
 enum status fusion_head_open_bytes(struct bytes file, const char *space, uint32_t threads,
@@ -80,8 +83,8 @@ const struct fusion_head_info *fusion_head_info(const struct fusion_head *head);
 // The numbers of one side as fusion_layout_of() says; they live as long as the head.
 const float *fusion_head_numbers(const struct fusion_head *head, enum modality side);
 
-// Writes a head's file, by bytes_replace_file(), or appends its bytes. STATUS_INVALID when `info` or a number would not
-// be read again, STATUS_IO, STATUS_NO_MEMORY.
+// Writes a head's file, by bytes_replace_file(), or appends its bytes. STATUS_INVALID when `info`
+// or a number would not be read again, STATUS_IO, STATUS_NO_MEMORY.
 enum status fusion_head_save(const char *path, const struct fusion_head_info *info,
                              const float *const numbers[FUSION_HEAD_SIDES],
                              struct reason *why) MUST_CHECK;
@@ -89,7 +92,8 @@ enum status fusion_head_pack(const struct fusion_head_info *info,
                              const float *const numbers[FUSION_HEAD_SIDES], struct buffer *out,
                              struct reason *why) MUST_CHECK;
 
-// One query of a batch. Scores and payload are finite; their number may be larger than the head's k.
+// One query of a batch. Scores and payload are finite; their number may be larger than the head's
+// k.
 struct fusion_head_query {
     const float *query; // [dimension], unit
     struct fusion_neighbours neighbours;
@@ -97,9 +101,10 @@ struct fusion_head_query {
     enum status status; // written: STATUS_OK, or STATUS_INVALID when nothing was left to normalise
 };
 
-// Writes the refined unit embedding of each query; without neighbours it is the query's bits. The gate is not
-// applied: fusion_refine() does. A query whose status is not STATUS_OK keeps its `refined` as it was. Another
-// failure than of one query (STATUS_NO_MEMORY, a lost device) is returned.
+// Writes the refined unit embedding of each query; without neighbours it is the query's bits. The
+// gate is not applied: fusion_refine() does. A query whose status is not STATUS_OK keeps its
+// `refined` as it was. Another failure than of one query (STATUS_NO_MEMORY, a lost device) is
+// returned.
 enum status fusion_head_refine_batch(struct fusion_head *head, enum modality side,
                                      struct fusion_head_query *queries, size_t count,
                                      struct reason *why) MUST_CHECK;

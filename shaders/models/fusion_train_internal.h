@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // fusion_train_internal.h - what a training keeps, and its parts in the order of a step.
 //
-// Names of arrays are those of fusion_config.h: x tokens, y normed ones, U a head's query on the side of the tokens,
-// c what a head takes of the tokens, o its values, h and out. `d_` before a name is its gradient; gradients of what
-// is read only once are put where the forward pass had something that is not needed any more.
+// Names of arrays are those of fusion_config.h: x tokens, y normed ones, U a head's query on the
+// side of the tokens, c what a head takes of the tokens, o its values, h and out. `d_` before a
+// name is its gradient; gradients of what is read only once are put where the forward pass had
+// something that is not needed any more.
 
 #ifndef RECO_SHADERS_MODELS_FUSION_TRAIN_INTERNAL_H
 #define RECO_SHADERS_MODELS_FUSION_TRAIN_INTERNAL_H
@@ -135,7 +136,8 @@ struct train_linear {
 };
 void train_linear(struct fusion_train *train, const struct train_linear *args);
 
-// target [rows][depth] = d_target * weights; gradient of weights = d_target^T * source, of bias its columns' sums.
+// target [rows][depth] = d_target * weights; gradient of weights = d_target^T * source, of bias its
+// columns' sums.
 struct train_linear_back {
     struct train_linear forward; // target is d of it
     float *d_source;             // NULL: not wanted
@@ -181,7 +183,8 @@ void train_loss(struct fusion_train *train, struct fusion_train_result *result);
 // Gradient of all numbers from d_refined (fusion_train_backward.c).
 void train_backward(struct fusion_train *train, enum modality side);
 
-// The length of the gradient of all that learns, and the step of all numbers by it (fusion_train_optimise.c).
+// The length of the gradient of all that learns, and the step of all numbers by it
+// (fusion_train_optimise.c).
 double train_norm(struct fusion_train *train);
 void train_optimise(struct fusion_train *train, double rate, double norm);
 

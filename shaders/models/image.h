@@ -94,14 +94,15 @@ const char *image_profile_name(enum image_profile profile);
 enum status image_params_parse(struct bytes preprocessor_json, uint32_t image_size,
                                struct image_params *out, struct reason *why) MUST_CHECK;
 
-// The same from "preprocess_cfg" of an open_clip_config.json; NULL for one without it. The crop is that
-// of Hugging Face's layout, so that a model is one space in both; IMAGE_PROFILE_OPENAI is open_clip's.
+// The same from "preprocess_cfg" of an open_clip_config.json; NULL for one without it. The crop is
+// that of Hugging Face's layout, so that a model is one space in both; IMAGE_PROFILE_OPENAI is
+// open_clip's.
 struct json;
 enum status image_params_parse_openclip(const struct json *preprocess, uint32_t image_size,
                                         struct image_params *out, struct reason *why) MUST_CHECK;
 
-// Decodes a picture to RGB as `profile` says (IMAGE_PROFILE_OPENAI: the file's own size). The caller
-// ends *out with image_deinit().
+// Decodes a picture to RGB as `profile` says (IMAGE_PROFILE_OPENAI: the file's own size). The
+// caller ends *out with image_deinit().
 //
 // STATUS_INVALID with field "image" and what is wrong: no known format, broken,
 // too large. STATUS_NO_MEMORY. *out is unchanged after a failure.

@@ -39,8 +39,8 @@ uint32_t image_mode_bytes(enum image_mode mode);
 enum status image_check_size(uint64_t width, uint64_t height, struct reason *why) MUST_CHECK;
 
 // Checks the size and allocates raw->data for it; mode and orientation 1 are set, the
-// palette becomes a ramp of opaque greys. image_raw_deinit() frees. raw->file_bytes is set before: a
-// few bytes may not unfold into IMAGE_PIXELS_MAX.
+// palette becomes a ramp of opaque greys. image_raw_deinit() frees. raw->file_bytes is set before:
+// a few bytes may not unfold into IMAGE_PIXELS_MAX.
 enum status image_raw_init(struct image_raw *raw, uint64_t width, uint64_t height,
                            enum image_mode mode, struct reason *why) MUST_CHECK;
 void image_raw_deinit(struct image_raw *raw);

@@ -60,8 +60,8 @@ uint32_t tokenizer_end_id(const struct tokenizer *tokenizer);
 uint32_t tokenizer_context(const struct tokenizer *tokenizer);
 uint32_t tokenizer_vocab_count(const struct tokenizer *tokenizer);
 
-// SHA-256 of the tokens by id and the merges by rank: equal where the ids of every text are, whatever
-// file they came from. TOKENIZER_HASH_BYTES; it lives as long as the tokenizer.
+// SHA-256 of the tokens by id and the merges by rank: equal where the ids of every text are,
+// whatever file they came from. TOKENIZER_HASH_BYTES; it lives as long as the tokenizer.
 #define TOKENIZER_HASH_BYTES 32
 const uint8_t *tokenizer_hash(const struct tokenizer *tokenizer);
 

@@ -57,7 +57,8 @@ enum status weights_open(const char *path, struct weights **out, struct reason *
 enum status weights_open_bytes(struct bytes file, struct weights **out,
                                struct reason *why) MUST_CHECK;
 
-// What tells a file from another one and from itself with other bytes, as far as that can be told without reading it.
+// What tells a file from another one and from itself with other bytes, as far as that can be told
+// without reading it.
 struct weights_identity {
     uint64_t device;
     uint64_t inode;
@@ -86,7 +87,8 @@ const struct weights_tensor *weights_at(const struct weights *weights, size_t in
 // NULL when there is none of that name.
 const struct weights_tensor *weights_find(const struct weights *weights, const char *name);
 
-// The text `name` of the file's __metadata__, NULL when there is none; it lives as long as `weights`.
+// The text `name` of the file's __metadata__, NULL when there is none; it lives as long as
+// `weights`.
 const char *weights_metadata(const struct weights *weights, const char *name);
 
 // Writes the tensor's `count` values as floats. STATUS_UNSUPPORTED for WEIGHTS_OTHER,
@@ -98,8 +100,9 @@ enum status weights_read(const struct weights_tensor *tensor, float *target,
 enum status weights_read_part(const struct weights_tensor *tensor, size_t first, size_t count,
                               float *target, struct reason *why) MUST_CHECK;
 
-// Lets the memory of a mapped tensor's bytes `first` .. `first + bytes - 1` go; whole pages only, and they come back from the file when they
-// are read again. Without effect on tensors that this object did not map. Any thread may call it, at any time.
+// Lets the memory of a mapped tensor's bytes `first` .. `first + bytes - 1` go; whole pages only,
+// and they come back from the file when they are read again. Without effect on tensors that this
+// object did not map. Any thread may call it, at any time.
 void weights_release(const struct weights *weights, const struct weights_tensor *tensor,
                      size_t first, size_t bytes);
 

@@ -4,8 +4,8 @@
 // A model prepares its weights once, allocates buffers once, then uploads a batch,
 // calls operations in order and downloads the result. Buffers belong to the device.
 // Operations take effect in the order of the calls; a backend may put them off until
-// ops_download() or ops_finish(), which wait. So a batch that is fetched is computed while the next one
-// is uploaded.
+// ops_download() or ops_finish(), which wait. So a batch that is fetched is computed while the next
+// one is uploaded.
 //
 // Promise: a row's result depends on its own sequence only, to the last bit; not on
 // the batch around it, its place in it, or the number of threads. One device gives
@@ -14,9 +14,9 @@
 // Sizes that do not fit together are bugs of the model and asserted here, once for
 // all backends; models check what they read from files before.
 //
-// An operation, a download or ops_finish() fails with STATUS_UNAVAILABLE or STATUS_NO_MEMORY when a device is
-// lost or cannot go on; all work before the last download may be gone then, and every later
-// operation fails too. The CPU does not know such failures.
+// An operation, a download or ops_finish() fails with STATUS_UNAVAILABLE or STATUS_NO_MEMORY when a
+// device is lost or cannot go on; all work before the last download may be gone then, and every
+// later operation fails too. The CPU does not know such failures.
 //
 // Thread-safety: none. One thread at a time uses an ops and what it made.
 
@@ -55,8 +55,8 @@ enum ops_epilogue {
     OPS_ADD,        // target = target + x
 };
 
-// Writes the numbers `at` .. `at + depth - 1` of the rows `first` .. `first + count - 1` of a matrix' weights to
-// `target`, [count][depth]. Several threads call it at once.
+// Writes the numbers `at` .. `at + depth - 1` of the rows `first` .. `first + count - 1` of a
+// matrix' weights to `target`, [count][depth]. Several threads call it at once.
 typedef enum status (*ops_rows)(void *context, uint32_t first, uint32_t count, uint32_t at,
                                 uint32_t depth, float *target);
 
@@ -107,9 +107,9 @@ struct ops_patchify {
 
 // The same from bytes: scaling and normalising are a table.
 struct ops_patchify_normalise {
-    struct ops_view
-        pixels; // [images][OPS_PICTURE_WORDS(size)], four bytes in an element, the first the lowest:
-                // [size][size][3], red first
+    // [images][OPS_PICTURE_WORDS(size)], four bytes in an element, the first the lowest:
+    // [size][size][3], red first
+    struct ops_view pixels;
     struct ops_view table; // [3][256]: what each byte of a channel stands for
     uint32_t size;
     uint32_t patch;
@@ -137,9 +137,10 @@ struct ops_score_topk {
 };
 
 // Opens a device. "auto" and "cpu" are the CPU with `threads` threads, 0 for as many as this
-// process may use; "cpu-bf16" the same, with weights and sources of products rounded to bfloat16; a UUID is the Vulkan device that has it, if every operation gives there what it
-// gives on the CPU. STATUS_INVALID for another word, STATUS_NOT_FOUND, STATUS_UNAVAILABLE or
-// STATUS_UNSUPPORTED for a device that cannot be used here.
+// process may use; "cpu-bf16" the same, with weights and sources of products rounded to bfloat16; a
+// UUID is the Vulkan device that has it, if every operation gives there what it gives on the CPU.
+// STATUS_INVALID for another word, STATUS_NOT_FOUND, STATUS_UNAVAILABLE or STATUS_UNSUPPORTED for a
+// device that cannot be used here.
 enum status ops_open(const char *device, uint32_t threads, struct ops **out,
                      struct reason *why) MUST_CHECK;
 
@@ -158,8 +159,8 @@ void ops_dropped(const struct ops *ops, char text[OPS_DROPPED_BYTES]);
 // device's tile: the rows behind the live ones are read and written and mean nothing.
 size_t ops_rows_padded(const struct ops *ops, size_t rows);
 
-// How many rows of at most `columns` columns are worth a batch of their own: as many as keep the device busy, at
-// least one, and no more than it can see of one buffer.
+// How many rows of at most `columns` columns are worth a batch of their own: as many as keep the
+// device busy, at least one, and no more than it can see of one buffer.
 size_t ops_batch_rows(const struct ops *ops, size_t columns);
 
 // `count` elements, all zero. STATUS_NO_MEMORY.
@@ -173,19 +174,22 @@ enum status ops_upload(struct ops *ops, struct ops_buffer *buffer, size_t offset
 enum status ops_download(struct ops *ops, const struct ops_buffer *buffer, size_t offset,
                          void *data, size_t count, struct reason *why) MUST_CHECK;
 
-// As ops_download(), but put off where the device works on its own: `data` is written at some time until the end of the
-// next ops_finish() or ops_download(), and must stay until then, also after a failure.
+// As ops_download(), but put off where the device works on its own: `data` is written at some time
+// until the end of the next ops_finish() or ops_download(), and must stay until then, also after a
+// failure.
 enum status ops_fetch(struct ops *ops, const struct ops_buffer *buffer, size_t offset, void *data,
                       size_t count, struct reason *why) MUST_CHECK;
 enum status ops_finish(struct ops *ops, struct reason *why) MUST_CHECK;
 
-// Prepares weights for products. STATUS_INVALID for a size out of range, STATUS_NO_MEMORY, what `rows` returned.
+// Prepares weights for products. STATUS_INVALID for a size out of range, STATUS_NO_MEMORY, what
+// `rows` returned.
 enum status ops_matrix_create(struct ops *ops, const struct ops_matrix_params *params,
                               struct ops_matrix **out, struct reason *why) MUST_CHECK;
 void ops_matrix_destroy(struct ops *ops, struct ops_matrix **matrix); // NULL is allowed
 uint32_t ops_matrix_columns(const struct ops_matrix *matrix);
 
-// target = epilogue(source * weights^T + bias). Source and target must not overlap. Of late weights also what `rows` returned.
+// target = epilogue(source * weights^T + bias). Source and target must not overlap. Of late weights
+// also what `rows` returned.
 enum status ops_product(struct ops *ops, const struct ops_matrix *matrix, struct ops_view source,
                         struct ops_view target, struct reason *why) MUST_CHECK;
 
@@ -210,10 +214,10 @@ enum status ops_embed_patches(struct ops *ops, const struct ops_embed_patches *a
 enum status ops_gather(struct ops *ops, const struct ops_gather *args,
                        struct reason *why) MUST_CHECK;
 
-// Exact search: the rows with the greatest inner products with each query, best first; of equal scores
-// the lower row is ahead, and one that is not a number is behind all others. Where there are fewer
-// rows, ids are UINT32_MAX and scores 0. The queries' columns are a multiple of 4. STATUS_UNAVAILABLE,
-// at the first search of a device, when it gives there what the CPU does not.
+// Exact search: the rows with the greatest inner products with each query, best first; of equal
+// scores the lower row is ahead, and one that is not a number is behind all others. Where there are
+// fewer rows, ids are UINT32_MAX and scores 0. The queries' columns are a multiple of 4.
+// STATUS_UNAVAILABLE, at the first search of a device, when it gives there what the CPU does not.
 enum status ops_score_topk(struct ops *ops, const struct ops_score_topk *args,
                            struct reason *why) MUST_CHECK;
 

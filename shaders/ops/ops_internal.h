@@ -113,9 +113,9 @@ struct ops_matrix {
 
 // --- ops_vulkan.c
 
-// What a Vulkan device may do in more than one way. All but those by cooperative matrices give the same
-// bits where the device computes rightly; those are taken alone where they are right. The first of
-// an operation is the way out, used only when no other is right.
+// What a Vulkan device may do in more than one way. All but those by cooperative matrices give the
+// same bits where the device computes rightly; those are taken alone where they are right. The
+// first of an operation is the way out, used only when no other is right.
 enum ops_way {
     OPS_WAY_PRODUCT_DIRECT, // the tiles of kernel_table.h
     OPS_WAY_PRODUCT_FEW,
@@ -154,8 +154,9 @@ void ops_cache_save(struct gpu *gpu, const struct ops_verdict *verdict);
 
 // --- ops_canary.c
 
-// Tries all operations but attention and exact search on the device and on the CPU, each way alone, and lets the
-// device use those that are right. STATUS_UNAVAILABLE naming an operation that is wrong in all.
+// Tries all operations but attention and exact search on the device and on the CPU, each way alone,
+// and lets the device use those that are right. STATUS_UNAVAILABLE naming an operation that is
+// wrong in all.
 enum status ops_canary(struct ops *device, struct reason *why) MUST_CHECK;
 
 // The same of attention with heads of this dimension.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // ops_profile.h - where the time of a model's operations goes.
 //
-// Operations of one kind and shape are one row. Operations and bytes are counted from the shapes: those that the
-// result needs, each operand read once and each result written once. While a profile is on, a device that puts
-// operations off is waited for before and behind each of them; its own clock says how long it worked, or the
-// host's, with what submitting and waiting take, where it has none.
+// Operations of one kind and shape are one row. Operations and bytes are counted from the shapes:
+// those that the result needs, each operand read once and each result written once. While a profile
+// is on, a device that puts operations off is waited for before and behind each of them; its own
+// clock says how long it worked, or the host's, with what submitting and waiting take, where it has
+// none.
 //
 // Thread-safety: as ops.h.
 
@@ -28,19 +29,23 @@ struct ops_profile_row {
     double bytes;
 };
 
-// Begins to count from zero, or ends to (`on` false); what was counted can be read until the next begin.
+// Begins to count from zero, or ends to (`on` false); what was counted can be read until the next
+// begin.
 void ops_profile(struct ops *ops, bool on);
 
-// The same without doing any of it: operations, uploads and downloads return at once, and seconds are 0.
+// The same without doing any of it: operations, uploads and downloads return at once, and seconds
+// are 0.
 void ops_profile_count(struct ops *ops, bool on);
 
-// Points *rows at what was counted, in the order of their first calls, and returns their number. They belong to the ops.
+// Points *rows at what was counted, in the order of their first calls, and returns their number.
+// They belong to the ops.
 size_t ops_profile_rows(const struct ops *ops, const struct ops_profile_row **rows);
 
 // Whose clock measured: "device" or "host".
 const char *ops_profile_clock(const struct ops *ops);
 
-// Operations a second that this device reaches on multiply-adds alone, measured now; 0 when that is not known.
+// Operations a second that this device reaches on multiply-adds alone, measured now; 0 when that is
+// not known.
 double ops_peak(struct ops *ops);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // best.h - the best of many offers, in a heap whose first is the worst that is kept.
 //
-// What is kept does not depend on the order of the offers: of equal keys the lower number is better.
+// What is kept does not depend on the order of the offers: of equal keys the lower number is
+// better.
 //
 // Thread-safety: none.
 

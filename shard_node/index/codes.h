@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // codes.h - RaBitQ codes of vectors around a centre, in blocks of 32.
 //
-// A vector x is stored as what it adds to its centre c: r = x - c, both rotated (rotation.h). One sign
-// bit of each dimension estimates an inner product with a query q from one lookup table
+// A vector x is stored as what it adds to its centre c: r = x - c, both rotated (rotation.h). One
+// sign bit of each dimension estimates an inner product with a query q from one lookup table
 // (lookup.h), and the estimate comes with a bound of its error (Gao and Long, RaBitQ, SIGMOD
 // 2024, theorem 3.2):
 //
 //     <q,x> ~ <q,c> + A + F <s,q>         s = sign(r), F = |r|^2 / |r|_1, A = <c,r> - F <s,c>
 //     error <= E |q-c|                    E = 1.4 |r| sqrt((D |r|^2 / |r|_1^2 - 1) / (D - 1))
 //
-// The centre is folded into A, so the table depends on the query alone and not on the list. More bits
-// of each dimension, the "extra" ones, make a finer uniform code v of r whose top bit is s:
+// The centre is folded into A, so the table depends on the query alone and not on the list. More
+// bits of each dimension, the "extra" ones, make a finer uniform code v of r whose top bit is s:
 //
 //     <q,x> ~ <q,c> + A' + F' <v,q>       F' = |r|^2 / <r,v>, A' = <c,r> - F' <v,c>
 //
@@ -20,9 +20,9 @@
 //                    vector j in its lower half, of vector j + 16 in its upper half
 //     A f32[32], F f16[32], E f16[32], slot u32[32]
 //
-// and its extra part: A' f32[32], F' f32[32], then the extra bits of vector after vector. Three bits:
-// for each 64 dimensions 16 bytes with the lower two bits of dimensions i, i + 16, i + 32, i + 48 in
-// byte i, then 8 bytes with the upper bit of each. Seven bits: a byte for each dimension.
+// and its extra part: A' f32[32], F' f32[32], then the extra bits of vector after vector. Three
+// bits: for each 64 dimensions 16 bytes with the lower two bits of dimensions i, i + 16, i + 32, i
+// + 48 in byte i, then 8 bytes with the upper bit of each. Seven bits: a byte for each dimension.
 //
 // Everything is little-endian, as memory is: files map blocks as they are.
 //

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // epoch.h - memory that readers without locks may still look at is freed when none of them can.
 //
-// A reader enters before it follows a published pointer and leaves when it is done. A writer that has taken
-// a pointer away retires what it pointed to; it is freed once everybody who had entered by then
-// has left (Fraser, Practical lock-freedom, 2004).
+// A reader enters before it follows a published pointer and leaves when it is done. A writer that
+// has taken a pointer away retires what it pointed to; it is freed once everybody who had entered
+// by then has left (Fraser, Practical lock-freedom, 2004).
 //
-// liburcu does the same and more; it was not taken because ThreadSanitizer does not see its barriers,
-// and the run for races is worth more than the hundred lines here.
+// liburcu does the same and more; it was not taken because ThreadSanitizer does not see its
+// barriers, and the run for races is worth more than the hundred lines here.
 //
 // Thread-safety: a place belongs to one thread at a time, everything else is for any thread.
 
@@ -39,8 +39,8 @@ void epoch_retire(struct epoch *epoch, epoch_free free_it, void *owner, void *me
 // Frees what can be freed. Returns how much still waits.
 size_t epoch_collect(struct epoch *epoch);
 
-// Waits until everything that was retired before is freed, by whomever, and everybody who was inside has
-// left. Not inside.
+// Waits until everything that was retired before is freed, by whomever, and everybody who was
+// inside has left. Not inside.
 void epoch_wait(struct epoch *epoch);
 
 #endif

@@ -91,8 +91,8 @@ static inline const uint16_t *index_row(const struct index *index, uint32_t slot
 // Makes index->scratches unless they are there. False when there is no memory.
 bool index_has_scratches(struct index *index);
 
-// One scratch for each of the index's threads; NULL when there is no memory. Without an epoch they have no
-// place in one, and do for index_route() alone.
+// One scratch for each of the index's threads; NULL when there is no memory. Without an epoch they
+// have no place in one, and do for index_route() alone.
 struct index_scratch **index_scratches_create(const struct index *index, struct epoch *epoch);
 void index_scratches_destroy(const struct index *index, struct index_scratch ***scratches);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // kmeans.h - Lloyd's k-means over rows of halves.
 //
-// The same seed gives the same centres, bit for bit, with every instruction set and number of threads: sums
-// are made in the order of the points. A cluster that gets nothing is begun anew from a point of the
-// largest one.
+// The same seed gives the same centres, bit for bit, with every instruction set and number of
+// threads: sums are made in the order of the points. A cluster that gets nothing is begun anew from
+// a point of the largest one.
 //
 // Thread-safety: a run belongs to its caller.
 
@@ -40,8 +40,8 @@ enum status kmeans_run(const struct kmeans_params *params, float *centres,
 enum status kmeans_assign(const struct kmeans_params *params, const float *centres,
                           uint32_t *nearest) MUST_CHECK;
 
-// Only moves each centre to the mean of its points, of which there are `sizes` [clusters]; one without any
-// stays.
+// Only moves each centre to the mean of its points, of which there are `sizes` [clusters]; one
+// without any stays.
 void kmeans_move(const struct kmeans_params *params, const uint32_t *nearest, const uint32_t *sizes,
                  float *centres);
 

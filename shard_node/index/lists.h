@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // lists.h - inverted lists that readers follow without locks.
 //
-// What a reader sees of a list never changes: a list that grows becomes a new head, which shares the
-// full blocks of the old one and has a copy of the last. The new head is published by one store; the old
-// one and the old last block are retired (epoch.h). Extra parts are not copied: places behind the count
-// of a head are not read through it, so the next vectors are written there.
+// What a reader sees of a list never changes: a list that grows becomes a new head, which shares
+// the full blocks of the old one and has a copy of the last. The new head is published by one
+// store; the old one and the old last block are retired (epoch.h). Extra parts are not copied:
+// places behind the count of a head are not read through it, so the next vectors are written there.
 //
 // Thread-safety: one thread changes a list at a time; reading by any thread inside an epoch.
 
@@ -52,8 +52,8 @@ struct lists {
 // which may be NULL; its count is still the old one. Publish it with lists_publish().
 struct list *lists_grow(struct lists *lists, const struct list *old, uint32_t more);
 
-// A list of `count` vectors, at least 1, whose blocks, and behind them their extra parts, lie one after the
-// other at `memory` in the map. NULL when there is no memory.
+// A list of `count` vectors, at least 1, whose blocks, and behind them their extra parts, lie one
+// after the other at `memory` in the map. NULL when there is no memory.
 struct list *lists_map(const struct lists *lists, uint8_t *memory, uint32_t count);
 
 // Shows the grown list to readers and retires what was only the old one's.

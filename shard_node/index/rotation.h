@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// rotation.h - a fixed random rotation, which spreads what a vector says evenly over its dimensions.
+// rotation.h - a fixed random rotation, which spreads what a vector says evenly over its
+// dimensions.
 //
-// Sign bits estimate well only when no dimension stands out (RaBitQ, section 3.1.2). Rounds of random signs
-// and a fast Hadamard transform are a rotation that costs O(D log D) and needs D bits a round.
-// Where D is no power of two, a round transforms the largest power of two of its dimensions, first and
-// last ones in turn, and then mixes the two halves (Kac's walk).
+// Sign bits estimate well only when no dimension stands out (RaBitQ, section 3.1.2). Rounds of
+// random signs and a fast Hadamard transform are a rotation that costs O(D log D) and needs D bits
+// a round. Where D is no power of two, a round transforms the largest power of two of its
+// dimensions, first and last ones in turn, and then mixes the two halves (Kac's walk).
 //
 // Thread-safety: after rotation_init() it is only read.
 

@@ -20,8 +20,8 @@
 
 // A query, as the scans need it. Made by simd->look_up().
 //
-// Where only an order is wanted, among centres, entries of 5 bits do: what they are off by is a twentieth of what
-// the codes are. Eight of them add up in a byte, which is a third less work.
+// Where only an order is wanted, among centres, entries of 5 bits do: what they are off by is a
+// twentieth of what the codes are. Eight of them add up in a byte, which is a third less work.
 struct lookup {
     _Alignas(CODES_ALIGNMENT) uint8_t table[CODES_DIMENSIONS_MAX * 4];  // [D / 4][16]
     _Alignas(CODES_ALIGNMENT) uint8_t coarse[CODES_DIMENSIONS_MAX * 4]; // its entries / 8, cut
@@ -55,8 +55,9 @@ struct simd {
     // Makes the table for lookup->query [D].
     void (*look_up)(uint32_t dimensions, struct lookup *lookup);
 
-    // Writes the codes of vector `rotated` around `centre`, both [D], to place `at` of a block. `extra` is
-    // NULL without extra bits. The block's other places are kept; the place must be zero.
+    // Writes the codes of vector `rotated` around `centre`, both [D], to place `at` of a block.
+    // `extra` is NULL without extra bits. The block's other places are kept; the place must be
+    // zero.
     void (*encode)(const struct codes_shape *shape, const float *rotated, const float *centre,
                    uint32_t at, void *block, void *extra);
 

@@ -2,8 +2,8 @@
 // simd_internal.h - the kernels that the compiler makes vector code of by itself, compiled once
 // for each instruction set, and what the others share.
 //
-// Loops over lanes have a fixed number of turns that do not depend on each other, so that any width of
-// vector computes the same bits.
+// Loops over lanes have a fixed number of turns that do not depend on each other, so that any width
+// of vector computes the same bits.
 
 #ifndef RECO_SHARD_NODE_INDEX_SIMD_INTERNAL_H
 #define RECO_SHARD_NODE_INDEX_SIMD_INTERNAL_H

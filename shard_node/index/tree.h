@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // tree.h - the coarse step: which lists a query looks into.
 //
-// A k-means tree of two levels. The lists' centres are grouped under some hundred group centres. A query is
-// multiplied with all group centres, the centres of the nearest groups are estimated from their codes
-// (the same blocks and kernels as the vectors), and the best of those are multiplied exactly.
-// "Near" is the Euclidean distance, which for unit vectors around short centres is the better order than
-// the product.
+// A k-means tree of two levels. The lists' centres are grouped under some hundred group centres. A
+// query is multiplied with all group centres, the centres of the nearest groups are estimated from
+// their codes (the same blocks and kernels as the vectors), and the best of those are multiplied
+// exactly. "Near" is the Euclidean distance, which for unit vectors around short centres is the
+// better order than the product.
 //
 // A tree never changes. Another one is published beside it; both share the groups that are alike.
 //
@@ -77,8 +77,8 @@ uint32_t tree_search(const struct tree *tree, const struct tree_query *query,
 // |c|^2 of a centre in halves.
 float tree_norm(const uint16_t *centre, uint32_t dimensions);
 
-// A group of `count` centres [count][D] around `centre` [D], both rotated; cells are the caller's. The
-// centres are rounded to halves. NULL when there is no memory.
+// A group of `count` centres [count][D] around `centre` [D], both rotated; cells are the caller's.
+// The centres are rounded to halves. NULL when there is no memory.
 struct tree_group *tree_group_create(const struct simd *simd, uint32_t dimensions,
                                      const float *centre, const float *centres,
                                      struct list_cell *const *cells, uint32_t count);

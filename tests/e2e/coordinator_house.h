@@ -66,10 +66,12 @@ enum status house_ingest(struct house *house, const struct house_ingest *ingest,
                          struct api_ingest_reply *reply, struct reason *why);
 void house_fill(struct house *house, const char *name, uint32_t records); // create and ingest
 
-// Embeddings of the embedded model's dimension, some numbers from 1 to 2000 for each `seed`, no unit vectors.
+// Embeddings of the embedded model's dimension, some numbers from 1 to 2000 for each `seed`, no
+// unit vectors.
 #define HOUSE_MODEL_DIMENSION 128
 void house_model_embedding(uint32_t seed, float out[HOUSE_MODEL_DIMENSION]);
-// The memory "default" in the embedded model's space, of such embeddings; at most WRITE_RECORDS_MAX.
+// The memory "default" in the embedded model's space, of such embeddings; at most
+// WRITE_RECORDS_MAX.
 void house_fill_model_space(struct house *house, uint32_t records);
 
 // --- questions

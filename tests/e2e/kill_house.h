@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kill_house.h - a reco-shard that is killed at random moments while a client writes, deletes and bulk loads, and
-// what has to be there afterwards.
+// kill_house.h - a reco-shard that is killed at random moments while a client writes, deletes and
+// bulk loads, and what has to be there afterwards.
 //
 // The real program, encrypted TCP, one connection. RECO_TEST_SEED chooses another seed, RECO_KILLS
 // another number of kills. Every function fails the running test.

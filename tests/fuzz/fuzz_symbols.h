@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuzz_symbols.h - what the targets of vocabularies share: the 514 tokens that each needs and that a
-// fuzzer hardly finds, and the use of a vocabulary that was accepted.
+// fuzz_symbols.h - what the targets of vocabularies share: the 514 tokens that each needs and that
+// a fuzzer hardly finds, and the use of a vocabulary that was accepted.
 //
 // Thread-safety: none. Every surprise ends the program.
 

@@ -16,7 +16,8 @@
 
 typedef void sealed_read(const uint8_t *data, size_t size);
 
-// Reads the input as it is, and once more with the hash made right, since otherwise hardly any input would come behind it.
+// Reads the input as it is, and once more with the hash made right, since otherwise hardly any
+// input would come behind it.
 static inline void sealed_run(const uint8_t *data, size_t size, sealed_read *read)
 {
     read(data, size);

@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Numbers to try them with, -1..1 with all bits of the mantissa in use; equal for equal seeds, aligned to 64 bytes.
-// The same as doubles. The caller frees both.
+// Numbers to try them with, -1..1 with all bits of the mantissa in use; equal for equal seeds,
+// aligned to 64 bytes. The same as doubles. The caller frees both.
 float *reference_random(size_t count, uint64_t seed);
 double *reference_widen(const float *values, size_t count);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// index_seal.h - gives a changed checkpoint of an index the length and checksums of what it has become, so
-// that a test reaches what is behind them.
+// index_seal.h - gives a changed checkpoint of an index the length and checksums of what it has
+// become, so that a test reaches what is behind them.
 //
 // Thread-safety: the caller's memory.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// random_batch.h - batches of made-up pairs with neighbours, for training: texts and pictures of one thing lie near each
-// other, and so do most neighbours.
+// random_batch.h - batches of made-up pairs with neighbours, for training: texts and pictures of
+// one thing lie near each other, and so do most neighbours.
 //
 // Thread-safety: pure.
 
@@ -21,7 +21,8 @@ struct random_batch {
     uint64_t *entities;
 };
 
-// Every pair has k neighbours, but the first few have 0, 1, 2..., and pairs 4 and 5 are of one entity.
+// Every pair has k neighbours, but the first few have 0, 1, 2..., and pairs 4 and 5 are of one
+// entity.
 void random_batch_init(struct random_batch *out, uint32_t pairs, uint32_t k, uint32_t dimension,
                        uint64_t seed);
 void random_batch_deinit(struct random_batch *batch);

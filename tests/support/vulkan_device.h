@@ -23,13 +23,14 @@ const char *vulkan_device_name(void);
 // Whether that device multiplies halves: by cooperative matrices, or because RECO_GPU says so.
 bool vulkan_device_is_half(void);
 
-// From now on this process keeps what it knows of devices in a folder of its own, and compiled kernels
-// of Mesa where they were. Returns where the file of this device will be; ended by
+// From now on this process keeps what it knows of devices in a folder of its own, and compiled
+// kernels of Mesa where they were. Returns where the file of this device will be; ended by
 // vulkan_device_own_cache_end().
 const char *vulkan_device_own_cache(const char *uuid);
 void vulkan_device_own_cache_end(void);
 
-// Runs the program's Criterion tests; 77, which is "skipped", when the device is wanted and not there.
+// Runs the program's Criterion tests; 77, which is "skipped", when the device is wanted and not
+// there.
 int vulkan_device_main(int argc, char **argv);
 
 #endif

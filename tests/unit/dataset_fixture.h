@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// dataset_fixture.h - a temporary folder, sources written into it, and what a dataset makes of them.
+// dataset_fixture.h - a temporary folder, sources written into it, and what a dataset makes of
+// them.
 //
 // Thread-safety: none; one test program includes it once.
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// index_fixture.h - clustered vectors from a fixed seed, an index of them, and whether two indexes are alike.
+// index_fixture.h - clustered vectors from a fixed seed, an index of them, and whether two indexes
+// are alike.
 
 #ifndef RECO_TESTS_UNIT_INDEX_FIXTURE_H
 #define RECO_TESTS_UNIT_INDEX_FIXTURE_H

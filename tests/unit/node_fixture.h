@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// node_fixture.h - a node and a dealer that asks it, in one process (inproc), on a fresh directory; and records
-// whose rows follow from their number and a version.
+// node_fixture.h - a node and a dealer that asks it, in one process (inproc), on a fresh directory;
+// and records whose rows follow from their number and a version.
 //
 // Thread-safety: none; each Criterion test is a process of its own.
 
