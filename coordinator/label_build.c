@@ -339,9 +339,10 @@ static void on_query_done(void *context)
            build->batch * target->dimension * sizeof(float));
     for (size_t i = 0; i < build->batch; i++) {
         const struct fuser_result *selection = &result->selections[i];
-        const struct fuser_hit *hits = result->hits + result->hit_starts[i];
-        target->best[build->done + i] =
-            selection->count > 0 ? hits[selection->kept[0]].score : 0.0f;
+        float best = 0.0f;
+        if (selection->count > 0)
+            best = result->hits[result->hit_starts[i] + selection->kept[0]].score;
+        target->best[build->done + i] = best;
     }
     if (build->done == 0 || result->coverage < target->coverage)
         target->coverage = result->coverage;

@@ -119,8 +119,8 @@ static bool merge_row(struct query *query, struct merge *merge, uint32_t row, ui
     merge_reset(merge);
     for (uint32_t i = 0; i < NODES_MAX; i++) {
         const struct query_node *node = &query->nodes[i];
-        if (!node->answered)
-            continue;
+        if (!node->answered || node->starts[row + 1] == node->starts[row])
+            continue; // a node without any hit has no arrays
         struct merge_list list = {
             .shard = i,
             .ids = node->reply.ids + node->starts[row],
