@@ -106,6 +106,9 @@ if [ $long = yes ]; then
     step "10,000 cancels and deadlines"
     RECO_CANCELS=10000 build/dev/bin/test_coordinator_cancel --verbose=1
     build fuzz
+    step "nodes and coordinator under clang's sanitizers, which also see zero added to a null pointer"
+    ctest --preset fuzz -j "$jobs" --progress \
+        -R '^test_(coordinator_(classify|filter|query|records|write)|node|node_hide|node_ingest)$'
     step "interop: clients in Go and JavaScript"
     python=/usr/bin/python3 # Debian's grpcio is this one's
     [ -x $python ] || python=python3
