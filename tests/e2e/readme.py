@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal: what README.md tells people to copy and paste works as it stands there.
 
-Method: a cluster with the demo's memory, as the README's tour makes it; then each section "Ask from ..." is
-carried out by a shell, word for word but for the port, in a folder that has only what the block names.
+Method: a cluster with the demo's memory, as the README's tour makes it; the tour's question must have the answer that
+is shown, to the last digit. Then each section "Ask from ..." is carried out by a shell, word for word but for the port,
+in a folder that has only what the block names.
 Exit status 77 without grpcio.
 
 usage: readme.py PROGRAM_DIR
@@ -37,6 +38,18 @@ def blocks():
     return found
 
 
+def tour():
+    """The tour's question, and the lines that are shown as its answer."""
+    found = re.search(r"^    \$ (reco classify tests/(?:.*\\\n)*.*\n)((?:    (?!\$).*\n)+)",
+                      (SOURCE / "README.md").read_text(), re.M)
+    return found[1].strip(), [line[4:] for line in found[2].splitlines()]
+
+
+def same(shown, printed):
+    """Whether a line is as it is shown; "..." stands for what was left out at its end."""
+    return printed.startswith(shown[:-3]) if shown.endswith("...") else printed.rstrip() == shown.rstrip()
+
+
 def main(programs):
     programs = Path(programs).resolve()
     told = blocks()
@@ -54,6 +67,12 @@ def main(programs):
             side = cluster.stdout.readline().split()[1]
             subprocess.run([programs / "reco", "memory", "build", "default", SOURCE / "tools/demo/memory.tar.gz",
                             "--server", address, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+            question, answer = tour()
+            printed = subprocess.run(["sh", "-e", "-c", f"{question} --server {address}"], cwd=folder, text=True,
+                                     capture_output=True, check=True, timeout=PATIENCE,
+                                     env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}).stdout.splitlines()
+            assert len(answer) == len(printed) > 5 and all(map(same, answer, printed)), "\n".join(printed)
+            print(f"ok   tour: {printed[2]}")
             for language, block in told.items():
                 block = block.replace("127.0.0.1:7700", address).replace("127.0.0.1:7780", side)
                 done = subprocess.run(["sh", "-e", "-c", block], cwd=folder, text=True, capture_output=True,
