@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums are made in double and in one order.
+// Sums are made in double, in the order of what is offered.
 
 #include "shaders/models/fusion_gate.h"
 

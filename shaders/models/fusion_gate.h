@@ -108,7 +108,7 @@ struct fusion_gate_case {
     bool memory_is_right; // or else CLIP was
 };
 
-// The weights of least cross entropy, less FUSION_GATE_RIDGE times their squares (of evidence
+// The weights of least cross entropy plus FUSION_GATE_RIDGE times their squares (of evidence
 // scaled to a deviation of 1), by Newton's method. STATUS_FAILED_PRECONDITION unless there are
 // cases of both kinds; STATUS_INVALID for evidence that is not finite.
 #define FUSION_GATE_RIDGE 3e-3

@@ -4,8 +4,10 @@
 // says why.
 //
 // Method: a memory of made-up embeddings in the embedded model's space; a head of random numbers in the
-// data directory. The oracle is fusion_head_refine() on the answer's own neighbours.
+// data directory. The oracle is fusion_head_refine() on the answer's own neighbours, and for what a gate weighs the
+// formulas of fusion_gate.h on what the answers tell.
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,24 +257,43 @@ Test(head, one_of_another_space_stops_the_start)
     house_close(&house);
 }
 
+#define LABELS 6
+#define PICTURES 40u
+
+static struct text label(size_t index)
+{
+    static const char *const names[LABELS] = {"red",         "a dog", "seven",
+                                              "under water", "fast",  "music"};
+    return text_of(names[index]);
+}
+
+// All labels' scores for a picture, plain and refined, and its neighbours' embeddings.
+static void classify(struct house *house, uint32_t picture, float embedding[DIMENSION],
+                     struct api_answer *answer)
+{
+    struct text labels[LABELS];
+    struct reason why = {0};
+    for (size_t i = 0; i < LABELS; i++)
+        labels[i] = label(i);
+    struct api_query_request question = question_of(MODALITY_IMAGE, embedding);
+    house_model_embedding(2 * picture, embedding);
+    cr_assert(eq(int, embedding_normalise(embedding, DIMENSION), STATUS_OK));
+    question.options.fields = 1u << API_FIELD_KEY | 1u << API_FIELD_TEXT_EMBEDDING;
+    question.labels = labels;
+    question.label_count = LABELS;
+    question.top = LABELS;
+    cr_assert(eq(int, house_query(house, API_CLASSIFY, &question, answer, &why), STATUS_OK), "%s",
+              why.text);
+}
+
 // One answer for each of some pictures; where the two lists begin differently the gate says which one stands.
 static uint32_t expect_judged(struct house *house, bool believes_memory)
 {
-    static const char *const names[] = {"red", "a dog", "seven", "under water", "fast", "music"};
-    struct text labels[6];
     uint32_t differing = 0;
-    for (size_t i = 0; i < 6; i++)
-        labels[i] = text_of(names[i]);
-    for (uint32_t record = 0; record < 40; record++) {
+    for (uint32_t record = 0; record < PICTURES; record++) {
         float embedding[DIMENSION];
         struct api_answer answer;
-        struct reason why = {0};
-        struct api_query_request question = question_of(MODALITY_IMAGE, embedding);
-        house_model_embedding(2 * record, embedding);
-        question.labels = labels;
-        question.label_count = 6;
-        cr_assert(eq(int, house_query(house, API_CLASSIFY, &question, &answer, &why), STATUS_OK),
-                  "%s", why.text);
+        classify(house, record, embedding, &answer);
         bool is_same = text_equal(answer.plain.labels[0], answer.refined.labels[0]);
         if (believes_memory)
             differing += !is_same;
@@ -313,5 +334,137 @@ Test(head, judges_answers_by_the_gate_of_its_file)
     save_head(&house, coordinator_clip_info(house.coordinator)->space, GATE("-20"));
     house_restart(&house);
     cr_expect(eq(u32, expect_judged(&house, false), differing));
+    house_close(&house);
+}
+
+// --- what a gate weighs
+
+struct known_label {
+    float plain[DIMENSION];
+    double known; // the best score of its own neighbours
+};
+
+static void ask_labels(struct house *house, struct known_label known[LABELS])
+{
+    for (size_t i = 0; i < LABELS; i++) {
+        struct api_answer answer;
+        struct api_query_request question = {
+            .input = API_INPUT_TEXT,
+            .text = label(i),
+            .options = {.memory = text_of("default"), .k = K},
+        };
+        cr_assert(
+            eq(int, house_query(house, API_REFINE_TEXT, &question, &answer, NULL), STATUS_OK));
+        known[i].known = (double)answer.neighbours.scores[0];
+        question.options.fusion = API_FUSION_NONE;
+        cr_assert(
+            eq(int, house_query(house, API_REFINE_TEXT, &question, &answer, NULL), STATUS_OK));
+        memcpy(known[i].plain, answer.embedding, sizeof(known[i].plain));
+    }
+}
+
+static const struct known_label *find(const struct known_label known[LABELS], struct text name)
+{
+    size_t at = 0;
+    while (!text_equal(label(at), name))
+        at++;
+    return &known[at];
+}
+
+static double nearest(const float *vector, const struct api_neighbours *neighbours)
+{
+    double best = -1;
+    for (size_t i = 0; i < neighbours->count; i++)
+        best = fmax(best,
+                    embedding_dot(vector, neighbours->text_embeddings + i * DIMENSION, DIMENSION));
+    return best;
+}
+
+static double mean(const float *scores)
+{
+    double sum = 0;
+    for (size_t i = 0; i < LABELS; i++)
+        sum += (double)scores[i];
+    return sum / LABELS;
+}
+
+static double deviation(const float *scores)
+{
+    double sum = 0;
+    for (size_t i = 0; i < LABELS; i++)
+        sum += ((double)scores[i] - mean(scores)) * ((double)scores[i] - mean(scores));
+    return sqrt(sum / LABELS);
+}
+
+// Of an answer whose refined labels are the memory's; each piece has a weight of its own.
+static double weighed(const struct known_label known[LABELS], const float *query,
+                      const struct api_answer *answer, const double weights[FUSION_GATE_EVIDENCE])
+{
+    const struct known_label *plain = find(known, answer->plain.labels[0]);
+    const struct known_label *refined = find(known, answer->refined.labels[0]);
+    const double level = mean(answer->plain.scores);
+    const double evidence[FUSION_GATE_EVIDENCE] = {
+        [FUSION_GATE_NEAREST] = nearest(query, &answer->neighbours) - level,
+        [FUSION_GATE_PLAIN] = (double)answer->plain.scores[0] - level,
+        [FUSION_GATE_PLAIN_SPREAD] = deviation(answer->plain.scores),
+        [FUSION_GATE_REFINED_MARGIN] =
+            (double)answer->refined.scores[0] - (double)answer->refined.scores[1],
+        [FUSION_GATE_REFINED_SPREAD] = deviation(answer->refined.scores),
+        [FUSION_GATE_LABELS] = log(LABELS),
+        [FUSION_GATE_KNOWN] = plain->known,
+        [FUSION_GATE_TOLD_PLAIN] = nearest(plain->plain, &answer->neighbours),
+        [FUSION_GATE_TOLD_REFINED] = nearest(refined->plain, &answer->neighbours),
+    };
+    double sum = 0;
+    for (size_t i = 0; i < FUSION_GATE_EVIDENCE; i++)
+        sum += weights[i] * evidence[i];
+    return sum;
+}
+
+Test(head, weighs_for_its_gate_what_the_query_and_the_memory_say)
+{
+    static const double weights[FUSION_GATE_EVIDENCE] = {1.5, -2, 7, 5, -6, 0.5, 2.5, 3.5, -4.5};
+    struct house house;
+    struct known_label known[LABELS];
+    struct api_answer answer;
+    float embedding[DIMENSION];
+    double sums[PICTURES];
+    bool differs[PICTURES];
+    double bias = 0;
+    house_open(&house, 2, NULL);
+    house_fill_model_space(&house, RECORDS);
+    save_head(&house, coordinator_clip_info(house.coordinator)->space, GATE("20"));
+    house_restart(&house);
+    ask_labels(&house, known);
+    for (uint32_t i = 0; i < PICTURES; i++) {
+        classify(&house, i, embedding, &answer);
+        differs[i] = !text_equal(answer.plain.labels[0], answer.refined.labels[0]);
+        sums[i] = weighed(known, embedding, &answer, weights);
+        bias -= sums[i] / PICTURES;
+    }
+
+    char gate[512];
+    (void)snprintf(gate, sizeof(gate),
+                   "{\"bias\":%.9g,\"nearest\":%g,\"plain\":%g,\"plain_spread\":%g,"
+                   "\"refined_margin\":%g,\"refined_spread\":%g,\"labels\":%g,\"known\":%g,"
+                   "\"told_plain\":%g,\"told_refined\":%g}",
+                   bias, weights[0], weights[1], weights[2], weights[3], weights[4], weights[5],
+                   weights[6], weights[7], weights[8]);
+    save_head(&house, coordinator_clip_info(house.coordinator)->space, gate);
+    house_restart(&house);
+    uint32_t judged = 0;
+    for (uint32_t i = 0; i < PICTURES; i++) {
+        classify(&house, i, embedding, &answer);
+        const char *value = strchr(answer.gate_reason.data, '(');
+        if (!differs[i])
+            continue;
+        cr_assert(ne(ptr, (void *)value, NULL), "%s", answer.gate_reason.data);
+        const double expected = 1 / (1 + exp(-bias - sums[i]));
+        cr_expect(
+            epsilon_eq(dbl, strtod(value + 1, NULL), expected, 0.0051)); // two digits are told
+        cr_expect(eq(int, answer.gate > 0, expected >= FUSION_GATE_OPEN));
+        judged += expected > 0.1 && expected < 0.9;
+    }
+    cr_expect(ge(u32, judged, 5)); // enough that a piece in another's place would be seen
     house_close(&house);
 }

@@ -48,6 +48,19 @@ Test(score, ranks_by_score_and_keeps_the_order_of_equal_ones)
     cr_expect(eq(flt, ranked[2].score, 0.5f));
 }
 
+Test(score, tells_a_gate_of_a_ranked_list)
+{
+    const struct neighbour ranked[] = {
+        {.id = 4, .score = 0.5f}, {.id = 1, .score = 0.25f}, {.id = 0, .score = -0.5f}};
+    const struct fusion_gate_list list = score_list(ranked, 3);
+    cr_expect(eq(sz, list.count, 3));
+    cr_expect(eq(sz, list.first, 4));
+    cr_expect(eq(dbl, list.largest, 0.5));
+    cr_expect(eq(dbl, list.next, 0.25));
+    cr_expect(eq(dbl, list.sum, 0.25));
+    cr_expect(eq(dbl, list.squares, 0.5625));
+}
+
 static const struct fuser_params fuser = {.fusion = {.mode = FUSION_MEAN, .beta = 2},
                                           .dimension = 3,
                                           .k = 2,
