@@ -8,24 +8,24 @@
 
 #include <immintrin.h>
 
-#define TILE 2 // queries at once: 8 sums
+#define DISTANCE_TILE 2 // queries at once: 8 sums
 
 struct lanes {
     __m256 part[4];
 };
 
-DISTANCE_INLINE struct lanes zero(void)
+ALWAYS_INLINE struct lanes zero(void)
 {
     const __m256 none = _mm256_setzero_ps();
     return (struct lanes){{none, none, none, none}};
 }
 
-DISTANCE_INLINE __m256 load_half(const uint16_t *at)
+ALWAYS_INLINE __m256 load_half(const uint16_t *at)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)at));
 }
 
-DISTANCE_INLINE float fold(const struct lanes *lanes)
+ALWAYS_INLINE float fold(const struct lanes *lanes)
 {
     const __m256 a = _mm256_add_ps(lanes->part[0], lanes->part[2]); // 16 apart
     const __m256 b = _mm256_add_ps(lanes->part[1], lanes->part[3]);
@@ -35,8 +35,8 @@ DISTANCE_INLINE float fold(const struct lanes *lanes)
     return _mm_cvtss_f32(_mm_add_ss(e, _mm_movehdup_ps(e)));
 }
 
-DISTANCE_INLINE void add_group(struct lanes *sum, const float *queries, size_t count, size_t stride,
-                               const uint16_t *row)
+ALWAYS_INLINE void add_group(struct lanes *sum, const float *queries, size_t count, size_t stride,
+                             const uint16_t *row)
 {
     for (size_t p = 0; p < 4; p++) {
         const __m256 r = load_half(row + 8 * p);

@@ -8,19 +8,19 @@
 
 #include <immintrin.h>
 
-#define TILE 4 // queries at once: 8 sums, 2 halves of the row, the rest from memory
+#define DISTANCE_TILE 4 // queries at once: 8 sums, 2 halves of the row, the rest from memory
 
 struct lanes {
     __m512 low;  // lanes 0..15
     __m512 high; // lanes 16..31
 };
 
-DISTANCE_INLINE struct lanes zero(void)
+ALWAYS_INLINE struct lanes zero(void)
 {
     return (struct lanes){_mm512_setzero_ps(), _mm512_setzero_ps()};
 }
 
-DISTANCE_INLINE float fold(const struct lanes *lanes)
+ALWAYS_INLINE float fold(const struct lanes *lanes)
 {
     const __m512 a = _mm512_add_ps(lanes->low, lanes->high); // 16 apart
     const __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
@@ -29,13 +29,13 @@ DISTANCE_INLINE float fold(const struct lanes *lanes)
     return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
 }
 
-DISTANCE_INLINE __m512 load_half(const uint16_t *at)
+ALWAYS_INLINE __m512 load_half(const uint16_t *at)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)at));
 }
 
-DISTANCE_INLINE void add_group(struct lanes *sum, const float *queries, size_t count, size_t stride,
-                               const uint16_t *row)
+ALWAYS_INLINE void add_group(struct lanes *sum, const float *queries, size_t count, size_t stride,
+                             const uint16_t *row)
 {
     const __m512 low = load_half(row);
     const __m512 high = load_half(row + 16);
@@ -46,8 +46,8 @@ DISTANCE_INLINE void add_group(struct lanes *sum, const float *queries, size_t c
     }
 }
 
-DISTANCE_INLINE void add_masked(struct lanes *sum, const float *queries, size_t count,
-                                size_t stride, const uint16_t *row, size_t rest)
+ALWAYS_INLINE void add_masked(struct lanes *sum, const float *queries, size_t count, size_t stride,
+                              const uint16_t *row, size_t rest)
 {
     const __mmask16 first = (__mmask16)((1u << rest) - 1);
     const __mmask16 second = (__mmask16)(((1u << rest) - 1) >> 16);
@@ -62,7 +62,7 @@ DISTANCE_INLINE void add_masked(struct lanes *sum, const float *queries, size_t 
     }
 }
 
-#define REST add_masked
+#define DISTANCE_REST add_masked
 #include "shard_node/distance_tile.h"
 
 void distance_scores_avx512(const struct distance_block *block, float *scores)

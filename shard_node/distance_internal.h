@@ -6,9 +6,8 @@
 #ifndef RECO_SHARD_NODE_DISTANCE_INTERNAL_H
 #define RECO_SHARD_NODE_DISTANCE_INTERNAL_H
 
+#include "proto/base/cpu.h"
 #include "shard_node/distance.h"
-
-#define DISTANCE_INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__)
 #define DISTANCE_HAS_X86 1

@@ -8,14 +8,14 @@
 
 #include <arm_neon.h>
 
-#define TILE 2 // queries at once: 16 sums; with three gcc 12 keeps some of 24 in memory
+#define DISTANCE_TILE 2 // queries at once: 16 sums; with three gcc 12 keeps some of 24 in memory
 #define PARTS 8
 
 struct lanes {
     float32x4_t part[PARTS];
 };
 
-DISTANCE_INLINE struct lanes zero(void)
+ALWAYS_INLINE struct lanes zero(void)
 {
     struct lanes sums;
     for (size_t p = 0; p < PARTS; p++)
@@ -23,7 +23,7 @@ DISTANCE_INLINE struct lanes zero(void)
     return sums;
 }
 
-DISTANCE_INLINE float fold(const struct lanes *lanes)
+ALWAYS_INLINE float fold(const struct lanes *lanes)
 {
     float32x4_t sum[PARTS / 2];
     for (size_t p = 0; p < 4; p++)
@@ -35,13 +35,13 @@ DISTANCE_INLINE float fold(const struct lanes *lanes)
     return vget_lane_f32(d, 0) + vget_lane_f32(d, 1);
 }
 
-DISTANCE_INLINE float32x4_t add(float32x4_t sum, const float *query, float32x4_t row)
+ALWAYS_INLINE float32x4_t add(float32x4_t sum, const float *query, float32x4_t row)
 {
     return vaddq_f32(sum, vmulq_f32(vld1q_f32(query), row));
 }
 
-DISTANCE_INLINE void add_group(struct lanes *sum, const float *queries, size_t count, size_t stride,
-                               const uint16_t *row)
+ALWAYS_INLINE void add_group(struct lanes *sum, const float *queries, size_t count, size_t stride,
+                             const uint16_t *row)
 {
     for (size_t p = 0; p < PARTS; p += 2) {
         const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(row + 4 * p));

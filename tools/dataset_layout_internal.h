@@ -48,7 +48,8 @@ struct dataset_layout {
 
 // What a loader has for its layout.
 typedef bool dataset_layout_here(const char *root);
-typedef enum status dataset_layout_read(struct dataset_layout *layout, struct reason *why);
+typedef enum status dataset_layout_read(struct dataset_layout *layout,
+                                        struct reason *why) MUST_CHECK;
 typedef enum dataset_step dataset_layout_step(struct dataset_layout *layout, struct arena *arena,
                                               struct dataset_item *out, struct reason *why);
 

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "coordinator/score.h"
 #include "proto/base/clock.h"
 #include "proto/base/mem.h"
 #include "tools/eval_oven.h"

@@ -16,6 +16,13 @@
 #define CPU_TARGET(instructions)
 #endif
 
+// Of the innermost functions of kernels: a count that the caller knows becomes a constant of its loops.
+#if defined(__GNUC__)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE static inline
+#endif
+
 enum cpu_level {
     CPU_SCALAR = 0,
     CPU_AVX2 = 1,   // x86: AVX2, FMA, F16C

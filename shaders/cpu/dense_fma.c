@@ -11,6 +11,8 @@
 
 #include <assert.h>
 
+#include "proto/base/cpu.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #else
@@ -23,7 +25,6 @@
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
-#define INLINE static inline __attribute__((always_inline))
 #define LINE ((size_t)(PANEL < 16 ? PANEL : 16)) // floats that are fetched at once
 #define AHEAD 512 // floats of the panel between what is fetched and what is used
 
@@ -46,7 +47,7 @@ typedef __mmask16 some;
 
 #if defined(__AVX512BF16__)
 // sum + x[odd] * w[odd] + x[even] * w[even], each in single precision; numbers below 2^-126 count as 0.
-INLINE lanes step(lanes x, lanes w, lanes sum)
+ALWAYS_INLINE lanes step(lanes x, lanes w, lanes sum)
 {
     union {
         lanes floats;
@@ -60,36 +61,36 @@ INLINE lanes step(lanes x, lanes w, lanes sum)
 #define step fused
 #endif
 
-INLINE some first_lanes(uint32_t count)
+ALWAYS_INLINE some first_lanes(uint32_t count)
 {
     return (some)((1u << count) - 1);
 }
 
-INLINE lanes load_some(const float *from, some lane)
+ALWAYS_INLINE lanes load_some(const float *from, some lane)
 {
     return _mm512_maskz_loadu_ps(lane, from);
 }
 
-INLINE void store_some(float *to, some lane, lanes values)
+ALWAYS_INLINE void store_some(float *to, some lane, lanes values)
 {
     _mm512_mask_storeu_ps(to, lane, values);
 }
 
 // values * 2^n, where `n_shifted` is n as a float plus 1.5 * 2^23.
-INLINE lanes scale_by(lanes values, lanes n_shifted)
+ALWAYS_INLINE lanes scale_by(lanes values, lanes n_shifted)
 {
     __m512i power = _mm512_slli_epi32(_mm512_castps_si512(n_shifted), 23);
     return times(values,
                  _mm512_castsi512_ps(_mm512_add_epi32(power, _mm512_set1_epi32(127 << 23))));
 }
 
-INLINE lanes absolute(lanes x)
+ALWAYS_INLINE lanes absolute(lanes x)
 {
     return _mm512_abs_ps(x);
 }
 
 // Where `sign` is below zero, `a`, otherwise `b`.
-INLINE lanes by_sign(lanes sign, lanes a, lanes b)
+ALWAYS_INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 {
     return _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(sign)), b, a);
 }
@@ -110,37 +111,37 @@ typedef __m256i some;
 #define lower _mm256_min_ps
 #define upper _mm256_max_ps
 
-INLINE some first_lanes(uint32_t count)
+ALWAYS_INLINE some first_lanes(uint32_t count)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count),
                               _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-INLINE lanes load_some(const float *from, some lane)
+ALWAYS_INLINE lanes load_some(const float *from, some lane)
 {
     return _mm256_maskload_ps(from, lane);
 }
 
-INLINE void store_some(float *to, some lane, lanes values)
+ALWAYS_INLINE void store_some(float *to, some lane, lanes values)
 {
     _mm256_maskstore_ps(to, lane, values);
 }
 
 // values * 2^n, where `n_shifted` is n as a float plus 1.5 * 2^23.
-INLINE lanes scale_by(lanes values, lanes n_shifted)
+ALWAYS_INLINE lanes scale_by(lanes values, lanes n_shifted)
 {
     __m256i power = _mm256_slli_epi32(_mm256_castps_si256(n_shifted), 23);
     return times(values,
                  _mm256_castsi256_ps(_mm256_add_epi32(power, _mm256_set1_epi32(127 << 23))));
 }
 
-INLINE lanes absolute(lanes x)
+ALWAYS_INLINE lanes absolute(lanes x)
 {
     return _mm256_andnot_ps(all(-0.0f), x);
 }
 
 // Where `sign` is below zero, `a`, otherwise `b`.
-INLINE lanes by_sign(lanes sign, lanes a, lanes b)
+ALWAYS_INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 {
     return _mm256_blendv_ps(b, a, sign);
 }
@@ -158,35 +159,35 @@ typedef uint32_t some; // the first so many
 #define less vsubq_f32
 #define over vdivq_f32
 
-INLINE lanes fused(lanes a, lanes b, lanes c)
+ALWAYS_INLINE lanes fused(lanes a, lanes b, lanes c)
 {
     return vfmaq_f32(c, a, b);
 }
 
 // `b` where one is not a number, as on x86.
-INLINE lanes lower(lanes a, lanes b)
+ALWAYS_INLINE lanes lower(lanes a, lanes b)
 {
     return vbslq_f32(vcltq_f32(a, b), a, b);
 }
 
-INLINE lanes upper(lanes a, lanes b)
+ALWAYS_INLINE lanes upper(lanes a, lanes b)
 {
     return vbslq_f32(vcgtq_f32(a, b), a, b);
 }
 
-INLINE some first_lanes(uint32_t count)
+ALWAYS_INLINE some first_lanes(uint32_t count)
 {
     return count;
 }
 
-INLINE lanes load_some(const float *from, some lane)
+ALWAYS_INLINE lanes load_some(const float *from, some lane)
 {
     float values[LANES] = {0};
     memcpy(values, from, lane * sizeof(*from));
     return load(values);
 }
 
-INLINE void store_some(float *to, some lane, lanes values)
+ALWAYS_INLINE void store_some(float *to, some lane, lanes values)
 {
     float all_values[LANES];
     store(all_values, values);
@@ -194,19 +195,19 @@ INLINE void store_some(float *to, some lane, lanes values)
 }
 
 // values * 2^n, where `n_shifted` is n as a float plus 1.5 * 2^23.
-INLINE lanes scale_by(lanes values, lanes n_shifted)
+ALWAYS_INLINE lanes scale_by(lanes values, lanes n_shifted)
 {
     int32x4_t power = vshlq_n_s32(vreinterpretq_s32_f32(n_shifted), 23);
     return times(values, vreinterpretq_f32_s32(vaddq_s32(power, vdupq_n_s32(127 << 23))));
 }
 
-INLINE lanes absolute(lanes x)
+ALWAYS_INLINE lanes absolute(lanes x)
 {
     return vabsq_f32(x);
 }
 
 // Where `sign` is below zero, `a`, otherwise `b`.
-INLINE lanes by_sign(lanes sign, lanes a, lanes b)
+ALWAYS_INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 {
     int32x4_t below = vshrq_n_s32(vreinterpretq_s32_f32(sign), 31);
     return vbslq_f32(vreinterpretq_u32_s32(below), a, b);
@@ -220,7 +221,7 @@ INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 
 // e^x for |x| <= 87, further ones taken as those; within 2 units in the last place. Cody and Waite's reduction by ln 2 in two
 // parts, then the Taylor polynomial of degree 7 on |r| <= ln 2 / 2, whose remainder is below 6e-9.
-INLINE lanes exponential(lanes x)
+ALWAYS_INLINE lanes exponential(lanes x)
 {
     const lanes shift = all(12582912.0f); // 1.5 * 2^23: adding it rounds to an integer
 
@@ -241,14 +242,14 @@ INLINE lanes exponential(lanes x)
 }
 
 // x / (1 + e^(-1.702 x))
-INLINE lanes quick_gelu(lanes x)
+ALWAYS_INLINE lanes quick_gelu(lanes x)
 {
     return over(x, plus(all(1.0f), exponential(times(x, all(-1.702f)))));
 }
 
 // x * (1 + erf(x / sqrt(2))) / 2. With z = |x| / sqrt(2), erfc(z) / 2 = e^(-z^2) * q(u), u = 1 / (1 + 0.3 z), for a
 // polynomial q that was fitted to z <= 9.4 with a relative error below 2e-8; beyond, the product vanishes.
-INLINE lanes gelu(lanes x)
+ALWAYS_INLINE lanes gelu(lanes x)
 {
     static const float q[] = {0.24247337877750397f,  -0.25544512271881104f, 0.2729862928390503f,
                               -0.04665346443653107f, 0.10714036971330643f,  0.07426393777132034f,
@@ -262,7 +263,7 @@ INLINE lanes gelu(lanes x)
     return by_sign(x, tail, less(x, tail));
 }
 
-INLINE lanes activate(lanes x, enum dense_epilogue epilogue)
+ALWAYS_INLINE lanes activate(lanes x, enum dense_epilogue epilogue)
 {
     if (epilogue == DENSE_QUICK_GELU)
         return quick_gelu(x);
@@ -270,8 +271,8 @@ INLINE lanes activate(lanes x, enum dense_epilogue epilogue)
 }
 
 // Bias, activation and residual of one row's sums.
-INLINE void finish_row(const struct dense_fma_tile *tile, uint32_t row,
-                       enum dense_epilogue epilogue)
+ALWAYS_INLINE void finish_row(const struct dense_fma_tile *tile, uint32_t row,
+                              enum dense_epilogue epilogue)
 {
     const float *sums = tile->sums + row * PANEL;
     float *target = tile->target + (size_t)row * tile->stride;
@@ -298,7 +299,7 @@ INLINE void finish_row(const struct dense_fma_tile *tile, uint32_t row,
 }
 
 // `epilogue` is a constant wherever this is used.
-INLINE void finish_rows(const struct dense_fma_tile *tile, enum dense_epilogue epilogue)
+ALWAYS_INLINE void finish_rows(const struct dense_fma_tile *tile, enum dense_epilogue epilogue)
 {
     for (uint32_t row = 0; row < tile->rows; row++)
         finish_row(tile, row, epilogue);
@@ -323,7 +324,7 @@ static void finish(const struct dense_fma_tile *tile)
 }
 
 // `rows` is a constant wherever this is used, so that all sums stay in registers.
-INLINE void run_rows(const struct dense_fma_tile *tile, const int rows)
+ALWAYS_INLINE void run_rows(const struct dense_fma_tile *tile, const int rows)
 {
     lanes sum[ROWS][2];
     UNROLL
@@ -419,7 +420,7 @@ static void run(const struct dense_fma_tile *tile)
 #define TURN ((size_t)8) // rows and columns that are turned at a time
 
 // to[k][r] = from[r][k], to's rows a panel apart: pairs, then fours, then eights change places.
-INLINE void turn(const float *from, size_t depth, float *to)
+ALWAYS_INLINE void turn(const float *from, size_t depth, float *to)
 {
     __m256 a[TURN];
     __m256 b[TURN];
@@ -446,7 +447,7 @@ INLINE void turn(const float *from, size_t depth, float *to)
 #else
 #define TURN ((size_t)4)
 
-INLINE void turn(const float *from, size_t depth, float *to)
+ALWAYS_INLINE void turn(const float *from, size_t depth, float *to)
 {
     float32x4x2_t low = vtrnq_f32(vld1q_f32(from), vld1q_f32(from + depth));
     float32x4x2_t high = vtrnq_f32(vld1q_f32(from + 2 * depth), vld1q_f32(from + 3 * depth));

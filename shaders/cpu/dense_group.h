@@ -30,7 +30,7 @@ void dense_group_deinit(struct dense_group *group);
 // Groups of nearly equal height that so many rows make.
 uint32_t dense_group_count(size_t rows);
 
-// Panels of a job, so that each worker gets `jobs` or a few more.
+// Panels of a job, so that there are `jobs` of them or a few more.
 uint32_t dense_group_piece(uint64_t groups, uint32_t panels, uint32_t jobs);
 
 // All rows of a group with one panel, in tiles of nearly equal height. `rows` has source, sums and
