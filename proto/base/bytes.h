@@ -77,8 +77,8 @@ enum status bytes_read_stream(const char *path, size_t bytes_max, struct buffer 
 
 // Writes a file so that after a crash either the old or the new one is there:
 // temporary file, fsync, rename, fsync of the folder. The old file's permissions
-// stay; a symbolic link is replaced, not followed. STATUS_IO with errno: ESPIPE for a pipe or
-// device, EISDIR for a folder.
+// stay; a symbolic link to a file is replaced, not followed. STATUS_IO with errno: ESPIPE for a pipe
+// or device, EISDIR for a folder, and for a link to one.
 enum status bytes_replace_file(const char *path, const void *data, size_t count) MUST_CHECK;
 
 // Whether bytes_replace_file() could begin: makes the temporary file and takes it away again. What

@@ -64,7 +64,8 @@ typedef void (*dealer_peer_changed)(void *context, uint32_t peer, bool up);
 
 enum status dealer_create(struct bus *bus, dealer_peer_changed changed, void *context,
                           struct dealer **out, struct reason *why) MUST_CHECK;
-// All peers are threads of this process: one that is silent is not dead, the machine is busy.
+// For peers whose death breaks their connection (threads of this process, processes of this machine):
+// one that is silent for long is not given up, the machine is busy.
 void dealer_trust_threads(struct dealer *dealer);
 void dealer_destroy(struct dealer **dealer); // no callback is called; NULL is allowed
 

@@ -36,9 +36,9 @@
 #define FUSION_HEAD_FORMAT "reco-head-1"
 #define FUSION_HEAD_SIDES 2u // by enum modality: what is refined
 #define FUSION_HEAD_DATA_BYTES_MAX 128u
-// Of any number of a head, both ways; the largest of reco-tiny's is 44. Up to here no sum of a
-// forward pass leaves the range of a float, whatever dimension and MLP, so that what can be opened
-// can answer.
+// Of any number of a head, both ways; the largest of reco-tiny's is 44. Up to here a forward pass
+// makes no NaN, whatever dimension and MLP, so that what can be opened can answer. (A row whose
+// squares leave the range of a float is normalised to 0.)
 #define FUSION_HEAD_NUMBER_MAX 10000.0f
 
 struct fusion_head;
