@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A caption is cut into phrases, a phrase into words, and the words' runs into a table of names, which
-// counts in how many captions each stands.
+// A caption is cut into phrases, a phrase into words, and the words' runs into a table of names,
+// which counts in how many captions each stands.
 
 #include "coordinator/candidates.h"
 

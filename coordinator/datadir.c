@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // datadir.c - opens, checks and locks the data directory.
 //
-// The lock is flock() on LOCK: the kernel lets go of it when its holder ends, however that
-// happens. The text inside only tells who holds it. Order of opening: look whether the folder is ours or
-// empty (nothing is written into a stranger's), lock, then read or write FORMAT. So two
-// programs that create the same folder at once cannot both do it.
+// The lock is flock() on LOCK: the kernel lets go of it when its holder ends, however that happens.
+// The text inside only tells who holds it. Order of opening: look whether the folder is ours or
+// empty (nothing is written into a stranger's), lock, then read or write FORMAT. So two programs
+// that create the same folder at once cannot both do it.
 
 #include "coordinator/datadir.h"
 

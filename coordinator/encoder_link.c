@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// encoder_link.c - a process ends for us when its end of the socket is closed, which the kernel does
-// for it whatever it died of. Only then is it reaped, so nothing here waits for a process
-// that hangs in a driver and cannot even be killed: until it is gone no other is started.
+// encoder_link.c - a process ends for us when its end of the socket is closed, which the kernel
+// does for it whatever it died of. Only then is it reaped, so nothing here waits for a process that
+// hangs in a driver and cannot even be killed: until it is gone no other is started.
 //
 // What goes to the process is copied into the shared memory, and what comes back is copied out
 // before it is looked at: a process that writes where it should not cannot change what is
@@ -83,9 +83,9 @@ static enum status share_memory(struct encoder_link *link, struct reason *why)
     return STATUS_OK;
 }
 
-// What of the process differs from this one: its two descriptors and nothing else that is open here,
-// nothing on stdin, stdout to where stderr goes, no signal blocked, a group of its own (Ctrl-C
-// is for the coordinator, which still needs it while it drains).
+// What of the process differs from this one: its two descriptors and nothing else that is open
+// here, nothing on stdin, stdout to where stderr goes, no signal blocked, a group of its own
+// (Ctrl-C is for the coordinator, which still needs it while it drains).
 static int spawn(struct encoder_link *link, int socket, int file)
 {
     posix_spawn_file_actions_t actions;
@@ -350,7 +350,8 @@ static enum status wait_for_reply(struct encoder_link *link, const struct encode
         return give_up(link, TELEMETRY_DEATH_ANSWER, STATUS_CORRUPT,
                        "an answer to another question");
     enum status status = (enum status)reply.status;
-    // The last two are about what was asked. A device that failed in any other way is not mended in place.
+    // The last two are about what was asked. A device that failed in any other way is not mended in
+    // place.
     if (status == STATUS_OK || status == STATUS_INVALID || status == STATUS_UNSUPPORTED)
         return status;
     return give_up(link, TELEMETRY_DEATH_DEVICE, STATUS_IO, reply.why.text);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One block of memory: the struct, views, ids, texts. Everything is sorted and without repetitions, so
-// that the same question has the same digest, whatever the order it was asked in.
+// One block of memory: the struct, views, ids, texts. Everything is sorted and without repetitions,
+// so that the same question has the same digest, whatever the order it was asked in.
 
 #include "coordinator/filter.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ledger.c - one page for each generation that was bulk loaded since the program began. There are few:
-// a page is made when a build's first record is acknowledged.
+// ledger.c - one page for each generation that was bulk loaded since the program began. There are
+// few: a page is made when a build's first record is acknowledged.
 
 #include "coordinator/ledger.h"
 

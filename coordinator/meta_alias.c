@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // meta_alias.c - names that point at memories, and rolling a memory's own name back.
 //
-// An alias points at a generation or follows a memory's own name; never at another alias, so there are
-// no loops. A memory's own name points at one of its own generations, never at another's.
+// An alias points at a generation or follows a memory's own name; never at another alias, so there
+// are no loops. A memory's own name points at one of its own generations, never at another's.
 
 #include <assert.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// query_end.c - how a query ends: with its answer, as plain CLIP or with an error; and what was not had on the way there.
+// query_end.c - how a query ends: with its answer, as plain CLIP or with an error; and what was not
+// had on the way there.
 //
-// What goes missing is written down at once, one line each, since the answer, the reason of plain CLIP and the error all
-// tell it.
+// What goes missing is written down at once, one line each, since the answer, the reason of plain
+// CLIP and the error all tell it.
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // query_parts.c - a query of several weighted pictures, texts and embeddings becomes one row.
 //
-// Pictures are encoded by one job, texts by another; their rows lie one after the other, pictures first,
-// then texts, then embeddings, while the sum is taken in the order of the request.
+// Pictures are encoded by one job, texts by another; their rows lie one after the other, pictures
+// first, then texts, then embeddings, while the sum is taken in the order of the request.
 
 #include <assert.h>
 #include <math.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // query_run.c - the steps of a query and what happens when one of them cannot be done.
 //
-// Every step ends by beginning the next one or by query_finish(), always as the last thing a function
-// does, because `done` may destroy the query. A node that fails after its hits were merged (its
-// payload did not come) is taken out and the rest is merged again, so that the answer is the
+// Every step ends by beginning the next one or by query_finish(), always as the last thing a
+// function does, because `done` may destroy the query. A node that fails after its hits were merged
+// (its payload did not come) is taken out and the rest is merged again, so that the answer is the
 // true best k of the nodes that are left.
 
 #include <assert.h>
@@ -286,8 +286,8 @@ static bool may_search(struct query *query)
     return true;
 }
 
-// Whatever nodes hold an index of what is left of a memory, a small one is searched exactly. How many
-// records there are the search before has told; until one has, the nodes decide.
+// Whatever nodes hold an index of what is left of a memory, a small one is searched exactly. How
+// many records there are the search before has told; until one has, the nodes decide.
 static enum shard_index index_mode(const struct query *query)
 {
     static const enum shard_index modes[] = {

@@ -4,12 +4,12 @@
 //   plain prototypes --> query of the image --+
 //                   \--> refined prototypes --+--> scores --> answer
 //
-// DiscoverLabels begins with the query, whose captions give the labels. CompileLabels ends after the
-// prototypes. Both sides are refined: the image by texts, the labels
-// by images. When time runs out before the labels are refined, plain prototypes take their
-// place and the answer says so; their build goes on for whoever asks next. When the
-// image's gate is 0 the memory has no part in the answer: both lists are plain CLIP's. So they are where the
-// gate of a head judges CLIP's own answer to be the likelier one.
+// DiscoverLabels begins with the query, whose captions give the labels. CompileLabels ends after
+// the prototypes. Both sides are refined: the image by texts, the labels by images. When time runs
+// out before the labels are refined, plain prototypes take their place and the answer says so;
+// their build goes on for whoever asks next. When the image's gate is 0 the memory has no part in
+// the answer: both lists are plain CLIP's. So they are where the gate of a head judges CLIP's own
+// answer to be the likelier one.
 
 #include <assert.h>
 #include <stdio.h>
@@ -168,8 +168,8 @@ static bool take_top(const struct classify *classify, const struct neighbour *ra
     return true;
 }
 
-// How likely the memory's answer is the right one of two that differ: 3 * k * dimension products, on the loop's thread,
-// few beside the labels'.
+// How likely the memory's answer is the right one of two that differ: 3 * k * dimension products,
+// on the loop's thread, few beside the labels'.
 static double weigh(const struct classify *classify)
 {
     const struct query_result *result = query_result(classify->query);
@@ -192,7 +192,8 @@ static double weigh(const struct classify *classify)
     return fusion_gate_value(classify->backend->gate, evidence);
 }
 
-// Gate and its reason. Where the gate of a head believes CLIP's own answer, that takes the refined one's place.
+// Gate and its reason. Where the gate of a head believes CLIP's own answer, that takes the refined
+// one's place.
 static bool judge(struct classify *classify, struct api_answer *answer)
 {
     const struct query_result *result = query_result(classify->query);
@@ -562,7 +563,8 @@ static struct label_set_params set_params(const struct classify *classify)
     return (struct label_set_params){.space = clip->space, .default_template = clip->template_text};
 }
 
-// What the neighbours' captions suggest, as a label set of its own; no names: an answer without labels.
+// What the neighbours' captions suggest, as a label set of its own; no names: an answer without
+// labels.
 static void discover(struct classify *classify)
 {
     const struct query_result *result = query_result(classify->query);

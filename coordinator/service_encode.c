@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_encode.c - EncodeImage, EncodeText, Tokenize and the items of EncodeStream: the model alone,
-// no memory.
+// service_encode.c - EncodeImage, EncodeText, Tokenize and the items of EncodeStream: the model
+// alone, no memory.
 //
 // The work points into the request, so a call that is cancelled or late ends when the job under
 // way is back.

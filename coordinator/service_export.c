@@ -178,7 +178,8 @@ static enum status collect(struct export *export, struct arena *arena, struct ap
     return STATUS_OK;
 }
 
-// The next message into `out`, which stays empty when none of the step's records is left to be sent.
+// The next message into `out`, which stays empty when none of the step's records is left to be
+// sent.
 static enum status write_message(struct export *export, struct buffer *out, struct reason *why)
 {
     struct arena *arena = arena_create(REPLY_ARENA_BYTES);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_list.c - Describe, List, ListNodes and ListModels: what there is. Alias answers as Describe.
+// service_list.c - Describe, List, ListNodes and ListModels: what there is. Alias answers as
+// Describe.
 //
 // Records and bytes are asked from the nodes, one generation after the other. A node that does
 // not answer is named beside the figures, which then lack its part.

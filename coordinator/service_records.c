@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_records.c - GetRecords and GetVectors: records by key and id, from the nodes that hold them.
+// service_records.c - GetRecords and GetVectors: records by key and id, from the nodes that hold
+// them.
 //
-// Each record is fetched once, however often it was named. A key is compared with the record's own: an
-// id is only a hash of it. A node that does not answer is named in `degraded`, and what it holds
+// Each record is fetched once, however often it was named. A key is compared with the record's own:
+// an id is only a hash of it. A node that does not answer is named in `degraded`, and what it holds
 // is neither found nor missing; when no node answers there is no answer.
 
 #include <assert.h>

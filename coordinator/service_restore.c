@@ -5,9 +5,9 @@
 //     -> { read records -> ingest } -> content hash of what the nodes have = the snapshot's? -> serve
 //   a failure after "restoring" -> DROP on every node -> error
 //
-// The generation is in state "restoring" and invisible until the one replacement of meta.json that makes it
-// serve. Records go the way of every build: an Ingest of this coordinator's own (struct feed), which the
-// same checks, batches and commits carry.
+// The generation is in state "restoring" and invisible until the one replacement of meta.json that
+// makes it serve. Records go the way of every build: an Ingest of this coordinator's own (struct
+// feed), which the same checks, batches and commits carry.
 
 #include <assert.h>
 #include <stdatomic.h>

@@ -4,8 +4,8 @@
 //   open the folder -> every node takes its cursor -> { records of a step -> write them } -> manifest
 //                                                                         \-> failed: files removed
 //
-// Files are the clerk's work; meanwhile the loop asks nobody for more, so that a slow disk slows the
-// copy down and nothing else.
+// Files are the clerk's work; meanwhile the loop asks nobody for more, so that a slow disk slows
+// the copy down and nothing else.
 
 #include <assert.h>
 #include <stdio.h>

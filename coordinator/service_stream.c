@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// service_stream.c - EncodeStream, RefineStream, SearchStream and ClassifyStream: many questions, each
-// answered as if it had been asked alone.
+// service_stream.c - EncodeStream, RefineStream, SearchStream and ClassifyStream: many questions,
+// each answered as if it had been asked alone.
 //
 //                     +---------------- places: at most stream_items ----------------+
 //   read -> message --> item -> a call of its own -> its answer --> send -> sent: free |
@@ -8,9 +8,9 @@
 //    +---------------------------------- when a place is free <-----------------------+
 //
 // An item is a call like a unary one, whose transport ends in the stream: so the handlers are the
-// same, and so are the bits of the answers. Items run side by side; their answers go out in the order of
-// the questions, one at a time. An answer that the client does not take keeps its place, and
-// without a free place nothing is read: a client that does not read stops itself.
+// same, and so are the bits of the answers. Items run side by side; their answers go out in the
+// order of the questions, one at a time. An answer that the client does not take keeps its place,
+// and without a free place nothing is read: a client that does not read stops itself.
 //
 // What is wrong with a question is told in its answer and ends nothing else.
 

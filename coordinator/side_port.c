@@ -2,9 +2,9 @@
 // side_port.c - what the loop sees is kept in atomics, so that health and metrics are answered
 // without waiting for it. A loop that does not turn any more is seen by the age of what it told.
 //
-// Ready means: every node was reached once (a cluster that starts is not ready), and now at least one
-// of them is: with some nodes down queries are answered, with their coverage. Without
-// nodes, encoding alone, it is ready at once.
+// Ready means: every node was reached once (a cluster that starts is not ready), and now at least
+// one of them is: with some nodes down queries are answered, with their coverage. Without nodes,
+// encoding alone, it is ready at once.
 
 #include "coordinator/side_port.h"
 

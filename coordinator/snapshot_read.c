@@ -210,7 +210,8 @@ static enum status read_some(const struct snapshot_reader *reader, int fd, const
     return STATUS_OK;
 }
 
-// Whether the manifest ends with its own checksum; a newer one is told so by its format all the same.
+// Whether the manifest ends with its own checksum; a newer one is told so by its format all the
+// same.
 static bool is_sealed(const struct buffer *text)
 {
     char hex[HASH_SHA256_HEX_BYTES];

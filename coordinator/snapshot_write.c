@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening the folder, and writing.
 //
-// The folder is held open and locked, and every file is reached through it, so that nobody can put a link
-// or another folder in its place meanwhile.
+// The folder is held open and locked, and every file is reached through it, so that nobody can put
+// a link or another folder in its place meanwhile.
 
 #include <assert.h>
 #include <dirent.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The places are tried one after the other; "is not there" is told from "cannot be used" by the status alone.
+// The places are tried one after the other; "is not there" is told from "cannot be used" by the
+// status alone.
 
 #include "coordinator/trained_head.h"
 

@@ -145,8 +145,8 @@ static void complete(struct ingest *ingest)
 
 // ---------------------------------------------------------------- commits
 
-// Whether everything acknowledged since the commit before has become durable: no node has committed less
-// than that, and none was away, when it may have forgotten its buffer.
+// Whether everything acknowledged since the commit before has become durable: no node has committed
+// less than that, and none was away, when it may have forgotten its buffer.
 static enum status check_losses(const struct ingest *ingest, struct reason *why)
 {
     const struct fanout *fanout = ingest->backend->fanout;

@@ -42,8 +42,8 @@ static void drop_record(struct write_load *load, size_t index, const char *reaso
 
 // ---------------------------------------------------------------- checks
 
-// Copies a given embedding as a unit vector, one that is a row already as it is; false with a reason when
-// it cannot be one.
+// Copies a given embedding as a unit vector, one that is a row already as it is; false with a
+// reason when it cannot be one.
 static bool take_embedding(const float *values, size_t count, uint32_t dimension, const char *name,
                            float *out, struct reason *why)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel for AArch64: 32 lanes are eight registers, and two queries share each
-// conversion of a row. Compiled without contraction to FMA, which would round once instead of twice.
+// The kernel for AArch64: 32 lanes are eight registers, and two queries share each conversion of a
+// row. Compiled without contraction to FMA, which would round once instead of twice.
 
 #include "shard_node/distance_internal.h"
 

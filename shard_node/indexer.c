@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The thread walks over all sides whenever there is news, and does for each what is due; each tells when
-// it wants to be looked at again. News is one token in a queue, so that many notices are one walk.
+// The thread walks over all sides whenever there is news, and does for each what is due; each tells
+// when it wants to be looked at again. News is one token in a queue, so that many notices are one
+// walk.
 //
 // Upkeep may take a twentieth of one core: after a turn it rests for nineteen times as long.
 
@@ -50,7 +51,8 @@ static int64_t sooner(int64_t a, int64_t b)
 
 // --- making one
 
-// What an index of so many records takes, about: codes, extra bits, their constants and slot numbers.
+// What an index of so many records takes, about: codes, extra bits, their constants and slot
+// numbers.
 static uint64_t bytes_for(const struct work *work, uint64_t records)
 {
     return records * (work->generation->about.dimension / 2 + 48);
@@ -304,7 +306,8 @@ static int64_t mend(struct work *work, struct index *index)
     return notes->upkeep_left == 0 ? DEADLINE_NONE : notes->upkeep_from_us;
 }
 
-// Saves the index when that is due; first it takes in what it has to cover, and nothing behind that.
+// Saves the index when that is due; first it takes in what it has to cover, and nothing behind
+// that.
 static void keep(struct work *work, struct index *index)
 {
     const uint32_t until = keeper_due(work->generation, work->modality);

@@ -313,7 +313,8 @@ enum status ingest_write(struct ingest *ingest, const struct shard_write_request
     return STATUS_OK;
 }
 
-// Room for a flag and a place in the group for each id of a deletion or a takedown, which need next to no room of the disk.
+// Room for a flag and a place in the group for each id of a deletion or a takedown, which need next
+// to no room of the disk.
 static enum status begin_flags(struct ingest *ingest, size_t count, struct arena *arena,
                                uint32_t **flags, struct reason *why)
 {

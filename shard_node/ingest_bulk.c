@@ -221,7 +221,8 @@ static enum status write_rows(struct ingest *ingest, const struct store_record *
     return status;
 }
 
-// Files have no marks: those follow, and a crash in between leaves records that nobody was promised.
+// Files have no marks: those follow, and a crash in between leaves records that nobody was
+// promised.
 static enum status write_files(struct ingest *ingest, const struct store_record *records,
                                size_t count, struct reason *why)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A file of slots that a crash gives anew is of no use afterwards, so nothing is saved before rows_covered() has
-// reached the end of the index. Then the indexer takes in exactly what is covered, and no more before it
-// has saved it.
+// A file of slots that a crash gives anew is of no use afterwards, so nothing is saved before
+// rows_covered() has reached the end of the index. Then the indexer takes in exactly what is
+// covered, and no more before it has saved it.
 
 #include "shard_node/keeper.h"
 

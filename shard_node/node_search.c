@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// SEARCH: decoding and viewing by the pool thread that begins it, gathering ids, scores and payload by
-// the one that ends it.
+// SEARCH: decoding and viewing by the pool thread that begins it, gathering ids, scores and payload
+// by the one that ends it.
 //
-// By an index, unless the asker wants every row compared, there is none yet, or the filter lets so few
-// pass that comparing those is the cheaper way and misses none.
+// By an index, unless the asker wants every row compared, there is none yet, or the filter lets so
+// few pass that comparing those is the cheaper way and misses none.
 
 #include <assert.h>
 #include <inttypes.h>

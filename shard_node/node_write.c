@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writer: one thread, one request after the other, except that writes, deletes and marks of one generation
-// which wait together become durable together, with one fsync.
+// The writer: one thread, one request after the other, except that writes, deletes and marks of one
+// generation which wait together become durable together, with one fsync.
 //
 // A group takes what is in the queue and never waits for more. Under load the queue fills while
 // the disk works, so groups grow as they are needed and a lone write is not held up.
 //
 // On a disk that is nearly full, what brings records is slowed down: each request is paid for with
-// time, and those that come earlier wait in a queue of their own, in their order. Everything else, as
-// deletions and drops, goes past them. Out of space, the store is opened again: at once, since
+// time, and those that come earlier wait in a queue of their own, in their order. Everything else,
+// as deletions and drops, goes past them. Out of space, the store is opened again: at once, since
 // there is a reserve, and then every second.
 
 #include <assert.h>
@@ -254,8 +254,8 @@ static bool recovers(struct writer *writer)
     return !store_is_out_of_space(writer->node->store) && !store_is_read_only(writer->node->store);
 }
 
-// Once more the deletions of a group that was not stored, and only those: writes keep `status`. What the
-// first try found present is told, since it may have been durable after all.
+// Once more the deletions of a group that was not stored, and only those: writes keep `status`.
+// What the first try found present is told, since it may have been durable after all.
 static enum status delete_again(struct writer *writer, uint32_t generation, enum status status,
                                 struct reason *why)
 {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why no record is missed that stays while a search runs, replaced as it may be: a slot whose bit is cleared when
-// it is looked at was replaced before, and then the new slot lies below a slot count that is
-// read afterwards (rows.h). So the count is read once more after every look, and what came since is
-// looked at, until nothing came. A record would have to be replaced in each of the ROUNDS_MAX rounds to
-// slip through, and each takes microseconds.
+// Why no record is missed that stays while a search runs, replaced as it may be: a slot whose bit
+// is cleared when it is looked at was replaced before, and then the new slot lies below a slot
+// count that is read afterwards (rows.h). So the count is read once more after every look, and what
+// came since is looked at, until nothing came. A record would have to be replaced in each of the
+// ROUNDS_MAX rounds to slip through, and each takes microseconds.
 //
-// A view with bits of its own shows what was there when it was taken. The index may have dropped what has died
-// since from its lists, so those slots are looked at one by one.
+// A view with bits of its own shows what was there when it was taken. The index may have dropped
+// what has died since from its lists, so those slots are looked at one by one.
 //
-// A record may be seen in two slots, the old one before it was replaced and the new one; the new one stays. If
-// that leaves too few, they are looked for as if lists had been missed.
+// A record may be seen in two slots, the old one before it was replaced and the new one; the new
+// one stays. If that leaves too few, they are looked for as if lists had been missed.
 
 #include "shard_node/probe.h"
 
@@ -136,8 +136,8 @@ static size_t take_hits(struct probe *probe)
     return kept;
 }
 
-// All rows that count, as they are at one moment; then no record is there twice. Returns `found`, and leaves the
-// hits, when there is no memory for it.
+// All rows that count, as they are at one moment; then no record is there twice. Returns `found`,
+// and leaves the hits, when there is no memory for it.
 static size_t scan_all(struct job *job, size_t found)
 {
     const struct rows_view *given = job->request.view;
@@ -155,8 +155,8 @@ static size_t scan_all(struct job *job, size_t found)
     return take_hits(job->probe);
 }
 
-// Looks into so many lists and behind the index. Returns the number of hits; *all tells whether there
-// are no more lists.
+// Looks into so many lists and behind the index. Returns the number of hits; *all tells whether
+// there are no more lists.
 static size_t look(struct job *job, uint32_t probes, bool *all)
 {
     struct probe *probe = job->probe;

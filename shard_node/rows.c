@@ -2,17 +2,18 @@
 // Slots, live bits, and the order in which things become visible.
 //
 // Appending writes image rows, text rows and slots behind the last slot, where nobody looks, and
-// only then, under the lock, sets the bits of the new slots, raises the count, clears the bits of the
-// slots that are replaced, and points the map at the new ones. A view copies count and bits under the
-// same lock: 1 bit for each row it is about to scan, so the copy costs nothing beside the scan.
+// only then, under the lock, sets the bits of the new slots, raises the count, clears the bits of
+// the slots that are replaced, and points the map at the new ones. A view copies count and bits
+// under the same lock: 1 bit for each row it is about to scan, so the copy costs nothing beside the
+// scan.
 //
-// Who does not read all rows anyway reads bits and count where they are, without the lock. They never
-// move: room for the most slots there may ever be is reserved as address space. The order above is
-// for such a reader: one that finds the bit of a replaced slot cleared and reads the count afterwards
-// finds the new slot below it.
+// Who does not read all rows anyway reads bits and count where they are, without the lock. They
+// never move: room for the most slots there may ever be is reserved as address space. The order
+// above is for such a reader: one that finds the bit of a replaced slot cleared and reads the count
+// afterwards finds the new slot below it.
 //
-// Room for the map is made before the lock is taken: the writer is the only one that changes it, so it
-// may copy it while others read.
+// Room for the map is made before the lock is taken: the writer is the only one that changes it, so
+// it may copy it while others read.
 
 #include "shard_node/rows.h"
 
@@ -41,8 +42,8 @@
 
 // --- opening
 
-// Two bits for each slot that there may be; only what is written takes memory. Shared, with nobody, since
-// a private mapping counts as a whole against a limit of data (RLIMIT_DATA).
+// Two bits for each slot that there may be; only what is written takes memory. Shared, with nobody,
+// since a private mapping counts as a whole against a limit of data (RLIMIT_DATA).
 static bool reserve_bits(struct rows *rows)
 {
     const size_t bytes = 2 * rows_words_of(rows->slots_max) * sizeof(*rows->live);
@@ -193,7 +194,8 @@ static enum status enter_sound(struct rows *rows, const uint64_t *sound, struct 
     return STATUS_OK;
 }
 
-// Checks every live row with all cores, which also brings it into memory, and enters it into the map.
+// Checks every live row with all cores, which also brings it into memory, and enters it into the
+// map.
 static enum status check_rows(struct rows *rows, struct rows_opened *opened, struct reason *why)
 {
     const uint32_t slots = slot_count(rows);

@@ -2,8 +2,8 @@
 // A list is a heap with its worst hit on top, so that nearly every row is dismissed by one
 // comparison with that hit's score. Whether a row is live, and its id, are looked at only for the
 // few that pass; dead rows are multiplied like live ones, which costs less than a branch for each.
-// Where few rows of a block are live (a filter chose them), only those are multiplied, one by one, and
-// a block without any costs nothing. The bits are the same either way (distance.h).
+// Where few rows of a block are live (a filter chose them), only those are multiplied, one by one,
+// and a block without any costs nothing. The bits are the same either way (distance.h).
 //
 // Within a block the queries go in groups that share each load of a row. The block stays in the
 // core's cache while the groups take turns, so a batch reads memory once.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One list of tasks under one mutex; the pieces of a task under one atomic counter. A thread that scans
-// blocks collects hits in lists of its own and joins them into the task's once, when there are no more,
-// so threads meet twice for each task and not once for each block. A query by an index has
-// a list of the task's to itself.
+// One list of tasks under one mutex; the pieces of a task under one atomic counter. A thread that
+// scans blocks collects hits in lists of its own and joins them into the task's once, when there
+// are no more, so threads meet twice for each task and not once for each block. A query by an index
+// has a list of the task's to itself.
 
 #include "shard_node/scan_pool.h"
 

@@ -340,8 +340,8 @@ enum status shelf_checkpoint_all(struct shelf *shelf, struct reason *why)
     return status;
 }
 
-// Rows of records that were not acknowledged yet, then the tags of all, since those of a failed append
-// may have been noted for slots that others have got.
+// Rows of records that were not acknowledged yet, then the tags of all, since those of a failed
+// append may have been noted for slots that others have got.
 static void catch_up(struct opening *opening, struct shelf_generation *there)
 {
     struct store *store = opening->shelf->store;

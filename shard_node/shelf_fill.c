@@ -2,9 +2,9 @@
 // Brings rows up to the store when a generation is opened.
 //
 // Rows say up to which log sequence they are complete. The log behind it names the ids that may
-// differ; each is looked up in the store, which alone says what is true, so the order of the log and
-// how far the rows got beyond their checkpoint do not matter. A bulk load stands in the log as one
-// record that names no ids; then, and when rows are missing or damaged, they are written anew
+// differ; each is looked up in the store, which alone says what is true, so the order of the log
+// and how far the rows got beyond their checkpoint do not matter. A bulk load stands in the log as
+// one record that names no ids; then, and when rows are missing or damaged, they are written anew
 // from column family `vec`.
 
 #include <assert.h>
@@ -186,8 +186,8 @@ static enum status update(struct store *store, const struct store_generation *ab
 
 // --- rows in use
 
-// The walk knows of records that are there, not of deletions. Those stand in the log by their ids, and
-// the writer stops at the first failure: behind a bulk load there are none.
+// The walk knows of records that are there, not of deletions. Those stand in the log by their ids,
+// and the writer stops at the first failure: behind a bulk load there are none.
 static enum status append_missing(struct store *store, const struct store_generation *about,
                                   struct rows *rows, struct reason *why)
 {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the tags of all records from their documents when a generation is opened.
 //
-// Most of that is waiting for memory: each document's slot lies somewhere in the map, its id somewhere in
-// the table of slots. So several threads walk a part of the vshards each, and look for slots many at a time.
+// Most of that is waiting for memory: each document's slot lies somewhere in the map, its id
+// somewhere in the table of slots. So several threads walk a part of the vshards each, and look for
+// slots many at a time.
 
 #include <inttypes.h>
 #include <pthread.h>

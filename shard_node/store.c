@@ -35,8 +35,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are stored as th
 #define MEMTABLE_BYTES (32u << 20)
 #define WAL_BYTES_MAX (256u << 20)
 #define RECOVERY_TOLERATES_TORN_TAIL 0 // rocksdb::WALRecoveryMode
-// RocksDB keeps a text log of its own and aborts when it writes to it after an earlier failure (disk
-// full): headers at opening only, never a line later. What matters comes back as errors.
+// RocksDB keeps a text log of its own and aborts when it writes to it after an earlier failure
+// (disk full): headers at opening only, never a line later. What matters comes back as errors.
 #define INFO_LOG_SILENT 5
 #define META_FORMAT "format"
 #define META_IDENTITY "identity"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole records of a generation as they are at one moment, while writes go on.
 //
-// Three iterators over one snapshot of RocksDB walk in step: rows, documents, marks. They pin the files
-// they read, so neither compaction nor a drop takes anything away from them. Unlike the walk
+// Three iterators over one snapshot of RocksDB walk in step: rows, documents, marks. They pin the
+// files they read, so neither compaction nor a drop takes anything away from them. Unlike the walk
 // over rows, this one stops at the first damaged record: a copy that lacks records is none.
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A table from a tag's text to the list of its slots. Texts are compared whole: two tags with the same
-// hash stay two tags.
+// A table from a tag's text to the list of its slots. Texts are compared whole: two tags with the
+// same hash stay two tags.
 //
 // A filter becomes bits: one pass over the slots of each tag that it names, and one over the words.
 // So it costs what the named tags have of records, not what the memory has.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of layouts, and what their loaders share. Paths and captions stand in one growing buffer: a data set of a
-// million pictures is a list of some 80 MB and not a million small allocations.
+// The table of layouts, and what their loaders share. Paths and captions stand in one growing
+// buffer: a data set of a million pictures is a list of some 80 MB and not a million small
+// allocations.
 
 #include <assert.h>
 #include <limits.h>
@@ -415,7 +416,8 @@ static bool is_there(const struct dataset_layout *layout, size_t picture)
            dataset_is_file(path);
 }
 
-// A class without a picture would make a figure that nobody else can have: it is told, not passed over.
+// A class without a picture would make a figure that nobody else can have: it is told, not passed
+// over.
 static enum status check_class(const struct dataset_layout *layout, size_t label, size_t listed,
                                size_t first, struct reason *why)
 {

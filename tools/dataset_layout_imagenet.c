@@ -6,9 +6,10 @@
 //                                                    LOC_val_solution.csv, or the devkit's ground truth
 //   ILSVRC/Data/CLS-LOC/train, .../val               the same inside Kaggle's archive
 //
-// A class's number is the place of its WordNet id among the sorted ones, as everywhere. Names: classnames.txt, one
-// a line in that order (whoever has OpenAI's cleaned ones puts them there); else LOC_synset_mapping.txt; else the
-// devkit's data/meta.mat. Of a synset's words the first is the name.
+// A class's number is the place of its WordNet id among the sorted ones, as everywhere. Names:
+// classnames.txt, one a line in that order (whoever has OpenAI's cleaned ones puts them there);
+// else LOC_synset_mapping.txt; else the devkit's data/meta.mat. Of a synset's words the first is
+// the name.
 
 #include <dirent.h>
 #include <errno.h>

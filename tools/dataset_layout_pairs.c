@@ -9,7 +9,8 @@
 //               {"data_id","image_id","question","entity_id","entity_text","data_split"} in each line;
 //               oven_images/04/oven_04925417.jpg. The caption is the entity's name.
 //
-// COCO's list is 144 MB with ten million values: it is never parsed whole. OVEN's is read line by line.
+// COCO's list is 144 MB with ten million values: it is never parsed whole. OVEN's is read line by
+// line.
 
 #include <stdio.h>
 #include <string.h>

@@ -91,7 +91,8 @@ static enum status find_layout(struct dataset_place *place, const char *path, co
     return *is_layout ? add_shards(place, folder, why) : STATUS_OK;
 }
 
-// A part of the classes (Imagenette, a user's own) is told as such: its figures are not those of the whole.
+// A part of the classes (Imagenette, a user's own) is told as such: its figures are not those of
+// the whole.
 static enum status set_native_name(struct dataset_place *place, bool is_usual, struct reason *why)
 {
     const size_t whole = dataset_layout_whole(place->layout);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A webdataset shard. Members that follow each other and share a stem (the name up
-// to the first dot of its last part) are one sample. libarchive reads the tar as a stream;
-// nothing is ever written to disk, so names in it can do no harm. Links, devices and names that lead
-// out are refused all the same: what they stand for is not in the tar, and such a tar was not made
-// for this.
+// A webdataset shard. Members that follow each other and share a stem (the name up to the first dot
+// of its last part) are one sample. libarchive reads the tar as a stream; nothing is ever written
+// to disk, so names in it can do no harm. Links, devices and names that lead out are refused all
+// the same: what they stand for is not in the tar, and such a tar was not made for this.
 //
 // One header is read ahead: only the next member shows that a sample has ended.
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gate and the constants of fusion are those of a coordinator that was given no flags (question.c).
+// The gate and the constants of fusion are those of a coordinator that was given no flags
+// (question.c).
 
 #include "tools/eval.h"
 

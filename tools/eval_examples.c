@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The data set is read a second time, up to the last picture that is wanted. Sources of records are paths of
-// pictures, or "TAR:STEM"; each tar is read once.
+// The data set is read a second time, up to the last picture that is wanted. Sources of records are
+// paths of pictures, or "TAR:STEM"; each tar is read once.
 
 #include "tools/eval_examples.h"
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who is exchanged and who is left follows from an order by lot, made anew from the seed: the first ones of it.
+// Who is exchanged and who is left follows from an order by lot, made anew from the seed: the first
+// ones of it.
 
 #include "tools/eval_memory.h"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A draw of the bootstrap draws as many queries of each part as there are, and all scores follow from what it finds: of
-// a query only matters whether plain CLIP, the mode, both or none were right.
+// A draw of the bootstrap draws as many queries of each part as there are, and all scores follow
+// from what it finds: of a query only matters whether plain CLIP, the mode, both or none were
+// right.
 
 #include "tools/eval_oven.h"
 

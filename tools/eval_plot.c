@@ -116,7 +116,8 @@ static bool is_of(const struct eval_row *row, enum fusion_mode mode)
     return row->mode == mode && !isnan(row->at);
 }
 
-// The band between the ends of the intervals: there along the upper ends, back along the lower ones.
+// The band between the ends of the intervals: there along the upper ends, back along the lower
+// ones.
 static void put_band(const struct frame *frame, enum fusion_mode mode, struct eval_page *page)
 {
     const struct eval_result *result = frame->result;

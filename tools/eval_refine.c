@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Queries are taken in blocks, each by one thread with room of its own, as a coordinator's compute thread takes the
-// rows of a job.
+// Queries are taken in blocks, each by one thread with room of its own, as a coordinator's compute
+// thread takes the rows of a job.
 
 #include "tools/eval_refine.h"
 

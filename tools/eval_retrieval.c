@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every caption meets every picture once: its score counts for the caption's own place and for the picture's. The
-// scores of right pairs are made first, since all others are held against them.
+// Every caption meets every picture once: its score counts for the caption's own place and for the
+// picture's. The scores of right pairs are made first, since all others are held against them.
 
 #include "tools/eval_retrieval.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A bootstrap draws as many queries as there are, with replacement, again and again. What it sums is -1, 0 or 1
-// for each query, so only their numbers matter and a draw needs one random number.
+// A bootstrap draws as many queries as there are, with replacement, again and again. What it sums
+// is -1, 0 or 1 for each query, so only their numbers matter and a draw needs one random number.
 
 #include "tools/eval_score.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Items are taken until a batch is full; a picture that the encoder refuses is taken out of it, and the others
-// are asked for again.
+// Items are taken until a batch is full; a picture that the encoder refuses is taken out of it, and
+// the others are asked for again.
 
 #include "tools/eval_set.h"
 
@@ -21,7 +21,8 @@
 
 // --- growing
 
-// The array with more room in place of the old one; NULL, and the old one stays, when out of memory.
+// The array with more room in place of the old one; NULL, and the old one stays, when out of
+// memory.
 static void *grow(void *array, size_t used, size_t room, size_t bytes)
 {
     void *larger = mem_try_alloc_array(room, bytes);

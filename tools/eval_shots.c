@@ -51,7 +51,8 @@ static enum status find_place(const struct options *options, const struct args_l
     return status;
 }
 
-// Of a data set as its makers publish it all parts have the same sources, else each has its own files.
+// Of a data set as its makers publish it all parts have the same sources, else each has its own
+// files.
 static bool is_same(const struct dataset_place *a, const struct dataset_place *b)
 {
     struct stat first;

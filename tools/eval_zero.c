@@ -236,8 +236,8 @@ static enum status weigh(const struct eval_zero *zero, struct eval_how how, size
     return STATUS_OK;
 }
 
-// Where the head's gate believes CLIP, its answer takes the refined one's place, as a coordinator does it. `how`
-// pictures were refined.
+// Where the head's gate believes CLIP, its answer takes the refined one's place, as a coordinator
+// does it. `how` pictures were refined.
 static enum status judge(struct eval_zero *zero, struct eval_how how, const float *images,
                          const float *names, struct reason *why)
 {

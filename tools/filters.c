@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys become ids here, so that a set may be as large as a message's ids and no longer than it has to.
+// Keys become ids here, so that a set may be as large as a message's ids and no longer than it has
+// to.
 
 #include "tools/filters.h"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Passes go on until PASS_SECONDS are spent, at least two, the first of which only warms up.
 //
-// Recall: the score of each row that was found, from the file's floats and in double, is held against that
-// of the k-th best. Without a file of truths that is the score of an exact scan, whose bits the
-// index' own scores have too.
+// Recall: the score of each row that was found, from the file's floats and in double, is held
+// against that of the k-th best. Without a file of truths that is the score of an exact scan, whose
+// bits the index' own scores have too.
 
 #include "tools/index_bench.h"
 

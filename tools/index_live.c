@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// While rows come the index is mended without rest, where a node's thread would give it a twentieth of its
-// time: what that costs is in the figures, and not put off.
+// While rows come the index is mended without rest, where a node's thread would give it a twentieth
+// of its time: what that costs is in the figures, and not put off.
 
 #include "tools/index_live.h"
 
@@ -298,7 +298,8 @@ static enum status come_to_rest(struct index_live *live, struct index_live_step 
     return status;
 }
 
-// Slots up to `until` are appended and taken in; with each, the next of `dying`, unless that is NULL, is cleared.
+// Slots up to `until` are appended and taken in; with each, the next of `dying`, unless that is
+// NULL, is cleared.
 static enum status take_in(struct index_live *live, uint32_t until, const uint32_t *dying,
                            struct index_live_step *out, struct reason *why)
 {

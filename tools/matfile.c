@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// A file is a head of 128 bytes and then elements: a tag (kind, length), data, padding to 8 bytes. A variable is an
-// element of the kind MATRIX, or of the kind COMPRESSED, which is one after zlib. In a matrix follow each other, as
-// elements again: flags, lengths of the axes, name, and then numbers, letters, or the matrices of cells and fields.
+// A file is a head of 128 bytes and then elements: a tag (kind, length), data, padding to 8 bytes.
+// A variable is an element of the kind MATRIX, or of the kind COMPRESSED, which is one after zlib.
+// In a matrix follow each other, as elements again: flags, lengths of the axes, name, and then
+// numbers, letters, or the matrices of cells and fields.
 //
-// The format is MathWorks' "MAT-File Format", version 5. Numbers may be stored narrower than their class is: the tag
-// says how. Nothing points anywhere in this format, so what is read is one walk forward, bounded by the file.
+// The format is MathWorks' "MAT-File Format", version 5. Numbers may be stored narrower than their
+// class is: the tag says how. Nothing points anywhere in this format, so what is read is one walk
+// forward, bounded by the file.
 //
-// Only what data sets have is read: real numbers, letters, cells, structs, of one row or column. No matrix is parsed
-// inside another but those of cells and fields, so there is no depth to be bounded.
+// Only what data sets have is read: real numbers, letters, cells, structs, of one row or column. No
+// matrix is parsed inside another but those of cells and fields, so there is no depth to be
+// bounded.
 
 #include "tools/matfile.h"
 

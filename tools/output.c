@@ -327,8 +327,8 @@ static void print_row(const struct output_table *table, size_t first, const size
     }
 }
 
-// The last column is cut after `last_width`, 0: nowhere. Columns without a single letter are left out,
-// and no line ends with blanks.
+// The last column is cut after `last_width`, 0: nowhere. Columns without a single letter are left
+// out, and no line ends with blanks.
 static void print_rows(const struct output_table *table, const size_t *widths, size_t last_width,
                        int indent)
 {

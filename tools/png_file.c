@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The zlib stream has stored blocks only, one for each row: no compressor is needed, and any decoder
-// reads it. PNG specification (W3C, second edition), RFC 1950, RFC 1951.
+// The zlib stream has stored blocks only, one for each row: no compressor is needed, and any
+// decoder reads it. PNG specification (W3C, second edition), RFC 1950, RFC 1951.
 
 #include "tools/png_file.h"
 

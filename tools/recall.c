@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sample is the first records of an Export. They come in the order of their ids, which are hashes of
-// their keys, so the first ones are as good as drawn by lot, and the same each time.
+// The sample is the first records of an Export. They come in the order of their ids, which are
+// hashes of their keys, so the first ones are as good as drawn by lot, and the same each time.
 
 #include "tools/recall.h"
 

@@ -77,9 +77,9 @@ size_t supervisor_add(struct supervisor *supervisor, const char *name, const cha
 
 // --- starting
 
-// Everything about the process that differs from ours: signals as new, own process
-// group, nothing on stdin, stdout to where stderr goes (our stdout is for "ready"). SIGHUP is blocked:
-// one that is passed on before the child waits for it must not end it.
+// Everything about the process that differs from ours: signals as new, own process group, nothing
+// on stdin, stdout to where stderr goes (our stdout is for "ready"). SIGHUP is blocked: one that is
+// passed on before the child waits for it must not end it.
 static int spawn(const struct supervisor *supervisor, struct child *child)
 {
     posix_spawn_file_actions_t actions;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Answers come in the order of the questions, so one is taken for each that is sent once the stream is full.
+// Answers come in the order of the questions, so one is taken for each that is sent once the stream
+// is full.
 
 #include "tools/train_asks.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The entities of all passes are one long row, of which a batch is the next piece; a pass is shuffled when its
-// first entity is wanted. So a batch hardly has two pairs of one entity, which would not be each other's negatives.
-// What is drawn begins anew for each pass and each step.
+// The entities of all passes are one long row, of which a batch is the next piece; a pass is
+// shuffled when its first entity is wanted. So a batch hardly has two pairs of one entity, which
+// would not be each other's negatives. What is drawn begins anew for each pass and each step.
 
 #include "tools/train_batch.h"
 
@@ -186,7 +186,8 @@ static uint32_t draw_row(struct train_batches *batches)
     return memory->places[train_draw_below(&batches->draw, memory->rows.count)].row;
 }
 
-// The payload of one row beside the searched side of another: a record, or one with a wrong caption.
+// The payload of one row beside the searched side of another: a record, or one with a wrong
+// caption.
 static void put_neighbour(struct train_batches *batches, enum modality side, size_t at,
                           uint32_t searched_row, uint32_t payload_row)
 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// CLIP's own answers are the same in every scene and are found once. Labels are in the order of their entities,
-// which are hashes; those of the asked kind stand before the other's, so that its own answer is found on the way to the
-// answer from all. An entity of both kinds is, among all labels, the asked kind's.
+// CLIP's own answers are the same in every scene and are found once. Labels are in the order of
+// their entities, which are hashes; those of the asked kind stand before the other's, so that its
+// own answer is found on the way to the answer from all. An entity of both kinds is, among all
+// labels, the asked kind's.
 
 #include "tools/train_gate.h"
 
@@ -220,8 +221,9 @@ static void right_captions(struct fitting *fitting)
     fitting->image_of = NULL;
 }
 
-// A ring through the first rows of an order by lot: each has the caption of the next. A larger share has the rows
-// of a smaller one in it; rows are drawn by the order of the ids, which every cluster has alike.
+// A ring through the first rows of an order by lot: each has the caption of the next. A larger
+// share has the rows of a smaller one in it; rows are drawn by the order of the ids, which every
+// cluster has alike.
 static enum status spoil_captions(struct fitting *fitting, const struct train_gate_scene *scene,
                                   struct reason *why)
 {
@@ -503,8 +505,8 @@ static enum status ask(struct fitting *fitting, size_t scene, enum train_gate_ki
     return status;
 }
 
-// Both kinds' labels are refined even where only one kind is asked: they are among all labels. Known things come
-// first, so that what is only shown comes last.
+// Both kinds' labels are refined even where only one kind is asked: they are among all labels.
+// Known things come first, so that what is only shown comes last.
 static enum status play(struct fitting *fitting, size_t scene, struct reason *why)
 {
     enum status status = spoil_captions(fitting, &train_gate_scenes[scene], why);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An Export gives the records in an order that depends on the nodes; sorted by id they mean the same on any.
+// An Export gives the records in an order that depends on the nodes; sorted by id they mean the
+// same on any.
 
 #include "tools/train_memory.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each search asks for a few more than k, since some are left out. Where too many were, it asks once more, for as
-// many as a search gives at all.
+// Each search asks for a few more than k, since some are left out. Where too many were, it asks
+// once more, for as many as a search gives at all.
 
 #include "tools/train_neighbours.h"
 
@@ -70,7 +70,8 @@ static bool is_same_picture(const struct train_neighbours_params *params, uint32
     return train_rows_dot(a, b, params->memory->dimension) >= params->similarity;
 }
 
-// Takes what may stay of an answer. False in *is_enough when fewer than k did and there may be more.
+// Takes what may stay of an answer. False in *is_enough when fewer than k did and there may be
+// more.
 static enum status keep(struct finding *finding, enum modality side, uint32_t pair,
                         const struct api_neighbours *list, struct reason *why)
 {

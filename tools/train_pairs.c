@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pictures and captions go through one stream of the encoder, picture, caption, picture, caption; what their
-// answers belong to waits in a ring of as many places as questions can be under way.
+// Pictures and captions go through one stream of the encoder, picture, caption, picture, caption;
+// what their answers belong to waits in a ring of as many places as questions can be under way.
 
 #include "tools/train_pairs.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Nothing that takes part in the weights depends on time or on when the training was interrupted: a batch follows from
-// its step, and measuring changes nothing.
+// Nothing that takes part in the weights depends on time or on when the training was interrupted: a
+// batch follows from its step, and measuring changes nothing.
 
 #include "tools/train_run.h"
 

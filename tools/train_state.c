@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All figures are floats written so that they read back as they were: a training that goes on compares the
-// same numbers, and its head has the same curve to the byte.
+// All figures are floats written so that they read back as they were: a training that goes on
+// compares the same numbers, and its head has the same curve to the byte.
 
 #include "tools/train_state.h"
 
@@ -179,7 +179,8 @@ static bool take_point(const struct json *object, struct train_point *out)
            take_figures(json_member(object, "held_out"), &out->held_out);
 }
 
-// The first fact with another value. A fact that only one of the two has is compared later, or was before.
+// The first fact with another value. A fact that only one of the two has is compared later, or was
+// before.
 static enum status compare(const struct train_state *state, const struct json *facts,
                            struct reason *why)
 {

@@ -171,7 +171,8 @@ bool bytes_sync_folder_of(const char *path)
     return done;
 }
 
-// Whoever may write to /dev could put a file in the place of /dev/null. Else errno says what is there.
+// Whoever may write to /dev could put a file in the place of /dev/null. Else errno says what is
+// there.
 static bool is_replaceable(const char *path)
 {
     struct stat about;

@@ -54,9 +54,9 @@ double embedding_dot(const float *a, const float *b, uint32_t dimension)
            ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-// Rounding to a half changes an element by at most 2^-11 of it, or by 2^-25 where it is subnormal, so a
-// unit vector's length changes by at most 2^-11 + 2^-25 * sqrt(DIMENSION_MAX), and the unit vector in
-// floats was off by 2^-24 itself.
+// Rounding to a half changes an element by at most 2^-11 of it, or by 2^-25 where it is subnormal,
+// so a unit vector's length changes by at most 2^-11 + 2^-25 * sqrt(DIMENSION_MAX), and the unit
+// vector in floats was off by 2^-24 itself.
 #define ROW_LENGTH_ERROR (0x1p-11 + 0x1p-19 + 0x1p-23)
 
 bool embedding_is_row(const float *values, size_t count)

@@ -2,8 +2,8 @@
 // hash.c - XXH3, CRC-32C and SHA-256.
 //
 // XXH3 is that of libxxhash, SHA-256 that of libsodium, with whole blocks by the CPU's own
-// instructions where it has them: 5 times as fast, and most of the time of opening a model. CRC-32C is the one
-// instruction that SSE4.2 and ARMv8 have for it, or one table look-up per byte.
+// instructions where it has them: 5 times as fast, and most of the time of opening a model. CRC-32C
+// is the one instruction that SSE4.2 and ARMv8 have for it, or one table look-up per byte.
 
 #include "proto/base/hash.h"
 
@@ -50,8 +50,8 @@ static uint32_t crc_by_table(uint32_t crc, const uint8_t *data, size_t bytes)
     return crc;
 }
 
-// One instruction for 8 bytes, one for a byte. For ARM's, clang 14 has a name only in files that are compiled for CPUs
-// that all have them.
+// One instruction for 8 bytes, one for a byte. For ARM's, clang 14 has a name only in files that
+// are compiled for CPUs that all have them.
 #if defined(__x86_64__)
 #define CRC_TARGET CPU_TARGET("sse4.2")
 
@@ -141,8 +141,8 @@ static const uint32_t sha256_constants[64] = {
     0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u,
     0xc67178f2u};
 
-// Whole blocks. The instructions keep the state as (a, b, e, f) and (c, d, g, h) and make two rounds each; four
-// words of the schedule are one register.
+// Whole blocks. The instructions keep the state as (a, b, e, f) and (c, d, g, h) and make two
+// rounds each; four words of the schedule are one register.
 CPU_TARGET("sha,sse4.1")
 static void sha256_blocks(uint32_t state[8], const uint8_t *data, size_t blocks)
 {
@@ -182,8 +182,9 @@ static void sha256_blocks(uint32_t state[8], const uint8_t *data, size_t blocks)
     _mm_storeu_si128((void *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
 }
 
-// Takes the whole blocks that `data` begins with when the state is between two blocks; returns their bytes. What
-// libsodium's state holds is public: chaining values, length in bits, a block that is not full.
+// Takes the whole blocks that `data` begins with when the state is between two blocks; returns
+// their bytes. What libsodium's state holds is public: chaining values, length in bits, a block
+// that is not full.
 static size_t take_blocks(struct hash_sha256 *state, const uint8_t *data, size_t bytes)
 {
     crypto_hash_sha256_state *inner = library_state(state);

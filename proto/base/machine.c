@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Control groups of version 2 are asked by the path in /proc/self/cgroup and all its parents, since any
-// of them may be the tighter one; version 1 by its one mount point.
+// Control groups of version 2 are asked by the path in /proc/self/cgroup and all its parents, since
+// any of them may be the tighter one; version 1 by its one mount point.
 
 #include "proto/base/machine.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // trace.c - traceparent: VERSION "-" TRACE "-" SPAN "-" FLAGS, in lower-case hexadecimal digits.
 //
-// W3C Trace Context: version ff is none, ids of zeros are none, version 00 has exactly 55 characters.
-// A later version may be longer, behind another dash; what is understood of it is
+// W3C Trace Context: version ff is none, ids of zeros are none, version 00 has exactly 55
+// characters. A later version may be longer, behind another dash; what is understood of it is
 // taken, and told on as version 00. Of the flags only the first bit has a meaning in version 00.
 
 #include "proto/base/trace.h"
@@ -60,8 +60,8 @@ static bool read_parent(struct text text, struct trace *out)
     return true;
 }
 
-// Numbers that no other process makes. A kernel without any left has time and place instead: ids need
-// only be different, nothing is kept secret by them.
+// Numbers that no other process makes. A kernel without any left has time and place instead: ids
+// need only be different, nothing is kept secret by them.
 static void fill_random(uint64_t *numbers, size_t count)
 {
     if (getrandom(numbers, count * sizeof(*numbers), GRND_NONBLOCK) !=

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Options, and why (measured with libzmq 4.3.4): IMMEDIATE, or a DEALER without a connection swallows
-// messages; LINGER 0, or closing hangs; no ZMTP heartbeats, which kill live peers whose
-// queue is full; high-water marks above the credits, which keep queues short;
-// ROUTER_MANDATORY, or replies to vanished peers are dropped without a word.
+// Options, and why (measured with libzmq 4.3.4): IMMEDIATE, or a DEALER without a connection
+// swallows messages; LINGER 0, or closing hangs; no ZMTP heartbeats, which kill live peers whose
+// queue is full; high-water marks above the credits, which keep queues short; ROUTER_MANDATORY, or
+// replies to vanished peers are dropped without a word.
 
 #include "proto/bus/bus_socket.h"
 

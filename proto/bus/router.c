@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The thread waits for its two sockets and for the queue of replies. A request in flight stands in one
-// list, so that CANCEL finds it by its asker and number, and the credits of an asker can
-// be counted; there are at most FLIGHT_MAX of them, and the queue of replies has room for
-// all, so that a reply never waits. A request that nobody waits for any more holds no credit: its
-// asker has given the credit to another one already.
+// The thread waits for its two sockets and for the queue of replies. A request in flight stands in
+// one list, so that CANCEL finds it by its asker and number, and the credits of an asker can be
+// counted; there are at most FLIGHT_MAX of them, and the queue of replies has room for all, so that
+// a reply never waits. A request that nobody waits for any more holds no credit: its asker has
+// given the credit to another one already.
 
 #include "proto/bus/router.h"
 
@@ -353,8 +353,9 @@ static void send_answer(struct router *router, struct flight *flight)
     free_flight(flight);
 }
 
-// True when the word that it stops was among them. Only that ends the thread: were `stopping` looked
-// at instead, the thread could end, and its queue be destroyed, between the two of router_stop().
+// True when the word that it stops was among them. Only that ends the thread: were `stopping`
+// looked at instead, the thread could end, and its queue be destroyed, between the two of
+// router_stop().
 static bool send_answers(struct router *router)
 {
     bool told = false;

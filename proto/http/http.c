@@ -9,13 +9,14 @@
 //      v
 //   answered --> the connection is idle again, or ends
 //
-// libmicrohttpd calls everything here from its one thread, except what the workers run; a connection
-// that is suspended belongs to its worker. So only the queue and a few counters are shared.
+// libmicrohttpd calls everything here from its one thread, except what the workers run; a
+// connection that is suspended belongs to its worker. So only the queue and a few counters are
+// shared.
 //
-// A connection is IDLE until the headers of a request are there, then READING its body, then BUSY. To
-// make room the oldest IDLE one is shut down, else the oldest that is READING: libmicrohttpd sees the
-// end of the stream and closes it. One whose bytes are waiting to be read is passed over, and BUSY
-// ones are never touched.
+// A connection is IDLE until the headers of a request are there, then READING its body, then BUSY.
+// To make room the oldest IDLE one is shut down, else the oldest that is READING: libmicrohttpd
+// sees the end of the stream and closes it. One whose bytes are waiting to be read is passed over,
+// and BUSY ones are never touched.
 
 #include "proto/http/http.h"
 
@@ -315,9 +316,9 @@ static bool announces_too_much(const struct http_request *request)
     return false;
 }
 
-// A web page can make a browser on this machine ask here, under a name of its own that it lets point to
-// the loopback (DNS rebinding). So the name that is asked for must be one of ours; without one,
-// which HTTP/1.0 allows, it is no browser.
+// A web page can make a browser on this machine ask here, under a name of its own that it lets
+// point to the loopback (DNS rebinding). So the name that is asked for must be one of ours; without
+// one, which HTTP/1.0 allows, it is no browser.
 static bool is_asked_for_us(const struct http_request *request)
 {
     const char *host = http_header(request, MHD_HTTP_HEADER_HOST);

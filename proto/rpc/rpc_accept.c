@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel gives the lowest free number to a new file, so the number itself says how many are open.
-// One file is kept open for nothing: when even accept4() finds none, it is closed to take the
+// The kernel gives the lowest free number to a new file, so the number itself says how many are
+// open. One file is kept open for nothing: when even accept4() finds none, it is closed to take the
 // connection and refuse it, or the listener would be told of it again and again.
 
 #include "proto/rpc/rpc_accept.h"
@@ -24,7 +24,8 @@
 #define NUMBER_MAX 4096 // of a connection, however many files there may be
 #define LOG_EVERY_US 1000000
 
-// Not POSIX, so no header of ours declares it; the C library's header has an argument that is a union.
+// Not POSIX, so no header of ours declares it; the C library's header has an argument that is a
+// union.
 int accept4(int listener, struct sockaddr *address, socklen_t *bytes, int flags);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; // of `spare`

@@ -11,9 +11,10 @@
 //    +---------------+          SEND is under way          starts FINISH       |
 //    +<------------------------------- next rpc_server_next() <----------------+
 //
-// A call has at most one READ and one SEND under way, each started by its owner. SEND comes back when
-// flow control has let the message through, or when the call is over; so a client that does not read
-// stops its owner from sending, and its call may stay CLOSING until it reads, leaves or is late.
+// A call has at most one READ and one SEND under way, each started by its owner. SEND comes back
+// when flow control has let the message through, or when the call is over; so a client that does
+// not read stops its owner from sending, and its call may stay CLOSING until it reads, leaves or is
+// late.
 //
 // CLOSE is a batch of its own, started first: only so does gRPC tell at once that the client has
 // gone or that the deadline has passed. It also comes back after FINISH; DONE waits for

@@ -8,8 +8,8 @@
 //                  SEND{SEND_CLOSE} -> wait; wait for RECEIVE -> result
 //   server stream  the same without RECV_MESSAGE in RECEIVE; MESSAGE{RECV_MESSAGE} -> wait, ...
 //
-// gRPC gives RECEIVE back only after every message has been read, so a stream that is finished before
-// its end is cancelled first.
+// gRPC gives RECEIVE back only after every message has been read, so a stream that is finished
+// before its end is cancelled first.
 //
 // Proxies of the environment are not used.
 

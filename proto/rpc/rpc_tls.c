@@ -3,8 +3,8 @@
 // gRPC asks for it by a callback before each handshake, with a "nothing new" when it has the set
 // already.
 //
-// Whether texts fit together only gRPC can tell (OpenSSL is behind it). It is asked by a server that
-// is never started: with credentials that do not fit its port cannot be added.
+// Whether texts fit together only gRPC can tell (OpenSSL is behind it). It is asked by a server
+// that is never started: with credentials that do not fit its port cannot be added.
 
 #include "proto/rpc/rpc_tls.h"
 

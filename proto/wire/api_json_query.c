@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests in JSON. Only what a reader of JSON must know is checked here: names, types, words, base64.
-// Ranges and maxima are checked where every request is, in api_decode_query(): what is read here
-// goes there as bytes.
+// Requests in JSON. Only what a reader of JSON must know is checked here: names, types, words,
+// base64. Ranges and maxima are checked where every request is, in api_decode_query(): what is read
+// here goes there as bytes.
 
 #include <assert.h>
 #include <float.h>
@@ -269,7 +269,8 @@ static enum status read_base64(struct reader *reader, const struct json *value, 
 
 // ---------------------------------------------------------------- messages
 
-// An id is a whole number, as answers tell it. Readers of JSON often stop at 2^63: so a text is taken, too.
+// An id is a whole number, as answers tell it. Readers of JSON often stop at 2^63: so a text is
+// taken, too.
 static bool read_id(const struct json *value, uint64_t *out)
 {
     char digits[24];

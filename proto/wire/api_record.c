@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages of the Memory service that carry records or their keys: Ingest, and Delete, Hide and Unhide,
-// which ask and answer in one shape; a test holds their messages to that.
+// Messages of the Memory service that carry records or their keys: Ingest, and Delete, Hide and
+// Unhide, which ask and answer in one shape; a test holds their messages to that.
 
 #include <assert.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages of the streams. A request is a tag and a question, an answer a tag and a reply or an error;
-// question and reply are messages of the unary calls, and stay bytes here: whoever answers the
-// unary call decodes and encodes them, so that both ways say the same.
+// Messages of the streams. A request is a tag and a question, an answer a tag and a reply or an
+// error; question and reply are messages of the unary calls, and stay bytes here: whoever answers
+// the unary call decodes and encodes them, so that both ways say the same.
 //
 // So the outer message is read by hand, flat, and one that is damaged still gives its tag away, by
 // which its error finds back. The bytes inside are checked by their own decoder.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bodies of WRITE, BULK, DELETE, HAS, HIDE and UNHIDE. All but the first two ask and answer in one shape; a test holds
-// their messages to that.
+// Bodies of WRITE, BULK, DELETE, HAS, HIDE and UNHIDE. All but the first two ask and answer in one
+// shape; a test holds their messages to that.
 
 #include <assert.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile keeps rows x 2 registers of sums and, for each step of the depth, loads two
-// registers of weights and one number of each row. 14 x 2 of 32 AVX-512 registers, or
-// 6 x 2 of 16 AVX2 ones, leave just room for those (NEON: 8 x 2 of 32; gcc 12 keeps more in memory). Weights are fetched ahead, since the
-// processor's own fetching stops at each page of 4 KiB.
+// A tile keeps rows x 2 registers of sums and, for each step of the depth, loads two registers of
+// weights and one number of each row. 14 x 2 of 32 AVX-512 registers, or 6 x 2 of 16 AVX2 ones,
+// leave just room for those (NEON: 8 x 2 of 32; gcc 12 keeps more in memory). Weights are fetched
+// ahead, since the processor's own fetching stops at each page of 4 KiB.
 //
 // Intrinsics instead of the compiler's vectors: every multiply-add must be fused, in both
 // tables and by both compilers.
@@ -46,7 +46,8 @@ typedef __mmask16 some;
 #define upper _mm512_max_ps
 
 #if defined(__AVX512BF16__)
-// sum + x[odd] * w[odd] + x[even] * w[even], each in single precision; numbers below 2^-126 count as 0.
+// sum + x[odd] * w[odd] + x[even] * w[even], each in single precision; numbers below 2^-126 count
+// as 0.
 ALWAYS_INLINE lanes step(lanes x, lanes w, lanes sum)
 {
     union {
@@ -219,8 +220,9 @@ ALWAYS_INLINE lanes by_sign(lanes sign, lanes a, lanes b)
 #endif
 #define PANEL ((size_t)2 * LANES)
 
-// e^x for |x| <= 87, further ones taken as those; within 2 units in the last place. Cody and Waite's reduction by ln 2 in two
-// parts, then the Taylor polynomial of degree 7 on |r| <= ln 2 / 2, whose remainder is below 6e-9.
+// e^x for |x| <= 87, further ones taken as those; within 2 units in the last place. Cody and
+// Waite's reduction by ln 2 in two parts, then the Taylor polynomial of degree 7 on |r| <= ln 2 /
+// 2, whose remainder is below 6e-9.
 ALWAYS_INLINE lanes exponential(lanes x)
 {
     const lanes shift = all(12582912.0f); // 1.5 * 2^23: adding it rounds to an integer
@@ -247,8 +249,9 @@ ALWAYS_INLINE lanes quick_gelu(lanes x)
     return over(x, plus(all(1.0f), exponential(times(x, all(-1.702f)))));
 }
 
-// x * (1 + erf(x / sqrt(2))) / 2. With z = |x| / sqrt(2), erfc(z) / 2 = e^(-z^2) * q(u), u = 1 / (1 + 0.3 z), for a
-// polynomial q that was fitted to z <= 9.4 with a relative error below 2e-8; beyond, the product vanishes.
+// x * (1 + erf(x / sqrt(2))) / 2. With z = |x| / sqrt(2), erfc(z) / 2 = e^(-z^2) * q(u), u = 1 / (1
+// + 0.3 z), for a polynomial q that was fitted to z <= 9.4 with a relative error below 2e-8;
+// beyond, the product vanishes.
 ALWAYS_INLINE lanes gelu(lanes x)
 {
     static const float q[] = {0.24247337877750397f,  -0.25544512271881104f, 0.2729862928390503f,
@@ -479,7 +482,8 @@ static void pack(const float *rows, uint32_t count, size_t depth, float *panel)
 }
 
 #if STEP_NUMBERS == 2
-// The first numbers become the low halves. What is read lies before what is written, as `to` may be `from`.
+// The first numbers become the low halves. What is read lies before what is written, as `to` may be
+// `from`.
 static void narrow(const float *from, size_t count, float *to)
 {
     size_t i = 0;

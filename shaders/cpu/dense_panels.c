@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products by our own inner loop (dense_fma.h), where the CPU has fused multiply-adds.
 //
-// Weights lie in panels of 32 (AVX2: 16, NEON: 8) columns, each [depth][columns], so that the inner loop reads them from front to back. A
-// job is a group of rows and a piece of panels (dense_group.h): the group's rows are copied into the worker's scratch memory, whose
-// stride keeps them out of each other's cache lines, and each panel meets all of them before the next one, so that weights
-// come from memory once for each group. A depth above DENSE_FMA_DEPTH is taken in chunks, the sums between two of them rest
-// in scratch memory.
+// Weights lie in panels of 32 (AVX2: 16, NEON: 8) columns, each [depth][columns], so that the inner
+// loop reads them from front to back. A job is a group of rows and a piece of panels
+// (dense_group.h): the group's rows are copied into the worker's scratch memory, whose stride keeps
+// them out of each other's cache lines, and each panel meets all of them before the next one, so
+// that weights come from memory once for each group. A depth above DENSE_FMA_DEPTH is taken in
+// chunks, the sums between two of them rest in scratch memory.
 //
-// Late weights (dense.h) are laid out chunk by chunk of a panel into scratch memory, and multiplied there and then.
+// Late weights (dense.h) are laid out chunk by chunk of a panel into scratch memory, and multiplied
+// there and then.
 //
-// Only rows that are there are multiplied: 50 rows, a picture of ViT-B/32, are four tiles of 12 and 13.
+// Only rows that are there are multiplied: 50 rows, a picture of ViT-B/32, are four tiles of 12 and
+// 13.
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -26,8 +29,8 @@
 #define LATE_FLOATS ((size_t)DENSE_FMA_PANEL_MAX * DENSE_FMA_DEPTH)
 #define NUMBERS_MAX 2u // of a step
 
-// Jobs that each worker should get: some, so that one that is held up does not hold up the others; fewer where each
-// job copies its rows in several chunks.
+// Jobs that each worker should get: some, so that one that is held up does not hold up the others;
+// fewer where each job copies its rows in several chunks.
 #define JOBS_EACH 6u
 #define JOBS_EACH_CHUNKED 2u
 
@@ -131,7 +134,8 @@ static void narrow_rows(const struct dense_fma *fma, float *rows, uint32_t count
         fma->narrow(rows + row * depth, depth, rows + row * steps);
 }
 
-// Some rows of weights in steps, as they are or in the worker's scratch memory; NULL when they cannot be read.
+// Some rows of weights in steps, as they are or in the worker's scratch memory; NULL when they
+// cannot be read.
 static const float *get_rows(struct pack_run *run, uint32_t first, uint32_t count, float *scratch)
 {
     const struct panels_matrix *matrix = run->matrix;
@@ -316,7 +320,8 @@ static uint32_t chunk_depth(const struct job *job)
     return depth < left ? depth : left;
 }
 
-// Copies the chunk of the group's rows, unless the job before did: pieces of one group follow each other.
+// Copies the chunk of the group's rows, unless the job before did: pieces of one group follow each
+// other.
 static void copy_rows(const struct job *job, uint32_t number)
 {
     const struct run *run = job->run;

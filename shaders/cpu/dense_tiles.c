@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products by oneDNN, for CPUs that dense_panels.c is not written for.
 //
-// A product is cut into tiles of DENSE_ROWS rows and blocks of columns, and each tile of a block is one call of oneDNN with one
-// fixed shape on one thread. So a row's bits depend neither on the other rows of its batch, nor on its place among them, nor on the
-// number of threads. That all rows of a tile are treated alike is checked for every shape when it is first prepared; where
-// oneDNN's choice for this CPU does not hold to it, smaller tiles are taken.
+// A product is cut into tiles of DENSE_ROWS rows and blocks of columns, and each tile of a block is
+// one call of oneDNN with one fixed shape on one thread. So a row's bits depend neither on the
+// other rows of its batch, nor on its place among them, nor on the number of threads. That all rows
+// of a tile are treated alike is checked for every shape when it is first prepared; where oneDNN's
+// choice for this CPU does not hold to it, smaller tiles are taken.
 //
 // A matrix is a row of blocks of about BLOCK_COLUMNS columns, each with its weights
 // in oneDNN's layout. Shapes (tile rows, depth, columns, stride, epilogue) are shared

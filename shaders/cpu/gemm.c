@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// First all of b is laid out in panels, as dense_panels.c does with weights; then jobs of a group of rows and
-// a piece of panels. A matrix whose depth lies the wrong way is turned in squares of 16 x 16, so that each cache line
-// that is read or written is used whole.
+// First all of b is laid out in panels, as dense_panels.c does with weights; then jobs of a group
+// of rows and a piece of panels. A matrix whose depth lies the wrong way is turned in squares of 16
+// x 16, so that each cache line that is read or written is used whole.
 
 #include "shaders/cpu/gemm.h"
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows meet four by two, so that each loaded vector is used more than once; a block that ends early repeats its
-// last row. Loops without sums across a vector are written plainly and left to the compiler.
+// Rows meet four by two, so that each loaded vector is used more than once; a block that ends early
+// repeats its last row. Loops without sums across a vector are written plainly and left to the
+// compiler.
 
 #include "shaders/cpu/loops.h"
 
@@ -164,8 +165,8 @@ static inline lanes by_sign(lanes x, lanes a, lanes b)
     return chosen(x < 0.0f, a, b);
 }
 
-// f = x * P(x), f' = P(x) + x * p(x), for the normal distribution's P and p. P(-|x|) = e^(-x^2 / 2) * q(u) with
-// u = 1 / (1 + 0.3 |x| / sqrt(2)), the polynomial of dense_fma.c.
+// f = x * P(x), f' = P(x) + x * p(x), for the normal distribution's P and p. P(-|x|) = e^(-x^2 / 2)
+// * q(u) with u = 1 / (1 + 0.3 |x| / sqrt(2)), the polynomial of dense_fma.c.
 static inline lanes gelu_lanes(lanes x, lanes *slope)
 {
     static const float q[] = {0.24247337877750397f,  -0.25544512271881104f, 0.2729862928390503f,

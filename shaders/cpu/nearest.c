@@ -2,8 +2,8 @@
 // Scores are a matrix product whose weights are the queries: a block of rows is widened to single
 // precision and multiplied by all of them, then each query's list takes what is ahead of its last.
 //
-// Scores are compared as numbers without a sign that rise with them (shaders/kernels/topk.glsl has the
-// same), so that NaN and both zeros have their place.
+// Scores are compared as numbers without a sign that rise with them (shaders/kernels/topk.glsl has
+// the same), so that NaN and both zeros have their place.
 
 #include "shaders/cpu/nearest.h"
 

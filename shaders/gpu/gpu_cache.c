@@ -10,8 +10,8 @@
 //           84..     what the driver gave (VkPipelineCache), or nothing
 //     last 8         XXH3-64 of all before
 //
-// Numbers are little-endian. Drivers have crashed on caches that were not theirs, so what they get is
-// compared with all of this first, and with the beginning that Vulkan defines for it.
+// Numbers are little-endian. Drivers have crashed on caches that were not theirs, so what they get
+// is compared with all of this first, and with the beginning that Vulkan defines for it.
 
 #include <assert.h>
 #include <inttypes.h>

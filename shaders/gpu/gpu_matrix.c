@@ -61,7 +61,8 @@ static bool is_fit(const struct matrix_size *size)
 void gpu_matrix_describe(const struct gpu_api *api, VkInstance instance, VkPhysicalDevice physical,
                          struct gpu_device *info)
 {
-    // GLSL's matrices come with Vulkan's memory model; under it an atomic operation is of the device.
+    // GLSL's matrices come with Vulkan's memory model; under it an atomic operation is of the
+    // device.
     VkPhysicalDeviceVulkanMemoryModelFeatures model = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
     };

@@ -3,8 +3,8 @@
 // pieces of them, first fit. The blocks grow: the next is as large as all before it together,
 // so that a small model takes little and a large one few. They stay until the device closes.
 //
-// Uploads pass through a staging buffer that the host writes and the device copies from, so
-// that they keep their place among the operations. Each command buffer has its own part of it: when that
+// Uploads pass through a staging buffer that the host writes and the device copies from, so that
+// they keep their place among the operations. Each command buffer has its own part of it: when that
 // is full it is submitted, and the next one waits until its last turn is done.
 
 #include <assert.h>

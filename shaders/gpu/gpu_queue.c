@@ -3,10 +3,10 @@
 //
 //     recording --submit--> in flight --ticket reached--> free
 //
-// so the host records and uploads while the device works, until all are in flight. A ticket is a value of one
-// timeline semaphore. Before each operation stands a barrier for all
-// memory: nearly every operation of a transformer reads what the one before it wrote, and
-// finding the few that do not would cost more than it gives.
+// so the host records and uploads while the device works, until all are in flight. A ticket is a
+// value of one timeline semaphore. Before each operation stands a barrier for all memory: nearly
+// every operation of a transformer reads what the one before it wrote, and finding the few that do
+// not would cost more than it gives.
 //
 // A command buffer is submitted when its work passes WORK_MAX, so that no submission runs
 // for so long that an operating system takes the device for hung.
@@ -17,7 +17,8 @@
 #include "proto/base/clock.h"
 #include "shaders/gpu/gpu_internal.h"
 
-// Operations on floats of one submission. What watches over hung devices lets them work for two seconds.
+// Operations on floats of one submission. What watches over hung devices lets them work for two
+// seconds.
 #define WORK_MAX 4e9 // 50 ms on a small GPU
 #define WORK_MAX_DISCRETE                                                                          \
     4e10 // 0.1 ms on a large one, for which the host records two dozen operations; 0.2 s on an old one

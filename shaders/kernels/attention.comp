@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention.comp - softmax(q k^T * scale) v for each head of each sequence, without storing the scores.
+// attention.comp - softmax(q k^T * scale) v for each head of each sequence, without storing the
+// scores.
 //
 // A thread owns one query. It goes over the keys in groups of four, keeps the largest
 // score so far, and scales what it has summed when a group brings a larger one, as in

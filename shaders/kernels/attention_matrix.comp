@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention_matrix.comp - attention as attention.comp, both its products by the device's matrix units.
+// attention_matrix.comp - attention as attention.comp, both its products by the device's matrix
+// units.
 //
-// Each subgroup owns M queries of a head. Keys and values come KEYS at a time into the
-// memory that the workgroup shares, rounded to half precision as the queries are. Scores pass through
-// shared memory in single precision: there the softmax of a row is kept as in
-// attention.comp, and what was summed before is scaled by a matrix whose columns all are the rows' factors.
-// Groups of keys begin at multiples of KEYS of their own sequence.
+// Each subgroup owns M queries of a head. Keys and values come KEYS at a time into the memory that
+// the workgroup shares, rounded to half precision as the queries are. Scores pass through shared
+// memory in single precision: there the softmax of a row is kept as in attention.comp, and what was
+// summed before is scaled by a matrix whose columns all are the rows' factors. Groups of keys begin
+// at multiples of KEYS of their own sequence.
 //
 // needs      as gemm_matrix.comp
 // shapes     as attention.comp

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // embed_tokens.comp - target[r] = table[ids[r] - first] + positions[places[r]]
 //
-// A table that no binding has room for comes in parts: rows whose token is in another are left alone.
+// A table that no binding has room for comes in parts: rows whose token is in another are left
+// alone.
 //
 // shapes     table [count][width], positions [context][width]; ids, places [rows];
 //            target [rows][width]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// feature_matrix.comp - compiles where GL_KHR_cooperative_matrix is known; asked for at configure time only.
+// feature_matrix.comp - compiles where GL_KHR_cooperative_matrix is known; asked for at configure
+// time only.
 
 #version 450
 #extension GL_KHR_cooperative_matrix : require

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // gemm_tiled.comp - a matrix product in tiles that a workgroup shares.
 //
-// A workgroup computes TILE_ROWS x TILE_COLUMNS elements. For each DEPTH_STEP of the depth it brings both
-// sides into shared memory, then each thread adds to its ROWS x 4 * VECTORS sums. The
-// source is turned, so that a thread reads its rows of one k as vectors; a thread's
-// vectors of columns lie apart, so that neighbours read without conflicts.
+// A workgroup computes TILE_ROWS x TILE_COLUMNS elements. For each DEPTH_STEP of the depth it
+// brings both sides into shared memory, then each thread adds to its ROWS x 4 * VECTORS sums. The
+// source is turned, so that a thread reads its rows of one k as vectors; a thread's vectors of
+// columns lie apart, so that neighbours read without conflicts.
 //
 // constants  2, 3: threads along the rows and along the columns, whose product is
 //            5, the threads; 4: vectors of four columns of a thread. A thread has 8 rows.

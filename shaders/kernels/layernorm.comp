@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// layernorm.comp - target[r][c] = (source[r][c] - mean_r) / sqrt(variance_r + epsilon) * gain[c] + bias[c]
+// layernorm.comp - target[r][c] = (source[r][c] - mean_r) / sqrt(variance_r + epsilon) * gain[c] +
+// bias[c]
 //
 // shapes     source, target: [rows][width]; gain, bias: [width]
 // constants, dispatch: rows.glsl

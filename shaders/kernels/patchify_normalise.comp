@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// patchify_normalise.comp - cuts pictures of bytes into square patches of floats, each a row of the target.
+// patchify_normalise.comp - cuts pictures of bytes into square patches of floats, each a row of the
+// target.
 //
-// A byte has 256 values, so scaling and normalising are a table, made on the host: every device gives
-// the host's bits.
+// A byte has 256 values, so scaling and normalising are a table, made on the host: every device
+// gives the host's bits.
 //
 // shapes     pixels: four bytes in a number, the first the lowest; each picture [size][size][3], red first,
 //            filled up to a whole number; table [3][256]; target and patches as in patchify.comp

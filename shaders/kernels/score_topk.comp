@@ -2,10 +2,10 @@
 // score_topk.comp - the nearest rows of one block of them to each query, by inner product.
 //
 // A workgroup goes through the rows of its block, as many at a time as it has threads: each thread
-// computes the scores of one row with QUERIES queries. Then one thread for each query puts
-// those that are ahead of the last one kept into a sorted list; after the first few
-// hundred rows that is seldom. A score is one sum over the depth in one order, so it does not depend on
-// the block or on the other queries.
+// computes the scores of one row with QUERIES queries. Then one thread for each query puts those
+// that are ahead of the last one kept into a sorted list; after the first few hundred rows that is
+// seldom. A score is one sum over the depth in one order, so it does not depend on the block or on
+// the other queries.
 //
 // shapes     queries [queries][depth], single; rows [rows][depth], half precision, two in a number;
 //            depth is a multiple of 4; lists [blocks][queries][k]: neighbours (topk.glsl), best

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// open_clip_config.json: {"model_cfg": {"embed_dim", "quick_gelu", "vision_cfg": {}, "text_cfg": {}},
-// "preprocess_cfg": {}}. The library builds many kinds of towers from such files; the one that is
-// CLIP's is told by what the file does not ask for. So a key that is not known here may only say
+// open_clip_config.json: {"model_cfg": {"embed_dim", "quick_gelu", "vision_cfg": {}, "text_cfg":
+// {}}, "preprocess_cfg": {}}. The library builds many kinds of towers from such files; the one that
+// is CLIP's is told by what the file does not ask for. So a key that is not known here may only say
 // "off"; anything else is refused rather than computed wrongly.
 
 #include <assert.h>

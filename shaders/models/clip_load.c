@@ -174,7 +174,8 @@ void clip_load_end(struct clip_reading *reading)
     }
 }
 
-// Once all numbers were read the memory of the mapped tensors goes, at once: each time costs an interrupt of every thread.
+// Once all numbers were read the memory of the mapped tensors goes, at once: each time costs an
+// interrupt of every thread.
 static void release_source(struct clip_source *source, size_t count)
 {
     size_t all = source->tensor[0]->count;

@@ -247,7 +247,8 @@ static enum status open_into(struct clip *clip, const struct clip_params *params
     struct timespec now = {0};
     (void)clock_gettime(CLOCK_REALTIME, &now); // files are dated by it
     clip_space_recall(&memo, files, weights, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
-    // For pictures the tokenizer is only hashed, and checked to fit: both was done when the space became known.
+    // For pictures the tokenizer is only hashed, and checked to fit: both was done when the space
+    // became known.
     if (!memo.known || clip->towers & CLIP_TEXTS)
         status = open_tokenizer(files, clip, why);
     if (status != STATUS_OK)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// open_clip's tensors under the names that Hugging Face's layout gives them. The bytes stay where they
-// are, but for two: the projections are stored the other way round and are turned here. One
+// open_clip's tensors under the names that Hugging Face's layout gives them. The bytes stay where
+// they are, but for two: the projections are stored the other way round and are turned here. One
 // fused product of queries, keys and values lies in three parts, one behind the other, so that each
 // is a range of its bytes.
 //
-// The rest of the model is then loaded, checked and hashed as if it had come in the other layout: the
-// same weights are the same space.
+// The rest of the model is then loaded, checked and hashed as if it had come in the other layout:
+// the same weights are the same space.
 
 #include <assert.h>
 #include <stdio.h>

@@ -60,8 +60,8 @@ static void add_tower(struct hash_sha256 *hash, const struct clip_tower *tower)
     add_float(hash, tower->epsilon);
 }
 
-// The token at which texts are read. "Where the largest id stands" is the end token's place when that has
-// the largest id; both ways of saying it are one model.
+// The token at which texts are read. "Where the largest id stands" is the end token's place when
+// that has the largest id; both ways of saying it are one model.
 static uint32_t end_of(const struct clip *clip)
 {
     const struct tokenizer *tokenizer = clip->tokenizer;

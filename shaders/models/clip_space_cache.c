@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The spaces of models that were opened before, so that their weights need not be hashed again.
 //
-// The small files of a model are hashed into a key each time. Of the weights the key has what git's index
-// believes: device, inode, size, and both times in nanoseconds; the kernel sets the second one at every change, and
-// nobody can set it back. What this cannot see are two changes within one tick of the file system's clock, so a file that was
-// changed within the last TICK_NS before its hashing began is hashed again next time.
+// The small files of a model are hashed into a key each time. Of the weights the key has what git's
+// index believes: device, inode, size, and both times in nanoseconds; the kernel sets the second
+// one at every change, and nobody can set it back. What this cannot see are two changes within one
+// tick of the file system's clock, so a file that was changed within the last TICK_NS before its
+// hashing began is hashed again next time.
 //
 //     bytes  0..7    "recospa1"
 //            8..     entries of 68 bytes, the newest first: key, 32; the space's hash, 32; its dimension, u32

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model in reduced precision is tried before it is used: a few texts and pictures, the same for every model, against
-// single precision. How far bfloat16 goes depends on the weights, so nobody can say it beforehand.
+// A model in reduced precision is tried before it is used: a few texts and pictures, the same for
+// every model, against single precision. How far bfloat16 goes depends on the weights, so nobody
+// can say it beforehand.
 //
-// Texts are tokens at random of several lengths; pictures are waves of several lengths in three colours, since noise would say
-// little: to a model all noise looks the same.
+// Texts are tokens at random of several lengths; pictures are waves of several lengths in three
+// colours, since noise would say little: to a model all noise looks the same.
 
 #include <math.h>
 

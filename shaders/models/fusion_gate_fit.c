@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logistic regression: evidence is scaled to mean 0 and deviation 1, the bias is the last unknown and bears no ridge.
-// Newton's method with halved steps, until one gains nothing.
+// Logistic regression: evidence is scaled to mean 0 and deviation 1, the bias is the last unknown
+// and bears no ridge. Newton's method with halved steps, until one gains nothing.
 
 #include <assert.h>
 #include <math.h>

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward pass, some queries at a time. Products of weights go through the operator table, whose rows
-// do not depend on each other; what lies between them is done here, query by query.
+// The forward pass, some queries at a time. Products of weights go through the operator table,
+// whose rows do not depend on each other; what lies between them is done here, query by query.
 //
-// With U_h = Wk_h^T q_h the logit of token i is <U_h, y_i>, and with c_h = sum(a_hi y_i) the head's output is
-// Wv_h c_h + bv_h, since the shares a_hi sum to 1. So tokens meet no matrix at all.
+// With U_h = Wk_h^T q_h the logit of token i is <U_h, y_i>, and with c_h = sum(a_hi y_i) the head's
+// output is Wv_h c_h + bv_h, since the shares a_hi sum to 1. So tokens meet no matrix at all.
 //
-// Neighbours are put in one order first, by score and then by the bytes of their payload, so that sums do not
-// depend on the order in which they came. The sum that the residual starts from is made in double as
-// fusion_refine() makes it: a head whose output layers are zero gives the bits of its baseline.
+// Neighbours are put in one order first, by score and then by the bytes of their payload, so that
+// sums do not depend on the order in which they came. The sum that the residual starts from is made
+// in double as fusion_refine() makes it: a head whose output layers are zero gives the bits of its
+// baseline.
 
 #include "shaders/models/fusion_head.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A head's file and its life. All numbers are copied into one array for each side, so the file need not
-// stay mapped.
+// A head's file and its life. All numbers are copied into one array for each side, so the file need
+// not stay mapped.
 
 #include <assert.h>
 #include <inttypes.h>

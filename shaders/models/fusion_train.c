@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Life of a training, and the order of a step. Where work is shared among threads, what is one sum is made by one of them
-// in a fixed order, or in fixed parts that are added in order.
+// Life of a training, and the order of a step. Where work is shared among threads, what is one sum
+// is made by one of them in a fixed order, or in fixed parts that are added in order.
 
 #include "shaders/models/fusion_train.h"
 

@@ -6,8 +6,9 @@
 //   norm                   d_x = (g - mean(g) - xhat mean(g xhat)) / deviation, g = gain d_y
 //   softmax                d_l = a (d_a - sum a d_a)
 //
-// Tokens of neighbours are not parameters, so their gradient is needed only in sums, for the type, the score embedding and
-// the first norm. Those never need a matrix product: with raw_hi = <U_h gain, xhat_i>,
+// Tokens of neighbours are not parameters, so their gradient is needed only in sums, for the type,
+// the score embedding and the first norm. Those never need a matrix product: with raw_hi = <U_h
+// gain, xhat_i>,
 //   d_xhat_i = sum_h (d_l_hi U_h gain + a_hi d_c_h gain), and mean(d_xhat_i xhat_i) = sum_h (d_l_hi raw_hi + a_hi d_a_hi) / d.
 
 #include <string.h>
@@ -140,7 +141,8 @@ static void logits_back(const struct attention *work, const float *scores, const
     }
 }
 
-// Sums of d of the tokens before their norm: of all neighbours, of those times their scores; and d_xhat of the query.
+// Sums of d of the tokens before their norm: of all neighbours, of those times their scores; and
+// d_xhat of the query.
 static void tokens_back(struct fusion_train *train, const struct attention *work, bool is_normed,
                         const float *scores, const uint32_t *chosen, const float *products)
 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward pass of one side over the whole batch: products of all pairs at once, and between them what is done for
-// each pair by itself.
+// The forward pass of one side over the whole batch: products of all pairs at once, and between
+// them what is done for each pair by itself.
 //
-// Where the norm comes first, tokens are kept standardised, without gain and bias: the gain goes to U, and the
-// bias adds the same to every logit of a head, which softmax does not see.
+// Where the norm comes first, tokens are kept standardised, without gain and bias: the gain goes to
+// U, and the bias adds the same to every logit of a head, which softmax does not see.
 
 #include <assert.h>
 #include <math.h>

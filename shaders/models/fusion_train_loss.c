@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One term at a time: inner products of all against all, cross entropies by rows and by columns, and their
-// gradient in the place of the products.
+// One term at a time: inner products of all against all, cross entropies by rows and by columns,
+// and their gradient in the place of the products.
 //
 //   l_ij = s <a_i, b_j>,  L = sum_i (log sum_j e^l_ij - mean over targets of l_ij) / 2B + the same by columns
 //   d_l_ij = (softmax_row_ij - target_row_ij + softmax_column_ij - target_column_ij) / 2B

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AdamW. The tensors of a side are updated in pieces, each by one thread; the logarithm of the scale and the numbers of the
-// start are single numbers, each with a rate of its own.
+// AdamW. The tensors of a side are updated in pieces, each by one thread; the logarithm of the
+// scale and the numbers of the start are single numbers, each with a rate of its own.
 
 #include <math.h>
 
@@ -140,8 +140,8 @@ static void optimise_scale(struct fusion_train *train, const struct optimise *op
         train->log_scale = most;
 }
 
-// beta, temperature and sharpness are of very different sizes and learn in their logarithms, where a step
-// is a share of them; consensus and pairing begin at 0 and learn as they are.
+// beta, temperature and sharpness are of very different sizes and learn in their logarithms, where
+// a step is a share of them; consensus and pairing begin at 0 and learn as they are.
 static bool is_logarithmic(size_t i)
 {
     return i != 2 && i != 4;

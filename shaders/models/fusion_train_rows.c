@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the passes do with all rows of a batch: each by itself, summed up, and times a matrix of the head.
+// What the passes do with all rows of a batch: each by itself, summed up, and times a matrix of the
+// head.
 
 #include <string.h>
 

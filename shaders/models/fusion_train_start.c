@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the residual starts from, q + beta * sum(w_i n_i), and the gradient of its numbers. There are few neighbours, so all
-// of it but the sums over the dimension is done in double.
+// What the residual starts from, q + beta * sum(w_i n_i), and the gradient of its numbers. There
+// are few neighbours, so all of it but the sums over the dimension is done in double.
 
 #include <assert.h>
 #include <math.h>

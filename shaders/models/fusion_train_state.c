@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A state is a safetensors file: numbers and moments of each side as one tensor each, and the logit scale's
-// logarithm with its moments. What training is (params) stands beside it as text, one "name value" a line, numbers of it to
-// the bit; a state goes on only under the same.
+// A state is a safetensors file: numbers and moments of each side as one tensor each, and the logit
+// scale's logarithm with its moments. What training is (params) stands beside it as text, one "name
+// value" a line, numbers of it to the bit; a state goes on only under the same.
 
 #include <assert.h>
 #include <inttypes.h>

@@ -231,8 +231,9 @@ static enum status make_windows(uint32_t width, uint32_t height, const struct im
     return STATUS_OK;
 }
 
-// Scaled in double precision, as Hugging Face's program does. OpenAI's divides by 255 in single, which gives
-// the same bits for every byte where `rescale` is 1 / 255. Both normalise in single precision.
+// Scaled in double precision, as Hugging Face's program does. OpenAI's divides by 255 in single,
+// which gives the same bits for every byte where `rescale` is 1 / 255. Both normalise in single
+// precision.
 void image_table(const struct image_params *params, float table[3][256])
 {
     assert(params);

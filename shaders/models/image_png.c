@@ -46,8 +46,8 @@ static void on_warning(png_structp png, png_const_charp text)
     (void)text;
 }
 
-// A chunk says how long it is, and libpng 1.6.39 takes memory for it before it looks for its bytes. No
-// chunk is longer than the file; what rows need is known to be allowed once raw->data is there.
+// A chunk says how long it is, and libpng 1.6.39 takes memory for it before it looks for its bytes.
+// No chunk is longer than the file; what rows need is known to be allowed once raw->data is there.
 static png_voidp on_allocate(png_structp png, png_alloc_size_t bytes)
 {
     const struct reader *reader = png_get_mem_ptr(png);

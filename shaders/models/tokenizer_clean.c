@@ -226,8 +226,9 @@ static size_t unescape_name(const uint32_t *code, size_t count, uint32_t *out, s
     return 0;
 }
 
-// Replaces HTML character references once and returns the new count. In place: a reference never has fewer code points than what it stands for
-// (the shortest with two has five), so writing stays behind reading.
+// Replaces HTML character references once and returns the new count. In place: a reference never
+// has fewer code points than what it stands for (the shortest with two has five), so writing stays
+// behind reading.
 static size_t unescape(uint32_t *code, size_t count)
 {
     size_t target = 0;

@@ -470,8 +470,8 @@ static void widen(enum weights_dtype dtype, const uint8_t *data, size_t count, f
     }
 }
 
-// Copies values and tells whether all are finite. Without branches, and four sums at a time, the compiler makes vectors of
-// it: this is done with every weight of a model when it is opened.
+// Copies values and tells whether all are finite. Without branches, and four sums at a time, the
+// compiler makes vectors of it: this is done with every weight of a model when it is opened.
 static bool copy_finite(const uint8_t *data, size_t count, float *target)
 {
     enum { STEP = 16 };

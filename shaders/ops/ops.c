@@ -271,8 +271,8 @@ uint32_t ops_matrix_columns(const struct ops_matrix *matrix)
 
 // --- operations
 
-// Before each operation: whether it is done. Starts the clock when a profile is on; what was put off before is
-// no part of it. One that counts only does nothing.
+// Before each operation: whether it is done. Starts the clock when a profile is on; what was put
+// off before is no part of it. One that counts only does nothing.
 static bool begin(struct ops *ops, double *begun, enum status *status, struct reason *why)
 {
     *begun = 0;
@@ -574,8 +574,8 @@ enum status ops_gather(struct ops *ops, const struct ops_gather *args, struct re
     return end(ops, begun, &work, status, why);
 }
 
-// Compares exact search with the CPU's where it has not been: models have no use for it, so not every
-// opening waits for its kernels.
+// Compares exact search with the CPU's where it has not been: models have no use for it, so not
+// every opening waits for its kernels.
 static enum status prepare_search(struct ops *ops, struct reason *why)
 {
     struct ops_verdict *verdict = ops->verdict;

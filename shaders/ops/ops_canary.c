@@ -207,7 +207,8 @@ static void run_normalise(struct scene *scene)
     take(scene, rows);
 }
 
-// Whole numbers, whose sums are exact, so that every id must be the CPU's, also where scores are equal.
+// Whole numbers, whose sums are exact, so that every id must be the CPU's, also where scores are
+// equal.
 static float whole(float number)
 {
     return rintf(4 * number);
@@ -430,9 +431,9 @@ static enum status try_way(const struct canary *canary, const struct trial *tria
     return status;
 }
 
-// Tries each way of an operation, `mask`, that the device has room for; the first, its way out, only
-// when no other is right. What is right by cooperative matrices needs no other. The device goes on with those that
-// are right.
+// Tries each way of an operation, `mask`, that the device has room for; the first, its way out,
+// only when no other is right. What is right by cooperative matrices needs no other. The device
+// goes on with those that are right.
 static enum status try_ways(struct canary *canary, uint32_t mask, const struct trial *trials,
                             size_t count)
 {
@@ -461,7 +462,8 @@ static enum status try_ways(struct canary *canary, uint32_t mask, const struct t
             log_warn("device_way_dropped", "way=\"%s\" error=%g", way_name((enum ops_way)way),
                      error);
     }
-    // Attention that is wrong with these heads was right with others, but what is left was not tried.
+    // Attention that is wrong with these heads was right with others, but what is left was not
+    // tried.
     if (wrong & OPS_WAYS_ATTENTION)
         memset(verdict->heads, 0, sizeof(verdict->heads));
     canary->error_max = ERROR_MAX;

@@ -64,8 +64,9 @@ static enum status cpu_open(const char *device, uint32_t threads, void **out, st
     return STATUS_OK;
 }
 
-// Zeros come from the kernel page by page as they are used, since a batch hardly ever needs the whole of a buffer. What
-// was allocated begins up to ALIGNMENT bytes before the memory; where, stands right before it.
+// Zeros come from the kernel page by page as they are used, since a batch hardly ever needs the
+// whole of a buffer. What was allocated begins up to ALIGNMENT bytes before the memory; where,
+// stands right before it.
 static enum status cpu_alloc(void *state, size_t count, void **memory, struct reason *why)
 {
     (void)state;

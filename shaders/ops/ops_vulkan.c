@@ -4,8 +4,8 @@
 //
 // A kernel with other constants is another pipeline, so pipelines are kept by both. Those of
 // products are made when a matrix is, for every way to cut a product that the device can do; which
-// way is taken is decided by the batch. All ways sum in the same order, so a row's bits do not tell; but
-// cooperative matrices do not, so where they are right nothing else multiplies.
+// way is taken is decided by the batch. All ways sum in the same order, so a row's bits do not
+// tell; but cooperative matrices do not, so where they are right nothing else multiplies.
 
 #include <assert.h>
 #include <math.h>
@@ -112,8 +112,8 @@ static enum status make_row_kernels(struct vulkan_state *state, struct reason *w
     return STATUS_OK;
 }
 
-// RECO_GPU=single keeps everything in single precision; RECO_GPU=half keeps the weights of products in half
-// precision also where they are not multiplied by cooperative matrices.
+// RECO_GPU=single keeps everything in single precision; RECO_GPU=half keeps the weights of products
+// in half precision also where they are not multiplied by cooperative matrices.
 static enum status choose_precision(struct vulkan_state *state, struct reason *why)
 {
     const struct gpu_device *device = gpu_device(state->gpu);

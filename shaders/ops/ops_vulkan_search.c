@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exact search on a GPU: each block of rows keeps the best of its own for every query, then the lists of all
-// blocks are joined. Rows that one binding has no room for are searched in parts, whose blocks are counted on.
+// Exact search on a GPU: each block of rows keeps the best of its own for every query, then the
+// lists of all blocks are joined. Rows that one binding has no room for are searched in parts,
+// whose blocks are counted on.
 
 #include <assert.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A binary heap: each item is behind its children, so that the first is the one to replace.
 //
-// Whether an offer is kept and which child is the worse one are coin tosses that no processor foresees. A whole
-// number for key and number makes each a comparison without a branch.
+// Whether an offer is kept and which child is the worse one are coin tosses that no processor
+// foresees. A whole number for key and number makes each a comparison without a branch.
 
 #include "shard_node/index/best.h"
 

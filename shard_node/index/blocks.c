@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Slabs from mmap(), aligned to their size, so that the address of a block tells its slab, which begins with
-// its head. Each is cut from the front; what is given back is a list threaded through the blocks.
+// Slabs from mmap(), aligned to their size, so that the address of a block tells its slab, which
+// begins with its head. Each is cut from the front; what is given back is a list threaded through
+// the blocks.
 //
-// Every slab is in one of three rings: full; with room; closing. A closing slab is never full: there is room for
-// all its blocks in the open ones when it is picked, and nothing is taken from it.
+// Every slab is in one of three rings: full; with room; closing. A closing slab is never full:
+// there is room for all its blocks in the open ones when it is picked, and nothing is taken from
+// it.
 
 #include "shard_node/index/blocks.h"
 
@@ -17,8 +19,8 @@
 #include "proto/base/mem.h"
 #include "shard_node/index/codes.h"
 
-// What stays free beside the blocks that are taken, so that taking and giving back do not map and unmap:
-// 1 / SPARE_PART of them, and of one slab a quarter, or as much as the longest lists.
+// What stays free beside the blocks that are taken, so that taking and giving back do not map and
+// unmap: 1 / SPARE_PART of them, and of one slab a quarter, or as much as the longest lists.
 #define SPARE_PART 32
 #define SPARE_SLAB_PART 4
 #define SPARE_MIN 32
@@ -104,7 +106,8 @@ static void unmap_all(struct ring *ring)
 
 static struct slab *map_slab(void)
 {
-    // The mapping begins anywhere: as much again is asked for, and what lies around a slab is given back.
+    // The mapping begins anywhere: as much again is asked for, and what lies around a slab is given
+    // back.
     const size_t map_bytes = 2 * BLOCKS_SLAB_BYTES;
     uint8_t *map =
         mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -278,8 +281,9 @@ static bool close_slabs(struct blocks *blocks, size_t count)
     return true;
 }
 
-// Intake takes up to a block for each list and gives as many back a moment later. What it takes again has to be
-// there, so slabs are closed by the most blocks there were, and whoever has just made room asks again.
+// Intake takes up to a block for each list and gives as many back a moment later. What it takes
+// again has to be there, so slabs are closed by the most blocks there were, and whoever has just
+// made room asks again.
 bool blocks_shrink(struct blocks *blocks)
 {
     (void)pthread_mutex_lock(&blocks->lock);

@@ -3,9 +3,9 @@
 // the number of its epoch, and a new one begins. What was retired in epoch n can be freed when each
 // place is 0 or above n: such a reader saw the number, and so the pointers, of a later time.
 //
-// Why no reader is overlooked: it stores its number before it loads a pointer, and the writer takes the
-// pointer away before it looks at the places, all sequentially consistent. Either the writer sees
-// the number, or the reader sees that the pointer is gone.
+// Why no reader is overlooked: it stores its number before it loads a pointer, and the writer takes
+// the pointer away before it looks at the places, all sequentially consistent. Either the writer
+// sees the number, or the reader sees that the pointer is gone.
 
 #include "shard_node/index/epoch.h"
 

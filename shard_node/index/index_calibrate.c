@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many lists a search must look into to find a wanted share of the true neighbours: measured on rows
-// of the index itself, each asked without itself, against an exact scan.
+// How many lists a search must look into to find a wanted share of the true neighbours: measured on
+// rows of the index itself, each asked without itself, against an exact scan.
 //
-// It speaks for queries that are like the rows. Queries of another kind (a text asked among images) need
-// more lists for the same recall.
+// It speaks for queries that are like the rows. Queries of another kind (a text asked among images)
+// need more lists for the same recall.
 
 #include <assert.h>
 #include <math.h>
@@ -181,8 +181,8 @@ enum status index_calibrate(struct index *index, const _Atomic uint64_t *live)
     return status;
 }
 
-// The logarithm of the probes that a curve reaches the target with; as it is between two numbers that were
-// measured, recall is taken to grow with it.
+// The logarithm of the probes that a curve reaches the target with; as it is between two numbers
+// that were measured, recall is taken to grow with it.
 static double log_probes(const _Atomic float recall[INDEX_STEPS], float target_recall)
 {
     float before = atomic_load(&recall[0]);

@@ -7,17 +7,19 @@
 //     centres     of the groups, then of all lists: halves [D], rotated
 //     blocks      from a multiple of 4 KiB on, list after list: its blocks, then their extra parts (codes.h)
 //
-// Each part begins at a multiple of CODES_ALIGNMENT; what is between is zero. Where a part lies follows from the
-// counts before it, so there are no offsets that could be wrong. Numbers are little-endian, as in the blocks.
-// Codes of the centres are made again from the centres, which gives the same bits.
+// Each part begins at a multiple of CODES_ALIGNMENT; what is between is zero. Where a part lies
+// follows from the counts before it, so there are no offsets that could be wrong. Numbers are
+// little-endian, as in the blocks. Codes of the centres are made again from the centres, which
+// gives the same bits.
 //
-// Nothing in a file is believed: checksums guard against damage, and every number is checked before it is used,
-// so that a file with right checksums and wrong numbers is refused as well. All blocks are checked when
-// the file is opened: that is done at the speed of memory (README.md has the figure) and brings
-// them into it.
+// Nothing in a file is believed: checksums guard against damage, and every number is checked before
+// it is used, so that a file with right checksums and wrong numbers is refused as well. All blocks
+// are checked when the file is opened: that is done at the speed of memory (README.md has the
+// figure) and brings them into it.
 //
-// Which rows a file belongs to is said by a hash over their slots, ids and checksums. Slots that are given
-// anew after a crash have other ones, and then the file is of no use. Only which of them are live may differ.
+// Which rows a file belongs to is said by a hash over their slots, ids and checksums. Slots that
+// are given anew after a crash have other ones, and then the file is of no use. Only which of them
+// are live may differ.
 
 #include <assert.h>
 #include <errno.h>
@@ -162,7 +164,8 @@ static enum status write_part(struct sink *sink, const void *data, size_t bytes)
     return STATUS_OK;
 }
 
-// The extra part of a block; places from `count` on, which are whatever was there before, become zero.
+// The extra part of a block; places from `count` on, which are whatever was there before, become
+// zero.
 static enum status write_extra(struct sink *sink, const struct codes_shape *shape, void *extra,
                                uint32_t count, uint32_t *crc)
 {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upkeep after LIRE (Xu et al., SPFresh, SOSP 2023): a list that has grown too long is split in two, a
-// short one is dissolved, one with many dead vectors, or in memory that is to be given back, is written
-// anew, and vectors near a split move to the new lists where these are nearer.
+// Upkeep after LIRE (Xu et al., SPFresh, SOSP 2023): a list that has grown too long is split in
+// two, a short one is dissolved, one with many dead vectors, or in memory that is to be given back,
+// is written anew, and vectors near a split move to the new lists where these are nearer.
 //
-// Splitting and dissolving take one list out of the tree and put two or none in its place. Readers take no
-// lock, so the order is what keeps them right: the vectors are put into their new lists first, then
-// the new tree is published, and only when nobody reads the old one are they taken out of the lists
-// where they were. Meanwhile a reader may see a vector twice, which index_search() mends, but
-// never not at all.
+// Splitting and dissolving take one list out of the tree and put two or none in its place. Readers
+// take no lock, so the order is what keeps them right: the vectors are put into their new lists
+// first, then the new tree is published, and only when nobody reads the old one are they taken out
+// of the lists where they were. Meanwhile a reader may see a vector twice, which index_search()
+// mends, but never not at all.
 
 #include <math.h>
 #include <string.h>
@@ -95,8 +95,8 @@ static void rotated_row(const struct index *index, uint32_t slot, float *rotated
     index->simd->rotate(&index->rotation, row, rotated);
 }
 
-// Puts the slots in order. What is farther from its new centre than from the old one may be nearer to another
-// list; the rest need not be compared with all.
+// Puts the slots in order. What is farther from its new centre than from the old one may be nearer
+// to another list; the rest need not be compared with all.
 static void sort_out(struct change *change, const uint32_t *nearest, uint32_t *sorted)
 {
     const struct index *index = change->index;
@@ -130,8 +130,9 @@ static void sort_out(struct change *change, const uint32_t *nearest, uint32_t *s
     memcpy(change->slots, sorted, change->slot_count * sizeof(*sorted));
 }
 
-// A shorter list is dissolved: one that is very short; while all are short, as when half of the rows were deleted,
-// also one below a half, since blocks that are half full and centres cost memory.
+// A shorter list is dissolved: one that is very short; while all are short, as when half of the
+// rows were deleted, also one below a half, since blocks that are half full and centres cost
+// memory.
 static uint32_t least_of(const struct index *index)
 {
     const uint32_t wanted = index->params.list_vectors;
@@ -139,7 +140,8 @@ static uint32_t least_of(const struct index *index)
     return index->vectors * 10 < lists * wanted * 7 ? wanted / 2 : wanted / MERGE_PART;
 }
 
-// Two centres for the vectors of the list. STATUS_INVALID: it is better left whole until it has doubled.
+// Two centres for the vectors of the list. STATUS_INVALID: it is better left whole until it has
+// doubled.
 static enum status divide(struct change *change)
 {
     const struct index *index = change->index;
@@ -290,7 +292,8 @@ static enum status replace(struct change *change)
     return STATUS_NO_MEMORY;
 }
 
-// Writes a list anew with the vectors that `stays` says, in their order. False when there is no memory.
+// Writes a list anew with the vectors that `stays` says, in their order. False when there is no
+// memory.
 static bool rewrite(struct index *index, struct list_cell *cell, const uint8_t *stays)
 {
     struct list *old = atomic_load(&cell->list);
@@ -318,7 +321,8 @@ struct move {
     uint32_t count[2];
 };
 
-// A new centre that the vectors of lists are held against, by their codes: it is asked for as a query.
+// A new centre that the vectors of lists are held against, by their codes: it is asked for as a
+// query.
 struct pull {
     struct lookup lookup;
     const uint16_t *centre;
@@ -334,8 +338,8 @@ static void begin_pull(const struct index *index, const uint16_t *centre, float 
     index->simd->look_up(index->rotation.dimensions, &pull->lookup);
 }
 
-// |x-q|^2 less |x|^2 for the vectors of a block around centre c, at least but for a few: <q,x> by the
-// codes, with their bound. With the list's own centre as q there is no error.
+// |x-q|^2 less |x|^2 for the vectors of a block around centre c, at least but for a few: <q,x> by
+// the codes, with their bound. With the list's own centre as q there is no error.
 static void least_far(const struct index *index, const struct pull *pull, float dot, float reach,
                       const struct codes_block *block, float out[CODES_BLOCK])
 {
@@ -351,7 +355,8 @@ static void least_far(const struct index *index, const struct pull *pull, float 
     }
 }
 
-// Marks the vectors of a list that may be nearer to one of the new centres; `pulls` are those, then the list's.
+// Marks the vectors of a list that may be nearer to one of the new centres; `pulls` are those, then
+// the list's.
 static void find_likely(const struct index *index, const struct list *list,
                         const struct pull pulls[3], uint8_t *is_likely)
 {
@@ -407,8 +412,8 @@ static bool find_movers(const struct change *change, struct pull pulls[3],
     return true;
 }
 
-// What has got into no new list stays where it was; else, without memory to take it out there, it is in
-// both, and once in every answer.
+// What has got into no new list stays where it was; else, without memory to take it out there, it
+// is in both, and once in every answer.
 static void do_moves(struct change *change, const struct pull *pulls, struct move *moves,
                      uint32_t count)
 {
@@ -492,8 +497,8 @@ static uint32_t blocks_for(uint32_t count)
     return (count + CODES_BLOCK - 1) / CODES_BLOCK;
 }
 
-// Whether a list with so many live vectors should be written anew: for the time of those who read it, or for
-// its memory.
+// Whether a list with so many live vectors should be written anew: for the time of those who read
+// it, or for its memory.
 static bool is_wasteful(uint32_t count, uint32_t live)
 {
     const uint32_t dead = count - live;

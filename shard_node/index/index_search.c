@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One query: the lists nearest to it, one after the other. Sign codes give each vector an upper bound;
-// those above the worst candidate so far are estimated again from their extra bits; the best
+// One query: the lists nearest to it, one after the other. Sign codes give each vector an upper
+// bound; those above the worst candidate so far are estimated again from their extra bits; the best
 // candidates are multiplied with their rows at the end.
 //
-// The order is that of the lists' distances and of the places in them, whoever else searches, so that a
-// query's answer depends on the query and the index alone.
+// The order is that of the lists' distances and of the places in them, whoever else searches, so
+// that a query's answer depends on the query and the index alone.
 
 #include <assert.h>
 #include <math.h>
@@ -119,8 +119,8 @@ static float refine(const struct search *search, float dot, const struct codes_e
     return (dot + extra->add[at]) + extra->factor[at] * (signs + rest);
 }
 
-// A block whose survivors are refined after the next one was scanned: by then their extra codes, each
-// from somewhere else in memory, have arrived.
+// A block whose survivors are refined after the next one was scanned: by then their extra codes,
+// each from somewhere else in memory, have arrived.
 struct pending {
     struct codes_block block;
     struct codes_extra extra;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Training, over a sample: k-means in two levels makes as many centres as lists are wanted, and some rounds of
-// Lloyd's over all of them heal what the borders of the first level cut through. In these
-// rounds a point finds its centre as a query would, from codes, which costs a twentieth of multiplying
-// it with all centres. In the end the centres are grouped by k-means over themselves.
+// Training, over a sample: k-means in two levels makes as many centres as lists are wanted, and
+// some rounds of Lloyd's over all of them heal what the borders of the first level cut through. In
+// these rounds a point finds its centre as a query would, from codes, which costs a twentieth of
+// multiplying it with all centres. In the end the centres are grouped by k-means over themselves.
 //
-// Learning is done on the rows as they are; since a rotation keeps distances, only the centres have to
-// be rotated.
+// Learning is done on the rows as they are; since a rotation keeps distances, only the centres have
+// to be rotated.
 
 #include <assert.h>
 #include <math.h>

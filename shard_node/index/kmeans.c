@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The nearest centre is the one with the largest <x,c> - |c|^2 / 2. Points are packed six at a time, centres in
-// panels of 64, each dimension of a panel in a row, so that one kernel multiplies 384 pairs
-// out of registers (simd.h).
+// The nearest centre is the one with the largest <x,c> - |c|^2 / 2. Points are packed six at a
+// time, centres in panels of 64, each dimension of a panel in a row, so that one kernel multiplies
+// 384 pairs out of registers (simd.h).
 
 #include "shard_node/index/kmeans.h"
 

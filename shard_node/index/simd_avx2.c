@@ -9,8 +9,8 @@
 
 #define SIMD_COARSE_BYTES ((size_t)32 * SIMD_COARSE_TABLES)
 
-// 16-bit sums of a block: 32 bytes of codes hold two tables' worth. Adding whole 16-bit words adds the odd
-// bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.
+// 16-bit sums of a block: 32 bytes of codes hold two tables' worth. Adding whole 16-bit words adds
+// the odd bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.
 struct pair {
     __m256i all;
     __m256i odd;

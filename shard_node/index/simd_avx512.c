@@ -9,8 +9,8 @@
 
 #define SIMD_COARSE_BYTES ((size_t)64 * SIMD_COARSE_TABLES)
 
-// 16-bit sums of a block: 64 bytes of codes hold four tables' worth. Adding whole 16-bit words adds the odd
-// bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.
+// 16-bit sums of a block: 64 bytes of codes hold four tables' worth. Adding whole 16-bit words adds
+// the odd bytes 256 times too high; `odd` is what the upper ones come to and is taken off again.
 struct pair {
     __m512i all;
     __m512i odd;

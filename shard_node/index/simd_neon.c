@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels for AArch64. Every CPU has these instructions; those for dot products of bytes, which not all
-// have, are not used.
+// The kernels for AArch64. Every CPU has these instructions; those for dot products of bytes, which
+// not all have, are not used.
 
 #include "shard_node/index/simd_internal.h"
 

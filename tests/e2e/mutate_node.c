@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// mutate_node: sends mutated messages to a node that runs, with the cluster's own keys, and then asks
-// it properly.
+// mutate_node: sends mutated messages to a node that runs, with the cluster's own keys, and then
+// asks it properly.
 //
 // usage: mutate_node KEYS QUERY_ENDPOINT BULK_ENDPOINT COUNT SEED
 //        mutate_node KEYS    makes the keys
-// Every message begins as a sound one of a random type and is damaged in one or more ways; half of them
-// get right checksums afterwards, so that what is behind the checksums meets damage too. After every
-// few messages a PING must be answered. Exit status 0 when the node still does everything.
+// Every message begins as a sound one of a random type and is damaged in one or more ways; half of
+// them get right checksums afterwards, so that what is behind the checksums meets damage too. After
+// every few messages a PING must be answered. Exit status 0 when the node still does everything.
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -319,8 +319,8 @@ static void send_mutated(struct attack *attack)
     send_frames(attack, attack->socket[below(attack, 2)]);
 }
 
-// A PING is answered at once; what asks the writer and a reader for a generation that is not there is
-// answered behind everything before it, so that the node's credits do not run out.
+// A PING is answered at once; what asks the writer and a reader for a generation that is not there
+// is answered behind everything before it, so that the node's credits do not run out.
 static void expect_alive(struct attack *attack)
 {
     static const uint32_t types[] = {SHARD_PING, SHARD_DROP, SHARD_STATS};

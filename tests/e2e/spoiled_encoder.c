@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// spoiled_encoder - reco-encoder with a driver that fails as the test wants it: RECO_SPOIL says how,
-// "HOW" or "HOW:N", at the N-th question of this process. It is a program of the tests only.
+// spoiled_encoder - reco-encoder with a driver that fails as the test wants it: RECO_SPOIL says
+// how, "HOW" or "HOW:N", at the N-th question of this process. It is a program of the tests only.
 
 #include <math.h>
 #include <signal.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: whoever cancels, is late or vanishes costs nothing afterwards: every counter is back to zero,
-// and no work goes on 50 ms later.
+// Goal: whoever cancels, is late or vanishes costs nothing afterwards: every counter is back to
+// zero, and no work goes on 50 ms later.
 //
-// Method: a real coordinator with three nodes, over gRPC. Calls of every kind with random questions and
-// deadlines are opened at random and cancelled at random, so that what is cancelled has come to
+// Method: a real coordinator with three nodes, over gRPC. Calls of every kind with random questions
+// and deadlines are opened at random and cancelled at random, so that what is cancelled has come to
 // any point of its way. RECO_CANCELS (default 500) says how many.
 
 #include <stdio.h>
@@ -77,8 +77,8 @@ static size_t alive(size_t *builds)
            left.queries + left.jobs + left.requests + depth;
 }
 
-// Waits until nothing is left; how long that took. What the house was answered is forgotten: its arena
-// would grow with the number of looks, and is counted with those of the coordinator.
+// Waits until nothing is left; how long that took. What the house was answered is forgotten: its
+// arena would grow with the number of looks, and is counted with those of the coordinator.
 static int64_t wait_quiet(void)
 {
     int64_t begun_us = clock_now_us();

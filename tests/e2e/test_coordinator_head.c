@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a trained head that lies where the coordinator looks for one refines queries that leave the fusion
-// to it, with the same bits for every number of nodes; where it does not fit, it is not used, or an error
-// says why.
+// Goal: a trained head that lies where the coordinator looks for one refines queries that leave the
+// fusion to it, with the same bits for every number of nodes; where it does not fit, it is not
+// used, or an error says why.
 //
-// Method: a memory of made-up embeddings in the embedded model's space; a head of random numbers in the
-// data directory. The oracle is fusion_head_refine() on the answer's own neighbours, and for what a gate weighs the
-// formulas of fusion_gate.h on what the answers tell.
+// Method: a memory of made-up embeddings in the embedded model's space; a head of random numbers in
+// the data directory. The oracle is fusion_head_refine() on the answer's own neighbours, and for
+// what a gate weighs the formulas of fusion_gate.h on what the answers tell.
 
 #include <math.h>
 #include <stdio.h>
@@ -286,7 +286,8 @@ static void classify(struct house *house, uint32_t picture, float embedding[DIME
               why.text);
 }
 
-// One answer for each of some pictures; where the two lists begin differently the gate says which one stands.
+// One answer for each of some pictures; where the two lists begin differently the gate says which
+// one stands.
 static uint32_t expect_judged(struct house *house, bool believes_memory)
 {
     uint32_t differing = 0;

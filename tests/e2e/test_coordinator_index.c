@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the nodes are asked for an index as the client asked, or as the memory's size decides, and the
-// answer says what all of them did together.
+// Goal: the nodes are asked for an index as the client asked, or as the memory's size decides, and
+// the answer says what all of them did together.
 //
 // Method: two nodes that are scripts: they keep what they were asked and answer as they were told.
 

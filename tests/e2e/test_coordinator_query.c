@@ -2,8 +2,8 @@
 // Goal: searching and refining give the one right answer, whatever the number of nodes; what is
 // missing is named; what cannot be answered is refused with the reason.
 //
-// Method: real nodes behind inproc:// and a real coordinator, asked with coordinator_call(); records
-// of known embeddings, a brute-force oracle.
+// Method: real nodes behind inproc:// and a real coordinator, asked with coordinator_call();
+// records of known embeddings, a brute-force oracle.
 
 #include <math.h>
 #include <stdatomic.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a snapshot has the records of one moment, and what is restored of it answers as the memory did,
-// bit for bit; what is damaged, foreign or not whole is refused by name and leaves nothing.
+// Goal: a snapshot has the records of one moment, and what is restored of it answers as the memory
+// did, bit for bit; what is damaged, foreign or not whole is refused by name and leaves nothing.
 //
 // Method: houses of one and of four nodes; files that are changed byte by byte.
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a stream answers each question as a call of its own would, bit for bit and in order, eight of
-// them side by side; what is wrong with one ends no other; and whoever does not read, leaves or lets go
-// costs nothing.
+// Goal: a stream answers each question as a call of its own would, bit for bit and in order, eight
+// of them side by side; what is wrong with one ends no other; and whoever does not read, leaves or
+// lets go costs nothing.
 //
 // Method: real nodes, the coordinator served over gRPC and called within the process, the same
-// conversation both ways. Two gates, which the linker puts before the node's dispatch and the encoder
-// (--wrap), hold what has come as far as there, until the test lets it go.
+// conversation both ways. Two gates, which the linker puts before the node's dispatch and the
+// encoder (--wrap), hold what has come as far as there, until the test lets it go.
 
 #include <pthread.h>
 #include <stdio.h>
@@ -365,7 +365,8 @@ static struct {
     size_t waiting_most;
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER};
 
-// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): names that the linker gives
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): names that the linker
+// gives
 void __real_dispatch_request(void *context, struct router_request *request);
 void __wrap_dispatch_request(void *context, struct router_request *request);
 
@@ -479,8 +480,8 @@ static struct api_query_request line_question(enum api_method stream, uint32_t i
     };
 }
 
-// The first eight all wait at the node; it answers the last of them first. Their answers come in the
-// order of the questions all the same, and only then the others begin.
+// The first eight all wait at the node; it answers the last of them first. Their answers come in
+// the order of the questions all the same, and only then the others begin.
 static void line_up(enum api_method stream, enum api_method alone, bool by_rpc)
 {
     const uint32_t count = by_rpc ? LINE : API_STREAM_ITEMS; // what a send must not wait for

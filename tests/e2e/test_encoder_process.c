@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: whatever happens to reco-encoder, no job fails, no bit of an embedding changes (both compute
-// on the CPU here), the metrics say what happened, and it comes back, later each time.
+// Goal: whatever happens to reco-encoder, no job fails, no bit of an embedding changes (both
+// compute on the CPU here), the metrics say what happened, and it comes back, later each time.
 //
 // Method: compute with a reco-encoder that plays a driver which fails in a known way at a known
 // question (spoiled_encoder.c), beside one that computes in this process alone.

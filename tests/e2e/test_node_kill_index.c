@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: kill -9 while an index takes rows in, splits its lists and is saved costs no acknowledged record, and brings no
-// deleted one back.
+// Goal: kill -9 while an index takes rows in, splits its lists and is saved costs no acknowledged
+// record, and brings no deleted one back.
 //
-// Method: kill_house.h, with rows that crowd into few clusters, so that lists split, and so many that the index
-// is saved again and again. Each new process is asked, by its index and all of its lists, for records by
-// their own rows: one that is there must be found, one that is not must not. RECO_KILLS=50 is the long run.
+// Method: kill_house.h, with rows that crowd into few clusters, so that lists split, and so many
+// that the index is saved again and again. Each new process is asked, by its index and all of its
+// lists, for records by their own rows: one that is there must be found, one that is not must not.
+// RECO_KILLS=50 is the long run.
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -146,7 +147,8 @@ Test(node_kill_index, every_record_is_found_and_no_deleted_one)
                                        .longest_us = 1500000,
                                        .start = start_mixed,
                                        .check = check_by_index});
-    // How often a kill left an index that fits is chance. A clean stop does, where no row has to go.
+    // How often a kill left an index that fits is chance. A clean stop does, where no row has to
+    // go.
     const int opened = log_lines("index_opened");
     struct shard shard = open_shard();
     check_by_index(&shard, KILL_LAST);

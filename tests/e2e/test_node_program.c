@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: reco-shard says what is wrong with its flags and exits with 2, starts, drains and exits with
-// 0, and ends with its parent when asked to.
+// Goal: reco-shard says what is wrong with its flags and exits with 2, starts, drains and exits
+// with 0, and ends with its parent when asked to.
 //
 // Method: the real program; its exit status and what it prints.
 

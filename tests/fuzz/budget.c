@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Holds every input of a libFuzzer run to a budget of memory: what it has taken and not given back, beyond
-// what was taken before it began, may at no moment be more than BUDGET_BYTES.
+// Holds every input of a libFuzzer run to a budget of memory: what it has taken and not given back,
+// beyond what was taken before it began, may at no moment be more than BUDGET_BYTES.
 //
 // AddressSanitizer calls the hooks for every allocation of every library. libFuzzer's own
 // -rss_limit_mb sees quarantine, coverage and shadow memory as well, and only now and then;

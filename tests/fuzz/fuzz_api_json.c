@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes make the reader of queries in JSON crash or take more memory than its budget; what it
-// refuses is refused in words, and what it takes becomes a message that every other call could
+// Goal: no bytes make the reader of queries in JSON crash or take more memory than its budget; what
+// it refuses is refused in words, and what it takes becomes a message that every other call could
 // have brought, or one that is refused like theirs.
 //
 // Method: the first byte chooses search, refine or classify, the rest is the body. What is

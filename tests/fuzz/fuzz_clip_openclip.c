@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no open_clip_config.json and no tensors beside it make the readers of that layout crash, or hand
-// out a tensor that reaches beyond the file.
+// Goal: no open_clip_config.json and no tensors beside it make the readers of that layout crash, or
+// hand out a tensor that reaches beyond the file.
 //
-// Method: the input is the configuration, a byte 0, and a safetensors file. What is renamed is read.
+// Method: the input is the configuration, a byte 0, and a safetensors file. What is renamed is
+// read.
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no file in the place of the known spaces is believed unless it is whole, and whatever it was, it is replaced by one
-// that is.
+// Goal: no file in the place of the known spaces is believed unless it is whole, and whatever it
+// was, it is replaced by one that is.
 //
-// Method: the input is read as it is, and once more sealed (sealed.h). An entry is looked for by the key that the input has, and another one added.
+// Method: the input is read as it is, and once more sealed (sealed.h). An entry is looked for by
+// the key that the input has, and another one added.
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes in the lists of a data set break their loader: a tree is read, or refused with words.
+// Goal: no bytes in the lists of a data set break their loader: a tree is read, or refused with
+// words.
 //
-// Method: the first byte of the input chooses a layout, the rest are its lists, parted by a byte of 0x1e. The tree has
-// no pictures but one, which the first lines of the corpus name.
+// Method: the first byte of the input chooses a layout, the rest are its lists, parted by a byte of
+// 0x1e. The tree has no pictures but one, which the first lines of the corpus name.
 
 #include <stdbool.h>
 #include <stdio.h>

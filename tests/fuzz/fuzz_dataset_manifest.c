@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes of a .csv, .tsv or .jsonl make the reader of rows or of manifests crash, run on for
-// ever, lose its place, or hand out a record beyond the limits.
+// Goal: no bytes of a .csv, .tsv or .jsonl make the reader of rows or of manifests crash, run on
+// for ever, lose its place, or hand out a record beyond the limits.
 //
-// Method: the first byte picks the format, the others are the file, which has no name. Rows are read first,
-// then the same file as a manifest. A manifest may name files: those of this machine are read.
+// Method: the first byte picks the format, the others are the file, which has no name. Rows are
+// read first, then the same file as a manifest. A manifest may name files: those of this machine
+// are read.
 
 #define _GNU_SOURCE // memfd_create
 #include <math.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes of a .txt or .json beside a picture break their reader, and what it takes from them is within
-// the limits or told.
+// Goal: no bytes of a .txt or .json beside a picture break their reader, and what it takes from
+// them is within the limits or told.
 //
-// Method: the input is taken as a caption, then as JSON, into one record, as beside a picture that has both.
+// Method: the input is taken as a caption, then as JSON, into one record, as beside a picture that
+// has both.
 
 #include <stdlib.h>
 

@@ -2,8 +2,9 @@
 // Goal: no bytes of a webdataset make its reader crash, run on for ever, or hand out a record
 // beyond the limits.
 //
-// Method: the input is a whole tar, in a file that has no name. Samples bring captions and JSON along, so
-// the reader of those is reached too. It is read twice: for a memory, and with its labels.
+// Method: the input is a whole tar, in a file that has no name. Samples bring captions and JSON
+// along, so the reader of those is reached too. It is read twice: for a memory, and with its
+// labels.
 
 #define _GNU_SOURCE // memfd_create
 #include <stdio.h>

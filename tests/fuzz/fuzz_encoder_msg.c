@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes of the other side make the coordinator or its reco-encoder crash or read beyond the
-// memory that they share; what was read is within its limits, and texts come back as they were put.
+// Goal: no bytes of the other side make the coordinator or its reco-encoder crash or read beyond
+// the memory that they share; what was read is within its limits, and texts come back as they were
+// put.
 //
 // Method: the input is a packet, and behind it the beginning of the shared memory.
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no text makes the reader of a gate's constants crash; what it accepts can be used and written again.
+// Goal: no text makes the reader of a gate's constants crash; what it accepts can be used and
+// written again.
 //
-// Method: the input is read as constants; a refusal must give a reason, accepted ones give a gate of 0..1 and
-// are read again from what they write.
+// Method: the input is read as constants; a refusal must give a reason, accepted ones give a gate
+// of 0..1 and are read again from what they write.
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes make the reader of a fusion head's file crash, or take memory that the file does not
-// account for; what it accepts can be run and written again.
+// Goal: no bytes make the reader of a fusion head's file crash, or take memory that the file does
+// not account for; what it accepts can be run and written again.
 //
-// Method: the input is opened as a head of any space; a refusal must give a reason, an accepted head refines
-// one query, and its packed form opens again.
+// Method: the input is opened as a head of any space; a refusal must give a reason, an accepted
+// head refines one query, and its packed form opens again.
 
 #include <stdint.h>
 #include <stdlib.h>

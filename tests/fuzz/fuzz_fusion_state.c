@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes make the reader of a state of training crash, or change a training that it refuses.
+// Goal: no bytes make the reader of a state of training crash, or change a training that it
+// refuses.
 //
-// Method: the input is restored into a training of a tiny head; a refusal must give a reason and leave the
-// numbers as they were, an accepted state packs to one that is accepted again.
+// Method: the input is restored into a training of a tiny head; a refusal must give a reason and
+// leave the numbers as they were, an accepted state packs to one that is accepted again.
 
 #include <stdint.h>
 #include <stdlib.h>

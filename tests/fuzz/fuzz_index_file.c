@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no file makes the reader of checkpoints of the index, or a search and an extension of what it has read,
-// crash, hang, look outside of the file, or find a slot that is not there or is there twice.
+// Goal: no file makes the reader of checkpoints of the index, or a search and an extension of what
+// it has read, crash, hang, look outside of the file, or find a slot that is not there or is there
+// twice.
 //
-// Method: an input that begins with 0 is a file. Any other is a number of changes to a sound file: place u16, value
-// u32, one after the other, and at the end maybe one u16 at which it is cut. Both are tried with the
-// checksums as they are and with such as fit.
+// Method: an input that begins with 0 is a file. Any other is a number of changes to a sound file:
+// place u16, value u32, one after the other, and at the end maybe one u16 at which it is cut. Both
+// are tried with the checksums as they are and with such as fit.
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes break the walk over a document's array, and every element lies inside the document, behind the last.
+// Goal: no bytes break the walk over a document's array, and every element lies inside the
+// document, behind the last.
 //
-// Method: the input is the document; of what is no JSON at all the parser of elements is asked, too.
+// Method: the input is the document; of what is no JSON at all the parser of elements is asked,
+// too.
 
 #include <stdlib.h>
 

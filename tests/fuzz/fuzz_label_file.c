@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: any bytes are a labels file or are refused with a reason; accepted names are within the limits
-// and belong to labels that exist.
+// Goal: any bytes are a labels file or are refused with a reason; accepted names are within the
+// limits and belong to labels that exist.
 //
 // Method: the input is a whole file of either kind.
 

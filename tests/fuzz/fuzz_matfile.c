@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: no .mat file breaks its reader, and what it gives is within its limits or told.
 //
-// Method: the input is the file. Every variable that a data set has is asked for as what it should be.
+// Method: the input is the file. Every variable that a data set has is asked for as what it should
+// be.
 
 #include <stdbool.h>
 #include <stdio.h>

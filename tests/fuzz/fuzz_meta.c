@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no meta.json makes the coordinator crash; what it takes is a table in which every name leads
-// somewhere, which stays so under every change, and which is written so that it is read again as it was.
+// Goal: no meta.json makes the coordinator crash; what it takes is a table in which every name
+// leads somewhere, which stays so under every change, and which is written so that it is read again
+// as it was.
 //
 // Method: the input as meta.json of a folder. What is refused is refused in words. To what is taken
-// some changes are made, which the input's hash chooses; some of them are refused, and after each one
-// the file is read a second time.
+// some changes are made, which the input's hash chooses; some of them are refused, and after each
+// one the file is read a second time.
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes that claim to be an array lead outside the file, and what is accepted fills it exactly.
+// Goal: no bytes that claim to be an array lead outside the file, and what is accepted fills it
+// exactly.
 //
 // Method: the input is a whole file, of either format.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes make the reader of packed records read outside of them, or take a record that cannot
-// be written again as it was.
+// Goal: no bytes make the reader of packed records read outside of them, or take a record that
+// cannot be written again as it was.
 //
 // Method: records are taken off the input while that works; each is packed again and compared.
 

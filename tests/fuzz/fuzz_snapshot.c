@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no manifest and no file of records makes the reader of snapshots crash, hang or give out what
-// is no record.
+// Goal: no manifest and no file of records makes the reader of snapshots crash, hang or give out
+// what is no record.
 //
-// Method: the input as a manifest beside a file of one record, as it is and with its own checksum put
-// right; or, when it does not begin like JSON, as what is in a file of records whose manifest has its length
-// and checksum. What is given out must be whole records that fill the file.
+// Method: the input as a manifest beside a file of one record, as it is and with its own checksum
+// put right; or, when it does not begin like JSON, as what is in a file of records whose manifest
+// has its length and checksum. What is given out must be whole records that fill the file.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,7 +105,8 @@ static void write_sealed(const void *manifest, size_t bytes)
     mem_free(file);
 }
 
-// The input is to be the manifest beside a file that a right one may name. Its seal is looked at last.
+// The input is to be the manifest beside a file that a right one may name. Its seal is looked at
+// last.
 static void attack_manifest(const uint8_t *data, size_t size, bool is_manifest)
 {
     static const uint8_t record[] = "\x29\0\0\0\1\0\x09\0\0\0\3\0\4\0\0\0"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: no value of the store makes the reader of documents crash or look outside of it.
 //
-// Method: the input as it is, which fails its checksum nearly always, and again with a good checksum
-// behind it, so that the lengths are what is tried. What is accepted must lie inside the
+// Method: the input as it is, which fails its checksum nearly always, and again with a good
+// checksum behind it, so that the lengths are what is tried. What is accepted must lie inside the
 // value, one text behind the other, and fill it.
 
 #include <stdint.h>

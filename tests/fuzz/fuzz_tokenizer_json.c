@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: no tokenizer.json breaks the reader, and one that it accepts can be used.
 //
-// Method: the input is the file. Since a vocabulary needs 514 tokens that a fuzzer hardly finds, "@@"
-// stands for them, as members of an object.
+// Method: the input is the file. Since a vocabulary needs 514 tokens that a fuzzer hardly finds,
+// "@@" stands for them, as members of an object.
 
 #include "tests/fuzz/fuzz_symbols.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: no bytes in the place of a training's note break its reader; what it accepts is written as it was
-// read, so that a training goes on with the same numbers.
+// Goal: no bytes in the place of a training's note break its reader; what it accepts is written as
+// it was read, so that a training goes on with the same numbers.
 //
 // Method: the input is a note; an accepted one is written, read and written again.
 

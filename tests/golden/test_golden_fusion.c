@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a step of training equals PyTorch's with automatic differentiation, and fifty steps stay with it.
+// Goal: a step of training equals PyTorch's with automatic differentiation, and fifty steps stay
+// with it.
 //
-// Method: fusion/train.safetensors, which fusion/make_fusion.py made in double precision: two heads of different configs, four
-// batches with pairs without neighbours and two of one entity, clipping, warm-up and decay. The largest
-// difference of any number: 1e-5 after one step, 1e-3 after fifty.
+// Method: fusion/train.safetensors, which fusion/make_fusion.py made in double precision: two heads
+// of different configs, four batches with pairs without neighbours and two of one entity, clipping,
+// warm-up and decay. The largest difference of any number: 1e-5 after one step, 1e-3 after fifty.
 
 #include <math.h>
 #include <stdio.h>

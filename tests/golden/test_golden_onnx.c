@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: operations give what the ONNX project's own vectors say, which nobody here has computed.
 //
-// Method: Debian's libonnx-testdata has inputs and outputs of operators, a TensorProto in each file.
-// Those that our operations cover, also in a roundabout way: a softmax is attention with unit vectors for
-// keys and values; erf and sigmoid are inside the two GELUs. Skipped (77) where the package is missing.
+// Method: Debian's libonnx-testdata has inputs and outputs of operators, a TensorProto in each
+// file. Those that our operations cover, also in a roundabout way: a softmax is attention with unit
+// vectors for keys and values; erf and sigmoid are inside the two GELUs. Skipped (77) where the
+// package is missing.
 
 #include <math.h>
 #include <stdio.h>

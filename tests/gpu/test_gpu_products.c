@@ -176,8 +176,8 @@ static const uint32_t sizes[][2] = {
     {65, 17}, {68, 20}, {127, 33}, {128, 64}, {129, 65}, {132, 68}, {257, 96},
 };
 
-// All sizes, the number of rows changing with them. A kernel is compiled for each epilogue, and that
-// takes long on a software device: the sizes go through two of the four.
+// All sizes, the number of rows changing with them. A kernel is compiled for each epilogue, and
+// that takes long on a software device: the sizes go through two of the four.
 static void check_sizes(int id)
 {
     const struct kernel_tile *tile = tile_of(id);

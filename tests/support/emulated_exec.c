@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linked into tests that an emulator runs: Criterion starts its program anew for each test, and the kernel does
-// not know how to start a program for another CPU. This takes the place of libc's function, and has the
-// emulator start it.
+// Linked into tests that an emulator runs: Criterion starts its program anew for each test, and the
+// kernel does not know how to start a program for another CPU. This takes the place of libc's
+// function, and has the emulator start it.
 //
 // RECO_EMULATOR is the emulator's command line, a list of C strings.
 

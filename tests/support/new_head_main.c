@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// new_head SPACE DIMENSION OUT - writes a fusion head as training begins with it: its answers are those of weighted
-// fusion.
+// new_head SPACE DIMENSION OUT - writes a fusion head as training begins with it: its answers are
+// those of weighted fusion.
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: how far an index is looked into is said in one way, within bounds, and never together with an
-// exact search, whether a question comes as protobuf or as JSON; what a search did is told in both.
+// Goal: how far an index is looked into is said in one way, within bounds, and never together with
+// an exact search, whether a question comes as protobuf or as JSON; what a search did is told in
+// both.
 //
-// Method: questions with each way of saying it, right and wrong, through the codec and the reader of
-// JSON; one answer written as JSON.
+// Method: questions with each way of saying it, right and wrong, through the codec and the reader
+// of JSON; one answer written as JSON.
 
 #include <math.h>
 #include <stdio.h>

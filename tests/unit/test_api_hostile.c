@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what hostile and careless senders write costs no more memory than its bytes allow, is refused or
-// read, and never breaks the reader; neither does memory that runs out.
+// Goal: what hostile and careless senders write costs no more memory than its bytes allow, is
+// refused or read, and never breaks the reader; neither does memory that runs out.
 //
-// Method: bytes written by hand, messages cut at every place, allocations and budgets that fail one after
-// the other.
+// Method: bytes written by hand, messages cut at every place, allocations and budgets that fail one
+// after the other.
 
 #include <string.h>
 

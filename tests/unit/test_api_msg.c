@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what a client writes is what the service reads, and the reverse: methods, requests other than
-// queries, replies.
+// Goal: what a client writes is what the service reads, and the reverse: methods, requests other
+// than queries, replies.
 //
 // Method: each message is filled in every field, encoded, decoded and encoded again: the bytes
 // must be the same, and no field of them may have its default. Then bad values, one at a time.

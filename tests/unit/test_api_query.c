@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a question arrives as it was asked; one that cannot be answered is refused with the name of the
-// field as the client wrote it, and nothing else is touched.
+// Goal: a question arrives as it was asked; one that cannot be answered is refused with the name of
+// the field as the client wrote it, and nothing else is touched.
 //
 // Method: each kind of question is filled in every field, encoded, decoded and encoded again: the
 // bytes must be the same. Then bad values, one at a time.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the messages of the streams carry a tag, a question and an answer; what is inside stays as it
-// is, and a damaged message gives its tag away.
+// Goal: the messages of the streams carry a tag, a question and an answer; what is inside stays as
+// it is, and a damaged message gives its tag away.
 //
 // Method: round trips, checked with the descriptors of reco.proto; then bytes written by hand.
 

@@ -12,8 +12,8 @@
 
 #include "tests/unit/bus_fixture.h"
 
-// The promise is a second: a PING after at most 250 ms, and 600 ms of silence; or 500 ms between two
-// attempts to connect. The rest is for a machine that is busy with other tests.
+// The promise is a second: a PING after at most 250 ms, and 600 ms of silence; or 500 ms between
+// two attempts to connect. The rest is for a machine that is busy with other tests.
 #define NOTICED_US 1500000
 
 struct nursery_order { // what the nursery reads; port 0 picks one

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what only saves time is looked for where people expect it, and a file that somebody else could have laid there is
-// not read.
+// Goal: what only saves time is looked for where people expect it, and a file that somebody else
+// could have laid there is not read.
 //
 // Method: a folder of its own as $XDG_CACHE_HOME; files, links and folders in it.
 

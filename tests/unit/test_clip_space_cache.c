@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the space of a model that was opened before is believed as long as no byte of its files can have changed, and
-// never otherwise; its cache stays small, and what is wrong with it costs time only.
+// Goal: the space of a model that was opened before is believed as long as no byte of its files can
+// have changed, and never otherwise; its cache stays small, and what is wrong with it costs time
+// only.
 //
-// Method: the content of the file with every byte and length changed; then a model in a folder, made large by a tensor
-// that nobody uses, its times moved and its weights written anew behind the model's back.
+// Method: the content of the file with every byte and length changed; then a model in a folder,
+// made large by a tensor that nobody uses, its times moved and its weights written anew behind the
+// model's back.
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -97,7 +99,8 @@ static void path_of(const char *name, char path[PATH_BYTES])
     (void)snprintf(path, PATH_BYTES, "%s/%s", own, name);
 }
 
-// The small model with a tensor of the smallest size that is worth a cache, which takes no room on the disk.
+// The small model with a tensor of the smallest size that is worth a cache, which takes no room on
+// the disk.
 static void write_model(void)
 {
     struct buffer small;
@@ -180,7 +183,8 @@ static int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-// Keeps a space that no model has, as if it had been computed for the files as they are, `ns` from now on.
+// Keeps a space that no model has, as if it had been computed for the files as they are, `ns` from
+// now on.
 static void keep_another(int64_t ns)
 {
     struct weights *weights = open_weights();

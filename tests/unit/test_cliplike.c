@@ -126,8 +126,8 @@ Test(cliplike, rows_lie_as_embeddings_do)
     cliplike_destroy(&set);
 }
 
-// Rows of one small cluster are nearer to each other than 0.75, others are not. If all clusters were
-// equal, one in a few hundred would have more than 5 rows here.
+// Rows of one small cluster are nearer to each other than 0.75, others are not. If all clusters
+// were equal, one in a few hundred would have more than 5 rows here.
 Test(cliplike, clusters_have_very_different_sizes)
 {
     struct cliplike *set = new_set(1, DIMENSION);

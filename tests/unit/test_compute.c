@@ -32,7 +32,8 @@ static atomic_int largest;  // items of a call
 static const char *poison;  // a text that fails every call that has it
 static char order[4096];    // first letters of the texts of each call, '|' between calls
 
-// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): names that the linker gives
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): names that the linker
+// gives
 
 enum status __real_clip_encode_texts(struct clip *clip, const struct text *texts, size_t count,
                                      float *embeddings, struct reason *why);

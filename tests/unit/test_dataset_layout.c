@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: data sets are read as their makers publish them: which split, which class, which name; and a tree that is not
-// whole, or not what it seems, is told at once with file, line and what is allowed.
+// Goal: data sets are read as their makers publish them: which split, which class, which name; and
+// a tree that is not whole, or not what it seems, is told at once with file, line and what is
+// allowed.
 //
-// Method: miniature trees of exactly the published form. The .mat files are SciPy's (tests/golden/mat).
+// Method: miniature trees of exactly the published form. The .mat files are SciPy's
+// (tests/golden/mat).
 
 #include "tests/unit/dataset_fixture.h"
 #include "tools/dataset_place.h"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: both kinds of products are right and give a row the same bits everywhere; our own gives them
-// with every kind of register.
+// Goal: both kinds of products are right and give a row the same bits everywhere; our own gives
+// them with every kind of register.
 //
-// Method: seeded numbers of odd sizes, also around the chunks of the depth, the panels and the groups of
-// rows; double precision; then bit for bit. What all backends promise is in test_ops.c.
+// Method: seeded numbers of odd sizes, also around the chunks of the depth, the panels and the
+// groups of rows; double precision; then bit for bit. What all backends promise is in test_ops.c.
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -269,7 +269,8 @@ Test(dense, weights_that_are_read_give_the_same_bits_at_once_and_late)
             struct dense_matrix *read = prepare_late(&fixture, shape, &shelf, s % 2);
             cr_expect(eq(int, atomic_load(&shelf.reads) == 0, late));
             float *wanted = multiply(&fixture, matrix, shape, 0, 115); // two groups of rows
-            // The first time as they are read, the second time prepared; then nothing is read any more.
+            // The first time as they are read, the second time prepared; then nothing is read any
+            // more.
             for (int run = 0; run < 3; run++) {
                 atomic_store(&shelf.closed, run == 2 || !late);
                 float *got = multiply(&fixture, read, shape, 0, 115);

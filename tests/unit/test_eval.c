@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: an evaluation counts what it says it counts: places and metrics of unequal classes, neighbours and fusion as
-// a coordinator makes them, memories that are changed and changed back, intervals that follow from the counts.
+// Goal: an evaluation counts what it says it counts: places and metrics of unequal classes,
+// neighbours and fusion as a coordinator makes them, memories that are changed and changed back,
+// intervals that follow from the counts.
 //
-// Method: hand-made embeddings; search, weights and sums again in double precision; a head in batches against
-// the same head asked one by one.
+// Method: hand-made embeddings; search, weights and sums again in double precision; a head in
+// batches against the same head asked one by one.
 
 #include <math.h>
 #include <stdlib.h>
@@ -54,7 +55,8 @@ Test(eval, scores_of_oven_are_harmonic_means)
     cr_expect(eq(str, (char *)row.metrics[0].name, (char *)"final"));
     cr_expect(ieee_ulp_eq(dbl, metric_of(&row, "entity_seen"), 3.0 / 7, 1));
     cr_expect(ieee_ulp_eq(dbl, metric_of(&row, "query_unseen"), 2.0 / 3, 1));
-    // 2 x 0.4286 x 0.3333 / 0.7619 = 0.37499; 2 x 0.5 x 0.6667 / 1.1667 = 0.57144; of both 0.452827.
+    // 2 x 0.4286 x 0.3333 / 0.7619 = 0.37499; 2 x 0.5 x 0.6667 / 1.1667 = 0.57144; of both
+    // 0.452827.
     cr_expect(epsilon_eq(dbl, metric_of(&row, "entity"), 2 * 0.4286 * 0.3333 / 0.7619, 1e-12));
     cr_expect(epsilon_eq(dbl, metric_of(&row, "query"), 2 * 0.5 * 0.6667 / 1.1667, 1e-12));
     cr_expect(epsilon_eq(dbl, row.metrics[0].value, 0.452827, 1e-6));
@@ -62,13 +64,14 @@ Test(eval, scores_of_oven_are_harmonic_means)
         const struct eval_metric *metric = &row.metrics[i];
         cr_expect(le(dbl, metric->interval.low, metric->value));
         cr_expect(ge(dbl, metric->interval.high, metric->value));
-        // Plain CLIP is never right: what is gained is all, but for the 1e-12 percent that a mean counts for 0.
+        // Plain CLIP is never right: what is gained is all, but for the 1e-12 percent that a mean
+        // counts for 0.
         cr_expect(epsilon_eq(dbl, metric->delta, metric->value, 1e-12));
     }
 }
 
-// What the benchmark's authors tell of BLIP-2 on its validation sets: 8.55 and 3.4, 24.63 and 17.68 percent make 4.87,
-// 20.58 and 7.87.
+// What the benchmark's authors tell of BLIP-2 on its validation sets: 8.55 and 3.4, 24.63 and 17.68
+// percent make 4.87, 20.58 and 7.87.
 Test(eval, published_scores_of_oven_come_out)
 {
     static const size_t counts[] = {2000, 1000, 10000, 1250};
@@ -334,7 +337,8 @@ static struct eval_refine refine_of(const struct scene *scene, const struct eval
     };
 }
 
-// normalise(q + g (normalise(q + beta sum w n) - q)) with the K nearest pictures' texts; none repeats here.
+// normalise(q + g (normalise(q + beta sum w n) - q)) with the K nearest pictures' texts; none
+// repeats here.
 static void expect_weighted(const struct scene *scene, const struct fuser_params *params,
                             const struct eval_hit *hits, const float *query, const float *refined)
 {
@@ -496,7 +500,8 @@ Test(eval, says_when_memory_runs_out)
 
 Test(eval, captions_and_pictures_find_each_other)
 {
-    // Picture 0 has captions 0 and 1, picture 1 caption 2; picture 2 caption 3, which is that of picture 1.
+    // Picture 0 has captions 0 and 1, picture 1 caption 2; picture 2 caption 3, which is that of
+    // picture 1.
     const float images[] = {1, 0, 0, 1, 0, 1};
     const float texts[] = {0.8f, 0.6f, 0, 1, 0, 1, 0, 1};
     const uint32_t image_of[] = {0, 0, 1, 2};

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: evidence and value are the formulas of fusion_gate.h; constants come back as they were written, and wrong ones
-// are named; what is fitted is where the loss is least, stays finite where cases can be told apart without
-// fault, follows weights, and is refused where there is nothing to learn.
+// Goal: evidence and value are the formulas of fusion_gate.h; constants come back as they were
+// written, and wrong ones are named; what is fitted is where the loss is least, stays finite where
+// cases can be told apart without fault, follows weights, and is refused where there is nothing to
+// learn.
 //
-// Method: cases drawn from a seed; the loss is written once more in long double, from raw evidence and not from scaled
-// one, and its slopes at the solution are taken by differences. Two fits have a solution that is known: evidence that
-// tells nothing, and one that tells all.
+// Method: cases drawn from a seed; the loss is written once more in long double, from raw evidence
+// and not from scaled one, and its slopes at the solution are taken by differences. Two fits have a
+// solution that is known: evidence that tells nothing, and one that tells all.
 
 #include <math.h>
 #include <stdio.h>
@@ -256,7 +257,8 @@ Test(fusion_gate, loss_is_least_where_it_is_fitted)
             beside[side] = oracle_loss(cases, CASES, &moved);
             cr_expect(beside[side] > least, "%zu", i);
         }
-        // Newton's steps end at a gain of 1e-12: a slope of sqrt(2e-12 * curvature), and that is below 0.3.
+        // Newton's steps end at a gain of 1e-12: a slope of sqrt(2e-12 * curvature), and that is
+        // below 0.3.
         const long double slope = (beside[1] - beside[0]) / 2e-3L;
         cr_expect(fabsl(slope) < 1e-6L, "%zu: %Lg", i, slope);
     }

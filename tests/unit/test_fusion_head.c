@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a head computes what fusion_config.h says, whatever its choices; the same bits in every batch, for
-// every order of the neighbours and number of threads; a new head is its baseline, and gate 0 is the query.
+// Goal: a head computes what fusion_config.h says, whatever its choices; the same bits in every
+// batch, for every order of the neighbours and number of threads; a new head is its baseline, and
+// gate 0 is the query.
 //
-// Method: seeded heads and unit vectors against double precision that makes keys and values of all tokens;
-// normalised squared error below 1e-11 (single precision stays below 1e-12 here). Then bits.
+// Method: seeded heads and unit vectors against double precision that makes keys and values of all
+// tokens; normalised squared error below 1e-11 (single precision stays below 1e-12 here). Then
+// bits.
 
 #include <stdlib.h>
 #include <string.h>

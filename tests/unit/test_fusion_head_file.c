@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a head's file comes back as it was written, to the bit, and whatever is wrong with a file is told
-// by field, value and what is allowed.
+// Goal: a head's file comes back as it was written, to the bit, and whatever is wrong with a file
+// is told by field, value and what is allowed.
 //
-// Method: files made in memory; each lie is one change of a right file's header text (of equal length, or
-// with the length mended), or one number of its tensors.
+// Method: files made in memory; each lie is one change of a right file's header text (of equal
+// length, or with the length mended), or one number of its tensors.
 
 #include <math.h>
 #include <stdio.h>

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the gradient of every number of a head, of any config, is that of the loss; training is the same to the
-// bit with any number of threads and after a restored state; what cannot be trained on is named and changes nothing.
+// Goal: the gradient of every number of a head, of any config, is that of the loss; training is the
+// same to the bit with any number of threads and after a restored state; what cannot be trained on
+// is named and changes nothing.
 //
-// Method: central differences of the loss in double precision (tests/reference), one number after the other; the error
-// of a tensor's gradient is compared with the largest gradient of the side, 2e-4 of it at most: single
-// precision stays below 2e-5, a wrong sign or factor is above 1e-2.
+// Method: central differences of the loss in double precision (tests/reference), one number after
+// the other; the error of a tensor's gradient is compared with the largest gradient of the side,
+// 2e-4 of it at most: single precision stays below 2e-5, a wrong sign or factor is above 1e-2.
 
 #include <math.h>
 #include <stdio.h>
@@ -243,7 +244,8 @@ Test(fusion_train, gradient_of_the_logit_scale_moves_it_the_right_way)
     struct fusion_train_result result;
     struct wide wide;
     random_batch_init(&batch, PAIRS, K, DIMENSION, SEED);
-    // Only the scale learns, so one step tells the gradient's sign, and plain descent its size is not needed.
+    // Only the scale learns, so one step tells the gradient's sign, and plain descent its size is
+    // not needed.
     params.rate_start = 0.0f;
     params.rate_block = 0.0f;
     params.warmup = 0;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: products of any layout are right, add where they should, touch nothing else, and have the same bits with any
-// number of threads; the plain loop too.
+// Goal: products of any layout are right, add where they should, touch nothing else, and have the
+// same bits with any number of threads; the plain loop too.
 //
-// Method: seeded numbers of odd sizes, around the panels, groups of rows and chunks of the depth, in all four layouts and
-// several at a time, against double precision; normalised squared error below 1e-12.
+// Method: seeded numbers of odd sizes, around the panels, groups of rows and chunks of the depth,
+// in all four layouts and several at a time, against double precision; normalised squared error
+// below 1e-12.
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 // Goal: a file of compiled kernels is believed only as it was written, for the same device, driver
 // and kernels.
 //
-// Method: one file; every field, every byte and every length of it changed. How a device uses it is in
-// test_gpu_canary.
+// Method: one file; every field, every byte and every length of it changed. How a device uses it is
+// in test_gpu_canary.
 
 #include <string.h>
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a Vulkan device is compared with the CPU before it is used, in exact search before the first one.
-// What it does wrongly in one way is done in another and named; what it does wrongly in all is an error
-// that names it.
+// Goal: a Vulkan device is compared with the CPU before it is used, in exact search before the
+// first one. What it does wrongly in one way is done in another and named; what it does wrongly in
+// all is an error that names it.
 //
-// Method: the table of Vulkan's functions is patched so that the driver gets other kernels than ours,
-// which subtract where they should add, or leaves a dispatch out. The software device says that it is
-// a GPU where ways are counted that software does not take. Only one test lets a device multiply by cooperative
-// matrices, which not every one has and beside which no other way is looked at.
+// Method: the table of Vulkan's functions is patched so that the driver gets other kernels than
+// ours, which subtract where they should add, or leaves a dispatch out. The software device says
+// that it is a GPU where ways are counted that software does not take. Only one test lets a device
+// multiply by cooperative matrices, which not every one has and beside which no other way is looked
+// at.
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,10 +4,10 @@
 // the same bits as before.
 //
 // Method: the table of functions is patched. Every function that returns a result counts, and the
-// n-th call fails. A life is that of a model: opened, the device being compared with the CPU, a text
-// encoded, closed. The short run takes of each function the first call, the last and a seeded one
-// between them; RECO_FAULTS=all takes every call, and a picture is encoded too, with a profile. A lost
-// device stays lost. What is created is counted until it is destroyed.
+// n-th call fails. A life is that of a model: opened, the device being compared with the CPU, a
+// text encoded, closed. The short run takes of each function the first call, the last and a seeded
+// one between them; RECO_FAULTS=all takes every call, and a picture is encoded too, with a profile.
+// A lost device stays lost. What is created is counted until it is destroyed.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,7 +152,8 @@ PAIR(CreateComputePipelines, DestroyPipeline,
       VkPipeline *out),
      (device, cache, count, info, memory, out), VkDevice, VkPipeline)
 
-// A device that is lost does nothing any more; this one, which is not, is waited for whatever is said.
+// A device that is lost does nothing any more; this one, which is not, is waited for whatever is
+// said.
 static VKAPI_ATTR VkResult VKAPI_CALL fake_DeviceWaitIdle(VkDevice device)
 {
     VkResult result = real.DeviceWaitIdle(device);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the side port's server answers what its routes say, refuses everything else in words, and goes
-// on answering while clients say nothing, say nonsense, say too much or leave.
+// Goal: the side port's server answers what its routes say, refuses everything else in words, and
+// goes on answering while clients say nothing, say nonsense, say too much or leave.
 //
 // Method: a server on a port that the kernel picks, and bare sockets. A gate holds workers
 // in their handler for as long as a test wants.

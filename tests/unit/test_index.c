@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the index finds nearly what an exact search finds, has the same answer on every instruction set
-// and with every number of threads, and takes rows in while others search.
+// Goal: the index finds nearly what an exact search finds, has the same answer on every instruction
+// set and with every number of threads, and takes rows in while others search.
 //
 // Method: clustered vectors from a fixed seed against a sort of all products.
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: the best of many offers are kept, whatever their order, and come out best first.
 //
-// Method: keys of both signs from a fixed seed, many of them equal, both zeros and the smallest numbers among
-// them; the oracle is a plain sort. Each set is offered in several orders.
+// Method: keys of both signs from a fixed seed, many of them equal, both zeros and the smallest
+// numbers among them; the oracle is a plain sort. Each set is offered in several orders.
 
 #include <float.h>
 #include <math.h>

@@ -2,9 +2,9 @@
 // Goal: no block is handed out twice, and memory that is no longer taken goes back, without mapping
 // and unmapping all the time.
 //
-// Method: whoever has a block has written its number all over it, so a block that two have, or that is
-// no longer there, is seen. Blocks are taken and given back in random order, and moved as the index
-// moves them. Meant for AddressSanitizer and ThreadSanitizer too.
+// Method: whoever has a block has written its number all over it, so a block that two have, or that
+// is no longer there, is seen. Blocks are taken and given back in random order, and moved as the
+// index moves them. Meant for AddressSanitizer and ThreadSanitizer too.
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: nothing is freed while a reader who may hold it is inside, and everything is freed in the end.
+// Goal: nothing is freed while a reader who may hold it is inside, and everything is freed in the
+// end.
 //
 // Method: readers follow one pointer that a writer keeps replacing; freeing poisons what was
 // pointed to, so that a reader that still sees it fails. Meant for ThreadSanitizer too.

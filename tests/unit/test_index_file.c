@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a checkpoint is the index again, bit for bit, or is refused with a reason; whatever happens while one is
-// written, the one before is there.
+// Goal: a checkpoint is the index again, bit for bit, or is refused with a reason; whatever happens
+// while one is written, the one before is there.
 //
-// Method: an index and what is opened of its file, side by side; a small file with every byte changed, cut at
-// every length, and with wrong numbers under right checksums; saves that are killed or find no space.
+// Method: an index and what is opened of its file, side by side; a small file with every byte
+// changed, cut at every length, and with wrong numbers under right checksums; saves that are killed
+// or find no space.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -184,7 +185,8 @@ Test(index_file, a_row_that_was_dead_and_lives_again_is_found)
             .query = world.queries + q * DIMENSION, .k = K, .probes = about.lists};
         cr_assert(eq(sz, index_search(index, scratch, &query, hits[0], NULL), K));
         cr_assert(eq(sz, index_search(whole, scratch, &query, hits[1], NULL), K));
-        // Every row is somewhere; in which order the lists have them decides only about near misses.
+        // Every row is somewhere; in which order the lists have them decides only about near
+        // misses.
         cr_expect(eq(u32, hits[0][0].slot, hits[1][0].slot));
     }
     index_scratch_destroy(&scratch);

@@ -2,8 +2,9 @@
 // Goal: codes estimate inner products as RaBitQ promises, and every kernel of this CPU writes and
 // reads them with the same bits.
 //
-// Method: vectors from a fixed seed, of many dimensions; estimates against products in double precision;
-// the portable kernels are the definition, the others are compared with them byte by byte.
+// Method: vectors from a fixed seed, of many dimensions; estimates against products in double
+// precision; the portable kernels are the definition, the others are compared with them byte by
+// byte.
 
 #include <math.h>
 #include <stdint.h>
@@ -192,8 +193,8 @@ Test(index_simd, sign_codes_estimate_within_their_bound)
     cr_expect(fabs(bias / (double)all) < 0.002, "bias %g", bias / (double)all);
 }
 
-// Normalised squared error of estimates from extra bits: 4 bits leave 1.2 % of a normal variance (Max
-// 1960), 8 bits 0.01 %; sign bits alone leave 36 %, and RaBitQ's scaling 57 %.
+// Normalised squared error of estimates from extra bits: 4 bits leave 1.2 % of a normal variance
+// (Max 1960), 8 bits 0.01 %; sign bits alone leave 36 %, and RaBitQ's scaling 57 %.
 static double extra_error(uint32_t extra_bits)
 {
     double errors = 0;
@@ -301,8 +302,8 @@ Test(index_simd, every_instruction_set_gives_the_same_bits)
     }
 }
 
-// What is compared above is compared on one machine. This number holds codes, tables and estimates of x86 and
-// AArch64 together.
+// What is compared above is compared on one machine. This number holds codes, tables and estimates
+// of x86 and AArch64 together.
 Test(index_simd, codes_and_estimates_are_those_of_every_machine)
 {
     begin_trial(200, CODES_EXTRA_BITS, cpu_best());

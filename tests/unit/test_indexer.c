@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the indexer makes an index when there are records enough, takes in what comes later, makes a larger one
-// when the records have multiplied, and lets go when a generation is dropped, the node stops, or
-// memory does not suffice.
+// Goal: the indexer makes an index when there are records enough, takes in what comes later, makes
+// a larger one when the records have multiplied, and lets go when a generation is dropped, the node
+// stops, or memory does not suffice.
 //
-// Method: an indexer beside ingest on a real store and shelf; what it has done is asked until it is there.
+// Method: an indexer beside ingest on a real store and shelf; what it has done is asked until it is
+// there.
 
 #include <sched.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: the elements of a member's array are found whatever stands before, between and in them, and what does not end
-// is told.
+// Goal: the elements of a member's array are found whatever stands before, between and in them, and
+// what does not end is told.
 //
 // Method: small documents; every cut of one of them.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: an index comes back from its file after a stop and after a crash, is made anew when the file is of no use, and
-// in every case has every record.
+// Goal: an index comes back from its file after a stop and after a crash, is made anew when the
+// file is of no use, and in every case has every record.
 //
 // Method: an indexer beside ingest on a real store and shelf, which are closed without a checkpoint
 // and opened again; whether a file was opened or written again tells its inode.
@@ -200,8 +200,8 @@ Test(keeper, an_index_comes_back_after_a_crash_and_after_a_stop)
     cr_expect(inode(MODALITY_IMAGE) == newer[0] && inode(MODALITY_TEXT) == newer[1]);
 }
 
-// Records that are written again as they were get new slots. When the index is saved without their old ones,
-// and a crash brings these back, it must have them.
+// Records that are written again as they were get new slots. When the index is saved without their
+// old ones, and a crash brings these back, it must have them.
 Test(keeper, records_written_again_before_a_crash_are_found)
 {
     struct place place = created_place();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a node that commits less than it acknowledged is a loss for every stream of that generation.
+// Goal: a node that commits less than it acknowledged is a loss for every stream of that
+// generation.
 //
 // Method: small sequences by hand.
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Goal: the inner loops of training are right, and give the same bits on every level of CPU.
 //
-// Method: seeded numbers of odd sizes through every level that this CPU has, compared with the scalar one bit for bit, and
-// that one with double precision.
+// Method: seeded numbers of odd sizes through every level that this CPU has, compared with the
+// scalar one bit for bit, and that one with double precision.
 
 #include <math.h>
 #include <stdlib.h>

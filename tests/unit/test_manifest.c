@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a table of paths gives the records it names, whatever its format and however its columns are
-// called; what is wrong with a row costs that row, what is wrong with the table is told before
+// Goal: a table of paths gives the records it names, whatever its format and however its columns
+// are called; what is wrong with a row costs that row, what is wrong with the table is told before
 // anything is read.
 //
 // Method: tables written into a temporary folder beside small files that stand for pictures.

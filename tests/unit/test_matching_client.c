@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what a filter lets through is changed batch by batch in the generation that was read, what is so
-// already is not written again, and what failed or had gone is told and counted.
+// Goal: what a filter lets through is changed batch by batch in the generation that was read, what
+// is so already is not written again, and what failed or had gone is told and counted.
 //
 // Method: a client that plays Export from a list of messages and takes the changes down, with one
 // answer of each kind; what is printed goes to files.

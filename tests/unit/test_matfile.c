@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what SciPy and MATLAB write into a .mat file is read as it is; anything else is refused with file, variable
-// and element, and a broken file costs only itself.
+// Goal: what SciPy and MATLAB write into a .mat file is read as it is; anything else is refused
+// with file, variable and element, and a broken file costs only itself.
 //
-// Method: the files of tests/golden/mat, as they are and cut at every length; a variable that inflates to more than it may.
+// Method: the files of tests/golden/mat, as they are and cut at every length; a variable that
+// inflates to more than it may.
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what is counted is told exactly, in the words that Prometheus reads, and nothing that nobody
-// counted is told.
+// Goal: what is counted is told exactly, in the words that Prometheus reads, and nothing that
+// nobody counted is told.
 //
 // Method: a small registry against its whole text; threads that count at once; and the parser
 // of Prometheus' own Python client (tests/e2e/side_port.py) reads the text of the real programs.

@@ -2,8 +2,8 @@
 // Goal: a node answers over the bus what the messages promise, exactly, also after a restart, and
 // bad requests cost only themselves.
 //
-// Method: a node and a dealer in one process (inproc); answers against a sort of all records; bodies of
-// random bytes and of real ones with bytes changed.
+// Method: a node and a dealer in one process (inproc); answers against a sort of all records;
+// bodies of random bytes and of real ones with bytes changed.
 
 #include <inttypes.h>
 #include <signal.h>

@@ -2,8 +2,8 @@
 // Goal: a hidden record is in no view, from the commit on, whatever is written, loaded or restarted
 // afterwards; showing or deleting it ends that, and nothing else does.
 //
-// Method: ingest on a real store and shelf; views looked into; everything reopened, with and without
-// a checkpoint.
+// Method: ingest on a real store and shelf; views looked into; everything reopened, with and
+// without a checkpoint.
 
 #include <stdio.h>
 #include <stdlib.h>

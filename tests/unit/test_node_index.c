@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: from 20,000 records on a node answers by an index and says so; what was acknowledged is found at
-// once, what was taken away is not, and a filter gets what there is.
+// Goal: from 20,000 records on a node answers by an index and says so; what was acknowledged is
+// found at once, what was taken away is not, and a filter gets what there is.
 //
-// Method: a node and a dealer in one process; records asked for by their own rows, which they are the
-// nearest to; the exact search of the same node beside it.
+// Method: a node and a dealer in one process; records asked for by their own rows, which they are
+// the nearest to; the exact search of the same node beside it.
 
 #include <inttypes.h>
 #include <netinet/in.h>
@@ -83,7 +83,8 @@ static void load(struct world *world, uint64_t first, uint64_t end)
     end_answer(&answer);
 }
 
-// Until the index of the images is there, which is made first. Searches meanwhile would take its thread's time.
+// Until the index of the images is there, which is made first. Searches meanwhile would take its
+// thread's time.
 static void wait_for_index(struct world *world)
 {
     const int64_t until_us = clock_deadline_in_us(INDEX_PATIENCE_US);

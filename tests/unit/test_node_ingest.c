@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: what ingest acknowledges is in the store and in the rows, exactly; what it refuses, it names;
-// rows that fell behind the store are brought up or made anew.
+// Goal: what ingest acknowledges is in the store and in the rows, exactly; what it refuses, it
+// names; rows that fell behind the store are brought up or made anew.
 //
 // Method: ingest on a real store and shelf in a fresh directory; everything reopened; a record with
 // the id of another key planted through the store; limits small enough to be reached.

@@ -21,8 +21,8 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-// Single precision with sums of up to 3,072 products stays below this; a wrong sign, index or constant is
-// far above. A GPU adds them up in one chain.
+// Single precision with sums of up to 3,072 products stays below this; a wrong sign, index or
+// constant is far above. A GPU adds them up in one chain.
 #define ERROR_MAX 1e-12
 #define ERROR_MAX_CHAIN 5e-12
 #define ERROR_MAX_HALF 1e-6 // both operands rounded to halves

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: exact search of many queries at a time finds the nearest rows, ties by the lower row, on every
-// device, whoever else is asked for and however the device cuts the rows.
+// Goal: exact search of many queries at a time finds the nearest rows, ties by the lower row, on
+// every device, whoever else is asked for and however the device cuts the rows.
 //
 // Method: seeded rows in half precision, many of them twice, against double precision. Where two
-// scores are closer than rounding both orders are right, so scores are compared, and each found row's
-// score with its own; a second test has whole numbers, whose sums are exact, and wants every id.
+// scores are closer than rounding both orders are right, so scores are compared, and each found
+// row's score with its own; a second test has whole numbers, whose sums are exact, and wants every
+// id.
 
 #include <math.h>
 #include <stdio.h>

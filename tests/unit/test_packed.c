@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a packed record is read as it was written, everything else is refused by name, and the hash of
-// many records depends on them alone.
+// Goal: a packed record is read as it was written, everything else is refused by name, and the hash
+// of many records depends on them alone.
 //
 // Method: round trips; one bad part at a time; every cut; a digest that sha256sum computed.
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a search by an index finds what an exact scan finds, but for lists that it does not look into:
-// rows that are not in the index yet, no row that is gone or does not pass, as many as there are, and
-// a record that is being replaced exactly once.
+// Goal: a search by an index finds what an exact scan finds, but for lists that it does not look
+// into: rows that are not in the index yet, no row that is gone or does not pass, as many as there
+// are, and a record that is being replaced exactly once.
 //
 // Method: rows in a fresh directory, an index over part of them, every list looked into where the
 // expectation is exact; a writer, an index that grows, and a searcher at once.

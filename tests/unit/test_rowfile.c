@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: rows of CSV, TSV and JSONL come out as RFC 4180 means them, and no file makes the reader take
-// more memory than a row may have, or lose its place.
+// Goal: rows of CSV, TSV and JSONL come out as RFC 4180 means them, and no file makes the reader
+// take more memory than a row may have, or lose its place.
 //
 // Method: small files; each row is written as LINE:field|field.
 

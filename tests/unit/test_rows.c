@@ -2,8 +2,8 @@
 // Goal: rows come back after a crash exactly as of the last checkpoint, or are refused; a search
 // never sees half a record.
 //
-// Method: files in a fresh directory, closed without a checkpoint, damaged, cut and removed; ids against
-// a model that is a plain array; a reader beside a writer.
+// Method: files in a fresh directory, closed without a checkpoint, damaged, cut and removed; ids
+// against a model that is a plain array; a reader beside a writer.
 
 #include <fcntl.h>
 #include <inttypes.h>

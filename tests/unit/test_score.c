@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: labels are ranked by their inner products, equal ones keep their order, and an effect is the
-// margin's change.
+// Goal: labels are ranked by their inner products, equal ones keep their order, and an effect is
+// the margin's change.
 //
 // Method: vectors small enough to compute by hand; random ones against a plain loop.
 

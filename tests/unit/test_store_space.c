@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a store that found no space comes back by itself with everything that was acknowledged: from its
-// reserve at once, without a reserve when somebody frees space; it reads all the while.
+// Goal: a store that found no space comes back by itself with everything that was acknowledged:
+// from its reserve at once, without a reserve when somebody frees space; it reads all the while.
 //
-// Method: a tmpfs of 256 MiB in a mount namespace of the test's own process; limits that are never reached, so that
-// only the disk itself says no. Somebody else's file takes what is left. Skipped without the right
-// to mount.
+// Method: a tmpfs of 256 MiB in a mount namespace of the test's own process; limits that are never
+// reached, so that only the disk itself says no. Somebody else's file takes what is left. Skipped
+// without the right to mount.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,7 +194,8 @@ Test(store_space, a_store_that_somebody_walks_over_is_opened_later)
     store_close(&store);
 }
 
-// The rows of a generation lie on the same disk; here they, or the store, are the first to find none.
+// The rows of a generation lie on the same disk; here they, or the store, are the first to find
+// none.
 Test(store_space, rows_follow_the_store_after_it_came_back)
 {
     struct store *store = open_store();

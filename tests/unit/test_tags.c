@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a filter by tags keeps the slots that a plain look at every record's tags keeps, at any moment
-// and with any tags.
+// Goal: a filter by tags keeps the slots that a plain look at every record's tags keeps, at any
+// moment and with any tags.
 //
 // Method: random records with few tags of few letters, so that they repeat; every filter beside a
 // loop over all records. Memory that runs out at every place.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a caller's trace goes on when its traceparent is one by the rules of W3C Trace Context, and a
-// new one begins otherwise; every hop has a span of its own; log lines name their request.
+// Goal: a caller's trace goes on when its traceparent is one by the rules of W3C Trace Context, and
+// a new one begins otherwise; every hop has a span of its own; log lines name their request.
 //
 // Method: the rules one by one, each with the value that just breaks it; stderr led into a pipe.
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: entities are told by words and not by their spelling, and each is held out as a whole; a head's config is
-// changed by the names of its file; the best point of a curve is the one with the lowest held-out loss, a
-// later equal one is none; a training is not gone on with under another flag; a batch follows from seed
-// and step alone, has held-out pairs never, and only what was asked for is spoilt.
+// Goal: entities are told by words and not by their spelling, and each is held out as a whole; a
+// head's config is changed by the names of its file; the best point of a curve is the one with the
+// lowest held-out loss, a later equal one is none; a training is not gone on with under another
+// flag; a batch follows from seed and step alone, has held-out pairs never, and only what was asked
+// for is spoilt.
 //
 // Method: a made-up memory of 40 records in 4 dimensions, whose payload tells whose it is.
 
@@ -173,8 +174,8 @@ struct world {
     struct train_batches *batches;
 };
 
-// Record i has the picture (cos i, sin i, 0, 0) and the text (0, 0, cos i, sin i), turned by a whole number of
-// degrees; pair i is record i and has the K records behind it as neighbours.
+// Record i has the picture (cos i, sin i, 0, 0) and the text (0, 0, cos i, sin i), turned by a
+// whole number of degrees; pair i is record i and has the K records behind it as neighbours.
 static void add_row(struct train_rows *rows, uint32_t i)
 {
     static const float circle[5][2] = {{1, 0}, {0.8f, 0.6f}, {0.6f, 0.8f}, {0, 1}, {-0.6f, 0.8f}};

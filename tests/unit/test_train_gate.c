@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goal: a calibrated gate keeps what CLIP knows where the memory knows nothing of it or is wrong, and takes the
-// memory's answer where only that knows; the shares that are told are those of a plain count; captions are
-// wrong as train_gate.h says; an entity of both kinds counts once; the same seed gives the same constants; where
-// nothing can be learnt the flags are named.
+// Goal: a calibrated gate keeps what CLIP knows where the memory knows nothing of it or is wrong,
+// and takes the memory's answer where only that knows; the shares that are told are those of a
+// plain count; captions are wrong as train_gate.h says; an entity of both kinds counts once; the
+// same seed gives the same constants; where nothing can be learnt the flags are named.
 //
-// Method: a made-up world of 24 dimensions. Pictures of known things lie by their own texts; those of new things lie anywhere,
-// and only a memory of them joins the two. Neighbours are found by looking at all records. In a memory of three
-// records a ring goes one of two ways, so its scene with wrong captions is the scene of one of two other memories.
+// Method: a made-up world of 24 dimensions. Pictures of known things lie by their own texts; those
+// of new things lie anywhere, and only a memory of them joins the two. Neighbours are found by
+// looking at all records. In a memory of three records a ring goes one of two ways, so its scene
+// with wrong captions is the scene of one of two other memories.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -367,7 +368,8 @@ Test(train_gate, counts_an_entity_of_both_kinds_once)
     close_world(&world);
 }
 
-// Two known things, 4,200 pictures: of those whose ids are too large to be asked for all are of the other thing.
+// Two known things, 4,200 pictures: of those whose ids are too large to be asked for all are of the
+// other thing.
 Test(train_gate, asks_for_no_more_than_it_says_and_the_first_by_their_hashes)
 {
     struct world world;

@@ -4,10 +4,10 @@
 //
 // usage: encoder_hop PROGRAM PICTURE ROUNDS [MODEL]
 //
-// Two computes are alive in this process: one computes here, the other has reco-encoder (PROGRAM), both
-// on the CPU with all threads. In each round each of them, in turn, gets what 1, 8 and 32 askers
-// ask, of whom each asks again when he has his answer. So load of the machine falls on both alike. Told
-// is the best round of each and, for several askers, the ratio to one asker.
+// Two computes are alive in this process: one computes here, the other has reco-encoder (PROGRAM),
+// both on the CPU with all threads. In each round each of them, in turn, gets what 1, 8 and 32
+// askers ask, of whom each asks again when he has his answer. So load of the machine falls on both
+// alike. Told is the best round of each and, for several askers, the ratio to one asker.
 
 #include <poll.h>
 #include <stdio.h>

@@ -7,8 +7,8 @@
 // ROWS holds half-precision rows, QUERIES float ones, both without any header. A pass asks all
 // queries, BATCH in one search. Prints "ready COUNT BYTES_PER_SECOND" (rows, and how fast a plain
 // sum reads memory here), then for each line read from stdin "NANOSECONDS SUM": the time of the
-// pass and the sum of the ids found, cut to 32 bits. The ids of a pass, u32 [queries][K], are written
-// to IDS before the first line is read.
+// pass and the sum of the ids found, cut to 32 bits. The ids of a pass, u32 [queries][K], are
+// written to IDS before the first line is read.
 
 #include <pthread.h>
 #include <stdio.h>

@@ -3,9 +3,9 @@
 //
 // usage: draw_svg SIZE < DOCUMENTS > PICTURES
 //
-// DOCUMENTS are SVG, each ended by a zero byte. For each one comes out a length, u32
-// little-endian, and so many bytes of PNG, SIZE x SIZE pixels, RGB. The length is 0 where a document
-// cannot be read or shows next to nothing: icons without ink are found in every large set.
+// DOCUMENTS are SVG, each ended by a zero byte. For each one comes out a length, u32 little-endian,
+// and so many bytes of PNG, SIZE x SIZE pixels, RGB. The length is 0 where a document cannot be
+// read or shows next to nothing: icons without ink are found in every large set.
 //
 // One process for all, since starting librsvg takes a hundred times longer than an icon.
 // A document cannot make it read files: none has an address that a link could be relative to.

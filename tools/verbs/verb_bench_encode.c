@@ -26,7 +26,8 @@
 #define TEXTS_BYTES_MAX ((size_t)64 << 20)
 #define LINE_BYTES 64
 
-// What people write below pictures, and how long it is: 4 to 20 tokens with both ends, 11 on average.
+// What people write below pictures, and how long it is: 4 to 20 tokens with both ends, 11 on
+// average.
 static const char *const captions[] = {
     "a photo of a dog",
     "two people on a bench in the park",

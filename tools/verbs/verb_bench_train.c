@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// reco bench train: steps of training a fusion head a second, and how long the head takes for one query.
+// reco bench train: steps of training a fusion head a second, and how long the head takes for one
+// query.
 
 #include <stddef.h>
 #include <stdio.h>

@@ -114,8 +114,8 @@ static enum status renew_labels(void *context, struct reason *why)
 
 // --- answers
 
-// The labels of an answer's names; points into *classify, where each side (0 plain, 1 refined) has its
-// own place, until the next call for it.
+// The labels of an answer's names; points into *classify, where each side (0 plain, 1 refined) has
+// its own place, until the next call for it.
 static struct api_labels rank(struct classify *classify, size_t side,
                               const struct api_labels *names)
 {

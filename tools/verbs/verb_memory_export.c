@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // reco memory export: every record of a memory into files that `reco memory build` takes back.
 //
-// DIR/export.partial is there from before the first file until after the last one, so that a part is
-// never taken for the whole: building from it is refused, and the same command begins anew.
+// DIR/export.partial is there from before the first file until after the last one, so that a part
+// is never taken for the whole: building from it is refused, and the same command begins anew.
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// reco preprocess: the exact pixels that the model sees, as files for comparison with other programs.
+// reco preprocess: the exact pixels that the model sees, as files for comparison with other
+// programs.
 
 #include <stddef.h>
 #include <stdio.h>

@@ -4,10 +4,11 @@
 //   memory --> pairs, embedded once --> neighbours, found once --> steps --> HEAD.safetensors
 //                                                                       gate -->|
 //
-// With --known and --without the same is done for known pairs and a second memory, to learn a gate from.
+// With --known and --without the same is done for known pairs and a second memory, to learn a gate
+// from.
 //
-// Killed at any point and started again, the same command goes on from HEAD.safetensors.state and ends with the
-// same bytes.
+// Killed at any point and started again, the same command goes on from HEAD.safetensors.state and
+// ends with the same bytes.
 
 #include <inttypes.h>
 #include <signal.h>
@@ -154,7 +155,8 @@ static enum status look_at_memories(struct training *training, struct reason *wh
     return status || !training->has_gate ? status : look_at_other(training, why);
 }
 
-// The files that stand at the end, and one that comes before: told at once, not when hours have passed.
+// The files that stand at the end, and one that comes before: told at once, not when hours have
+// passed.
 static enum status check_files(const struct options *options, struct reason *why)
 {
     struct train_state paths;
@@ -164,7 +166,8 @@ static enum status check_files(const struct options *options, struct reason *why
     return status ? status : output_check_file("--out", paths.best_path, why);
 }
 
-// A training is made, and what an interrupted one has left is taken up, before anything that takes long.
+// A training is made, and what an interrupted one has left is taken up, before anything that takes
+// long.
 static enum status prepare(struct training *training, struct reason *why)
 {
     struct fusion_train_params params;

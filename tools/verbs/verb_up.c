@@ -102,7 +102,8 @@ static enum status read_listen(struct up *up, struct reason *why)
     return status;
 }
 
-// The side ports: the coordinator's as --http or [http] listen says, else P + 80; node i's 1 + i higher.
+// The side ports: the coordinator's as --http or [http] listen says, else P + 80; node i's 1 + i
+// higher.
 static enum status read_side(struct up *up, struct reason *why)
 {
     const char *listen = up->options->http ? up->options->http : up->server.http;
