@@ -55,6 +55,9 @@ build asan
 step "test under AddressSanitizer and UndefinedBehaviorSanitizer"
 tests asan
 if [ $long = yes ]; then
+    step "what takes longest under AddressSanitizer"
+    ctest --test-dir build/asan -R '^(e2e_(eval|round_trip|snapshots|disk_full)|cli_(bf16|device|index))$' \
+        -j "$jobs" --progress --output-on-failure
     build clang
     step "test clang"
     ctest --preset clang -j "$jobs" --progress
