@@ -33,15 +33,15 @@ tools/packages_into.sh "$folder" arm64 bookworm libc6-dev libstdc++-12-dev libcr
 cat >"$folder/arm64.cmake" <<END
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
-set(CMAKE_SYSROOT $folder/root)
+set(CMAKE_SYSROOT $folder/sysroot)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
-set(CMAKE_CROSSCOMPILING_EMULATOR $emulator -L $folder/root)
+set(CMAKE_CROSSCOMPILING_EMULATOR $emulator -L $folder/sysroot)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
-set(ENV{PKG_CONFIG_SYSROOT_DIR} $folder/root)
-set(ENV{PKG_CONFIG_LIBDIR} $folder/root/usr/lib/aarch64-linux-gnu/pkgconfig:$folder/root/usr/share/pkgconfig)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} $folder/sysroot)
+set(ENV{PKG_CONFIG_LIBDIR} $folder/sysroot/usr/lib/aarch64-linux-gnu/pkgconfig:$folder/sysroot/usr/share/pkgconfig)
 END
 echo "arm64: $(aarch64-linux-gnu-gcc --version | head -n 1), $("$emulator" --version | head -n 1), libraries in $folder"

@@ -66,7 +66,7 @@ if [ $long = yes ]; then
         cmake -C build/newer-vulkan/reco.cmake -B build/newer -G Ninja >build/configure.log
         cmake --build build/newer -j "$jobs" --target reco_gpu_tests test_gpu_canary test_ops test_ops_topk \
             test_clip_small test_golden_clip_{tiny,b32,l14-2} -- --quiet
-        VK_LAYER_PATH=$PWD/build/newer-vulkan/root/usr/share/vulkan/explicit_layer.d \
+        VK_LAYER_PATH=$PWD/build/newer-vulkan/sysroot/usr/share/vulkan/explicit_layer.d \
             VK_DRIVER_FILES=$PWD/build/newer-vulkan/lavapipe.json \
             ctest --test-dir build/newer -R '^test_(gpu_(rows|attention|products|topk|canary)|ops.*_vulkan|clip_small_vulkan|golden_clip.*_vulkan.*)$' \
             -j "$jobs" --progress --timeout 3000
@@ -82,7 +82,7 @@ if [ $long = yes ]; then
         cmake --build build/arm64 -j "$jobs" -- --quiet
         ctest --test-dir build/arm64 -j "$jobs" --progress \
             -R '^test_(half|hash|log|distance|index_simd|kernels|dense|image_resize)$'
-        qemu-aarch64 -L build/arm64-root/root build/arm64/bin/test_index --filter '*/is_the_same_with_every_*'
+        qemu-aarch64 -L build/arm64-root/sysroot build/arm64/bin/test_index --filter '*/is_the_same_with_every_*'
     else
         echo "check: left out, the libraries of arm64 are not to be had here"
     fi

@@ -25,7 +25,7 @@ fi
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
-root=$prefix/root
+root=$prefix/sysroot
 libraries=$root/usr/lib/x86_64-linux-gnu
 packages="glslang-tools spirv-tools libvulkan1 vulkan-validationlayers mesa-vulkan-drivers/trixie-backports
 libc6 libstdc++6 libgcc-s1"

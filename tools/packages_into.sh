@@ -5,7 +5,7 @@
 # usage: tools/packages_into.sh FOLDER ARCHITECTURE "SUITE..." PACKAGE...
 #
 # They come from the archive that this machine's apt uses, checked with Debian's keys, and lie under
-# FOLDER/root afterwards. apt has lists and a state of its own for it, so nothing of the system changes, and
+# FOLDER/sysroot afterwards. apt has lists and a state of its own for it, so nothing of the system changes, and
 # nothing of what the packages would run at their installation is run. Done once: FOLDER/complete says so.
 set -eu
 
@@ -46,7 +46,7 @@ get() {
 get update
 get install -y --no-install-recommends --download-only "$@"
 for deb in "$folder"/apt/archives/*.deb; do
-    dpkg-deb -x "$deb" "$folder/root"
+    dpkg-deb -x "$deb" "$folder/sysroot"
 done
 rm -r "$folder/apt"
 touch "$folder/complete"
